@@ -1,0 +1,69 @@
+# Compiler settings for all targets, and the two helpers every module uses:
+#   medfusion_library(NAME SOURCES… LINK…)   a static library mf_NAME of one module
+#   medfusion_test(MODULE FILE [LIBS…])      tests/MODULE/FILE.c with cmocka, as ctest MODULE/FILE
+
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_CXX_STANDARD 17)
+set(CMAKE_C_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "" FORCE)
+endif()
+set(CMAKE_C_FLAGS_RELWITHDEBINFO "-O2 -g1")
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1")
+
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+endif()
+
+add_library(mf_flags INTERFACE)
+target_include_directories(mf_flags INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_definitions(mf_flags INTERFACE _GNU_SOURCE MF_VERSION="${PROJECT_VERSION}")
+target_compile_options(mf_flags INTERFACE
+  -Wall -Wextra -Wshadow -Wvla -Wundef -Wformat=2 -Wno-format-nonliteral -fstack-protector-strong -fno-common
+  $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition>
+  $<$<NOT:$<CONFIG:Debug>>:-D_FORTIFY_SOURCE=2>)
+target_link_options(mf_flags INTERFACE -Wl,-z,relro,-z,now)
+if(MEDFUSION_WERROR)
+  target_compile_options(mf_flags INTERFACE -Werror)
+endif()
+if(MEDFUSION_SANITIZE)
+  target_compile_options(mf_flags INTERFACE -fsanitize=${MEDFUSION_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(mf_flags INTERFACE -fsanitize=${MEDFUSION_SANITIZE})
+endif()
+if(MEDFUSION_FUZZ)
+  target_compile_options(mf_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+if(MEDFUSION_COVERAGE)
+  target_compile_options(mf_flags INTERFACE --coverage -O0)
+  target_link_options(mf_flags INTERFACE --coverage)
+endif()
+
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+
+function(medfusion_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_library(mf_${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(mf_${name} PUBLIC mf_flags ${ARG_LINK})
+endfunction()
+
+function(medfusion_test module file)
+  set(target test_${module}_${file})
+  add_executable(${target} ${PROJECT_SOURCE_DIR}/tests/${module}/${file}.c)
+  target_link_libraries(${target} PRIVATE mf_flags cmocka ${ARGN})
+  target_compile_definitions(${target} PRIVATE
+    MF_SOURCE_DIR="${PROJECT_SOURCE_DIR}" MF_SHARED_DATA="${PROJECT_SOURCE_DIR}/../shared/data")
+  add_test(NAME ${module}/${file} COMMAND ${target} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+endfunction()
+
+# medfusion_fuzz(NAME LIBS…): tests/fuzz/fuzz_NAME.c under libFuzzer, seeded from tests/fuzz/corpus/NAME
+function(medfusion_fuzz name)
+  add_executable(fuzz_${name} ${PROJECT_SOURCE_DIR}/tests/fuzz/fuzz_${name}.c)
+  target_link_libraries(fuzz_${name} PRIVATE mf_flags ${ARGN})
+  target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+endfunction()
