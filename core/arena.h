@@ -1,8 +1,8 @@
 /*
  * Arena: many small allocations with one lifetime (a request, an index, a parsed configuration).
- * Memory comes in blocks, is zeroed, and is released all at once. An arena has a ceiling: an allocation
- * that would pass it fails with MF_ERR_TOO_LARGE, so hostile input cannot grow a request without bound.
- * Not thread-safe; one owner.
+ * Memory comes in blocks, is zeroed, and is released all at once. An arena has a ceiling: an
+ * allocation that would pass it fails with MF_ERR_TOO_LARGE, so hostile input cannot grow a request
+ * without bound. Not thread-safe; one owner.
  */
 #ifndef MF_CORE_ARENA_H
 #define MF_CORE_ARENA_H
@@ -22,13 +22,14 @@ struct mf_arena;
 struct mf_arena *mf_arena_new(size_t ceiling);
 void mf_arena_free(struct mf_arena *arena);
 
-/* Zeroed, 16-byte aligned memory that lives as long as the arena. n·size is checked for overflow. */
-void *mf_arena_alloc(struct mf_arena *arena, size_t n, size_t size, struct mf_error *err)
-    MF_CHECK_RESULT;
+/* Zeroed, 16-byte aligned memory that lives as long as the arena. n·size is checked for overflow.
+ */
+void *mf_arena_alloc(struct mf_arena *arena, size_t n, size_t size,
+                     struct mf_error *err) MF_CHECK_RESULT;
 /* Copies of a string; `mf_arena_strndup` stops at `len` bytes. */
 char *mf_arena_strdup(struct mf_arena *arena, const char *s, struct mf_error *err) MF_CHECK_RESULT;
-char *mf_arena_strndup(struct mf_arena *arena, const char *s, size_t len, struct mf_error *err)
-    MF_CHECK_RESULT;
+char *mf_arena_strndup(struct mf_arena *arena, const char *s, size_t len,
+                       struct mf_error *err) MF_CHECK_RESULT;
 char *mf_arena_printf(struct mf_arena *arena, struct mf_error *err, const char *fmt, ...)
     MF_PRINTF(3, 4);
 

@@ -1,7 +1,8 @@
 /*
- * Clean-up at the end of a scope: `MF_AUTO(mf_buffer) struct mf_buffer b = …;` calls mf_buffer_auto(&b).
- * A type offers it with MF_AUTO_DEFINE(name, type, expression on `p`, a pointer to the variable).
- * Destructors accept NULL and half-built objects, so declaring and failing early is always safe.
+ * Clean-up at the end of a scope: `MF_AUTO(mf_buffer) struct mf_buffer b = …;` calls
+ * mf_buffer_auto(&b). A type offers it with MF_AUTO_DEFINE(name, type, expression on `p`, a pointer
+ * to the variable). Destructors accept NULL and half-built objects, so declaring and failing early
+ * is always safe.
  */
 #ifndef MF_CORE_AUTO_H
 #define MF_CORE_AUTO_H

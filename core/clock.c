@@ -181,7 +181,8 @@ bool mf_time_parse_fhir(const char *text, struct mf_time *ret, struct mf_error *
     *ret = t;
     return true;
 bad:
-    return mf_error_set(err, MF_ERR_MALFORMED, "not a FHIR date or dateTime (YYYY[-MM[-DD[Thh:mm:ssZ]]])");
+    return mf_error_set(err, MF_ERR_MALFORMED,
+                        "not a FHIR date or dateTime (YYYY[-MM[-DD[Thh:mm:ssZ]]])");
 }
 
 /* TM: HH[MM[SS[.F]]], also with colons (ACR-NEMA). */
@@ -292,9 +293,12 @@ bool mf_duration_parse(const char *text, int64_t *ret_ms, struct mf_error *err)
         char unit;
         bool time;
         double ms;
-    } UNITS[] = {{'Y', false, 365.25 * 86400e3}, {'M', false, 365.25 / 12 * 86400e3},
-                 {'W', false, 7 * 86400e3},      {'D', false, 86400e3},
-                 {'H', true, 3600e3},            {'M', true, 60e3},
+    } UNITS[] = {{'Y', false, 365.25 * 86400e3},
+                 {'M', false, 365.25 / 12 * 86400e3},
+                 {'W', false, 7 * 86400e3},
+                 {'D', false, 86400e3},
+                 {'H', true, 3600e3},
+                 {'M', true, 60e3},
                  {'S', true, 1e3}};
     const char *p = text;
     bool in_time = false;

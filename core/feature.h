@@ -1,8 +1,9 @@
 /*
- * EHR features: their definition (ehr/features.json, `medfusion.features/1`; models/FORMAT.md) and their values.
+ * EHR features: their definition (ehr/features.json, `medfusion.features/1`; models/FORMAT.md) and
+ * their values.
  *
- * fhir/ extracts values by the definition, engine/ turns values into tokens by the same definition, so both
- * read it from here.
+ * fhir/ extracts values by the definition, engine/ turns values into tokens by the same definition,
+ * so both read it from here.
  */
 #ifndef MF_CORE_FEATURE_H
 #define MF_CORE_FEATURE_H
@@ -29,8 +30,9 @@ enum mf_feature_kind { MF_FEATURE_NUMERIC, MF_FEATURE_CATEGORICAL };
 enum mf_feature_pick { MF_PICK_LAST, MF_PICK_FIRST, MF_PICK_MIN, MF_PICK_MAX, MF_PICK_MEAN };
 
 enum mf_source_kind {
-    MF_SOURCE_FHIR_PATH,    /* "fhir:Patient.birthDate", "fhir:Patient.gender": a demographic path */
-    MF_SOURCE_FHIR_CODINGS, /* {"fhir": [{system, code}…]}: Observations (or components) with any of them */
+    MF_SOURCE_FHIR_PATH, /* "fhir:Patient.birthDate", "fhir:Patient.gender": a demographic path */
+    MF_SOURCE_FHIR_CODINGS, /* {"fhir": [{system, code}…]}: Observations (or components) with any of
+                               them */
     MF_SOURCE_DICOM         /* "dicom:PatientAge", PatientBirthDate, PatientSex, ViewPosition */
 };
 
@@ -42,7 +44,8 @@ struct mf_feature_source {
 };
 
 struct mf_unit_conversion {
-    const char *unit; /* UCUM code converted from: value · factor + offset is in the feature's unit */
+    const char
+        *unit; /* UCUM code converted from: value · factor + offset is in the feature's unit */
     double factor, offset;
 };
 
@@ -57,8 +60,8 @@ struct mf_feature {
     enum mf_feature_pick pick;
     int64_t window_ms; /* look-back before the reference time; −1 = no limit */
     bool has_range;
-    double range_low, range_high; /* plausible values, inclusive, in `unit` */
-    double mean, std;             /* numeric: the token gets (value − mean) / std */
+    double range_low, range_high;  /* plausible values, inclusive, in `unit` */
+    double mean, std;              /* numeric: the token gets (value − mean) / std */
     const char *const *categories; /* categorical: index = embedding row */
     size_t category_count;
     const char *const *map_from; /* spellings that stand for a category: map_from[i] → map_to[i] */
@@ -67,7 +70,7 @@ struct mf_feature {
 };
 
 struct mf_feature_set {
-    struct mf_arena *arena; /* owns everything below */
+    struct mf_arena *arena;      /* owns everything below */
     struct mf_feature *features; /* token order: numeric first, then categorical */
     size_t count, numeric_count;
 };
@@ -85,15 +88,15 @@ enum mf_feature_status {
     MF_FEATURE_STALE        /* only values older than the window: not used */
 };
 
-/* What was found for one feature. Only MF_FEATURE_USED reaches the network; the others say why not and
- * still show the value that was refused where there is one. */
+/* What was found for one feature. Only MF_FEATURE_USED reaches the network; the others say why not
+ * and still show the value that was refused where there is one. */
 struct mf_feature_value {
     enum mf_feature_status status;
     bool has_number, has_category;
-    double number;     /* in the feature's unit */
-    uint32_t category; /* index into categories */
-    const char *text;  /* the refused value of a categorical as given, or NULL */
-    const char *unit;  /* the unit `number` is in (as given, where it could not be converted) */
+    double number;      /* in the feature's unit */
+    uint32_t category;  /* index into categories */
+    const char *text;   /* the refused value of a categorical as given, or NULL */
+    const char *unit;   /* the unit `number` is in (as given, where it could not be converted) */
     const char *source; /* "Observation/123", "Patient/1", "dicom:PatientAge"; NULL when missing */
     const char *time;   /* when it was observed, as given; NULL when unknown */
 };

@@ -1,8 +1,9 @@
 /*
- * The greyscale pipeline of PS3.3 C.11.1–C.11.2 and PS3.4 N.2: stored values → modality values → display.
+ * The greyscale pipeline of PS3.3 C.11.1–C.11.2 and PS3.4 N.2: stored values → modality values →
+ * display.
  *
- * One implementation serves the command line (`dicom frame`), the network's preprocessing and the pictures,
- * so that what is shown is what was analysed.
+ * One implementation serves the command line (`dicom frame`), the network's preprocessing and the
+ * pictures, so that what is shown is what was analysed.
  */
 #ifndef MF_CORE_GRAYSCALE_H
 #define MF_CORE_GRAYSCALE_H
@@ -13,18 +14,21 @@
 extern "C" {
 #endif
 
-/* Modality values: bits above HighBit masked (sign-extended where signed), modality LUT or rescale applied.
- * Colour becomes luma first (ITU-R BT.601 of the RGB it stands for), palettes are looked up. `out` holds rows · columns floats. */
+/* Modality values: bits above HighBit masked (sign-extended where signed), modality LUT or rescale
+ * applied. Colour becomes luma first (ITU-R BT.601 of the RGB it stands for), palettes are looked
+ * up. `out` holds rows · columns floats. */
 bool mf_grayscale_modality(const struct mf_frame *frame, float *out, struct mf_error *err);
 
 /* Display values in [0,1], 1 = white: VOI LUT, else the window by its function, else the 0.5–99.5
- * percentile of the modality values that are not padding (linear; equal percentiles give 0), clipped; MONOCHROME1 inverted;
- * padding is shown black. 8-bit colour and palettes are shown as they are, without percentile stretch. `out` holds rows · columns floats. Never fails on constant or all-padding images.
- * This is the rule of DESIGN.md, "The network", step 1; models/ applies the same rule. */
+ * percentile of the modality values that are not padding (linear; equal percentiles give 0),
+ * clipped; MONOCHROME1 inverted; padding is shown black. 8-bit colour and palettes are shown as
+ * they are, without percentile stretch. `out` holds rows · columns floats. Never fails on constant
+ * or all-padding images. This is the rule of DESIGN.md, "The network", step 1; models/ applies the
+ * same rule. */
 bool mf_grayscale_display(const struct mf_frame *frame, float *out, struct mf_error *err);
 
-/* The 8-bit picture of a viewer: rows · columns bytes, round(255 · display); or RGB triples for colour
- * frames (mf_grayscale_channels() = 3). */
+/* The 8-bit picture of a viewer: rows · columns bytes, round(255 · display); or RGB triples for
+ * colour frames (mf_grayscale_channels() = 3). */
 uint32_t mf_grayscale_channels(const struct mf_frame *frame);
 bool mf_grayscale_display8(const struct mf_frame *frame, uint8_t *out, struct mf_error *err);
 

@@ -45,7 +45,8 @@ json_t *mf_json_parse(const char *text, size_t len, const struct mf_json_limits 
     }
     json_error_t detail;
     json_t *value = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &detail);
-    /* jansson's own text quotes the input near the error, which may be patient data: leave it out. */
+    /* jansson's own text quotes the input near the error, which may be patient data: leave it out.
+     */
     if (!value)
         mf_error_set(err,
                      json_error_code(&detail) == json_error_out_of_memory ? MF_ERR_NO_MEMORY
@@ -120,8 +121,9 @@ bool mf_json_need_int(const json_t *object, const char *key, json_int_t min, jso
 {
     const json_t *v = json_object_get(object, key);
     if (!json_is_integer(v) || json_integer_value(v) < min || json_integer_value(v) > max)
-        return mf_error_set(err, MF_ERR_MALFORMED, "\"%s\" must be a whole number from %lld to %lld",
-                            key, (long long)min, (long long)max);
+        return mf_error_set(err, MF_ERR_MALFORMED,
+                            "\"%s\" must be a whole number from %lld to %lld", key, (long long)min,
+                            (long long)max);
     *ret = json_integer_value(v);
     return true;
 }

@@ -1,8 +1,8 @@
 /*
  * JSON: a fence around jansson for untrusted text, and the few accessors everyone needs.
  *
- * jansson alone accepts duplicate keys, 2048 levels and takes 20 to 80 times the text in memory; here the
- * size and the depth are checked before a tree is built, and duplicates are refused.
+ * jansson alone accepts duplicate keys, 2048 levels and takes 20 to 80 times the text in memory;
+ * here the size and the depth are checked before a tree is built, and duplicates are refused.
  */
 #ifndef MF_CORE_JSON_H
 #define MF_CORE_JSON_H
@@ -22,20 +22,20 @@ struct mf_json_limits {
     int max_depth;    /* 0 = 64 levels of arrays and objects */
 };
 
-/* Parses one JSON value (RFC 8259, UTF-8). MF_ERR_TOO_LARGE over max_bytes, else MF_ERR_MALFORMED with
- * line and column. `name` names the input in the message. The caller owns the reference. */
+/* Parses one JSON value (RFC 8259, UTF-8). MF_ERR_TOO_LARGE over max_bytes, else MF_ERR_MALFORMED
+ * with line and column. `name` names the input in the message. The caller owns the reference. */
 json_t *mf_json_parse(const char *text, size_t len, const struct mf_json_limits *limits,
                       const char *name, struct mf_error *err) MF_CHECK_RESULT;
 json_t *mf_json_read_file(const char *path, const struct mf_json_limits *limits,
                           struct mf_error *err) MF_CHECK_RESULT;
 
-/* Compact text with keys in insertion order and real numbers with 9 significant digits (enough to give a
- * float32 back exactly); the
- * caller frees it. NULL when out of memory. `indent` 0 = one line. */
+/* Compact text with keys in insertion order and real numbers with 9 significant digits (enough to
+ * give a float32 back exactly); the caller frees it. NULL when out of memory. `indent` 0 = one
+ * line. */
 char *mf_json_text(const json_t *value, int indent);
 
-/* Typed members. `get` returns the fallback when the member is absent or null; another type is also the
- * fallback (use `need` for input that must be right). */
+/* Typed members. `get` returns the fallback when the member is absent or null; another type is also
+ * the fallback (use `need` for input that must be right). */
 const char *mf_json_get_string(const json_t *object, const char *key, const char *fallback);
 double mf_json_get_number(const json_t *object, const char *key, double fallback);
 json_int_t mf_json_get_int(const json_t *object, const char *key, json_int_t fallback);

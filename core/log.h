@@ -1,7 +1,8 @@
 /*
  * Logging: one JSON object a line on stderr, typed fields only. There is no printf of free text, so
- * patient data cannot slip in with a message: events are literals, fields are numbers, our own ids, or error
- * messages (which hold none by convention). Library code does not log; servers and tools do.
+ * patient data cannot slip in with a message: events are literals, fields are numbers, our own ids,
+ * or error messages (which hold none by convention). Library code does not log; servers and tools
+ * do.
  */
 #ifndef MF_CORE_LOG_H
 #define MF_CORE_LOG_H
@@ -32,13 +33,13 @@ struct mf_log_field {
 void mf_log_setup(enum mf_log_level least, const char *component);
 bool mf_log_level_parse(const char *name, enum mf_log_level *ret);
 
-/* Writes {"time","level","component","event", fields…} with one write(2), so lines of several processes
- * do not mix. `event` is a literal such as "job.finished". */
+/* Writes {"time","level","component","event", fields…} with one write(2), so lines of several
+ * processes do not mix. `event` is a literal such as "job.finished". */
 void mf_log_write(enum mf_log_level level, const char *event, const struct mf_log_field *fields);
 
 #define mf_log(level, event, ...)                                                                  \
     mf_log_write((level), (event),                                                                 \
-                 (const struct mf_log_field[]){__VA_ARGS__ __VA_OPT__(, ) {.kind = MF_LOG_END}})
+                 (const struct mf_log_field[]){__VA_ARGS__ __VA_OPT__(, ){.kind = MF_LOG_END}})
 
 #ifdef __cplusplus
 }

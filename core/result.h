@@ -1,9 +1,10 @@
 /*
- * A result, `medfusion.result/1` (DESIGN.md, "A result"): the structs that the engine and the trust layer
- * fill and the one writer of its JSON. Every other output (FHIR, SR, text, page) is made from that JSON,
- * so no output can say something that another does not.
+ * A result, `medfusion.result/1` (DESIGN.md, "A result"): the structs that the engine and the trust
+ * layer fill and the one writer of its JSON. Every other output (FHIR, SR, text, page) is made from
+ * that JSON, so no output can say something that another does not.
  *
- * All strings are borrowed (from the bundle, the index or the request's arena); NULL becomes JSON null. NaN becomes null.
+ * All strings are borrowed (from the bundle, the index or the request's arena); NULL becomes JSON
+ * null. NaN becomes null.
  */
 #ifndef MF_CORE_RESULT_H
 #define MF_CORE_RESULT_H
@@ -23,8 +24,9 @@ enum mf_segmentation_status { MF_SEGMENTATION_OFF, MF_SEGMENTATION_OK, MF_SEGMEN
 
 struct mf_segmentation {
     enum mf_segmentation_status status;
-    double iou;         /* the smaller predicted IoU of the two structures; NaN when off */
-    uint32_t box[4];    /* x0, y0, x1, y1: the ROI, half-open, in stored pixels; the whole frame when off */
+    double iou; /* the smaller predicted IoU of the two structures; NaN when off */
+    uint32_t
+        box[4]; /* x0, y0, x1, y1: the ROI, half-open, in stored pixels; the whole frame when off */
     const char *reason; /* which gate failed ("ratio"), or NULL */
 };
 
@@ -63,7 +65,7 @@ struct mf_prediction {
 };
 
 struct mf_finding_set {
-    bool available;        /* false: no risk control calibration; written as null */
+    bool available;         /* false: no risk control calibration; written as null */
     const uint32_t *labels; /* indices into predictions, most probable first */
     size_t label_count;
 };
@@ -107,11 +109,12 @@ struct mf_result {
     struct mf_timing timing;
 };
 
-/* The JSON document of models and services, every field of the schema present. NULL when out of memory. */
+/* The JSON document of models and services, every field of the schema present. NULL when out of
+ * memory. */
 json_t *mf_result_to_json(const struct mf_result *result);
 
-/* RFC 9457 problem as `medfusion.problem/1`: {"schema","type","title","status","detail", "study"?, "job"?}. `study` and `job` may be
- * NULL. */
+/* RFC 9457 problem as `medfusion.problem/1`: {"schema","type","title","status","detail", "study"?,
+ * "job"?}. `study` and `job` may be NULL. */
 json_t *mf_problem_to_json(const struct mf_error *err, const char *study_instance_uid,
                            const char *job);
 
