@@ -1,0 +1,105 @@
+/*
+ * Decoder client: everything that parses bytes from outside happens in a sandboxed process.
+ *
+ * The front, the worker and the command line talk to it through this interface. There are two verbs:
+ *   scan    parts of an upload (Part 10 files, zips, one FHIR Bundle) → an index, as JSON text;
+ *   frames  the same parts and that index → decoded frames in sealed shared memory, without parsing again.
+ * Parts are ranges of descriptors, never paths. A decoder that crashes, hangs or runs out of memory costs
+ * its caller one clear error; the next request gets a fresh process.
+ *
+ * How it works: a small "zygote" process (decoder_process.h) listens on an abstract Unix socket that only
+ * the same user may reach. Every connection to it is one forked, sandboxed decoder that lives until the
+ * connection closes. Nothing but the socket's name is needed to use it, from any process.
+ */
+#ifndef MF_SERVER_DECODER_H
+#define MF_SERVER_DECODER_H
+
+#include "core/buffer.h"
+#include "core/error.h"
+#include "core/frame.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum mf_part_kind { MF_PART_DICOM, MF_PART_EHR };
+
+/* One part of an upload. Many parts may share a descriptor (a request's pack); at most
+ * MF_DECODER_MAX_FDS different descriptors take part in one call. */
+struct mf_part {
+    enum mf_part_kind kind;
+    int fd; /* borrowed; a regular file or a memfd, read with pread */
+    uint64_t offset, size;
+};
+
+enum { MF_DECODER_MAX_FDS = 128, MF_DECODER_MAX_PARTS = 10000, MF_DECODER_ADDRESS = 64 };
+
+struct mf_decoder_limits {
+    uint64_t memory;         /* address space of a decoder, bytes; 0 = 2 GiB */
+    unsigned cpu_seconds;    /* CPU time of one request; 0 = 20 */
+    unsigned wall_seconds;   /* from request to answer; 0 = 30 */
+    uint64_t expanded_bytes; /* what zips and deflate may grow to, in all; 0 = 1 GiB */
+    unsigned objects;        /* DICOM objects of one request; 0 = 10,000 */
+};
+
+struct mf_decoder;
+
+/* Connects lazily to the zygote listening at `address` (mf_zygote_address()) with at most `connections`
+ * decoders in use at once; idle ones beyond one are closed. Thread-safe: a call takes a free decoder or
+ * waits for one. `limits` NULL = defaults. NULL when out of memory. */
+struct mf_decoder *mf_decoder_new(const char *address, unsigned connections,
+                                  const struct mf_decoder_limits *limits, struct mf_error *err);
+void mf_decoder_free(struct mf_decoder *decoder);
+
+/* Parses every part and appends the index (JSON, dicom/scan.h says what it holds) to `ret_index`.
+ * Errors: what the input deserves (MF_ERR_MALFORMED, MF_ERR_TOO_LARGE, MF_ERR_UNSUPPORTED,
+ * MF_ERR_UNUSABLE), MF_ERR_CRASHED when the decoder died, MF_ERR_TIMEOUT when it was stopped,
+ * MF_ERR_UNAVAILABLE when there is no zygote. Blocks; waits on the socket, never polls. */
+bool mf_decoder_scan(struct mf_decoder *decoder, const struct mf_part *parts, size_t part_count,
+                     struct mf_buffer *ret_index, struct mf_error *err) MF_CHECK_RESULT;
+
+struct mf_frame_request {
+    uint32_t object; /* index into the index's objects */
+    uint32_t frame;  /* 0-based */
+};
+
+/* Decoded frames, in the order asked for; they point into one sealed shared memory mapping. */
+struct mf_frame_set {
+    struct mf_frame *frames;
+    size_t count;
+    void *map;
+    size_t map_size;
+};
+
+/* Decodes the frames asked for. `index` is the text that mf_decoder_scan() gave for these parts. The frames are
+ * checked again on this side. On success free `ret` with mf_frame_set_free(). Errors as above. */
+bool mf_decoder_frames(struct mf_decoder *decoder, const struct mf_part *parts, size_t part_count,
+                       const char *index, size_t index_len, const struct mf_frame_request *wanted,
+                       size_t wanted_count, struct mf_frame_set *ret,
+                       struct mf_error *err) MF_CHECK_RESULT;
+void mf_frame_set_free(struct mf_frame_set *set);
+
+/* The zygote, as its parent sees it: re-executes this program with a hidden role, so that the decoders share
+ * no memory (secrets, addresses) with the caller. */
+struct mf_zygote;
+
+/* Starts it and waits until it listens. It dies with its parent. */
+struct mf_zygote *mf_zygote_start(struct mf_error *err);
+/* Starts it again under the same address after its death was noticed (the listening socket stays ours). */
+bool mf_zygote_restart(struct mf_zygote *zygote, struct mf_error *err);
+const char *mf_zygote_address(const struct mf_zygote *zygote);
+int mf_zygote_pid(const struct mf_zygote *zygote);
+void mf_zygote_stop(struct mf_zygote *zygote); /* NULL-safe; ends it and frees */
+
+#ifdef __cplusplus
+}
+#endif
+
+MF_AUTO_DEFINE(mf_decoder, struct mf_decoder *, mf_decoder_free(*p))
+MF_AUTO_DEFINE(mf_frame_set, struct mf_frame_set, mf_frame_set_free(p))
+MF_AUTO_DEFINE(mf_zygote, struct mf_zygote *, mf_zygote_stop(*p))
+
+#endif
