@@ -1,0 +1,94 @@
+"""Reads and writes bundle directories (../FORMAT.md): JSON configurations and 16-bit safetensors."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import (Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel, Sam2Config,
+                          ViTConfig, ViTModel)
+
+from .ehr import FtTransformer
+from .fusion import Fusion
+from .network import MedFusion
+from .segmenter import Segmenter
+from .temporal import Temporal
+
+VISION = {
+    "dinov2": (Dinov2Config, Dinov2Model),
+    "dinov2_with_registers": (Dinov2WithRegistersConfig, Dinov2WithRegistersModel),
+    "vit": (ViTConfig, ViTModel),
+}
+
+
+def write_json(path: Path, value: dict) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def make_vision(config: dict) -> nn.Module:
+    config_class, model_class = VISION[config["model_type"]]
+    options = {"add_pooling_layer": False} if config["model_type"] == "vit" else {}
+    return model_class(config_class.from_dict(config), **options)
+
+
+def make_module(kind: str, config: dict) -> nn.Module:
+    """One module from its config.json; `kind` is its key in bundle.json's `directories`."""
+    if kind == "segmenter":
+        return Segmenter(Sam2Config.from_dict(config), config["box_head_hidden_size"])
+    return {"vision": make_vision, "temporal": Temporal, "ehr": FtTransformer, "fusion": Fusion}[kind](config)
+
+
+def config_of(kind: str, module: nn.Module) -> dict:
+    """The content of a module's config.json."""
+    if kind == "segmenter":
+        return {**module.config.to_dict(), "box_head_hidden_size": module.box_head.conv1.out_channels}
+    return module.config.to_dict() if kind == "vision" else module.config
+
+
+def save_module(kind: str, module: nn.Module, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """config.json and model.safetensors; floating point in `dtype`, integer bookkeeping left out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", config_of(kind, module))
+    tensors = {name.removeprefix("sam2."): value.to(dtype).contiguous()
+               for name, value in module.state_dict().items() if value.is_floating_point()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def load_module(kind: str, folder: Path) -> nn.Module:
+    """The module in evaluation mode, float32; a missing or unknown tensor is an error."""
+    module = make_module(kind, read_json(folder / "config.json"))
+    tensors = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
+    if kind == "segmenter":
+        tensors = {name if name.startswith("box_head.") else "sam2." + name: value for name, value in tensors.items()}
+    missing, unexpected = module.load_state_dict(tensors, strict=False)
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise ValueError(f"{folder}: missing {missing}, unexpected {unexpected}")
+    return module.eval()
+
+
+def save_bundle(model: MedFusion, features: dict | None, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """The trained parts of a bundle; calibration, conformal and manifest files are `medfusion`'s to write."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "bundle.json", model.bundle)
+    for kind, name in model.bundle["directories"].items():
+        module = getattr(model, kind)
+        if module is not None:
+            save_module(kind, module, folder / name, dtype)
+    if features is not None:
+        write_json(folder / model.bundle["directories"]["ehr"] / "features.json", features)
+
+
+def load_bundle(folder: Path) -> MedFusion:
+    bundle = read_json(folder / "bundle.json")
+    modules = {kind: None for kind in ("segmenter", "vision", "temporal", "ehr", "fusion")}
+    for kind in modules:
+        if bundle["modules"].get(kind) != "none" or kind == "temporal":
+            modules[kind] = load_module(kind, folder / bundle["directories"][kind])
+    return MedFusion(bundle, **modules).eval()
