@@ -1,0 +1,45 @@
+/*
+ * One Hugging Face directory (config.json and model.safetensors, or shards with their index) executed alone:
+ * `medfusion module run`. It is how parity with PyTorch is measured, and how a weight file is tried out before
+ * a bundle is made.
+ *
+ *   model_type               inputs                                             outputs
+ *   dinov2, …_with_registers pixel_values (b,3,H,W)                             last_hidden_state, pooler_output
+ *   vit                      pixel_values (b,3,H,W)                             last_hidden_state, pooler_output if the file has one
+ *   sam2                     pixel_values (b,3,s,s); one of input_boxes (b,n,4), input_points (b,n,p,2) with
+ *                            input_labels (b,n,p), or both, or neither; input_masks (b,1,4h,4w) with n = 1; multimask_output
+ *                            (1; default 1)                                     pred_masks, iou_scores, object_score_logits,
+ *                            image_embeddings.0 … .2; pred_boxes (b,2,4) in pixels when the file has a box head
+ *   mamba                    inputs_embeds (b,t,d), or input_ids (b,t)          last_hidden_state
+ *   transformer              inputs_embeds (b,t,d)                              last_hidden_state
+ *   ft_transformer           x_cont (b,n), x_cat (b,m), missing (b,n+m)         last_hidden_state
+ *   fusion                   image (b,t,d), ehr (b,n,de) when used,             logits, readout
+ *                            tokens_per_frame (1; default 17)
+ * A temporal directory of a bundle (model_type mamba or transformer with `vision_hidden_size`) also takes `tokens`
+ * (b, frames, 17, dv) and `where` (frames; days before the newest or slice position) → last_hidden_state.
+ */
+#ifndef MF_ENGINE_MODULE_H
+#define MF_ENGINE_MODULE_H
+
+#include "core/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct mf_module_options {
+    const char *device; /* "cpu"; NULL = the best that works */
+    const char *dtype;  /* "f32"; NULL = the default of the device */
+    int threads;        /* 0 = one for each core */
+};
+
+/* Reads `input` (safetensors), runs the module in `dir` and writes `output` (safetensors). MF_ERR_MODEL for the
+ * directory, MF_ERR_MALFORMED for the input, MF_ERR_UNAVAILABLE for a device or dtype that is not there. */
+bool mf_module_run(const char *dir, const char *input, const char *output,
+                   const struct mf_module_options *options, struct mf_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

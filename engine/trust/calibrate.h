@@ -1,0 +1,60 @@
+/*
+ * Probability calibration of one label: the map from a raw logit to a probability, chosen among four by
+ * patient-grouped cross-validated negative log-likelihood.
+ *
+ *   identity   σ(z)
+ *   platt      σ(a·z + b), a > 0; fitted to the smoothed targets (N₊+1)/(N₊+2) and 1/(N₋+2); ≥ 20 positives
+ *   beta       σ(a·ln p − b·ln(1−p) + c), p = σ(z), a, b ≥ 0 (Kull et al. 2017); ≥ 100 positives
+ *   isotonic   a non-decreasing step function fitted by pooling adjacent violators, linear between its
+ *              knots, kept inside [1/(n+2), (n+1)/(n+2)]; ≥ 1000 positives
+ * Both logistic fits are Newton's method with backtracking.
+ */
+#ifndef MF_TRUST_CALIBRATE_H
+#define MF_TRUST_CALIBRATE_H
+
+#include "core/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum mf_calibration_method {
+    MF_CALIBRATION_IDENTITY,
+    MF_CALIBRATION_PLATT,
+    MF_CALIBRATION_BETA,
+    MF_CALIBRATION_ISOTONIC,
+    MF_CALIBRATION_METHODS
+};
+
+struct mf_calibration {
+    enum mf_calibration_method method;
+    double a, b, c;   /* platt: a, b; beta: a, b, c */
+    size_t knots;     /* isotonic */
+    double *x, *y;    /* knots each, x strictly increasing, y non-decreasing; owned */
+    uint32_t n_pos, n_neg;
+    double nll[MF_CALIBRATION_METHODS]; /* cross-validated; NaN = not eligible */
+};
+
+/* Fits one method on all `n` pairs (truth 0 or 1). False when memory runs out or the data has one class only. */
+bool mf_calibration_fit(enum mf_calibration_method method, const double *z, const uint8_t *truth,
+                        size_t n, struct mf_calibration *ret, struct mf_error *err);
+/* Chooses among the eligible methods by `folds`-fold cross-validation and fits the chosen one on everything. `group` gives each
+ * pair's patient as a small integer; a patient's pairs share a fold. With one class only: identity. */
+bool mf_calibration_choose(const double *z, const uint8_t *truth, const uint32_t *group, size_t n,
+                           unsigned folds, struct mf_calibration *ret, struct mf_error *err);
+void mf_calibration_clear(struct mf_calibration *calibration);
+
+double mf_calibration_apply(const struct mf_calibration *calibration, double z);
+/* Mean negative log-likelihood in nats, probabilities kept 1e-12 away from 0 and 1. */
+double mf_calibration_nll(const struct mf_calibration *calibration, const double *z,
+                          const uint8_t *truth, size_t n);
+const char *mf_calibration_method_name(enum mf_calibration_method method);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

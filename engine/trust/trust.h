@@ -1,0 +1,85 @@
+/*
+ * What turns raw logits into statements with a stated guarantee: calibrated probabilities, class-conditional
+ * conformal sets at any alpha, and a finding list with a bounded false-negative rate. It is fitted once on
+ * calibration patients (`medfusion calibrate`), stored beside the model, and bound to the model by its hash:
+ * with another hash every guarantee is `void`.
+ *
+ * calibration.json, `medfusion.calibration/1`: {"schema", "id", "created", "source", "patients", "model_hash", "labels": [{"id",
+ *   "n_pos", "n_neg", "method": "identity|platt|beta|isotonic", "parameters": […], "cross_validated_nll": {method: nll|null}}]}
+ *   (parameters: engine/trust/calibrate.h).
+ * conformal.json, `medfusion.conformal/1`: {"schema", "id", "created", "source", "patients", "model_hash", "method":
+ *   "split_conformal", "taxonomy": "label_class", "score": "logit", "labels": [{"id", "positive": [sorted raw logits], "negative": […]}],
+ *   "risk_control": {"risk": "fnr", "cases", "logits": [sorted], "positives_in_case": […]} | null}
+ * ood.json, `medfusion.ood/1`: see engine/trust/ood.h.
+ */
+#ifndef MF_TRUST_TRUST_H
+#define MF_TRUST_TRUST_H
+
+#include "core/auto.h"
+#include "core/error.h"
+#include "core/result.h"
+#include "engine/bundle.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Calibration data: one row a case. */
+struct mf_trust_cases {
+    size_t count, label_count;
+    const float *logits;         /* count × label_count, raw, as mf_engine_run() gives them */
+    const int8_t *truth;         /* count × label_count: 1 present, 0 absent, −1 not labelled */
+    const char *const *patients; /* count; cases of one patient stay in one fold. NULL: each its own */
+    const float *readouts;       /* count × readout_size, for the out-of-distribution check; NULL: none */
+    size_t readout_size;
+};
+
+struct mf_trust_origin {
+    const char *source;  /* what the data is, for the reader of a result ("NIH ChestX-ray14, calibration part") */
+    const char *created; /* RFC 3339; NULL = now */
+};
+
+/* Fits everything on `cases` for the labels and the model_hash of `bundle`. MF_ERR_UNUSABLE when there is too
+ * little data for anything (no case, a case count or label count that does not fit). */
+struct mf_trust *mf_trust_fit(const struct mf_bundle *bundle, const struct mf_trust_cases *cases,
+                              const struct mf_trust_origin *origin,
+                              struct mf_error *err) MF_CHECK_RESULT;
+void mf_trust_free(struct mf_trust *trust);
+
+/* Reads calibration.json, conformal.json and ood.json of `dir`; each may be absent. MF_ERR_MODEL when one is wrong. */
+struct mf_trust *mf_trust_load(const char *dir, const struct mf_label *labels, size_t label_count,
+                               struct mf_error *err) MF_CHECK_RESULT;
+/* Writes those three files (ood.json only where there is one). */
+bool mf_trust_write(const struct mf_trust *trust, const char *dir, struct mf_error *err);
+
+/* Borrowed; id and created are NULL and patients 0 in a bundle without calibration. */
+const char *mf_trust_id(const struct mf_trust *trust);
+const char *mf_trust_created(const struct mf_trust *trust);
+const char *mf_trust_source(const struct mf_trust *trust);
+const char *mf_trust_model_hash(const struct mf_trust *trust);
+uint32_t mf_trust_patients(const struct mf_trust *trust);
+
+/* What is said about one case. */
+struct mf_trust_statement {
+    struct mf_prediction *predictions; /* label_count; filled; strings borrowed from the bundle */
+    uint32_t *finding_labels;          /* room for label_count; `findings.labels` will point here */
+    struct mf_finding_set findings;
+    double ood_p_value; /* NaN without ood.json or without a readout */
+};
+
+/* Applies `bundle`'s trust layer to the logits of one case at level `alpha` (0 < alpha < 1; the default of the
+ * program is 0.1). `readout` may be NULL. `shifted` marks an input known to lie outside the calibrated population. */
+bool mf_trust_apply(const struct mf_bundle *bundle, const float *logits, const float *readout,
+                    double alpha, bool shifted, struct mf_trust_statement *statement,
+                    struct mf_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+MF_AUTO_DEFINE(mf_trust, struct mf_trust *, mf_trust_free(*p))
+
+#endif
