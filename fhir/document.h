@@ -1,0 +1,94 @@
+/*
+ * A FHIR R4 document: the resources of one input, indexed for the two questions that MedFusion asks of it
+ * (which patients are there, which Observations are theirs).
+ *
+ * Accepted: a Bundle of any type (http://hl7.org/fhir/R4/bundle.html), a single resource, or NDJSON, one
+ * resource a line (http://hl7.org/fhir/R4/nd-json.html); Bundles inside Bundles are flattened. Resources
+ * other than Patient and Observation are counted and otherwise ignored.
+ *
+ * A document parses untrusted text: size, depth and the number of resources are limited, and messages
+ * never hold content. Patient data stays inside the document until the caller asks for it.
+ */
+#ifndef MF_FHIR_DOCUMENT_H
+#define MF_FHIR_DOCUMENT_H
+
+#include "core/auto.h"
+#include "core/clock.h"
+#include "core/error.h"
+#include "core/json.h"
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct mf_fhir_document;
+
+struct mf_fhir_limits {
+    size_t max_bytes;     /* of text; 0 = 16 MiB */
+    int max_depth;        /* of arrays and objects; 0 = 64 */
+    size_t max_resources; /* contained ones included; 0 = 100,000 */
+};
+
+/* Parses `len` bytes; `limits` may be NULL; `name` names the input in messages. NULL on failure:
+ * MF_ERR_MALFORMED (not JSON, not FHIR, a resource that breaks the rules of R4 where we depend on them),
+ * MF_ERR_TOO_LARGE (a limit), MF_ERR_UNUSABLE (FHIR, but nothing about a patient in it). */
+struct mf_fhir_document *mf_fhir_document_parse(const char *text, size_t len,
+                                                const struct mf_fhir_limits *limits,
+                                                const char *name,
+                                                struct mf_error *err) MF_CHECK_RESULT;
+struct mf_fhir_document *mf_fhir_document_load(const char *path,
+                                               const struct mf_fhir_limits *limits,
+                                               struct mf_error *err) MF_CHECK_RESULT;
+void mf_fhir_document_free(struct mf_fhir_document *doc);
+
+/* Resources of all types in the document, contained ones included. */
+size_t mf_fhir_document_resource_count(const struct mf_fhir_document *doc);
+
+/* A business identifier of a patient (Patient.identifier). Strings live as long as the document. */
+struct mf_fhir_identifier {
+    const char *system;   /* URI, or NULL */
+    const char *value;    /* never NULL or empty */
+    const char *assigner; /* Identifier.assigner.display, or NULL */
+};
+
+/* A patient of the document, in the order of first mention. */
+struct mf_fhir_patient {
+    const char *reference; /* "Patient/1"; or the fullUrl where the resource has no id */
+    const json_t *resource; /* borrowed; NULL when Observations name a patient who is not in the document */
+    const struct mf_fhir_identifier *identifiers; /* without those of use `old` */
+    size_t identifier_count;
+    const json_t *const *observations; /* borrowed, in document order, superseded versions left out */
+    const char *const *observation_references; /* "Observation/1", or the fullUrl without an id */
+    size_t observation_count;
+};
+
+size_t mf_fhir_patient_count(const struct mf_fhir_document *doc);
+const struct mf_fhir_patient *mf_fhir_patient(const struct mf_fhir_document *doc, size_t index);
+
+/* The patient with an identifier whose value is `patient_id` (surrounding spaces ignored). `issuer`
+ * (IssuerOfPatientID, nullable) decides between several: it is compared with the identifier's system, with
+ * and without "urn:oid:", and with its assigner; an issuer that is an OID or URI also excludes identifiers
+ * of another OID or URI. NULL with MF_ERR_UNUSABLE when there is no such patient, or more than one. */
+const struct mf_fhir_patient *mf_fhir_find_patient(const struct mf_fhir_document *doc,
+                                                   const char *patient_id, const char *issuer,
+                                                   struct mf_error *err) MF_CHECK_RESULT;
+
+/* The latest clinical date of a patient (all patients for NULL): the newest Observation.effective[x] of an
+ * Observation that counts (see extract.h). MF_TIME_UNKNOWN when there is none. */
+struct mf_time mf_fhir_latest_time(const struct mf_fhir_document *doc,
+                                   const struct mf_fhir_patient *patient);
+
+/* A Bundle (collection) of what MedFusion reads of one patient and nothing else: identifiers, birth date,
+ * gender; of the Observations status, codes, time, values. What a job stores instead of the upload.
+ * NULL when out of memory. */
+json_t *mf_fhir_reduce(const struct mf_fhir_document *doc, const struct mf_fhir_patient *patient);
+
+#ifdef __cplusplus
+}
+#endif
+
+MF_AUTO_DEFINE(mf_fhir_document, struct mf_fhir_document *, mf_fhir_document_free(*p))
+
+#endif
