@@ -1,0 +1,478 @@
+/*
+ * Greyscale pipeline (PS3.3 C.11.1 modality LUT, C.11.2 VOI LUT, C.7.6.3.1 photometric
+ * interpretations; PS3.4 N.2 order of the steps).
+ *
+ * Samples of up to 16 bits take one path: the whole pipeline is evaluated once per possible sample
+ * value into a table, then every pixel is one look-up, so a 5-megapixel radiograph costs a few
+ * milliseconds whatever LUT, window or padding it has. Wider integers and floats are computed pixel
+ * by pixel; colour goes row by row through its luma (ITU-R BT.601).
+ */
+#include "core/grayscale.h"
+
+#include "core/percentile.h"
+
+#include <math.h>
+#include <string.h>
+
+static const double LOW_PERCENTILE = 0.005, HIGH_PERCENTILE = 0.995;
+
+/* ITU-R BT.601 luma of RGB. */
+static const float LUMA_R = 0.299f, LUMA_G = 0.587f, LUMA_B = 0.114f;
+
+/* How the stored value sits in a raw sample: bits HighBit−BitsStored+1 … HighBit. */
+struct layout {
+    unsigned shift;
+    uint32_t mask, sign; /* sign bit of the value, 0 when unsigned */
+};
+
+static struct layout layout_of(const struct mf_frame *f)
+{
+    struct layout l;
+    l.shift = f->high_bit + 1 - f->bits_stored;
+    l.mask = f->bits_stored >= 32 ? UINT32_MAX : (UINT32_C(1) << f->bits_stored) - 1;
+    l.sign = mf_sample_is_signed(f->type) ? UINT32_C(1) << (f->bits_stored - 1) : 0;
+    return l;
+}
+
+static inline int64_t stored_value(const struct layout *l, uint32_t raw)
+{
+    uint32_t v = (raw >> l->shift) & l->mask;
+    return (int64_t)(v ^ l->sign) - (int64_t)l->sign;
+}
+
+static bool is_padding(const struct mf_frame *f, int64_t stored)
+{
+    return f->has_padding && stored >= f->padding_low && stored <= f->padding_high;
+}
+
+static uint16_t lut_entry(const struct mf_lut *lut, double input)
+{
+    double i = floor(input + 0.5) - lut->first;
+    if (!(i > 0))
+        return lut->data[0];
+    return i >= lut->count - 1 ? lut->data[lut->count - 1] : lut->data[(uint32_t)i];
+}
+
+static double modality_value(const struct mf_frame *f, double stored)
+{
+    if (f->modality_lut.count)
+        return lut_entry(&f->modality_lut, stored);
+    return stored * f->rescale_slope + f->rescale_intercept;
+}
+
+/* ---- VOI: modality value → [0,1] ---- */
+
+struct voi {
+    enum { VOI_TABLE, VOI_AFFINE, VOI_STEP, VOI_SIGMOID } kind;
+    double center,
+        scale; /* affine: (x − center)·scale; step: x > center; sigmoid: scale = −4/width */
+    const struct mf_lut *lut;
+    double lut_max;
+    bool invert;
+};
+
+static double clip(double x)
+{
+    return x > 0 ? (x < 1 ? x : 1) : 0; /* NaN gives 0 */
+}
+
+static double voi_value(const struct voi *v, double x)
+{
+    double y;
+    switch (v->kind) {
+    case VOI_TABLE:
+        y = lut_entry(v->lut, x) / v->lut_max;
+        break;
+    case VOI_STEP:
+        y = x > v->center;
+        break;
+    case VOI_SIGMOID:
+        y = 1 / (1 + exp(v->scale * (x - v->center)));
+        break;
+    default:
+        y = (x - v->center) * v->scale;
+    }
+    y = clip(y);
+    return v->invert ? 1 - y : y;
+}
+
+/* The VOI LUT or window of the frame; false when it has neither (a window too narrow to mean
+ * anything counts as none), and then the percentiles decide. */
+static bool voi_from_frame(const struct mf_frame *f, struct voi *v)
+{
+    double c = f->window_center, w = f->window_width;
+    *v = (struct voi){.kind = VOI_AFFINE, .invert = f->photometric == MF_PHOTOMETRIC_MONOCHROME1};
+    if (f->voi_lut.count) {
+        v->kind = VOI_TABLE;
+        v->lut = &f->voi_lut;
+        v->lut_max = (double)((1u << f->voi_lut.bits) - 1);
+        return true;
+    }
+    if (!f->has_window || !(w > 0) || (f->voi_function == MF_VOI_LINEAR && w < 1))
+        return false;
+    switch (f->voi_function) {
+    case MF_VOI_LINEAR_EXACT:
+        v->scale = 1 / w;
+        v->center = c - w / 2;
+        break;
+    case MF_VOI_SIGMOID:
+        v->kind = VOI_SIGMOID;
+        v->scale = -4 / w;
+        v->center = c;
+        break;
+    default:
+        v->kind = w > 1 ? VOI_AFFINE : VOI_STEP;
+        v->scale = w > 1 ? 1 / (w - 1) : 0;
+        v->center = w > 1 ? c - 0.5 - (w - 1) / 2 : c - 0.5;
+    }
+    return true;
+}
+
+static void voi_from_range(struct voi *v, double low, double high)
+{
+    v->kind = VOI_AFFINE;
+    v->center = low;
+    v->scale = high > low ? 1 / (high - low) : 0; /* equal percentiles: everything is 0 */
+}
+
+/* ---- narrow samples: one table entry per raw value ---- */
+
+static bool is_narrow(const struct mf_frame *f)
+{
+    return mf_sample_size(f->type) <= 2;
+}
+
+static uint32_t table_size(const struct mf_frame *f)
+{
+    return mf_sample_size(f->type) == 1 ? 256 : 65536;
+}
+
+static size_t pixel_count(const struct mf_frame *f)
+{
+    return (size_t)f->rows * f->columns;
+}
+
+static void map_floats(const struct mf_frame *f, const float *restrict table, float *restrict out)
+{
+    size_t n = pixel_count(f);
+    if (mf_sample_size(f->type) == 1) {
+        const uint8_t *restrict s = f->samples;
+        for (size_t i = 0; i < n; i++)
+            out[i] = table[s[i]];
+    } else {
+        const uint16_t *restrict s = f->samples;
+        for (size_t i = 0; i < n; i++)
+            out[i] = table[s[i]];
+    }
+}
+
+static void map_bytes(const struct mf_frame *f, const uint8_t *restrict table,
+                      uint8_t *restrict out)
+{
+    size_t n = pixel_count(f);
+    if (mf_sample_size(f->type) == 1) {
+        const uint8_t *restrict s = f->samples;
+        for (size_t i = 0; i < n; i++)
+            out[i] = table[s[i]];
+    } else {
+        const uint16_t *restrict s = f->samples;
+        for (size_t i = 0; i < n; i++)
+            out[i] = table[s[i]];
+    }
+}
+
+static bool is_colour(const struct mf_frame *f)
+{
+    return f->samples_per_pixel == 3;
+}
+
+/* Entry of one palette channel as a share of its full scale. */
+static float palette_share(const struct mf_lut *lut, int64_t stored)
+{
+    return lut_entry(lut, (double)stored) / (float)((1u << lut->bits) - 1);
+}
+
+static float palette_luma(const struct mf_frame *f, int64_t stored)
+{
+    return LUMA_R * palette_share(&f->palette[0], stored) +
+           LUMA_G * palette_share(&f->palette[1], stored) +
+           LUMA_B * palette_share(&f->palette[2], stored);
+}
+
+/* Percentiles of the modality values of a narrow frame, by a histogram of its samples. */
+static bool narrow_range(const struct mf_frame *f, double *low, double *high, struct mf_error *err)
+{
+    struct layout l = layout_of(f);
+    uint32_t n = table_size(f);
+    MF_AUTO(mf_mem) uint32_t *counts = calloc(n, sizeof *counts);
+    MF_AUTO(mf_mem) struct mf_weighted *bins = calloc((size_t)l.mask + 1, sizeof *bins);
+    if (!counts || !bins)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a histogram");
+    if (n == 256)
+        mf_histogram_u8(f->samples, pixel_count(f), counts);
+    else
+        mf_histogram_u16(f->samples, pixel_count(f), counts);
+    for (uint32_t raw = 0; raw < n; raw++) {
+        int64_t stored = stored_value(&l, raw);
+        struct mf_weighted *bin = &bins[stored + (int64_t)l.sign]; /* ascending stored values */
+        bin->value = modality_value(f, (double)stored);
+        if (!is_padding(f, stored))
+            bin->count += counts[raw];
+    }
+    double p[2] = {LOW_PERCENTILE, HIGH_PERCENTILE}, range[2];
+    mf_percentiles_weighted(bins, (size_t)l.mask + 1, p, range);
+    *low = range[0];
+    *high = range[1];
+    return true;
+}
+
+/* Display value per raw sample value. */
+static bool narrow_table(const struct mf_frame *f, float *table, struct mf_error *err)
+{
+    struct layout l = layout_of(f);
+    uint32_t n = table_size(f);
+    if (f->photometric == MF_PHOTOMETRIC_PALETTE) {
+        for (uint32_t raw = 0; raw < n; raw++)
+            table[raw] = palette_luma(f, stored_value(&l, raw));
+        return true;
+    }
+    struct voi v;
+    if (!voi_from_frame(f, &v)) {
+        double low = 0, high = 0;
+        if (!narrow_range(f, &low, &high, err))
+            return false;
+        voi_from_range(&v, low, high);
+    }
+    for (uint32_t raw = 0; raw < n; raw++) {
+        int64_t stored = stored_value(&l, raw);
+        table[raw] =
+            is_padding(f, stored) ? 0 : (float)voi_value(&v, modality_value(f, (double)stored));
+    }
+    return true;
+}
+
+static void narrow_modality_table(const struct mf_frame *f, float *table)
+{
+    struct layout l = layout_of(f);
+    uint32_t n = table_size(f);
+    bool palette = f->photometric == MF_PHOTOMETRIC_PALETTE;
+    float scale = palette ? (float)((1u << f->palette[0].bits) - 1) : 1;
+    for (uint32_t raw = 0; raw < n; raw++) {
+        int64_t stored = stored_value(&l, raw);
+        table[raw] =
+            palette ? palette_luma(f, stored) * scale : (float)modality_value(f, (double)stored);
+    }
+}
+
+/* ---- wide samples: pixel by pixel ---- */
+
+/* Stored values of `count` samples from `first` on, bits outside the stored ones masked. */
+static void load_stored(const struct mf_frame *f, size_t first, size_t count, double *restrict out)
+{
+    struct layout l = layout_of(f);
+    switch (f->type) {
+    case MF_SAMPLE_U8:
+    case MF_SAMPLE_I8:
+        for (size_t i = 0; i < count; i++)
+            out[i] = (double)stored_value(&l, ((const uint8_t *)f->samples)[first + i]);
+        break;
+    case MF_SAMPLE_U16:
+    case MF_SAMPLE_I16:
+        for (size_t i = 0; i < count; i++)
+            out[i] = (double)stored_value(&l, ((const uint16_t *)f->samples)[first + i]);
+        break;
+    case MF_SAMPLE_U32:
+    case MF_SAMPLE_I32:
+        for (size_t i = 0; i < count; i++)
+            out[i] = (double)stored_value(&l, ((const uint32_t *)f->samples)[first + i]);
+        break;
+    case MF_SAMPLE_F32:
+        for (size_t i = 0; i < count; i++)
+            out[i] = ((const float *)f->samples)[first + i];
+        break;
+    default:
+        for (size_t i = 0; i < count; i++)
+            out[i] = ((const double *)f->samples)[first + i];
+    }
+}
+
+static double *row_buffer(const struct mf_frame *f, struct mf_error *err)
+{
+    double *row = malloc((size_t)f->columns * f->samples_per_pixel * sizeof *row);
+    if (!row)
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a row of %u pixels", f->columns);
+    return row;
+}
+
+static bool wide_padding(const struct mf_frame *f, double stored)
+{
+    return f->has_padding && stored >= (double)f->padding_low && stored <= (double)f->padding_high;
+}
+
+/* Modality values; padding becomes NaN when `mark_padding`. */
+static bool wide_modality(const struct mf_frame *f, bool mark_padding, float *out,
+                          struct mf_error *err)
+{
+    MF_AUTO(mf_mem) double *row = row_buffer(f, err);
+    if (!row)
+        return false;
+    for (size_t y = 0; y < f->rows; y++, out += f->columns) {
+        load_stored(f, y * f->columns, f->columns, row);
+        for (size_t x = 0; x < f->columns; x++)
+            out[x] =
+                mark_padding && wide_padding(f, row[x]) ? NAN : (float)modality_value(f, row[x]);
+    }
+    return true;
+}
+
+static bool wide_display(const struct mf_frame *f, float *out, struct mf_error *err)
+{
+    if (!wide_modality(f, true, out, err))
+        return false;
+    struct voi v;
+    size_t n = pixel_count(f);
+    if (!voi_from_frame(f, &v)) {
+        double p[2] = {LOW_PERCENTILE, HIGH_PERCENTILE}, range[2];
+        if (!mf_percentiles_f32(out, n, p, range, err))
+            return false;
+        voi_from_range(&v, range[0], range[1]);
+    }
+    for (size_t i = 0; i < n; i++)
+        out[i] = isnan(out[i]) ? 0 : (float)voi_value(&v, out[i]);
+    return true;
+}
+
+/* ---- colour ---- */
+
+/* Luma in stored units times `scale`. */
+static bool colour_luma(const struct mf_frame *f, float scale, float *out, struct mf_error *err)
+{
+    MF_AUTO(mf_mem) double *row = row_buffer(f, err);
+    if (!row)
+        return false;
+    bool ybr = f->photometric == MF_PHOTOMETRIC_YBR_FULL;
+    float r = (ybr ? 1 : LUMA_R) * scale, g = (ybr ? 0 : LUMA_G) * scale,
+          b = (ybr ? 0 : LUMA_B) * scale;
+    size_t width = (size_t)f->columns * 3;
+    for (size_t y = 0; y < f->rows; y++, out += f->columns) {
+        load_stored(f, y * width, width, row);
+        for (size_t x = 0; x < f->columns; x++)
+            out[x] = r * (float)row[3 * x] + g * (float)row[3 * x + 1] + b * (float)row[3 * x + 2];
+    }
+    return true;
+}
+
+static float full_scale(const struct mf_frame *f)
+{
+    return (float)(f->bits_stored >= 32 ? UINT32_MAX : (UINT32_C(1) << f->bits_stored) - 1);
+}
+
+static uint8_t to_byte(double share)
+{
+    return (uint8_t)(clip(share) * 255 + 0.5);
+}
+
+/* PS3.3 C.7.6.3.1.2, YBR_FULL, inverted; shares of full scale. */
+static void ybr_to_rgb(const double ybr[3], double rgb[3])
+{
+    double cb = ybr[1] - 128.0 / 255, cr = ybr[2] - 128.0 / 255;
+    rgb[0] = ybr[0] + 1.402 * cr;
+    rgb[1] = ybr[0] - 0.344136 * cb - 0.714136 * cr;
+    rgb[2] = ybr[0] + 1.772 * cb;
+}
+
+static bool colour_bytes(const struct mf_frame *f, uint8_t *out, struct mf_error *err)
+{
+    MF_AUTO(mf_mem) double *row = row_buffer(f, err);
+    if (!row)
+        return false;
+    bool ybr = f->photometric == MF_PHOTOMETRIC_YBR_FULL;
+    double scale = 1 / (double)full_scale(f);
+    size_t width = (size_t)f->columns * 3;
+    for (size_t y = 0; y < f->rows; y++, out += width) {
+        load_stored(f, y * width, width, row);
+        for (size_t x = 0; x < width; x += 3) {
+            double c[3] = {row[x] * scale, row[x + 1] * scale, row[x + 2] * scale};
+            double rgb[3] = {c[0], c[1], c[2]};
+            if (ybr)
+                ybr_to_rgb(c, rgb);
+            for (int k = 0; k < 3; k++)
+                out[x + (size_t)k] = to_byte(rgb[k]);
+        }
+    }
+    return true;
+}
+
+static bool palette_bytes(const struct mf_frame *f, uint8_t *out, struct mf_error *err)
+{
+    MF_AUTO(mf_mem) uint8_t *table = malloc((size_t)table_size(f) * 3);
+    MF_AUTO(mf_mem) uint8_t *plane = malloc(pixel_count(f));
+    if (!table || !plane)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a palette");
+    struct layout l = layout_of(f);
+    for (int k = 0; k < 3; k++) {
+        for (uint32_t raw = 0; raw < table_size(f); raw++)
+            table[raw] = to_byte(palette_share(&f->palette[k], stored_value(&l, raw)));
+        map_bytes(f, table, plane);
+        for (size_t i = 0; i < pixel_count(f); i++)
+            out[3 * i + (size_t)k] = plane[i];
+    }
+    return true;
+}
+
+/* ---- public ---- */
+
+bool mf_grayscale_modality(const struct mf_frame *f, float *out, struct mf_error *err)
+{
+    if (is_colour(f))
+        return colour_luma(f, 1, out, err);
+    if (!is_narrow(f))
+        return wide_modality(f, false, out, err);
+    MF_AUTO(mf_mem) float *table = malloc(table_size(f) * sizeof *table);
+    if (!table)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a table");
+    narrow_modality_table(f, table);
+    map_floats(f, table, out);
+    return true;
+}
+
+bool mf_grayscale_display(const struct mf_frame *f, float *out, struct mf_error *err)
+{
+    if (is_colour(f))
+        return colour_luma(f, 1 / full_scale(f), out, err);
+    if (!is_narrow(f))
+        return wide_display(f, out, err);
+    MF_AUTO(mf_mem) float *table = malloc(table_size(f) * sizeof *table);
+    if (!table)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a table");
+    if (!narrow_table(f, table, err))
+        return false;
+    map_floats(f, table, out);
+    return true;
+}
+
+uint32_t mf_grayscale_channels(const struct mf_frame *f)
+{
+    return is_colour(f) || f->photometric == MF_PHOTOMETRIC_PALETTE ? 3 : 1;
+}
+
+bool mf_grayscale_display8(const struct mf_frame *f, uint8_t *out, struct mf_error *err)
+{
+    if (is_colour(f))
+        return colour_bytes(f, out, err);
+    if (f->photometric == MF_PHOTOMETRIC_PALETTE)
+        return palette_bytes(f, out, err);
+    size_t n = is_narrow(f) ? table_size(f) : pixel_count(f);
+    MF_AUTO(mf_mem) float *values = malloc(n * sizeof *values);
+    MF_AUTO(mf_mem) uint8_t *table = is_narrow(f) ? malloc(n) : NULL;
+    if (!values || (is_narrow(f) && !table))
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for %zu display values", n);
+    if (!(is_narrow(f) ? narrow_table(f, values, err) : wide_display(f, values, err)))
+        return false;
+    uint8_t *bytes = is_narrow(f) ? table : out;
+    for (size_t i = 0; i < n; i++)
+        bytes[i] = (uint8_t)(values[i] * 255 + 0.5f);
+    if (is_narrow(f))
+        map_bytes(f, table, out);
+    return true;
+}
