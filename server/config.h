@@ -1,0 +1,102 @@
+/*
+ * Configuration: one table (config.c) holds every key with its type, default, range and help; the JSON file, the
+ * environment, the command line, `--help-config` and deploy/config.example.json all follow from it.
+ *
+ * Order of preference: command line > environment (MEDFUSION_SECTION_KEY) > file > default. An unknown key,
+ * a value of the wrong type or out of range fails with MF_ERR_USAGE and names the key and where it stood.
+ */
+#ifndef MF_SERVER_CONFIG_H
+#define MF_SERVER_CONFIG_H
+
+#include "core/arena.h"
+#include "core/auto.h"
+#include "core/buffer.h"
+#include "core/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct mf_string_list {
+    const char *const *items;
+    size_t count;
+};
+
+struct mf_config {
+    struct mf_arena *arena; /* owns every string */
+
+    struct {
+        const char *listen; /* "address:port", "[::1]:port"; port 0 = any free one */
+        int64_t threads;    /* event loops that read and write sockets */
+        int64_t handlers;   /* threads that run endpoints which wait (scan, store) */
+        int64_t max_connections, max_connections_per_ip;
+        int64_t header_timeout_s, idle_timeout_s, drain_timeout_s;
+        int64_t min_body_rate; /* bytes a second, averaged after the first header_timeout_s */
+        int64_t max_header_bytes, max_body_bytes, max_parts, max_ehr_bytes;
+    } http;
+
+    struct {
+        const char *directory; /* database, payloads and sockets of the local processes */
+        int64_t min_free_bytes; /* uploads are refused below this much free space */
+        int64_t orphan_age_s;   /* payloads that no job refers to are removed after this time */
+    } data;
+
+    struct {
+        int64_t max_queued;            /* more → 429 */
+        int64_t lease_s, max_crashes, max_losses;
+        int64_t retention_s;           /* finished jobs and their payloads are removed after this time */
+    } jobs;
+
+    struct {
+        struct mf_string_list directories; /* bundles */
+    } models;
+
+    struct {
+        const char *device; /* auto | cpu | cuda:N */
+        int64_t threads;    /* of the CPU backend; 0 = all cores the process may use */
+        int64_t batch;      /* most jobs claimed at once */
+        int64_t job_timeout_s;
+    } worker;
+
+    struct {
+        int64_t processes;
+        int64_t memory_bytes, cpu_s; /* rlimits of one scan or one frame request */
+        int64_t max_objects, max_total_bytes, max_ratio; /* of an upload after inflating */
+    } decoder;
+
+    struct {
+        const char *level; /* debug | info | warn | error */
+    } log;
+};
+
+/* All defaults; NULL when out of memory. */
+struct mf_config *mf_config_new(struct mf_error *err) MF_CHECK_RESULT;
+void mf_config_free(struct mf_config *config);
+
+/* Each call overrides what was set before, so call them in this order. */
+bool mf_config_load_file(struct mf_config *config, const char *path, struct mf_error *err)
+    MF_CHECK_RESULT;
+/* environment: NULL-terminated "NAME=value" strings; lists are separated by ':'. A name that begins with
+ * MEDFUSION_ and is no key is an error. */
+bool mf_config_load_environment(struct mf_config *config, char *const *environment,
+                                struct mf_error *err) MF_CHECK_RESULT;
+/* One value as text; `key` is "section.key". On the command line this is `--section.key VALUE`. */
+bool mf_config_set(struct mf_config *config, const char *key, const char *value,
+                   struct mf_error *err) MF_CHECK_RESULT;
+/* Whether "section.key" is in the table. */
+bool mf_config_has(const char *key);
+
+/* The table as Markdown (README, `--help-config`), and as an example file with all defaults. */
+bool mf_config_help(struct mf_buffer *out, struct mf_error *err) MF_CHECK_RESULT;
+bool mf_config_example(struct mf_buffer *out, struct mf_error *err) MF_CHECK_RESULT;
+
+#ifdef __cplusplus
+}
+#endif
+
+MF_AUTO_DEFINE(mf_config, struct mf_config *, mf_config_free(*p))
+
+#endif
