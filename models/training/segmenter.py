@@ -44,6 +44,21 @@ def config() -> Sam2Config:
                       mask_decoder_config=decoder.to_dict())
 
 
+@torch.no_grad()
+def initialise(model: Segmenter) -> None:
+    """Scaled by fan-in: Hugging Face's 0.02 everywhere is made for fine-tuning wide models."""
+    for module in model.modules():
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
+            torch.nn.init.xavier_uniform_(module.weight)
+        elif isinstance(module, torch.nn.Embedding):
+            torch.nn.init.normal_(module.weight, std=0.5)
+    backbone = model.sam2.vision_encoder.backbone
+    torch.nn.init.normal_(backbone.pos_embed, std=0.1)
+    torch.nn.init.normal_(backbone.pos_embed_window, std=0.1)
+    prompt = model.sam2.prompt_encoder.shared_embedding.positional_embedding
+    prompt.copy_(model.sam2.shared_image_embedding.positional_embedding)
+
+
 def two_lungs(mask: np.ndarray) -> np.ndarray:
     """(rows, cols) → (2, rows, cols) boolean: the two largest components, image-left first."""
     parts, count = ndimage.label(mask > 127)
@@ -162,8 +177,7 @@ def train(folder: Path, out: Path, epochs: int, seed: int = 0, threads: int = 1)
     x_all = torch.from_numpy(images)[:, None]
     m_all = torch.from_numpy(masks)
     model = Segmenter(config(), box_hidden=64)
-    model.sam2.prompt_encoder.shared_embedding.positional_embedding.copy_(
-        model.sam2.shared_image_embedding.positional_embedding)
+    initialise(model)
     log.info("parameters %d", sum(p.numel() for p in model.parameters()))
     average = copy.deepcopy(model)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.02)

@@ -1,0 +1,237 @@
+"""Step `vision`: the ViT, from scratch on a few hundred images.
+
+What makes that work is what it is given: a fixed pool of random views of every training image (and of images without
+labels) with the teachers' answers on the same view, both for the whole (soft labels) and for every place (class
+activation maps, a dense target for the patch tokens). Half the patches are dropped for most of the training: faster, and
+it regularises. Views show what the network will show: the dimmed region of interest that the segmenter found.
+"""
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import Dinov2Config, Dinov2Model
+
+from . import data, teacher
+
+SIZE, PATCH = 224, 14
+MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
+OUTPUTS = len(data.LABELS) + 3
+CAM = 6                                              # side of the teachers' last feature map
+
+
+def config() -> Dinov2Config:
+    return Dinov2Config(hidden_size=192, num_hidden_layers=9, num_attention_heads=6, mlp_ratio=4, image_size=SIZE,
+                        patch_size=PATCH, drop_path_rate=0.1, layerscale_value=1.0)
+
+
+@torch.no_grad()
+def initialise(model: Dinov2Model) -> None:
+    """Mimetic initialisation: sine-cosine positions; Q·Kᵀ ≈ 0.7·(noise + 1) so that a patch first looks at patches like
+    itself, i.e. near it; V·O ≈ 0.4·(noise − 1)."""
+    d, side = model.config.hidden_size, SIZE // PATCH
+    heads = model.config.num_attention_heads
+    omega = 1.0 / 100 ** (torch.arange(d // 4) / (d / 4))
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    waves = [f(p.flatten()[:, None] * omega) for p in (x, y) for f in (torch.sin, torch.cos)]
+    model.embeddings.position_embeddings.zero_()
+    model.embeddings.position_embeddings[0, 1:] = torch.cat(waves, 1) * 0.5
+
+    def factors(noise: float, identity: float, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+        u, s, v = torch.linalg.svd(noise * torch.randn(d, d) / d ** 0.5 + identity * torch.eye(d))
+        root = s[:rank].sqrt()
+        return u[:, :rank] * root, v[:rank].T * root
+
+    for layer in model.encoder.layer:
+        attention, size = layer.attention.attention, d // heads
+        for h in range(heads):
+            q, k = factors(0.7, 0.7, size)
+            attention.query.weight[h * size:(h + 1) * size] = q.T
+            attention.key.weight[h * size:(h + 1) * size] = k.T
+        v, o = factors(0.4, -0.4, d)
+        attention.value.weight.copy_(v.T)
+        layer.attention.output.dense.weight.copy_(o)
+
+
+class Student(nn.Module):
+    """The ViT with the two heads that it is trained with: of CLS and region mean, and of every patch token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vit = Dinov2Model(config())
+        initialise(self.vit)
+        d = self.vit.config.hidden_size
+        self.whole, self.place = nn.Linear(2 * d, OUTPUTS), nn.Linear(d, OUTPUTS)
+
+    def forward(self, x: torch.Tensor, keep: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """x (b, 1, s, s) in [0, 1]; keep (b, k) patch indices, or all → logits (b, 17), patch logits (b, k, 17)."""
+        x = ((x - MEAN[0]) / STD[0]).expand(-1, 3, -1, -1)
+        tokens = self.vit.embeddings(x)
+        if keep is not None:
+            patches = tokens[:, 1:].gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))
+            tokens = torch.cat([tokens[:, :1], patches], 1)
+        for layer in self.vit.encoder.layer:
+            tokens = layer(tokens)
+        tokens = self.vit.layernorm(tokens)
+        both = torch.cat([tokens[:, 0], tokens[:, 1:].mean(1)], 1)
+        return self.whole(both).float(), self.place(tokens[:, 1:]).float()
+
+
+def dimmed(frames: np.ndarray, weights: np.ndarray, boxes: np.ndarray, pick: np.ndarray) -> torch.Tensor:
+    """Frames as the network shows them, before cropping: (b, 1, s, s); weights (n, 256, 256) uint8."""
+    x = torch.from_numpy(frames[pick]).float()[:, None] / 255
+    m = F.interpolate(torch.from_numpy(weights[pick]).float()[:, None] / 255, x.shape[-2:], mode="bilinear", align_corners=False)
+    return x * (0.3 + 0.7 * m)
+
+
+@torch.no_grad()
+def make_views(frames: np.ndarray, weights: np.ndarray, boxes: np.ndarray, count: int, teachers: list[teacher.Teacher],
+               seed: int, cache: Path) -> dict[str, torch.Tensor]:
+    """`count` random views of every frame: `image` (n, count, s, s) uint8, and the teachers' mean `logits`
+    (n, count, 17) and `cam` (n, count, 36, 17) on the same views without dimming."""
+    if cache.exists():
+        return torch.load(cache)
+    log = logging.getLogger("views")
+    generator = torch.Generator().manual_seed(seed)
+    augment = data.Augmentation(scale=(0.6, 1.1), rotation=12, shift=0.06)
+    n = len(frames)
+    image = torch.empty(n, count, SIZE, SIZE, dtype=torch.uint8)
+    logits, cam = torch.empty(n, count, OUTPUTS), torch.empty(n, count, CAM * CAM, OUTPUTS)
+    whole = torch.tensor([0.0, 0, 1, 1])
+    for model in teachers:
+        model.eval()
+    for k in range(count):
+        for i in range(0, n, 64):
+            pick = np.arange(i, min(n, i + 64))
+            plain = torch.from_numpy(frames[pick]).float()[:, None] / 255
+            shown, box = dimmed(frames, weights, boxes, pick), torch.from_numpy(boxes[pick]).float()
+            fallback = torch.rand(len(pick), generator=generator) < 0.12
+            box[fallback], shown[fallback] = whole, plain[fallback]
+            grid = augment.grid(box, SIZE, generator)
+            view = F.grid_sample(shown, grid, padding_mode="border", align_corners=False)
+            image[pick, k] = (view[:, 0] * 255).round().clamp(0, 255).byte()
+            small = F.interpolate(F.grid_sample(plain, grid, padding_mode="border", align_corners=False),
+                                  (teacher.SIZE, teacher.SIZE), mode="bilinear", antialias=True)
+            maps = 0
+            for model in teachers:
+                with torch.autocast("cpu", torch.bfloat16):
+                    features = model(small)[1]
+                maps = maps + F.linear(features.flatten(2).transpose(1, 2), model.net.fc.weight, model.net.fc.bias)
+            cam[pick, k] = maps / len(teachers)
+            logits[pick, k] = cam[pick, k].mean(1)
+        log.info("view %d/%d", k + 1, count)
+    views = {"image": image, "logits": logits, "cam": cam.half()}
+    torch.save(views, cache)
+    return views
+
+
+def patch_cam(cam: torch.Tensor) -> torch.Tensor:
+    """(b, 36, 17) → the same maps at every patch (b, 256, 17)."""
+    maps = cam.float().transpose(1, 2).unflatten(2, (CAM, CAM))
+    side = SIZE // PATCH
+    return F.interpolate(maps, (side, side), mode="bilinear", align_corners=False).flatten(2).transpose(1, 2)
+
+
+@torch.no_grad()
+def predict(model: Student, x: torch.Tensor) -> torch.Tensor:
+    """Logits (n, 17) of network inputs x (n, 1, 224, 224) in [0, 1]."""
+    model.eval()
+    out = []
+    for part in x.split(32):
+        with torch.autocast("cpu", torch.bfloat16):
+            out.append(model(part)[0])
+    return torch.cat(out)
+
+
+def train(views: dict, targets: torch.Tensor, known: torch.Tensor, val: tuple[torch.Tensor, np.ndarray], out: Path,
+          minutes: float, batch: int = 64, seed: int = 0, threads: int = 1, steps: int = 0) -> None:
+    """views of n images, targets (n, 17), known (n) whether an image has labels; val = network inputs and labels.
+
+    `steps` fixes the length; with 0 it is set by timing the first steps so that all take about `minutes`."""
+    log = logging.getLogger("vision")
+    if out.exists():
+        return
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    model = Student()
+    log.info("parameters %d", sum(p.numel() for p in model.vit.parameters()))
+    average = copy.deepcopy(model)
+    decay = [p for name, p in model.named_parameters() if p.dim() > 1 and "embedding" not in name]
+    rest = [p for name, p in model.named_parameters() if not (p.dim() > 1 and "embedding" not in name)]
+    optimiser = torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0}], lr=1e-3,
+                                  betas=(0.9, 0.98))
+    grey = data.Augmentation(erase=0.2)
+    n, count = views["image"].shape[:2]
+    patches, step, losses = (SIZE // PATCH) ** 2, 0, []
+    state_file = out.with_suffix(".part")
+    if state_file.exists():
+        state = torch.load(state_file)
+        model.load_state_dict(state["model"]), average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"]), generator.set_state(state["generator"])
+        step, steps = state["step"], state["steps"]
+    began, first = time.time(), step
+    labels = len(data.LABELS)
+    while not steps or step < steps:
+        if not steps and step == 20:
+            per_step = (time.time() - began) / 20
+            steps = int(minutes * 60 / per_step / 1.25)       # the last fifth reads all patches: twice the time
+            log.info("%.2f s a step, %d steps, %.0f epochs", per_step, steps, steps * batch / n)
+        progress = step / steps if steps else 0.0
+        lr = 1e-3 * min(1, (step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-6
+        for group in optimiser.param_groups:
+            group["lr"] = lr
+        pick = torch.randint(n, (batch,), generator=generator)
+        view = torch.randint(count, (batch,), generator=generator)
+        x = grey.grey(views["image"][pick, view][:, None].float() / 255, generator)
+        hard, soft = targets[pick], views["logits"][pick, view].clone()
+        soft[:, :labels + 2] = soft[:, :labels + 2].sigmoid()
+        cam, sure = patch_cam(views["cam"][pick, view]), known[pick].float()[:, None]
+        weight = torch._sample_dirichlet(torch.full((batch, 2), 0.4), generator=generator)[:, :1]
+        other = torch.randperm(batch, generator=generator)
+
+        def mix(value: torch.Tensor) -> torch.Tensor:
+            w = weight.view(-1, *[1] * (value.dim() - 1))
+            return w * value + (1 - w) * value[other]
+
+        x, hard, soft, cam, sure = mix(x), mix(hard), mix(soft), mix(cam), (mix(sure) > 0.99).float()
+        keep = None
+        if progress < 0.8:
+            keep = torch.rand(batch, patches, generator=generator).argsort(1)[:, :patches // 2]
+            cam = cam.gather(1, keep[..., None].expand(-1, -1, OUTPUTS))
+        model.train()
+        with torch.autocast("cpu", torch.bfloat16):
+            logits, place = model(x, keep)
+        findings, extra = logits[:, :labels], logits[:, labels:]
+        loss_hard = (F.binary_cross_entropy_with_logits(findings, hard[:, :labels], reduction="none").mean(1, True) * sure).mean()
+        loss_soft = F.binary_cross_entropy_with_logits(findings, soft[:, :labels])
+        loss_extra = F.binary_cross_entropy_with_logits(extra[:, :2], soft[:, labels:labels + 2]) + F.mse_loss(extra[:, 2], soft[:, -1])
+        loss_cam = F.smooth_l1_loss(place, cam)
+        loss = 0.5 * loss_hard + loss_soft + 0.1 * loss_extra + 0.5 * loss_cam
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        step += 1
+        with torch.no_grad():
+            held = min(0.998, step / (step + 10))
+            for a, p in zip(average.parameters(), model.parameters()):
+                a.lerp_(p, 1 - held)
+        losses.append((loss_hard.item(), loss_soft.item(), loss_extra.item(), loss_cam.item()))
+        if step % 100 == 0 or step == steps:
+            message = f"step {step}/{steps} hard/soft/extra/cam {np.round(np.mean(losses, 0), 4)} {(time.time() - began) / (step - first):.2f}s a step"
+            losses = []
+            if step % 300 == 0 or step == steps:
+                message += f" validation macro-AUROC {data.macro_auroc(val[1], predict(average, val[0])[:, :labels].numpy()):.4f}"
+                torch.save({"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(),
+                            "generator": generator.get_state(), "step": step, "steps": steps}, state_file)
+            log.info(message)
+    torch.save(average.state_dict(), out)
+    state_file.unlink(missing_ok=True)
