@@ -6,7 +6,7 @@ start-up to ready, memory idle and under load (proportional set size of all its 
 overhead (latency minus the network's own time) and studies per second with 1, 2 and 8 clients. Both run in one go on the same machine with the
 same bundle and threads; rounds alternate, so a drift of the machine's speed meets both.
 
-    tests/bench/service.py [--rounds 3] [--requests 100] [--study tests/data/sample/FILE.dcm …] [--no-peer] [--json OUT]
+    tests/bench/service.py [--rounds 3] [--requests 100] [--study tests/data/sample/dicom/FILE.dcm …] [--no-peer] [--json OUT]
 
 Needs build/release/medfusion, and for the peer a Python with tests/bench/requirements.txt (PEER_PYTHON, default build/venv-train/bin/python).
 """
@@ -193,7 +193,7 @@ def main():
     parser.add_argument("--requests", type=int, default=100, help="sequential requests a round")
     parser.add_argument("--seconds", type=float, default=5, help="of load for each number of clients")
     parser.add_argument("--model", default=str(ROOT / "models/thorax-nih"))
-    parser.add_argument("--study", nargs="+", default=[str(sorted((ROOT / "tests/data/sample").glob("*.dcm"))[-1])])
+    parser.add_argument("--study", nargs="+", default=[str(sorted((ROOT / "tests/data/sample/dicom").glob("*.dcm"))[-1])])
     parser.add_argument("--ehr", default=str(ROOT / "tests/data/sample/ehr.json"))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--no-peer", action="store_true")
@@ -207,7 +207,7 @@ def main():
     rounds = {"medfusion": [], "python": []}
     for _ in range(arguments.rounds):
         with tempfile.TemporaryDirectory() as state:
-            ours = Server("medfusion", [str(ROOT / "build/release/medfusion"), "serve", "--http.listen", "127.0.0.1:0", "--store.directory", state,
+            ours = Server("medfusion", [str(ROOT / "build/release/medfusion"), "serve", "--http.listen", "127.0.0.1:0", "--data.directory", state,
                                         "--models.directories", arguments.model, "--worker.threads", str(arguments.threads)], "/v1/jobs")
             rounds["medfusion"].append(measure(ours, body, content_type, arguments.requests, arguments.seconds))
         if not arguments.no_peer:
