@@ -1,7 +1,7 @@
 /*
  * Supervisor: the parent of all processes of one daemon.
  *
- * It maps the status page, binds the HTTP socket and the store's socket (so that neither address changes when their process
+ * It binds the HTTP socket (so that the address stays when the front
  * is restarted and connections wait in the backlog meanwhile), starts the decoders' zygote, the store, the workers and the front, and
  * starts again what dies, at once the first time and with doubling pauses up to 10 s when it dies young. It parses nothing,
  * has one thread and holds no model. SIGTERM/SIGINT: the front drains, the workers finish or return their

@@ -1,0 +1,350 @@
+/* Decoder client: see decoder.h, and decoder_protocol.h for what is said on the wire. */
+#include "server/decoder.h"
+
+#include "core/clock.h"
+#include "server/decoder_protocol.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+/* How often a request is repeated when its decoder was killed from outside (kill -9, a zygote that died). */
+enum { OUTSIDE_KILLS = 5 };
+
+struct mf_decoder {
+    struct sockaddr_un address;
+    socklen_t address_len;
+    struct mf_decoder_limits limits;
+    pthread_mutex_t lock;
+    pthread_cond_t slot_free;
+    unsigned connections, in_use;
+    int spare; /* a connection whose decoder waits for its request, or −1 */
+};
+
+static void fill_limits(struct mf_decoder_limits *l)
+{
+    l->memory = l->memory ? l->memory : 1ULL << 30;
+    l->cpu_seconds = l->cpu_seconds ? l->cpu_seconds : 20;
+    l->wall_seconds = l->wall_seconds ? l->wall_seconds : 3 * l->cpu_seconds;
+    l->expanded_bytes = l->expanded_bytes ? l->expanded_bytes : 1ULL << 30;
+    l->expansion_ratio = l->expansion_ratio ? l->expansion_ratio : 200;
+    l->objects = l->objects ? l->objects : 10000;
+    l->ehr_bytes = l->ehr_bytes ? l->ehr_bytes : 16 << 20;
+}
+
+struct mf_decoder *mf_decoder_new(const char *address, unsigned connections,
+                                  const struct mf_decoder_limits *limits, struct mf_error *err)
+{
+    struct mf_decoder *d = calloc(1, sizeof *d);
+    size_t len = strlen(address);
+    if (!d || len < 2 || len >= MF_DECODER_ADDRESS || address[0] != '@') {
+        mf_error_set(err, d ? MF_ERR_USAGE : MF_ERR_NO_MEMORY,
+                     d ? "decoder: not an address: %.40s" : "out of memory", address);
+        free(d);
+        return NULL;
+    }
+    d->address.sun_family = AF_UNIX; /* abstract: a NUL, then the name */
+    memcpy(d->address.sun_path + 1, address + 1, len - 1);
+    d->address_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
+    if (limits)
+        d->limits = *limits;
+    fill_limits(&d->limits);
+    d->connections = connections ? connections : 1;
+    d->spare = -1;
+    pthread_mutex_init(&d->lock, NULL);
+    pthread_cond_init(&d->slot_free, NULL);
+    return d;
+}
+
+void mf_decoder_free(struct mf_decoder *d)
+{
+    if (!d)
+        return;
+    if (d->spare >= 0)
+        close(d->spare);
+    pthread_cond_destroy(&d->slot_free);
+    pthread_mutex_destroy(&d->lock);
+    free(d);
+}
+
+/* Connects; waits only while the zygote's backlog is full. */
+static int connect_new(const struct mf_decoder *d, int flags, struct mf_error *err)
+{
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+    if (fd < 0 || connect(fd, (const struct sockaddr *)&d->address, d->address_len) != 0) {
+        mf_error_set(err, MF_ERR_UNAVAILABLE, "the decoder cannot be reached: %s", strerror(errno));
+    } else if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 ||
+               peer.uid != geteuid()) {
+        mf_error_set(err, MF_ERR_UNAVAILABLE, "the decoder's address belongs to another user");
+    } else {
+        return fd;
+    }
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+static int take_connection(struct mf_decoder *d, struct mf_error *err)
+{
+    pthread_mutex_lock(&d->lock);
+    int fd = d->spare;
+    d->spare = -1;
+    pthread_mutex_unlock(&d->lock);
+    return fd >= 0 ? fd : connect_new(d, 0, err);
+}
+
+static void take_slot(struct mf_decoder *d)
+{
+    pthread_mutex_lock(&d->lock);
+    while (d->in_use == d->connections)
+        pthread_cond_wait(&d->slot_free, &d->lock);
+    d->in_use++;
+    pthread_mutex_unlock(&d->lock);
+}
+
+/* Frees the slot, and has a fresh decoder made while nobody waits for it. */
+static void release_slot(struct mf_decoder *d)
+{
+    pthread_mutex_lock(&d->lock);
+    d->in_use--;
+    if (d->spare < 0)
+        d->spare = connect_new(d, SOCK_NONBLOCK, NULL);
+    pthread_cond_signal(&d->slot_free);
+    pthread_mutex_unlock(&d->lock);
+}
+
+/* --- one request --- */
+
+/* The slot of a descriptor among those passed; parts of one pack share one. */
+static bool fd_slot(int fd, int *fds, size_t *count, uint32_t *ret, struct mf_error *err)
+{
+    for (size_t i = *count; i-- > 0;)
+        if (fds[i] == fd) {
+            *ret = (uint32_t)i;
+            return true;
+        }
+    if (*count == MF_DECODER_MAX_FDS)
+        return mf_error_set(err, MF_ERR_TOO_LARGE, "more than %d files in one request",
+                            MF_DECODER_MAX_FDS);
+    *ret = (uint32_t)*count;
+    fds[(*count)++] = fd;
+    return true;
+}
+
+static bool append_parts(struct mf_buffer *b, const struct mf_decoder_call *call, int *fds,
+                         size_t *fd_count, struct mf_error *err)
+{
+    for (size_t i = 0; i < call->part_count; i++) {
+        const struct mf_part *p = &call->parts[i];
+        struct mf_wire_part wire = {(uint32_t)p->kind, 0, p->offset, p->size};
+        if (!fd_slot(p->fd, fds, fd_count, &wire.fd_slot, err) ||
+            !mf_buffer_append(b, &wire, sizeof wire, err))
+            return false;
+    }
+    return true;
+}
+
+static bool build_request(const struct mf_decoder *d, const struct mf_decoder_call *call,
+                          struct mf_buffer *b, int *fds, size_t *fd_count, struct mf_error *err)
+{
+    struct mf_decoder_head head = {.limits = d->limits,
+                                   .part_count = (uint32_t)call->part_count,
+                                   .wanted_count = (uint32_t)call->wanted_count,
+                                   .index_len = call->index_len};
+    if (call->part_count > MF_DECODER_MAX_PARTS || call->wanted_count > MF_DECODER_MAX_PARTS)
+        return mf_error_set(err, MF_ERR_TOO_LARGE, "more than %d parts", MF_DECODER_MAX_PARTS);
+    return mf_buffer_append(b, &head, sizeof head, err) &&
+           append_parts(b, call, fds, fd_count, err) &&
+           mf_buffer_append(b, call->wanted, call->wanted_count * sizeof *call->wanted, err) &&
+           mf_buffer_append(b, call->index, call->index_len, err);
+}
+
+/* What the decoder said went wrong, as untrusted as everything else it says. */
+static bool take_error(const struct mf_message *answer, struct mf_error *err)
+{
+    struct mf_wire_error wire;
+    if (answer->payload.len != sizeof wire)
+        return mf_error_set(err, MF_ERR_CRASHED, "the decoder's answer makes no sense");
+    memcpy(&wire, answer->payload.data, sizeof wire);
+    wire.msg[sizeof wire.msg - 1] = '\0';
+    for (char *c = wire.msg; *c; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7F)
+            *c = '?';
+    bool known = wire.code > MF_OK && wire.code < MF_CODE_COUNT;
+    return mf_error_set(err, known ? (enum mf_code)wire.code : MF_ERR_INTERNAL, "%s", wire.msg);
+}
+
+enum outcome { DONE, FAILED, KILLED_OUTSIDE };
+
+/* Judges how a decoder ended: SIGKILL comes from outside, everything else is its own doing. */
+static enum outcome judge_death(const struct mf_decoder *d, const struct mf_message *answer,
+                                struct mf_error *err)
+{
+    int status = 0;
+    char text[MF_PROCESS_END_TEXT];
+    if (answer->payload.len == sizeof status)
+        memcpy(&status, answer->payload.data, sizeof status);
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) {
+        mf_error_set(err, MF_ERR_CRASHED, "the decoder was killed from outside");
+        return KILLED_OUTSIDE;
+    }
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU)
+        mf_error_set(err, MF_ERR_TIMEOUT, "decoding took more than %u seconds of CPU time",
+                     d->limits.cpu_seconds);
+    else
+        mf_error_set(err, MF_ERR_CRASHED, "decoding crashed: %s", mf_process_end_text(status, text));
+    return FAILED;
+}
+
+/* Sends the request over one connection and takes the answer. */
+static enum outcome try_once(struct mf_decoder *d, uint32_t verb, const struct mf_buffer *request,
+                             const int *fds, size_t fd_count, struct mf_message *answer,
+                             struct mf_error *err)
+{
+    MF_AUTO(mf_fd) int fd = take_connection(d, err);
+    if (fd < 0)
+        return FAILED;
+    uint64_t deadline = mf_clock_monotonic_ns() + d->limits.wall_seconds * 1000000000ULL;
+    struct mf_error send_error = MF_ERROR_INIT, error = MF_ERROR_INIT;
+    bool sent = mf_message_send(fd, verb, request->data, request->len, fds, fd_count, deadline,
+                                &send_error);
+    /* also after a failed send: the zygote may have said how the decoder ended */
+    if (!mf_message_receive(fd, answer, sent ? deadline : mf_clock_monotonic_ns() + 1000000000,
+                            &error)) {
+        if (error.code == MF_ERR_TIMEOUT && sent) {
+            mf_error_set(err, MF_ERR_TIMEOUT, "decoding took more than %u seconds",
+                         d->limits.wall_seconds);
+            return FAILED;
+        }
+        if (error.code == MF_ERR_IO || !sent) {
+            mf_error_set(err, MF_ERR_CRASHED, "the decoder ended without an answer");
+            return KILLED_OUTSIDE;
+        }
+        mf_error_set(err, MF_ERR_CRASHED, "the decoder's answer makes no sense: %s", error.msg);
+        return FAILED;
+    }
+    if (answer->kind == MF_ANSWER_OK)
+        return DONE;
+    if (answer->kind == MF_ANSWER_DIED)
+        return judge_death(d, answer, err);
+    take_error(answer, err);
+    return FAILED;
+}
+
+bool mf_decoder_do(struct mf_decoder *d, const struct mf_decoder_call *call,
+                   struct mf_message *answer, struct mf_error *err)
+{
+    int fds[MF_DECODER_MAX_FDS];
+    size_t fd_count = 0;
+    mf_message_init(answer, MF_DECODER_ANSWER_MAX);
+    MF_AUTO(mf_buffer) struct mf_buffer request;
+    mf_buffer_init(&request, MF_DECODER_REQUEST_MAX);
+    if (!build_request(d, call, &request, fds, &fd_count, err))
+        return false;
+    take_slot(d);
+    enum outcome outcome = KILLED_OUTSIDE;
+    struct mf_error error = MF_ERROR_INIT;
+    for (int i = 0; i < OUTSIDE_KILLS && outcome == KILLED_OUTSIDE; i++) {
+        mf_error_clear(&error);
+        mf_message_free(answer);
+        outcome = try_once(d, call->verb, &request, fds, fd_count, answer, &error);
+    }
+    release_slot(d);
+    return outcome == DONE || mf_error_set(err, error.code, "%s", error.msg);
+}
+
+bool mf_decoder_scan(struct mf_decoder *d, const struct mf_part *parts, size_t part_count,
+                     struct mf_buffer *ret_index, struct mf_error *err)
+{
+    struct mf_decoder_call call = {.verb = MF_VERB_SCAN, .parts = parts, .part_count = part_count};
+    MF_AUTO(mf_message) struct mf_message answer;
+    return mf_decoder_do(d, &call, &answer, err) &&
+           mf_buffer_append(ret_index, answer.payload.data, answer.payload.len, err);
+}
+
+/* --- frames --- */
+
+/* Maps a memfd that nobody can change any more. */
+static bool map_sealed(int fd, struct mf_frame_set *set, struct mf_error *err)
+{
+    const int sealed = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
+    struct stat st;
+    if ((fcntl(fd, F_GET_SEALS) & sealed) != sealed || fstat(fd, &st) != 0 || st.st_size <= 0)
+        return mf_error_set(err, MF_ERR_CRASHED, "the decoder's frames are not sealed");
+    void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "frames: %s", strerror(errno));
+    set->map = map;
+    set->map_size = (size_t)st.st_size;
+    return true;
+}
+
+static bool unpack_frames(const struct mf_message *answer, size_t wanted, struct mf_frame_set *set,
+                          struct mf_error *err)
+{
+    const struct mf_wire_frame *wire = (const void *)answer->payload.data;
+    if (answer->fd_count != 1 || answer->payload.len != wanted * sizeof *wire)
+        return mf_error_set(err, MF_ERR_CRASHED, "the decoder's answer makes no sense");
+    if (!map_sealed(answer->fds[0], set, err))
+        return false;
+    set->frames = calloc(wanted, sizeof *set->frames);
+    if (!set->frames)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
+    for (size_t i = 0; i < wanted; i++) {
+        if (wire[i].offset % 64 || wire[i].offset > set->map_size ||
+            wire[i].size > set->map_size - wire[i].offset)
+            return mf_error_set(err, MF_ERR_CRASHED, "the decoder's answer makes no sense");
+        if (!mf_frame_unpack((const char *)set->map + wire[i].offset, (size_t)wire[i].size,
+                             &set->frames[i], err))
+            return false;
+        set->count++;
+    }
+    return true;
+}
+
+bool mf_decoder_frames(struct mf_decoder *d, const int fds[], size_t fd_count, const char *index,
+                       size_t index_len, const struct mf_frame_request *wanted,
+                       size_t wanted_count, struct mf_frame_set *ret, struct mf_error *err)
+{
+    struct mf_part parts[MF_DECODER_MAX_FDS];
+    if (fd_count > MF_DECODER_MAX_FDS || wanted_count == 0)
+        return mf_error_set(err, MF_ERR_INTERNAL, "frames: %zu descriptors, %zu frames", fd_count,
+                            wanted_count);
+    for (size_t i = 0; i < fd_count; i++)
+        parts[i] = (struct mf_part){.kind = MF_PART_DICOM, .fd = fds[i]};
+    struct mf_decoder_call call = {MF_VERB_FRAMES, parts,        fd_count, wanted,
+                                   wanted_count,   index,        index_len};
+    struct mf_frame_set set = {0};
+    MF_AUTO(mf_message) struct mf_message answer;
+    if (!mf_decoder_do(d, &call, &answer, err))
+        return false;
+    if (!unpack_frames(&answer, wanted_count, &set, err)) {
+        mf_frame_set_free(&set);
+        return false;
+    }
+    *ret = set;
+    return true;
+}
+
+void mf_frame_set_free(struct mf_frame_set *set)
+{
+    if (!set)
+        return;
+    for (size_t i = 0; i < set->count; i++)
+        mf_frame_free(&set->frames[i]);
+    free(set->frames);
+    if (set->map)
+        munmap(set->map, set->map_size);
+    *set = (struct mf_frame_set){0};
+}

@@ -1,0 +1,103 @@
+/* The zygote as its parent sees it: see decoder.h. */
+#include "server/decoder_protocol.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+enum { START_MS = 20000, BACKLOG = 128 };
+
+struct mf_zygote {
+    int listen_fd;
+    pid_t pid;
+    char address[MF_DECODER_ADDRESS];
+};
+
+/* An abstract address that the kernel chooses (unix(7), autobind). */
+static int listen_somewhere(char address[MF_DECODER_ADDRESS], struct mf_error *err)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    socklen_t len = sizeof a;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof(sa_family_t)) == 0 &&
+        listen(fd, BACKLOG) == 0 && getsockname(fd, (struct sockaddr *)&a, &len) == 0) {
+        int name_len = (int)(len - offsetof(struct sockaddr_un, sun_path)) - 1;
+        snprintf(address, MF_DECODER_ADDRESS, "@%.*s", name_len, a.sun_path + 1);
+        return fd;
+    }
+    mf_error_set(err, MF_ERR_INTERNAL, "decoder socket: %s", strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+/* Waits for the byte that says that the zygote is prepared. */
+static bool wait_for_byte(int fd, struct mf_error *err)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    char byte;
+    int n;
+    while ((n = poll(&p, 1, START_MS)) < 0 && errno == EINTR) {
+    }
+    if (n <= 0 || read(fd, &byte, 1) != 1)
+        return mf_error_set(err, MF_ERR_INTERNAL, "the decoder process did not start");
+    return true;
+}
+
+bool mf_zygote_restart(struct mf_zygote *z, struct mf_error *err)
+{
+    char name[] = "medfusion", role[] = MF_ZYGOTE_ROLE;
+    char *const argv[] = {name, role, NULL};
+    int ready[2];
+    if (pipe2(ready, O_CLOEXEC) != 0)
+        return mf_error_set(err, MF_ERR_INTERNAL, "decoder: %s", strerror(errno));
+    const int fds[] = {z->listen_fd, ready[1]};
+    z->pid = mf_process_spawn_self(argv, fds, 2, err);
+    close(ready[1]);
+    bool ok = z->pid > 0 && wait_for_byte(ready[0], err);
+    close(ready[0]);
+    return ok;
+}
+
+struct mf_zygote *mf_zygote_start(struct mf_error *err)
+{
+    struct mf_zygote *z = calloc(1, sizeof *z);
+    if (!z) {
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
+        return NULL;
+    }
+    z->listen_fd = listen_somewhere(z->address, err);
+    if (z->listen_fd >= 0 && mf_zygote_restart(z, err))
+        return z;
+    mf_zygote_stop(z);
+    return NULL;
+}
+
+const char *mf_zygote_address(const struct mf_zygote *z)
+{
+    return z->address;
+}
+
+int mf_zygote_pid(const struct mf_zygote *z)
+{
+    return z->pid;
+}
+
+void mf_zygote_stop(struct mf_zygote *z)
+{
+    if (!z)
+        return;
+    if (z->pid > 0 && kill(z->pid, SIGKILL) == 0) /* it holds nothing that needs an orderly end */
+        while (waitpid(z->pid, NULL, 0) < 0 && errno == EINTR) {
+        }
+    if (z->listen_fd >= 0)
+        close(z->listen_fd);
+    free(z);
+}
