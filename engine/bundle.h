@@ -82,6 +82,15 @@ const struct mf_trust *mf_bundle_trust(const struct mf_bundle *bundle);
 bool mf_bundle_accepts(const struct mf_bundle *bundle, const char *modality, const char *view,
                        const char *body_part, struct mf_error *err);
 
+/* The lists behind mf_bundle_accepts() (models/FORMAT.md, "accepts"), for grouping a whole study by them. An empty
+ * list accepts all. */
+struct mf_bundle_rules {
+    const char *const *modalities, *const *views, *const *body_parts;
+    size_t modality_count, view_count, body_part_count;
+    bool require_modality, require_view, require_body_part;
+};
+const struct mf_bundle_rules *mf_bundle_rules(const struct mf_bundle *bundle);
+
 /* What `medfusion model inspect` prints: identity, labels, modules, sizes, calibration. Caller owns it. */
 json_t *mf_bundle_describe(const struct mf_bundle *bundle, struct mf_error *err) MF_CHECK_RESULT;
 
