@@ -69,8 +69,7 @@ const struct mf_fhir_patient *mf_fhir_patient(const struct mf_fhir_document *doc
 
 /* The patient with an identifier whose value is `patient_id` (surrounding spaces ignored). `issuer`
  * (IssuerOfPatientID, nullable) decides between several: it is compared with the identifier's system, with
- * and without "urn:oid:", and with its assigner; an issuer that is an OID or URI also excludes identifiers
- * of another OID or URI. NULL with MF_ERR_UNUSABLE when there is no such patient, or more than one. */
+ * and without "urn:oid:", and with its assigner; two different OIDs, or two different URIs, are two issuers. NULL with MF_ERR_UNUSABLE when there is no such patient, or more than one. */
 const struct mf_fhir_patient *mf_fhir_find_patient(const struct mf_fhir_document *doc,
                                                    const char *patient_id, const char *issuer,
                                                    struct mf_error *err) MF_CHECK_RESULT;
@@ -82,7 +81,7 @@ struct mf_time mf_fhir_latest_time(const struct mf_fhir_document *doc,
 
 /* A Bundle (collection) of what MedFusion reads of one patient and nothing else: identifiers, birth date,
  * gender; of the Observations status, codes, time, values. What a job stores instead of the upload.
- * NULL when out of memory. */
+ * The Bundles of several patients may be put into one. NULL when out of memory. */
 json_t *mf_fhir_reduce(const struct mf_fhir_document *doc, const struct mf_fhir_patient *patient);
 
 #ifdef __cplusplus
