@@ -54,10 +54,11 @@ bool mf_pipeline_accept(const struct mf_registry *registry, const char *index, s
 
 struct mf_pipeline;
 
-/* registry: opened for running; decoder: where frames come from; both are borrowed and must outlive it. */
+/* `registry`: opened for running; `decoder`: where frames come from. Both are borrowed and must outlive it. */
 struct mf_pipeline *mf_pipeline_new(struct mf_registry *registry, struct mf_decoder *decoder,
                                     struct mf_error *err);
 void mf_pipeline_free(struct mf_pipeline *pipeline);
+struct mf_registry *mf_pipeline_registry(struct mf_pipeline *pipeline); /* borrowed */
 
 struct mf_pipeline_job {
     const char *id; /* job id in the result; NULL on the command line */

@@ -19,16 +19,16 @@ extern "C" {
 
 struct mf_registry;
 struct mf_bundle; /* engine/bundle.h */
-struct mf_network; /* a bundle loaded on a device (engine/) */
+struct mf_engine; /* engine/engine.h: a bundle loaded on a device */
 
 /* How a registry's models are run. */
 struct mf_registry_device {
-    const char *device; /* "cpu", "cuda:N" or NULL: the first GPU that works, else the CPU */
-    unsigned threads;   /* of the CPU backend; 0 = all cores */
+    const char *device; /* "cpu", "cuda:N", or NULL: the first GPU that works, else the CPU */
+    unsigned threads;   /* of the CPU backend; 0 = all cores this process may use */
 };
 
-/* Opens every bundle directory and checks it (manifest, hashes, shapes). `device` NULL = description only, no weights
- * are touched. The message of a failure names the directory. */
+/* Opens every bundle directory and checks it (manifest, hashes, shapes). `device` NULL = description only: no
+ * weights are touched. The message of a failure names the directory. */
 struct mf_registry *mf_registry_open(const char *const directories[], size_t count,
                                      const struct mf_registry_device *device, struct mf_error *err);
 void mf_registry_free(struct mf_registry *registry);
@@ -36,13 +36,13 @@ void mf_registry_free(struct mf_registry *registry);
 /* One model, as lists and health checks need it. All strings live as long as the registry. */
 struct mf_model_info {
     const char *name, *version, *digest, *model_hash;
-    const char *device; /* NULL in a description-only registry */
+    const char *device, *dtype; /* NULL in a description-only registry */
 };
 
 size_t mf_registry_count(const struct mf_registry *registry);
 void mf_registry_info(const struct mf_registry *registry, size_t i, struct mf_model_info *ret);
 const struct mf_bundle *mf_registry_bundle(const struct mf_registry *registry, size_t i);
-struct mf_network *mf_registry_network(struct mf_registry *registry, size_t i); /* NULL: description only */
+struct mf_engine *mf_registry_engine(struct mf_registry *registry, size_t i); /* NULL: description only */
 
 /* Index of the bundle with this name, or -1. */
 long mf_registry_find(const struct mf_registry *registry, const char *name);

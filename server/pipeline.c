@@ -1,0 +1,78 @@
+/* Pipeline: accepting a request and running a job, on top of plan.h and pipeline_run.h. See pipeline.h. */
+#include "server/pipeline.h"
+
+#include "engine/bundle.h"
+#include "server/pipeline_run.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void copy_text(char *to, size_t size, const char *from)
+{
+    snprintf(to, size, "%s", from ? from : "");
+}
+
+bool mf_pipeline_accept(const struct mf_registry *registry, const char *index, size_t index_len,
+                        const struct mf_pipeline_options *options, struct mf_acceptance *ret,
+                        struct mf_error *err)
+{
+    MF_AUTO(mf_upload) struct mf_upload upload = {0};
+    MF_AUTO(mf_plan) struct mf_plan plan = {0};
+    size_t skipped;
+    if (!mf_upload_parse(index, index_len, &upload, err) ||
+        !mf_plan_job(registry, &upload, options, &plan, err))
+        return false;
+    mf_study_list_skipped(plan.list, &skipped);
+    struct mf_acceptance a = {.frames = (unsigned)plan.request->frame_count,
+                              .priors = (unsigned)plan.request->prior_count,
+                              .skipped = (unsigned)skipped};
+    copy_text(a.study_instance_uid, sizeof a.study_instance_uid,
+              plan.request->study->study_instance_uid);
+    copy_text(a.modality, sizeof a.modality, plan.request->study->modality);
+    copy_text(a.model, sizeof a.model, mf_bundle_name(mf_registry_bundle(registry, plan.model)));
+    *ret = a;
+    return true;
+}
+
+/* The DICOM part that an input number of the index stands for. */
+static int job_input(void *context, uint32_t input, struct mf_error *err)
+{
+    const struct mf_pipeline_job *job = context;
+    uint32_t n = 0;
+    for (size_t i = 0; i < job->part_count; i++)
+        if (job->parts[i].kind == MF_PART_DICOM && n++ == input)
+            return job->parts[i].fd;
+    mf_error_set(err, MF_ERR_MALFORMED, "index: there is no part %u", input + 1);
+    return -1;
+}
+
+static bool job_stopped(void *context)
+{
+    const struct mf_pipeline_job *job = context;
+    return job->stopped && job->stopped(job->context);
+}
+
+static void job_progress(void *context, double done)
+{
+    const struct mf_pipeline_job *job = context;
+    if (job->progress)
+        job->progress(job->context, done);
+}
+
+json_t *mf_pipeline_run(struct mf_pipeline *pipeline, const struct mf_pipeline_job *job,
+                        struct mf_error *err)
+{
+    MF_AUTO(mf_upload) struct mf_upload upload = {0};
+    MF_AUTO(mf_plan) struct mf_plan plan = {0};
+    if (!mf_upload_parse(job->index, job->index_len, &upload, err) ||
+        !mf_plan_job(mf_pipeline_registry(pipeline), &upload, job->options, &plan, err))
+        return NULL;
+    struct mf_run run = {.plan = &plan,
+                         .job = job->id,
+                         .alpha = job->options->alpha,
+                         .input = job_input,
+                         .stopped = job_stopped,
+                         .progress = job_progress,
+                         .context = (void *)(uintptr_t)job};
+    return mf_pipeline_run_plan(pipeline, &run, err);
+}

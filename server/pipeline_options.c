@@ -1,0 +1,71 @@
+/* Options of a request: see pipeline.h. */
+#include "server/pipeline.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const KEYS[] = {"model", "alpha", "priors", NULL};
+
+static bool take_model(const json_t *value, struct mf_pipeline_options *o, struct mf_error *err)
+{
+    const char *name = json_string_value(value);
+    if (value && (!name || !*name || strlen(name) >= sizeof o->model))
+        return mf_error_set(err, MF_ERR_UNUSABLE,
+                            "options: \"model\" must be the name of a model");
+    if (name)
+        memcpy(o->model, name, strlen(name) + 1);
+    return true;
+}
+
+static bool take_alpha(const json_t *value, struct mf_pipeline_options *o, struct mf_error *err)
+{
+    double alpha = json_number_value(value);
+    if (value && (!json_is_number(value) || !(alpha > 0 && alpha <= 0.5)))
+        return mf_error_set(err, MF_ERR_UNUSABLE,
+                            "options: \"alpha\" must be a number above 0 and at most 0.5");
+    if (value)
+        o->alpha = alpha;
+    return true;
+}
+
+static bool take_priors(const json_t *value, struct mf_pipeline_options *o, struct mf_error *err)
+{
+    if (value && !json_is_boolean(value))
+        return mf_error_set(err, MF_ERR_UNUSABLE, "options: \"priors\" must be true or false");
+    o->no_priors = value && json_is_false(value);
+    return true;
+}
+
+bool mf_pipeline_options_parse(const char *text, size_t len, struct mf_pipeline_options *ret,
+                               struct mf_error *err)
+{
+    struct mf_pipeline_options o = MF_PIPELINE_OPTIONS_INIT;
+    const struct mf_json_limits limits = {65536, 8};
+    if (text && len) {
+        MF_AUTO(mf_json) json_t *json = mf_json_parse(text, len, &limits, "options", err);
+        if (!json)
+            return false;
+        if (!json_is_object(json))
+            return mf_error_set(err, MF_ERR_UNUSABLE, "options: must be a JSON object");
+        if (!mf_json_only_keys(json, KEYS, "options", MF_ERR_UNUSABLE, err) ||
+            !take_model(json_object_get(json, "model"), &o, err) ||
+            !take_alpha(json_object_get(json, "alpha"), &o, err) ||
+            !take_priors(json_object_get(json, "priors"), &o, err))
+            return false;
+    }
+    *ret = o;
+    return true;
+}
+
+char *mf_pipeline_options_text(const struct mf_pipeline_options *o)
+{
+    MF_AUTO(mf_json) json_t *json = json_object();
+    bool ok = json != NULL;
+    if (ok && o->model[0])
+        ok = json_object_set_new(json, "model", json_string(o->model)) == 0;
+    if (ok && !isnan(o->alpha))
+        ok = json_object_set_new(json, "alpha", json_real(o->alpha)) == 0;
+    ok = ok && json_object_set_new(json, "priors", json_boolean(!o->no_priors)) == 0;
+    return ok ? mf_json_text(json, 0) : NULL;
+}

@@ -1,0 +1,355 @@
+/*
+ * Running a plan: frames from the decoder, features from FHIR and DICOM, the network, the trust layer, the
+ * result document. All memory of a run is in one arena, but for the frames, which are the decoder's mapping.
+ */
+#include "server/pipeline_run.h"
+
+#include "core/clock.h"
+#include "core/result.h"
+#include "engine/engine.h"
+#include "engine/trust/trust.h"
+#include "fhir/extract.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MAX_FRAMES = 32, MAX_FLAGS = 4 };
+
+static const double DEFAULT_ALPHA = 0.1;
+/* Below this p-value an input is said to lie outside the calibrated population. */
+static const double OOD_LEVEL = 0.01;
+
+struct mf_pipeline {
+    struct mf_registry *registry;
+    struct mf_decoder *decoder;
+};
+
+/* Everything of one run; `arena` owns all but the frames. */
+struct state {
+    const struct mf_run *run;
+    const struct mf_bundle *bundle;
+    struct mf_engine *engine;
+    struct mf_arena *arena;
+    struct mf_frame_set frames;
+    struct mf_feature_value *features; /* NULL without an EHR module */
+    struct mf_engine_output output;
+    struct mf_trust_statement statement;
+    const char *flags[MAX_FLAGS];
+    size_t flag_count;
+    double decode_ms;
+};
+
+struct mf_pipeline *mf_pipeline_new(struct mf_registry *registry, struct mf_decoder *decoder,
+                                    struct mf_error *err)
+{
+    struct mf_pipeline *p = calloc(1, sizeof *p);
+    if (!p) {
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
+        return NULL;
+    }
+    *p = (struct mf_pipeline){registry, decoder};
+    return p;
+}
+
+void mf_pipeline_free(struct mf_pipeline *p)
+{
+    free(p);
+}
+
+struct mf_registry *mf_pipeline_registry(struct mf_pipeline *p)
+{
+    return p->registry;
+}
+
+/* --- frames --- */
+
+/* The objects and descriptors that the plan's frames need, and nothing else of a perhaps large index. */
+struct selection {
+    struct mf_index_object objects[MAX_FRAMES];
+    const struct mf_index_object *origin[MAX_FRAMES];
+    size_t object_count;
+    int fds[MAX_FRAMES];
+    uint32_t inputs[MAX_FRAMES];
+    size_t fd_count;
+    struct mf_frame_request wanted[MAX_FRAMES];
+    size_t wanted_count;
+};
+
+/* The slot of an input among those selected, opened at its first use. */
+static bool select_input(const struct mf_run *run, struct selection *s, uint32_t input,
+                         uint32_t *ret, struct mf_error *err)
+{
+    for (size_t i = 0; i < s->fd_count; i++)
+        if (s->inputs[i] == input) {
+            *ret = (uint32_t)i;
+            return true;
+        }
+    int fd = run->input(run->context, input, err);
+    if (fd < 0)
+        return false;
+    *ret = (uint32_t)s->fd_count;
+    s->inputs[s->fd_count] = input;
+    s->fds[s->fd_count++] = fd;
+    return true;
+}
+
+static bool select_frame(const struct mf_run *run, struct selection *s,
+                         const struct mf_study_frame *frame, struct mf_error *err)
+{
+    size_t i = 0;
+    while (i < s->object_count && s->origin[i] != frame->object)
+        i++;
+    if (i == s->object_count) {
+        s->origin[i] = frame->object;
+        s->objects[i] = *frame->object;
+        if (!select_input(run, s, frame->object->input, &s->objects[i].input, err))
+            return false;
+        s->object_count++;
+    }
+    s->wanted[s->wanted_count++] = (struct mf_frame_request){(uint32_t)i, frame->frame};
+    return true;
+}
+
+static bool load_frames(struct mf_pipeline *p, struct state *s, struct mf_error *err)
+{
+    const struct mf_study_request *request = s->run->plan->request;
+    struct selection selection = {.object_count = 0};
+    if (request->frame_count == 0 || request->frame_count > MAX_FRAMES)
+        return mf_error_set(err, MF_ERR_UNUSABLE, "%zu frames, 1 to %d can be used",
+                            request->frame_count, MAX_FRAMES);
+    for (size_t i = 0; i < request->frame_count; i++)
+        if (!select_frame(s->run, &selection, &request->frames[i], err))
+            return false;
+    const struct mf_index index = {.objects = selection.objects,
+                                   .object_count = selection.object_count};
+    MF_AUTO(mf_json) json_t *json = mf_index_to_json(&index);
+    MF_AUTO(mf_mem) char *text = json ? mf_json_text(json, 0) : NULL;
+    if (!text)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
+    return mf_decoder_frames(p->decoder, selection.fds, selection.fd_count, text, strlen(text),
+                             selection.wanted, selection.wanted_count, &s->frames, err);
+}
+
+/* --- features, network, trust --- */
+
+static bool extract_features(struct state *s, struct mf_error *err)
+{
+    const struct mf_study_request *request = s->run->plan->request;
+    const struct mf_feature_set *set = mf_bundle_features(s->bundle);
+    if (!set)
+        return true;
+    s->features = mf_arena_alloc(s->arena, set->count + 1, sizeof *s->features, err);
+    return s->features && mf_fhir_extract(set, s->run->plan->ehr, &request->demographics,
+                                          &request->study_time, s->arena, s->features, err);
+}
+
+/* Where each frame stands, in the unit of the bundle (engine.h, `positions`). */
+static void fill_positions(const struct mf_study_request *request, enum mf_position_kind kind,
+                           double *positions)
+{
+    const struct mf_study_frame *f = request->frames;
+    size_t n = request->frame_count;
+    double low = INFINITY, high = -INFINITY;
+    for (size_t i = 0; i < n; i++) {
+        low = fmin(low, f[i].slice_position); /* fmin and fmax pass NaN over */
+        high = fmax(high, f[i].slice_position);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (kind == MF_POSITION_SLICE)
+            positions[i] = high > low ? (f[i].slice_position - low) / (high - low) : NAN;
+        else if (f[i].acquired_ms == INT64_MIN || f[n - 1].acquired_ms == INT64_MIN)
+            positions[i] = NAN;
+        else
+            positions[i] = (double)(f[n - 1].acquired_ms - f[i].acquired_ms) / 86400000.0;
+    }
+}
+
+static bool run_network(struct state *s, struct mf_error *err)
+{
+    const struct mf_study_request *request = s->run->plan->request;
+    const struct mf_frame *frames[MAX_FRAMES];
+    double positions[MAX_FRAMES];
+    size_t labels = mf_bundle_label_count(s->bundle);
+    for (size_t i = 0; i < s->frames.count; i++)
+        frames[i] = &s->frames.frames[i];
+    fill_positions(request, mf_bundle_position(s->bundle), positions);
+    struct mf_engine_output *o = &s->output;
+    o->logits = mf_arena_alloc(s->arena, labels, sizeof *o->logits, err);
+    o->segmentation = mf_arena_alloc(s->arena, s->frames.count, sizeof *o->segmentation, err);
+    o->readout = mf_arena_alloc(s->arena, mf_engine_readout_size(s->engine), sizeof *o->readout, err);
+    if (!o->logits || !o->segmentation || !o->readout)
+        return false;
+    const struct mf_engine_input input = {.frames = frames,
+                                          .frame_count = s->frames.count,
+                                          .positions = positions,
+                                          .features = s->features};
+    return mf_engine_run(s->engine, &input, NULL, o, err);
+}
+
+static bool apply_trust(struct state *s, struct mf_error *err)
+{
+    struct mf_trust_statement *t = &s->statement;
+    size_t labels = mf_bundle_label_count(s->bundle);
+    double alpha = isnan(s->run->alpha) ? DEFAULT_ALPHA : s->run->alpha;
+    t->predictions = mf_arena_alloc(s->arena, labels, sizeof *t->predictions, err);
+    t->finding_labels = mf_arena_alloc(s->arena, labels, sizeof *t->finding_labels, err);
+    if (!t->predictions || !t->finding_labels ||
+        !mf_trust_apply(s->bundle, s->output.logits, s->output.readout, alpha, false, t, err))
+        return false;
+    if (!(t->ood_p_value < OOD_LEVEL))
+        return true;
+    s->flags[s->flag_count++] = "out_of_distribution";
+    return mf_trust_apply(s->bundle, s->output.logits, s->output.readout, alpha, true, t, err);
+}
+
+static void find_flags(struct state *s)
+{
+    const struct mf_feature_set *set = mf_bundle_features(s->bundle);
+    bool fallback = false, used = false;
+    for (size_t i = 0; i < s->frames.count; i++)
+        fallback |= s->output.segmentation[i].status == MF_SEGMENTATION_FALLBACK;
+    for (size_t i = 0; set && i < set->count; i++)
+        used |= s->features[i].status == MF_FEATURE_USED;
+    if (fallback)
+        s->flags[s->flag_count++] = "segmentation_fallback";
+    if (set && !used)
+        s->flags[s->flag_count++] = "no_ehr_features";
+}
+
+/* --- the result --- */
+
+static const struct mf_result_frame *result_frames(struct state *s, struct mf_error *err)
+{
+    const struct mf_study_request *request = s->run->plan->request;
+    struct mf_result_frame *frames =
+        mf_arena_alloc(s->arena, request->frame_count, sizeof *frames, err);
+    for (size_t i = 0; frames && i < request->frame_count; i++) {
+        const struct mf_study_frame *f = &request->frames[i];
+        frames[i] = (struct mf_result_frame){.study_instance_uid = f->object->study_instance_uid,
+                                             .sop_instance_uid = f->object->sop_instance_uid,
+                                             .index = f->frame,
+                                             .prior = f->prior,
+                                             .acquired = f->acquired,
+                                             .segmentation = s->output.segmentation[i]};
+    }
+    return frames;
+}
+
+/* Whether a skipped object belongs to what this result reports. */
+static bool is_reported(const struct mf_plan *plan, const struct mf_study_skipped *skipped)
+{
+    const char *uid = skipped->object ? skipped->object->study_instance_uid : NULL;
+    return !plan->only || (uid && strcmp(uid, plan->only->study_instance_uid) == 0);
+}
+
+static bool fill_skipped(struct state *s, const struct mf_study_list *list,
+                         struct mf_result *result, struct mf_error *err)
+{
+    size_t count, n = 0;
+    const struct mf_study_skipped *all = mf_study_list_skipped(list, &count);
+    struct mf_skipped *skipped = mf_arena_alloc(s->arena, count + 1, sizeof *skipped, err);
+    for (size_t i = 0; skipped && i < count; i++)
+        if (is_reported(s->run->plan, &all[i]))
+            skipped[n++] = (struct mf_skipped){all[i].name, all[i].reason};
+    result->skipped = skipped;
+    result->skipped_count = n;
+    return skipped != NULL;
+}
+
+static void fill_model(const struct state *s, struct mf_result *r)
+{
+    const struct mf_trust *trust = mf_bundle_trust(s->bundle);
+    r->model.name = mf_bundle_name(s->bundle);
+    r->model.version = mf_bundle_version(s->bundle);
+    r->model.digest = mf_bundle_digest(s->bundle);
+    r->model.model_hash = mf_bundle_model_hash(s->bundle);
+    r->model.device = mf_engine_device(s->engine);
+    r->model.dtype = mf_engine_dtype(s->engine);
+    r->calibration.id = mf_trust_id(trust);
+    r->calibration.created = mf_trust_created(trust);
+    r->calibration.model_hash = mf_trust_model_hash(trust);
+    r->calibration.patients = mf_trust_patients(trust);
+    r->adaptation.mode = "off";
+}
+
+static json_t *make_result(struct state *s, double total_ms, struct mf_error *err)
+{
+    const struct mf_plan *plan = s->run->plan;
+    struct mf_result r = {.job = s->run->job,
+                          .study_instance_uid = plan->request->study->study_instance_uid,
+                          .modality = plan->request->study->modality,
+                          .frames = result_frames(s, err),
+                          .frame_count = plan->request->frame_count,
+                          .alpha = isnan(s->run->alpha) ? DEFAULT_ALPHA : s->run->alpha,
+                          .predictions = s->statement.predictions,
+                          .prediction_count = mf_bundle_label_count(s->bundle),
+                          .findings = s->statement.findings,
+                          .feature_set = mf_bundle_features(s->bundle),
+                          .feature_values = s->features,
+                          .ood_p_value = s->statement.ood_p_value,
+                          .flags = s->flags,
+                          .flag_count = s->flag_count,
+                          .timing = s->output.timing};
+    fill_model(s, &r);
+    r.timing.decode = s->decode_ms;
+    r.timing.total = total_ms;
+    if (!r.frames || !fill_skipped(s, plan->list, &r, err))
+        return NULL;
+    json_t *json = mf_result_to_json(&r);
+    if (!json)
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the result");
+    return json;
+}
+
+/* Tells how far the run is; false when it must stop. */
+static bool go_on(const struct mf_run *run, double done, struct mf_error *err)
+{
+    if (run->progress)
+        run->progress(run->context, done);
+    if (run->stopped && run->stopped(run->context))
+        return mf_error_set(err, MF_ERR_CONFLICT, "cancelled");
+    return true;
+}
+
+static double ms_since(uint64_t start_ns)
+{
+    return (double)(mf_clock_monotonic_ns() - start_ns) / 1e6;
+}
+
+static json_t *run_stages(struct mf_pipeline *p, struct state *s, struct mf_error *err)
+{
+    const struct mf_run *run = s->run;
+    uint64_t start = mf_clock_monotonic_ns();
+    if (!go_on(run, 0.0, err) || !load_frames(p, s, err))
+        return NULL;
+    s->decode_ms = ms_since(start);
+    if (!go_on(run, 0.1, err) || !extract_features(s, err) || !run_network(s, err) ||
+        !go_on(run, 0.9, err) || !apply_trust(s, err))
+        return NULL;
+    find_flags(s);
+    if (run->logits)
+        memcpy(run->logits, s->output.logits,
+               mf_bundle_label_count(s->bundle) * sizeof *run->logits);
+    if (run->readout)
+        memcpy(run->readout, s->output.readout,
+               mf_engine_readout_size(s->engine) * sizeof *run->readout);
+    return make_result(s, ms_since(start), err);
+}
+
+json_t *mf_pipeline_run_plan(struct mf_pipeline *p, const struct mf_run *run, struct mf_error *err)
+{
+    MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(0);
+    struct state s = {.run = run,
+                      .bundle = mf_registry_bundle(p->registry, run->plan->model),
+                      .engine = mf_registry_engine(p->registry, run->plan->model),
+                      .arena = arena};
+    if (!arena || !s.engine) {
+        mf_error_set(err, arena ? MF_ERR_INTERNAL : MF_ERR_NO_MEMORY,
+                     arena ? "the model is not loaded for running" : "out of memory");
+        return NULL;
+    }
+    json_t *result = run_stages(p, &s, err);
+    mf_frame_set_free(&s.frames);
+    return result;
+}

@@ -1,0 +1,35 @@
+/* Running a plan: the part of the pipeline that the worker and the command line share. */
+#ifndef MF_SERVER_PIPELINE_RUN_H
+#define MF_SERVER_PIPELINE_RUN_H
+
+#include "server/plan.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* One run: where the bytes of the plan's objects are, and who is told what. */
+struct mf_run {
+    const struct mf_plan *plan;
+    const char *job; /* id in the result, or NULL */
+    double alpha;    /* NaN = 0.1 */
+    /* The descriptor of an input of the index (object.input); it stays the callee's and must be valid until the
+     * run is over. −1 with an error. */
+    int (*input)(void *context, uint32_t input, struct mf_error *err);
+    /* As in struct mf_pipeline_job; may be NULL. */
+    bool (*stopped)(void *context);
+    void (*progress)(void *context, double done);
+    void *context;
+    /* Gets the raw output when not NULL (`calibrate`): label_count and readout_size floats. */
+    float *logits, *readout;
+};
+
+/* The result document, owned by the caller; NULL on failure. */
+json_t *mf_pipeline_run_plan(struct mf_pipeline *pipeline, const struct mf_run *run,
+                             struct mf_error *err) MF_CHECK_RESULT;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,136 @@
+/* Plan: see plan.h. */
+#include "server/plan.h"
+
+#include "engine/bundle.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct mf_study_list *mf_plan_studies(const struct mf_bundle *bundle, const struct mf_index *index,
+                                      struct mf_error *err)
+{
+    const struct mf_bundle_rules *b = mf_bundle_rules(bundle);
+    bool slices = mf_bundle_position(bundle) == MF_POSITION_SLICE;
+    struct mf_study_rules rules = {
+        .modalities = b->modalities,
+        .modality_count = b->modality_count,
+        .views = b->views,
+        .view_count = b->view_count,
+        .body_parts = b->body_parts,
+        .body_part_count = b->body_part_count,
+        .require_modality = b->require_modality,
+        .require_view = b->require_view,
+        .require_body_part = b->require_body_part,
+        .order = slices ? MF_STUDY_BY_SLICE : MF_STUDY_BY_TIME,
+        .max_frames = mf_bundle_max_frames(bundle),
+    };
+    return mf_study_list_new(index, &rules, err);
+}
+
+/* Plans the upload for one bundle; `ret` is untouched on failure. */
+static bool try_bundle(const struct mf_registry *registry, size_t model,
+                       const struct mf_upload *upload, const struct mf_pipeline_options *options,
+                       struct mf_plan *ret, struct mf_error *err)
+{
+    struct mf_study_list *list =
+        mf_plan_studies(mf_registry_bundle(registry, model), upload->index, err);
+    const struct mf_study_request *request =
+        list ? mf_study_list_job(list, !options->no_priors, err) : NULL;
+    if (!request) {
+        mf_study_list_free(list);
+        return false;
+    }
+    *ret = (struct mf_plan){.model = model, .list = list, .owns_list = true, .request = request};
+    return true;
+}
+
+static const char *name_of(const struct mf_registry *registry, size_t model)
+{
+    return mf_bundle_name(mf_registry_bundle(registry, model));
+}
+
+/* The only bundle that accepts the upload. */
+static bool choose_bundle(const struct mf_registry *registry, const struct mf_upload *upload,
+                          const struct mf_pipeline_options *options, struct mf_plan *ret,
+                          struct mf_error *err)
+{
+    struct mf_error first = MF_ERROR_INIT;
+    size_t count = mf_registry_count(registry);
+    bool found = false;
+    for (size_t i = 0; i < count; i++) {
+        struct mf_plan plan = {0};
+        if (!try_bundle(registry, i, upload, options, &plan, &first))
+            continue;
+        if (found) {
+            mf_error_set(err, MF_ERR_UNUSABLE,
+                         "more than one model accepts this study (%s, %s): choose one by "
+                         "\"model\" in the options",
+                         name_of(registry, ret->model), name_of(registry, i));
+            mf_plan_free(&plan);
+            mf_plan_free(ret);
+            return false;
+        }
+        *ret = plan;
+        found = true;
+    }
+    if (!found && count == 0)
+        return mf_error_set(err, MF_ERR_UNAVAILABLE, "no model is loaded");
+    return found || mf_error_set(err, first.code, "%s", first.msg);
+}
+
+static bool attach_ehr(const struct mf_fhir_document *ehr, struct mf_plan *plan,
+                       struct mf_error *err)
+{
+    const struct mf_study_patient *patient = plan->request->patient;
+    const char *id = patient->patient_id ? patient->patient_id : "";
+    if (ehr)
+        plan->ehr = mf_fhir_find_patient(ehr, id, patient->issuer, err);
+    return !ehr || plan->ehr;
+}
+
+bool mf_plan_job(const struct mf_registry *registry, const struct mf_upload *upload,
+                 const struct mf_pipeline_options *options, struct mf_plan *ret,
+                 struct mf_error *err)
+{
+    struct mf_plan plan = {0};
+    long model = options->model[0] ? mf_registry_find(registry, options->model) : -1;
+    if (options->model[0] && model < 0)
+        return mf_error_set(err, MF_ERR_UNUSABLE, "there is no model named %.64s", options->model);
+    bool ok = model >= 0 ? try_bundle(registry, (size_t)model, upload, options, &plan, err)
+                         : choose_bundle(registry, upload, options, &plan, err);
+    if (!ok)
+        return false;
+    if (upload->ehr_problem.code != MF_OK)
+        ok = mf_error_set(err, upload->ehr_problem.code, "%s", upload->ehr_problem.msg);
+    if (!ok || !attach_ehr(upload->ehr, &plan, err)) {
+        mf_plan_free(&plan);
+        return false;
+    }
+    *ret = plan;
+    return true;
+}
+
+bool mf_plan_study(struct mf_study_list *list, size_t patient, size_t study, size_t model,
+                   const struct mf_fhir_document *ehr, const struct mf_pipeline_options *options,
+                   struct mf_plan *ret, struct mf_error *err)
+{
+    const struct mf_study_request *request =
+        mf_study_list_request(list, patient, study, !options->no_priors, err);
+    if (!request)
+        return false;
+    struct mf_plan plan = {
+        .model = model, .list = list, .request = request, .only = request->study};
+    if (!attach_ehr(ehr, &plan, err))
+        return false;
+    *ret = plan;
+    return true;
+}
+
+void mf_plan_free(struct mf_plan *plan)
+{
+    if (!plan)
+        return;
+    if (plan->owns_list)
+        mf_study_list_free(plan->list);
+    *plan = (struct mf_plan){0};
+}
