@@ -1,0 +1,218 @@
+#!/usr/bin/env python3
+"""The figures of MODEL_CARD.md, on test patients only.
+
+    python models/evaluate.py scores  --nih ../shared/data/nih --scores build/ml/scores.pt
+    python models/evaluate.py results --nih ../shared/data/nih --results test.jsonl
+
+`scores`: discrimination of the full network, image-only and EHR-only, from the reference's logits: macro and per-label
+AUROC and AUPRC with patient-bootstrap intervals, paired differences. `results`: calibration and conformal sets, from what
+`medfusion predict --model models/thorax-nih build/nih-dicom/test/*` printed (one medfusion.result/1 a line): ECE
+before and after calibration, coverage, set sizes. Each command writes its part of figures.json and its block of MODEL_CARD.md.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from training import data
+
+MODELS = Path(__file__).parent
+NAMES = {"full": "full network", "full-no-priors": "full, priors withheld", "full-no-ehr": "full, EHR withheld",
+         "image-only": "image-only (own training)", "ehr-only": "EHR-only (age, sex, view)"}
+
+
+class Ranking:
+    """AUROC and step average precision of one label under many weightings of the images at once."""
+
+    def __init__(self, labels: np.ndarray, scores: np.ndarray) -> None:
+        values, self.group = np.unique(scores, return_inverse=True)
+        self.groups, self.positive = len(values), labels > 0.5
+
+    def sums(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weight of positives and negatives (b, groups) at every distinct score, ascending."""
+        table = np.zeros((self.group.size, self.groups))
+        table[np.arange(self.group.size), self.group] = 1
+        return (weights * self.positive) @ table, (weights * ~self.positive) @ table
+
+    def auroc(self, weights: np.ndarray) -> np.ndarray:
+        """(b, n) weights → (b); NaN where a class is absent."""
+        p, n = self.sums(weights)
+        below = np.cumsum(n, 1) - n / 2
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (p * below).sum(1) / (p.sum(1) * n.sum(1))
+
+    def average_precision(self, weights: np.ndarray) -> np.ndarray:
+        p, n = (x[:, ::-1] for x in self.sums(weights))
+        tp, fp = np.cumsum(p, 1), np.cumsum(n, 1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            precision = np.where(tp + fp > 0, tp / (tp + fp), 0)
+            return (p * precision).sum(1) / p.sum(1)
+
+
+def resamples(patients: np.ndarray, count: int, seed: int = 1) -> np.ndarray:
+    """(count + 1, n) weights: first all ones, then patients drawn with replacement."""
+    names, inverse = np.unique(patients, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), count)
+    return np.concatenate([np.ones((1, len(patients))), draws[:, inverse]])
+
+
+def interval(values: np.ndarray) -> dict:
+    """Point estimate (the first), percentile interval, and how many resamples had to be skipped."""
+    rest = values[1:]
+    kept = rest[~np.isnan(rest)]
+    low, high = np.percentile(kept, [2.5, 97.5]) if len(kept) else (np.nan, np.nan)
+    return {"value": float(values[0]), "low": float(low), "high": float(high), "skipped": int(np.isnan(rest).sum())}
+
+
+def discrimination(labels: np.ndarray, scores: dict[str, np.ndarray], patients: np.ndarray, count: int) -> dict:
+    """Every configuration on the same resamples; macro = mean over labels with both classes in the resample."""
+    weights = resamples(patients, count)
+    out: dict = {"images": len(labels), "patients": len(np.unique(patients)), "resamples": count, "configurations": {}}
+    macro = {}
+    for name, value in scores.items():
+        rankings = [Ranking(labels[:, c], value[:, c]) for c in range(labels.shape[1])]
+        auroc = np.stack([r.auroc(weights) for r in rankings], 1)
+        ap = np.stack([r.average_precision(weights) for r in rankings], 1)
+        macro[name] = np.nanmean(auroc, 1)
+        out["configurations"][name] = {
+            "macro_auroc": interval(macro[name]), "macro_auprc": interval(np.nanmean(ap, 1)),
+            "labels": {label: {"auroc": interval(auroc[:, c]), "auprc": interval(ap[:, c]),
+                               "prevalence": float(labels[:, c].mean()), "positives": int(labels[:, c].sum())}
+                       for c, label in enumerate(data.LABELS)}}
+    out["differences"] = {f"full − {name}": interval(macro["full"] - macro[name]) for name in macro if name != "full"}
+    return out
+
+
+def equal_mass_ece(labels: np.ndarray, probability: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error over bins of equal size."""
+    order = np.argsort(probability, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    return float(sum(len(part) * abs(labels[part].mean() - probability[part].mean()) for part in parts) / len(order))
+
+
+def conformal(labels: np.ndarray, results: list[dict]) -> dict:
+    """ECE before and after calibration, and per label and class the share of prediction sets that hold the truth."""
+    logit = np.array([[p["logit"] for p in r["predictions"]] for r in results])
+    probability = np.array([[p["probability"] for p in r["predictions"]] for r in results], float)
+    raw = 1 / (1 + np.exp(-logit))
+    out: dict = {"studies": len(results), "alpha": results[0]["alpha"], "labels": {}}
+    for c, label in enumerate(data.LABELS):
+        y, sets = labels[:, c] > 0.5, [r["predictions"][c]["prediction_set"] for r in results]
+        has = np.array([[word in s for word in ("absent", "present")] for s in sets])
+        states = [r["predictions"][c]["state"] for r in results]
+        out["labels"][label] = {
+            "ece_raw": equal_mass_ece(labels[:, c], raw[:, c]), "ece_calibrated": equal_mass_ece(labels[:, c], probability[:, c]),
+            "coverage_present": float(has[y, 1].mean()) if y.any() else None,
+            "coverage_absent": float(has[~y, 0].mean()), "positives": int(y.sum()),
+            "uncertain": states.count("uncertain") / len(states), "set_size": float(has.sum(1).mean()),
+            "guarantee": results[0]["predictions"][c]["guarantee"]}
+    rows = out["labels"].values()
+    for key in ("ece_raw", "ece_calibrated", "coverage_absent", "uncertain", "set_size"):
+        out[f"macro_{key}"] = float(np.mean([row[key] for row in rows]))
+    out["coverage_present_pooled"] = pooled(out["labels"])
+    any_positive = labels.sum(1) > 0
+    lists = [set(r["finding_set"]["labels"]) for r in results]
+    missed = [1 - np.mean([data.LABELS[c] in lists[i] for c in np.flatnonzero(labels[i])]) for i in np.flatnonzero(any_positive)]
+    out["finding_set"] = {"fnr": float(np.mean(missed)), "labels": float(np.mean([len(s) for s in lists]))}
+    return out
+
+
+def pooled(rows: dict) -> float:
+    """Coverage of the present class over all positives of all labels."""
+    positives = sum(row["positives"] for row in rows.values())
+    return sum(row["coverage_present"] * row["positives"] for row in rows.values() if row["positives"]) / positives
+
+
+def shown(x: dict, digits: int = 3) -> str:
+    return f"{x['value']:.{digits}f} ({x['low']:.{digits}f}–{x['high']:.{digits}f})"
+
+
+def discrimination_block(found: dict) -> str:
+    lines = [f"{found['images']} images of {found['patients']} test patients; every image with the earlier images of its patient as priors.",
+             f"Brackets: 95 % interval, {found['resamples']} patient-bootstrap resamples, the same for all configurations.", "",
+             "| configuration | macro-AUROC | macro-AUPRC | full minus this (AUROC) |", "|---|---|---|---|"]
+    for name, row in found["configurations"].items():
+        difference = found["differences"].get(f"full − {name}")
+        lines.append(f"| {NAMES.get(name, name)} | {shown(row['macro_auroc'])} | {shown(row['macro_auprc'])} | "
+                     f"{shown(difference) if difference else ''} |")
+    lines += ["", "| label | positives | prevalence | AUROC, full | AUPRC, full | AUROC, image-only | AUROC, EHR-only |", "|---|---|---|---|---|---|---|"]
+    parts = found["configurations"]
+    for label in data.LABELS:
+        row = parts["full"]["labels"][label]
+        others = [shown(parts[name]["labels"][label]["auroc"]) if name in parts else "" for name in ("image-only", "ehr-only")]
+        lines.append(f"| {label} | {row['positives']} | {row['prevalence']:.3f} | {shown(row['auroc'])} | {shown(row['auprc'])} | "
+                     f"{others[0]} | {others[1]} |")
+    skipped = {label: parts["full"]["labels"][label]["auroc"]["skipped"] for label in data.LABELS}
+    skipped = {label: n for label, n in skipped.items() if n}
+    if skipped:
+        lines += ["", "Resamples without both classes, left out of a label's interval: " +
+                  ", ".join(f"{label} {n}" for label, n in skipped.items()) + "."]
+    return "\n".join(lines)
+
+
+def conformal_block(found: dict) -> str:
+    lines = [f"{found['studies']} studies (the newest of each test patient), α = {found['alpha']}. ECE: 15 bins of equal size, mean over labels "
+             f"**{found['macro_ece_raw']:.3f} before, {found['macro_ece_calibrated']:.3f} after** calibration.",
+             f"Coverage: present {found['coverage_present_pooled']:.3f} (all positives of all labels), absent "
+             f"{found['macro_coverage_absent']:.3f}; uncertain {found['macro_uncertain']:.2f} of the answers, mean set size "
+             f"{found['macro_set_size']:.2f}. Finding list: false-negative rate {found['finding_set']['fnr']:.3f} with "
+             f"{found['finding_set']['labels']:.1f} of {len(data.LABELS)} labels listed.", "",
+             "| label | positives | ECE before | after | coverage present | absent | uncertain | mean set size | guarantee |", "|---|---|---|---|---|---|---|---|---|"]
+    for label, row in found["labels"].items():
+        present = "–" if row["coverage_present"] is None else f"{row['coverage_present']:.2f}"
+        lines.append(f"| {label} | {row['positives']} | {row['ece_raw']:.3f} | {row['ece_calibrated']:.3f} | {present} | "
+                     f"{row['coverage_absent']:.2f} | {row['uncertain']:.2f} | {row['set_size']:.2f} | {row['guarantee']} |")
+    return "\n".join(lines)
+
+
+def write(folder: Path, name: str, figures: dict, block: str) -> None:
+    """Puts figures into figures.json and the block between `<!-- name -->` and `<!-- /name -->` of MODEL_CARD.md."""
+    path = folder / "figures.json"
+    everything = json.loads(path.read_text()) if path.exists() else {}
+    everything[name] = figures
+    path.write_text(json.dumps(everything, indent=1, ensure_ascii=False) + "\n")
+    card = folder / "MODEL_CARD.md"
+    text, count = re.subn(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", lambda m: m[1] + block + "\n" + m[2], card.read_text(), flags=re.S)
+    if count != 1:
+        raise SystemExit(f"{card}: no single block {name}")
+    card.write_text(text)
+    print(block)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["scores", "results"])
+    parser.add_argument("--nih", type=Path, required=True)
+    parser.add_argument("--bundle", type=Path, default=MODELS / "thorax-nih")
+    parser.add_argument("--scores", type=Path, default=MODELS.parent / "build" / "ml" / "scores.pt")
+    parser.add_argument("--results", type=Path, help="JSON lines of `medfusion predict`")
+    parser.add_argument("--resamples", type=int, default=2000)
+    options = parser.parse_args()
+    table = data.load_table(options.nih, options.bundle / "splits.csv")
+    rows = np.flatnonzero(table["split"] == "test")
+    if options.what == "scores":
+        import torch
+        scores = {name: value[rows].numpy() for name, value in torch.load(options.scores).items()}
+        test = table.iloc[rows]
+        found = discrimination(test[data.LABELS].to_numpy(float), scores, test["patient_id"].to_numpy(), options.resamples)
+        write(options.bundle, "discrimination", found, discrimination_block(found))
+        return
+    newest = table.iloc[rows].groupby("patient_id").tail(1)
+    import nih_dicom
+    truth = {nih_dicom.uid("study", row["file"]): row[data.LABELS].to_numpy(float) for _, row in newest.iterrows()}
+    results = [json.loads(line) for line in options.results.read_text().splitlines() if line.strip()]
+    results = [r for r in results if r["schema"] == "medfusion.result/1" and r["study"]["study_instance_uid"] in truth]
+    if len(results) != len(truth):
+        raise SystemExit(f"{options.results}: {len(results)} results for {len(truth)} test patients' newest studies")
+    labels = np.stack([truth[r["study"]["study_instance_uid"]] for r in results])
+    found = conformal(labels, results)
+    write(options.bundle, "calibration", found, conformal_block(found))
+
+
+if __name__ == "__main__":
+    main()
