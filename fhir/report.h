@@ -14,27 +14,33 @@
 extern "C" {
 #endif
 
-/* What a result does not hold. All may be NULL. */
+/* What a result does not hold; all may be NULL, and then the element is left out. */
 struct mf_fhir_report_context {
-    const char *patient_reference;  /* "Patient/1" in the receiver's EHR; wins over the identifier */
-    const char *patient_id, *patient_issuer; /* logical reference by identifier */
+    const char *patient_reference; /* "Patient/1" in the receiver's EHR; wins over the identifier */
+    const char *patient_id, *patient_issuer; /* a logical reference by identifier */
     const char *accession_number;
-    const char *issued; /* instant; NULL = the result's study time is used nowhere, `issued` is left out */
+    const char *issued; /* FHIR instant: when the result was made */
 };
 
 enum mf_fhir_bundle_type {
     MF_FHIR_BUNDLE_COLLECTION,
-    MF_FHIR_BUNDLE_TRANSACTION /* every entry with a PUT-like conditional create (ifNoneExist) */
+    MF_FHIR_BUNDLE_TRANSACTION /* POST with ifNoneExist: sending it twice stores it once */
 };
 
-/* Bundle with one DiagnosticReport, one Observation per label, one RiskAssessment (probabilities) and one
- * Device (model and software). `fullUrl`s are urn:uuid of version 8 (RFC 9562), made from SHA-256 over the
- * study UID, the model's digest, the job and the label: the same result gives the same Bundle.
- * NULL with MF_ERR_MALFORMED when `result` is no medfusion.result/1, MF_ERR_NO_MEMORY. */
+/* A Bundle of
+ *   DiagnosticReport  preliminary (no physician has seen it), the study by its UID, a conclusion, a narrative
+ *   Observation       one a label: the label's codings, present / absent / indeterminate by the conformal set,
+ *                     components for probability and p-values, a note with the guarantee
+ *   Device            the model (name, version, digest) and this software
+ * Labels are findings that are there or not at the time of the study, so they are Observations; a
+ * RiskAssessment would claim a prognosis. `fullUrl`s are urn:uuid of version 8 (RFC 9562) from SHA-256 over
+ * study UID, model digest, job and resource: the same result gives the same Bundle.
+ *
+ * NULL with MF_ERR_MALFORMED when `result` is no medfusion.result/1, MF_ERR_NO_MEMORY. The caller owns it. */
 json_t *mf_fhir_report(const json_t *result, const struct mf_fhir_report_context *context,
                        enum mf_fhir_bundle_type type, struct mf_error *err) MF_CHECK_RESULT;
 
-/* OperationOutcome with one issue (severity error or fatal, code by mf_code_fhir_issue, diagnostics). */
+/* OperationOutcome with one issue (code by mf_code_fhir_issue). NULL when out of memory. */
 json_t *mf_fhir_operation_outcome(const struct mf_error *error);
 /* The same from a stored `medfusion.problem/1`. */
 json_t *mf_fhir_operation_outcome_from_problem(const json_t *problem);

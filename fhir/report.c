@@ -1,0 +1,353 @@
+/*
+ * DiagnosticReport, Observations, Device (http://hl7.org/fhir/R4/diagnosticreport.html and its
+ * neighbours), and OperationOutcome. Elements are in the order of the specification.
+ *
+ * json_pack() with "o" takes the reference (and "o*" skips a NULL), so half-built documents do not leak and
+ * a failed allocation makes the whole NULL.
+ */
+#include "fhir/report.h"
+
+#include "core/digest.h"
+#include "fhir/narrative.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { UUID_URN = 46 }; /* "urn:uuid:" and 36 characters */
+
+static const char UID_SYSTEM[] = "urn:dicom:uid";
+static const char URI_SYSTEM[] = "urn:ietf:rfc:3986";
+static const char COMPONENT_SYSTEM[] = "urn:medfusion:component";
+
+struct builder {
+    const json_t *result, *model, *study;
+    const struct mf_fhir_report_context *context;
+    enum mf_fhir_bundle_type type;
+    json_t *entries;
+    char effective[40]; /* FHIR dateTime of the study, or "" */
+    char device[UUID_URN];
+};
+
+/* urn:uuid of a resource of this result: the first 16 bytes of a SHA-256, marked as version 8. */
+static const char *make_urn(const struct builder *b, const char *kind, const char *name,
+                            char out[UUID_URN])
+{
+    unsigned char d[MF_SHA256_BYTES];
+    char seed[1024];
+    snprintf(seed, sizeof seed, "medfusion|%s|%s|%s|%s|%s",
+             mf_json_get_string(b->study, "study_instance_uid", ""),
+             mf_json_get_string(b->model, "digest", ""), mf_json_get_string(b->result, "job", ""),
+             kind, name);
+    mf_sha256(seed, strlen(seed), d);
+    d[6] = (unsigned char)(0x80 | (d[6] & 0x0F));
+    d[8] = (unsigned char)(0x80 | (d[8] & 0x3F));
+    snprintf(out, UUID_URN,
+             "urn:uuid:%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", d[0],
+             d[1], d[2], d[3], d[4], d[5], d[6], d[7], d[8], d[9], d[10], d[11], d[12], d[13],
+             d[14], d[15]);
+    return out;
+}
+
+/* The acquisition of the newest current frame as a FHIR dateTime: a time needs a zone, else only the day. */
+static void find_effective(struct builder *b)
+{
+    const json_t *frames = json_object_get(b->study, "frames");
+    for (size_t i = json_array_size(frames); i-- > 0;) {
+        const json_t *frame = json_array_get(frames, i);
+        const char *text = mf_json_get_string(frame, "acquired", "");
+        if (!*text || strcmp(mf_json_get_string(frame, "role", ""), "current") != 0)
+            continue;
+        const char *clock = strchr(text, 'T');
+        size_t len = clock && !strpbrk(clock, "Z+-") ? (size_t)(clock - text) : strlen(text);
+        if (len < sizeof b->effective) {
+            memcpy(b->effective, text, len);
+            b->effective[len] = '\0';
+        }
+        return;
+    }
+}
+
+static json_t *concept(const char *system, const char *code, const char *display, const char *text)
+{
+    return json_pack("{s:[{s:s, s:s, s:s}], s:s*}", "coding", "system", system, "code", code,
+                     "display", display, "text", text);
+}
+
+static json_t *reference(const char *urn)
+{
+    return json_pack("{s:s}", "reference", urn);
+}
+
+static json_t *urn_identifier(const char *urn)
+{
+    return json_pack("[{s:s, s:s}]", "system", URI_SYSTEM, "value", urn);
+}
+
+/* The patient by reference or identifier; NULL when neither is known. */
+static json_t *subject(const struct builder *b)
+{
+    const struct mf_fhir_report_context *c = b->context;
+    if (c->patient_reference)
+        return reference(c->patient_reference);
+    if (!c->patient_id || !*c->patient_id)
+        return NULL;
+    bool issued = c->patient_issuer && *c->patient_issuer;
+    bool uri = issued && strchr(c->patient_issuer, ':');
+    bool oid = issued && !uri && strchr(c->patient_issuer, '.') &&
+               strspn(c->patient_issuer, "0123456789.") == strlen(c->patient_issuer);
+    json_t *system = oid   ? json_sprintf("urn:oid:%s", c->patient_issuer)
+                     : uri ? json_string(c->patient_issuer)
+                           : NULL;
+    json_t *assigner =
+        issued && !uri && !oid ? json_pack("{s:s}", "display", c->patient_issuer) : NULL;
+    return json_pack("{s:s, s:{s:o*, s:s, s:o*}}", "type", "Patient", "identifier", "system",
+                     system, "value", c->patient_id, "assigner", assigner);
+}
+
+/* The imaging study by its UID, a logical reference. NULL without a UID. */
+static json_t *imaging_study(const struct builder *b)
+{
+    const char *uid = mf_json_get_string(b->study, "study_instance_uid", NULL);
+    return uid ? json_pack("[{s:s, s:{s:s, s:o}}]", "type", "ImagingStudy", "identifier", "system",
+                           UID_SYSTEM, "value", json_sprintf("urn:oid:%s", uid))
+               : NULL;
+}
+
+/* Adds a resource (taken; NULL fails) as an entry. */
+static bool add_entry(struct builder *b, const char *urn, json_t *resource)
+{
+    json_t *request = NULL;
+    const char *type = mf_json_get_string(resource, "resourceType", "");
+    if (b->type == MF_FHIR_BUNDLE_TRANSACTION)
+        request = json_pack("{s:s, s:s, s:o}", "method", "POST", "url", type, "ifNoneExist",
+                            json_sprintf("identifier=%s|%s", URI_SYSTEM, urn));
+    return json_array_append_new(b->entries, json_pack("{s:s, s:o, s:o*}", "fullUrl", urn,
+                                                       "resource", resource, "request",
+                                                       request)) == 0;
+}
+
+static bool add_device(struct builder *b)
+{
+    const char *digest = mf_json_get_string(b->model, "digest", NULL);
+    json_t *identifier = urn_identifier(b->device);
+    if (digest)
+        json_array_append_new(identifier, json_pack("{s:s, s:s}", "system",
+                                                    "urn:medfusion:model-digest", "value", digest));
+    json_t *versions = json_pack("[{s:{s:s}, s:s}]", "type", "text", "MedFusion software", "value",
+                                 MF_VERSION);
+    const char *version = mf_json_get_string(b->model, "version", NULL);
+    if (version)
+        json_array_append_new(versions, json_pack("{s:{s:s}, s:s}", "type", "text", "model",
+                                                  "value", version));
+    json_t *device = json_pack(
+        "{s:s, s:s, s:o, s:s, s:[{s:s, s:s}], s:{s:s}, s:o}", "resourceType", "Device", "id",
+        b->device + strlen("urn:uuid:"), "identifier", identifier, "status", "active", "deviceName",
+        "name", mf_json_get_string(b->model, "name", "MedFusion"), "type", "model-name", "type",
+        "text", "Image analysis software", "version", versions);
+    return add_entry(b, b->device, device);
+}
+
+/* One component of an Observation, appended unless the number is null. */
+static bool add_component(json_t *list, const json_t *prediction, const char *member,
+                          const char *display)
+{
+    const json_t *number = json_object_get(prediction, member);
+    if (!json_is_number(number))
+        return true;
+    return json_array_append_new(
+               list, json_pack("{s:o, s:{s:f, s:s, s:s, s:s}}", "code",
+                               concept(COMPONENT_SYSTEM, member, display, display),
+                               "valueQuantity", "value", json_number_value(number), "unit", "1",
+                               "system", "http://unitsofmeasure.org", "code", "1")) == 0;
+}
+
+static json_t *components(const json_t *prediction)
+{
+    json_t *list = json_array();
+    if (add_component(list, prediction, "probability", "Calibrated probability of presence") &&
+        add_component(list, prediction, "p_present", "Conformal p-value of presence") &&
+        add_component(list, prediction, "p_absent", "Conformal p-value of absence"))
+        return list;
+    json_decref(list);
+    return NULL;
+}
+
+/* The label's own codings, with null members left out, and its display as text. */
+static json_t *label_concept(const json_t *prediction)
+{
+    const json_t *codings = json_object_get(prediction, "coding");
+    json_t *list = json_array_size(codings) ? json_array() : NULL;
+    for (size_t i = 0; i < json_array_size(codings); i++) {
+        const json_t *c = json_array_get(codings, i);
+        json_array_append_new(list, json_pack("{s:s*, s:s*, s:s*}", "system",
+                                              mf_json_get_string(c, "system", NULL), "code",
+                                              mf_json_get_string(c, "code", NULL), "display",
+                                              mf_json_get_string(c, "display", NULL)));
+    }
+    return json_pack("{s:o*, s:s}", "coding", list, "text",
+                     mf_json_get_string(prediction, "display",
+                                        mf_json_get_string(prediction, "label", "")));
+}
+
+/* SNOMED CT qualifier and HL7 interpretation of a conformal state. An empty set has no value: neither class
+ * is like the calibration cases. */
+static const struct state {
+    const char *name, *snomed, *display, *interpretation, *interpretation_display;
+} STATES[] = {
+    {"present", "52101004", "Present", "POS", "Positive"},
+    {"absent", "2667000", "Absent", "NEG", "Negative"},
+    {"uncertain", "82334004", "Indeterminate", "IND", "Indeterminate"},
+    {"empty", NULL, NULL, "IND", "Indeterminate"},
+};
+
+static const struct state *state_of(const json_t *prediction)
+{
+    const char *name = mf_json_get_string(prediction, "state", "");
+    for (size_t i = 0; i < sizeof STATES / sizeof *STATES; i++)
+        if (strcmp(STATES[i].name, name) == 0)
+            return &STATES[i];
+    return NULL;
+}
+
+static bool add_observation(struct builder *b, const json_t *prediction, const char *urn)
+{
+    const struct state *s = state_of(prediction);
+    json_t *value = s->snomed ? concept("http://snomed.info/sct", s->snomed, s->display, NULL) : NULL;
+    json_t *absent = s->snomed ? NULL
+                               : concept("http://terminology.hl7.org/CodeSystem/data-absent-reason",
+                                         "unknown", "Unknown",
+                                         "Neither class conforms to the calibration cases");
+    json_t *resource = json_pack(
+        "{s:s, s:s, s:o, s:s, s:[o], s:o, s:o*, s:s*, s:s*, s:o*, s:o*, s:[o], s:o, s:{s:s}, s:o, "
+        "s:o*, s:o}",
+        "resourceType", "Observation", "id", urn + strlen("urn:uuid:"), "identifier",
+        urn_identifier(urn), "status", "preliminary", "category",
+        concept("http://terminology.hl7.org/CodeSystem/observation-category", "imaging", "Imaging",
+                NULL),
+        "code", label_concept(prediction), "subject", subject(b), "effectiveDateTime",
+        *b->effective ? b->effective : NULL, "issued", b->context->issued, "valueCodeableConcept",
+        value, "dataAbsentReason", absent, "interpretation",
+        concept("http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation",
+                s->interpretation, s->interpretation_display, NULL),
+        "note", mf_fhir_prediction_note(b->result, prediction), "method", "text",
+        "Conformal prediction per label and class (split_conformal, label_class)", "device",
+        reference(b->device), "derivedFrom", imaging_study(b), "component", components(prediction));
+    if (resource && json_array_size(json_object_get(resource, "component")) == 0)
+        json_object_del(resource, "component");
+    return add_entry(b, urn, resource);
+}
+
+static bool add_report(struct builder *b, json_t *results, json_t *codes)
+{
+    char urn[UUID_URN];
+    make_urn(b, "DiagnosticReport", "", urn);
+    const char *accession = b->context->accession_number;
+    json_t *order =
+        accession && *accession
+            ? json_pack("[{s:s, s:{s:o, s:s}}]", "type", "ServiceRequest", "identifier", "type",
+                        concept("http://terminology.hl7.org/CodeSystem/v2-0203", "ACSN",
+                                "Accession ID", NULL),
+                        "value", accession)
+            : NULL;
+    json_t *resource = json_pack(
+        "{s:s, s:s, s:o, s:o, s:o*, s:s, s:[o], s:o, s:o*, s:s*, s:s*, s:O, s:o*, s:o, s:O}",
+        "resourceType", "DiagnosticReport", "id", urn + strlen("urn:uuid:"), "text",
+        mf_fhir_narrative(b->result), "identifier", urn_identifier(urn), "basedOn", order, "status",
+        "preliminary", "category",
+        concept("http://terminology.hl7.org/CodeSystem/v2-0074", "RAD", "Radiology", NULL), "code",
+        concept("http://loinc.org", "18748-4", "Diagnostic imaging study", NULL), "subject",
+        subject(b), "effectiveDateTime", *b->effective ? b->effective : NULL, "issued",
+        b->context->issued, "result", results, "imagingStudy", imaging_study(b), "conclusion",
+        mf_fhir_conclusion(b->result), "conclusionCode", codes);
+    static const char *const LISTS[] = {"result", "conclusionCode"}; /* FHIR has no empty lists */
+    for (size_t i = 0; resource && i < sizeof LISTS / sizeof *LISTS; i++)
+        if (json_array_size(json_object_get(resource, LISTS[i])) == 0)
+            json_object_del(resource, LISTS[i]);
+    return add_entry(b, urn, resource);
+}
+
+/* Report first, then Observations in the order of labels, then the Device. */
+static bool fill(struct builder *b)
+{
+    const json_t *predictions = json_object_get(b->result, "predictions");
+    MF_AUTO(mf_json) json_t *results = json_array();
+    MF_AUTO(mf_json) json_t *codes = json_array();
+    MF_AUTO(mf_json) json_t *observations = json_array();
+    json_t *all = b->entries;
+    bool ok = results && codes && observations;
+    b->entries = observations;
+    for (size_t i = 0; ok && i < json_array_size(predictions); i++) {
+        const json_t *p = json_array_get(predictions, i);
+        char urn[UUID_URN];
+        make_urn(b, "Observation", mf_json_get_string(p, "label", ""), urn);
+        ok = add_observation(b, p, urn) && json_array_append_new(results, reference(urn)) == 0;
+        if (ok && strcmp(mf_json_get_string(p, "state", ""), "present") == 0)
+            ok = json_array_append_new(codes, label_concept(p)) == 0;
+    }
+    b->entries = all;
+    return ok && add_report(b, results, codes) && json_array_extend(all, observations) == 0 &&
+           add_device(b);
+}
+
+/* The members that the report cannot do without. */
+static bool check_result(const json_t *result, struct mf_error *err)
+{
+    const json_t *predictions = json_object_get(result, "predictions");
+    bool ok = strcmp(mf_json_get_string(result, "schema", ""), "medfusion.result/1") == 0 &&
+              json_is_object(json_object_get(result, "study")) &&
+              json_is_object(json_object_get(result, "model")) && json_is_array(predictions);
+    for (size_t i = 0; ok && i < json_array_size(predictions); i++)
+        ok = state_of(json_array_get(predictions, i)) != NULL;
+    return ok || mf_error_set(err, MF_ERR_MALFORMED, "not a result (medfusion.result/1)");
+}
+
+json_t *mf_fhir_report(const json_t *result, const struct mf_fhir_report_context *context,
+                       enum mf_fhir_bundle_type type, struct mf_error *err)
+{
+    static const struct mf_fhir_report_context NONE;
+    char urn[UUID_URN];
+    if (!check_result(result, err))
+        return NULL;
+    MF_AUTO(mf_json) json_t *entries = json_array();
+    struct builder b = {.result = result,
+                        .model = json_object_get(result, "model"),
+                        .study = json_object_get(result, "study"),
+                        .context = context ? context : &NONE,
+                        .type = type,
+                        .entries = entries};
+    find_effective(&b);
+    make_urn(&b, "Device", "", b.device);
+    make_urn(&b, "Bundle", "", urn);
+    json_t *bundle =
+        entries && fill(&b)
+            ? json_pack("{s:s, s:s, s:{s:s, s:s}, s:s, s:s*, s:O}", "resourceType", "Bundle", "id",
+                        urn + strlen("urn:uuid:"), "identifier", "system", URI_SYSTEM, "value", urn,
+                        "type", type == MF_FHIR_BUNDLE_TRANSACTION ? "transaction" : "collection",
+                        "timestamp", b.context->issued, "entry", entries)
+            : NULL;
+    if (!bundle)
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the FHIR report");
+    return bundle;
+}
+
+static json_t *outcome(enum mf_code code, const char *detail)
+{
+    return json_pack("{s:s, s:[{s:s, s:s, s:{s:s}, s:s}]}", "resourceType", "OperationOutcome",
+                     "issue", "severity",
+                     code == MF_ERR_CRASHED || code == MF_ERR_NO_MEMORY ? "fatal" : "error", "code",
+                     mf_code_fhir_issue(code), "details", "text", mf_code_title(code),
+                     "diagnostics", *detail ? detail : mf_code_title(code));
+}
+
+json_t *mf_fhir_operation_outcome(const struct mf_error *error)
+{
+    return outcome(error->code, error->msg);
+}
+
+json_t *mf_fhir_operation_outcome_from_problem(const json_t *problem)
+{
+    const char *type = mf_json_get_string(problem, "type", "");
+    const char *name = strrchr(type, ':');
+    return outcome(mf_code_from_name(name ? name + 1 : type),
+                   mf_json_get_string(problem, "detail", ""));
+}
