@@ -19,7 +19,7 @@ bool mf_pipeline_accept(const struct mf_registry *registry, const char *index, s
     MF_AUTO(mf_upload) struct mf_upload upload = {0};
     MF_AUTO(mf_plan) struct mf_plan plan = {0};
     size_t skipped;
-    if (!mf_upload_parse(index, index_len, &upload, err) ||
+    if (!mf_upload_parse(index, index_len, MF_UPLOAD_WITHOUT_EHR, &upload, err) ||
         !mf_plan_job(registry, &upload, options, &plan, err))
         return false;
     mf_study_list_skipped(plan.list, &skipped);
@@ -64,7 +64,7 @@ json_t *mf_pipeline_run(struct mf_pipeline *pipeline, const struct mf_pipeline_j
 {
     MF_AUTO(mf_upload) struct mf_upload upload = {0};
     MF_AUTO(mf_plan) struct mf_plan plan = {0};
-    if (!mf_upload_parse(job->index, job->index_len, &upload, err) ||
+    if (!mf_upload_parse(job->index, job->index_len, MF_UPLOAD_ALL, &upload, err) ||
         !mf_plan_job(mf_pipeline_registry(pipeline), &upload, job->options, &plan, err))
         return NULL;
     struct mf_run run = {.plan = &plan,

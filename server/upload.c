@@ -72,7 +72,8 @@ char *mf_upload_text(const struct mf_index *index, const struct mf_fhir_document
     return text;
 }
 
-static bool parse_ehr(const json_t *ehr, struct mf_upload *u, struct mf_error *err)
+static bool parse_ehr(const json_t *ehr, enum mf_upload_read what, struct mf_upload *u,
+                      struct mf_error *err)
 {
     const json_t *problem = json_object_get(ehr, "problem");
     if (json_is_object(problem)) {
@@ -80,6 +81,8 @@ static bool parse_ehr(const json_t *ehr, struct mf_upload *u, struct mf_error *e
                      "%s", mf_json_get_string(problem, "detail", "the FHIR part cannot be used"));
         return true;
     }
+    if (what == MF_UPLOAD_WITHOUT_EHR)
+        return true;
     const json_t *bundle = mf_json_need_object(ehr, "bundle", err);
     MF_AUTO(mf_mem) char *text = bundle ? mf_json_text(bundle, 0) : NULL;
     if (!text)
@@ -89,7 +92,8 @@ static bool parse_ehr(const json_t *ehr, struct mf_upload *u, struct mf_error *e
     return u->ehr != NULL;
 }
 
-bool mf_upload_parse(const char *text, size_t len, struct mf_upload *ret, struct mf_error *err)
+bool mf_upload_parse(const char *text, size_t len, enum mf_upload_read what, struct mf_upload *ret,
+                     struct mf_error *err)
 {
     struct mf_upload u = {0};
     MF_AUTO(mf_json) json_t *document = mf_json_parse(text, len, &LIMITS, "index", err);
@@ -99,7 +103,7 @@ bool mf_upload_parse(const char *text, size_t len, struct mf_upload *ret, struct
         return mf_error_set(err, MF_ERR_MALFORMED, "index: not a medfusion.scan/1");
     const json_t *ehr = json_object_get(document, "ehr");
     u.index = mf_index_from_json(json_object_get(document, "dicom"), err);
-    if (!u.index || (json_is_object(ehr) && !parse_ehr(ehr, &u, err))) {
+    if (!u.index || (json_is_object(ehr) && !parse_ehr(ehr, what, &u, err))) {
         mf_upload_free(&u);
         return mf_error_prefix(err, "index");
     }

@@ -33,8 +33,13 @@ struct mf_upload {
 char *mf_upload_text(const struct mf_index *index, const struct mf_fhir_document *ehr,
                      struct mf_error *err) MF_CHECK_RESULT;
 
+enum mf_upload_read {
+    MF_UPLOAD_ALL,
+    MF_UPLOAD_WITHOUT_EHR /* the problem of the FHIR part, but not its bundle: the front parses no FHIR */
+};
+
 /* Reads and checks one. MF_ERR_MALFORMED when anything is off. */
-bool mf_upload_parse(const char *text, size_t len, struct mf_upload *ret,
+bool mf_upload_parse(const char *text, size_t len, enum mf_upload_read what, struct mf_upload *ret,
                      struct mf_error *err) MF_CHECK_RESULT;
 void mf_upload_free(struct mf_upload *upload); /* what it owns */
 

@@ -1,32 +1,36 @@
 /*
  * Worker: claims jobs from the store, runs the pipeline on them, finishes them. One process per device.
  *
- * A claim carries a lease and a fencing token; a heartbeat thread renews the lease while the job runs. A lost
- * lease (or a cancelled job) stops the work at the next stage and writes nothing. The attempt is counted by
- * the claim, before the run, so a job that kills its worker cannot do so for ever. On SIGTERM the job in hand is finished within
- * `drain_seconds`, else returned to the queue uncounted.
+ * A claim carries a lease and a fence; a heartbeat thread renews the leases while jobs run. A lost lease or a
+ * cancelled job stops the work at the next stage. The attempt is counted by the claim, before the run, so a job
+ * that kills its worker cannot do so for ever. A job that runs longer than worker.job_timeout_s fails, and the
+ * process ends, because nothing else stops an engine that hangs. On SIGTERM the job in hand is finished within
+ * http.drain_timeout_s, else it goes back to the queue uncounted; what was claimed beside it goes back at once.
  */
 #ifndef MF_SERVER_WORKER_H
 #define MF_SERVER_WORKER_H
 
 #include "core/error.h"
+#include "server/config.h"
+#include "server/store.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-struct mf_config;
-struct mf_status_worker;
-
 struct mf_worker_options {
     const struct mf_config *config;
-    const char *device;          /* "cpu", "cuda:0"; NULL = choose */
+    const char *device;          /* "cpu", "cuda:0"; NULL = the best that works */
     const char *decoder_address; /* where the zygote listens */
-    struct mf_status_worker *status; /* NULL for a worker on its own */
+    const char *id;              /* unique for each start of a worker */
+    /* A worker whose end the store does not know of yet, and how it ended; reported before the first claim. NULL = none. */
+    const char *predecessor;
+    enum mf_attempt_end predecessor_end;
+    int ready_fd; /* gets one byte when jobs are taken, and is closed; −1 = none */
 };
 
-/* Runs until SIGTERM/SIGINT (true) or until it cannot go on (false). */
-bool mf_worker_run(const struct mf_worker_options *options, struct mf_error *err);
+/* Runs until SIGTERM or SIGINT (true), or until it cannot go on (false). */
+bool mf_worker_run(const struct mf_worker_options *options, struct mf_error *err) MF_CHECK_RESULT;
 
 #ifdef __cplusplus
 }
