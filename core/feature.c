@@ -1,5 +1,6 @@
 /*
- * Features: the reader of `medfusion.features/1` (models/FORMAT.md, features.json), and the JSON of a value.
+ * Features: the reader of `medfusion.features/1` (models/FORMAT.md, features.json), and the JSON of
+ * a value.
  *
  * A definition is part of a model, so every mistake in it is MF_ERR_MODEL and names the member
  * ("features[2].window"). Everything read is copied into the set's arena.
@@ -135,8 +136,9 @@ static bool read_path(struct reader *r, const char *text, enum mf_feature_kind k
         if (strcmp(PATHS[i].text, text) != 0)
             continue;
         if (PATHS[i].feature != kind)
-            return fail(r, NULL, kind == MF_FEATURE_NUMERIC ? "this source is not a number"
-                                                            : "this source is not a category");
+            return fail(r, NULL,
+                        kind == MF_FEATURE_NUMERIC ? "this source is not a number"
+                                                   : "this source is not a category");
         *source = (struct mf_feature_source){.kind = PATHS[i].source,
                                              .path = strchr(PATHS[i].text, ':') + 1};
         return true;
@@ -156,8 +158,7 @@ static bool read_sources(struct reader *r, const json_t *object, struct mf_featu
     for (size_t i = 0; i < count; i++) {
         const json_t *item = json_array_get(list, i);
         snprintf(r->path + base, sizeof r->path - base, ".sources[%zu]", i);
-        bool ok = json_is_string(item)
-                      ? read_path(r, json_string_value(item), f->kind, &sources[i])
+        bool ok = json_is_string(item) ? read_path(r, json_string_value(item), f->kind, &sources[i])
                   : json_is_object(item) ? read_codings(r, item, &sources[i])
                                          : fail(r, NULL, "must be a string or {\"fhir\": […]}");
         if (!ok)
@@ -304,9 +305,9 @@ static bool read_categorical(struct reader *r, const json_t *object, struct mf_f
 
 static bool read_feature(struct reader *r, const json_t *object, struct mf_feature *f)
 {
-    static const char *const KEYS[] = {"id",     "display", "kind",  "unit", "conversions",
-                                       "sources", "pick",   "window", "range", "mean",
-                                       "std",    "categories", "map", NULL};
+    static const char *const KEYS[] = {"id",      "display",    "kind",   "unit",  "conversions",
+                                       "sources", "pick",       "window", "range", "mean",
+                                       "std",     "categories", "map",    NULL};
     if (!json_is_object(object))
         return fail(r, NULL, "must be an object");
     const char *kind = mf_json_get_string(object, "kind", "");

@@ -1,10 +1,10 @@
 /*
  * Results and problems as JSON: `medfusion.result/1` (schemas/result.schema.json) and
- * `medfusion.problem/1` (RFC 9457; schemas/problem.schema.json). Every member of the schema is written;
- * what is absent is null.
+ * `medfusion.problem/1` (RFC 9457; schemas/problem.schema.json). Every member of the schema is
+ * written; what is absent is null.
  *
- * json_pack() with "o" takes the reference and fails as a whole when one of them is NULL, so an allocation
- * that failed deep inside surfaces as a NULL document.
+ * json_pack() with "o" takes the reference and fails as a whole when one of them is NULL, so an
+ * allocation that failed deep inside surfaces as a NULL document.
  */
 #include "core/result.h"
 
@@ -50,9 +50,9 @@ static json_t *coding_list(const struct mf_coding *codings, size_t count)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++)
-        list = append(list, json_pack("{s:s, s:s, s:o}", "system", codings[i].system, "code",
-                                      codings[i].code, "display",
-                                      mf_json_string(codings[i].display)));
+        list =
+            append(list, json_pack("{s:s, s:s, s:o}", "system", codings[i].system, "code",
+                                   codings[i].code, "display", mf_json_string(codings[i].display)));
     return list;
 }
 
@@ -147,8 +147,8 @@ static json_t *ehr_to_json(const struct mf_result *r)
 {
     json_t *list = json_array();
     for (size_t i = 0; r->feature_set && i < r->feature_set->count; i++)
-        list = append(list, mf_feature_value_to_json(&r->feature_set->features[i],
-                                                     &r->feature_values[i]));
+        list = append(
+            list, mf_feature_value_to_json(&r->feature_set->features[i], &r->feature_values[i]));
     return json_pack("{s:o}", "features", list);
 }
 
@@ -173,24 +173,24 @@ static json_t *timing_to_json(const struct mf_timing *t)
 
 json_t *mf_result_to_json(const struct mf_result *r)
 {
-    return json_pack(
-        "{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o}, s:o, s:o, s:o}", "schema",
-        "medfusion.result/1", "job", mf_json_string(r->job), "study", study_to_json(r), "model",
-        model_to_json(r), "alpha", mf_json_real(r->alpha), "predictions", predictions_to_json(r),
-        "finding_set", findings_to_json(r), "calibration", calibration_to_json(r), "adaptation",
-        "mode", mf_json_string(r->adaptation.mode ? r->adaptation.mode : "off"), "state",
-        mf_json_string(r->adaptation.state), "ehr", ehr_to_json(r), "quality", quality_to_json(r),
-        "timing_ms", timing_to_json(&r->timing));
+    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o}, s:o, s:o, s:o}",
+                     "schema", "medfusion.result/1", "job", mf_json_string(r->job), "study",
+                     study_to_json(r), "model", model_to_json(r), "alpha", mf_json_real(r->alpha),
+                     "predictions", predictions_to_json(r), "finding_set", findings_to_json(r),
+                     "calibration", calibration_to_json(r), "adaptation", "mode",
+                     mf_json_string(r->adaptation.mode ? r->adaptation.mode : "off"), "state",
+                     mf_json_string(r->adaptation.state), "ehr", ehr_to_json(r), "quality",
+                     quality_to_json(r), "timing_ms", timing_to_json(&r->timing));
 }
 
 json_t *mf_problem_to_json(const struct mf_error *err, const char *study_instance_uid,
                            const char *job)
 {
     json_t *type = json_sprintf("urn:medfusion:problem:%s", mf_code_name(err->code));
-    json_t *problem = json_pack("{s:s, s:o, s:s, s:i, s:s}", "schema", "medfusion.problem/1",
-                                "type", type, "title", mf_code_title(err->code), "status",
-                                mf_code_http_status(err->code), "detail",
-                                *err->msg ? err->msg : mf_code_title(err->code));
+    json_t *problem =
+        json_pack("{s:s, s:o, s:s, s:i, s:s}", "schema", "medfusion.problem/1", "type", type,
+                  "title", mf_code_title(err->code), "status", mf_code_http_status(err->code),
+                  "detail", *err->msg ? err->msg : mf_code_title(err->code));
     if (problem && study_instance_uid)
         json_object_set_new(problem, "study", json_string(study_instance_uid));
     if (problem && job)

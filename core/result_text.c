@@ -47,15 +47,16 @@ static bool put_head(struct mf_buffer *b, const json_t *result)
         const json_t *frame = json_array_get(frames, i);
         bool prior = strcmp(text_of(frame, "role"), "prior") == 0;
         priors += prior;
-        fallbacks += strcmp(text_of(json_object_get(frame, "segmentation"), "status"), "fallback") == 0;
+        fallbacks +=
+            strcmp(text_of(json_object_get(frame, "segmentation"), "status"), "fallback") == 0;
         if (!prior)
             acquired = text_of(frame, "acquired");
     }
-    return mf_buffer_printf(b, NULL, "Study     %s\n          %s, acquired %s, frames %zu current, %zu prior",
-                            text_of(study, "study_instance_uid"), text_of(study, "modality"),
-                            acquired, json_array_size(frames) - priors, priors) &&
-           (fallbacks == 0 ||
-            mf_buffer_printf(b, NULL, "; not segmented: %zu", fallbacks)) &&
+    return mf_buffer_printf(
+               b, NULL, "Study     %s\n          %s, acquired %s, frames %zu current, %zu prior",
+               text_of(study, "study_instance_uid"), text_of(study, "modality"), acquired,
+               json_array_size(frames) - priors, priors) &&
+           (fallbacks == 0 || mf_buffer_printf(b, NULL, "; not segmented: %zu", fallbacks)) &&
            mf_buffer_printf(b, NULL, "\nModel     %s %s, %s, %s\n", text_of(model, "name"),
                             text_of(model, "version"), text_of(model, "device"),
                             text_of(model, "dtype"));

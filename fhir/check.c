@@ -1,10 +1,10 @@
 /*
- * The shape of what MedFusion reads of a Patient and an Observation (http://hl7.org/fhir/R4/patient.html,
- * observation.html, json.html): JSON types and dates. Not a validator: elements that are not read are not
- * looked at, code systems are not checked.
+ * The shape of what MedFusion reads of a Patient and an Observation
+ * (http://hl7.org/fhir/R4/patient.html, observation.html, json.html): JSON types and dates. Not a
+ * validator: elements that are not read are not looked at, code systems are not checked.
  *
- * A table holds the elements of each type, so that what is read and what is checked can be compared at a
- * glance.
+ * A table holds the elements of each type, so that what is read and what is checked can be compared
+ * at a glance.
  */
 #include "fhir/internal.h"
 
@@ -31,12 +31,9 @@ static const struct element CONCEPT[] = {
     {NULL, STRING, false, NULL},
 };
 static const struct element QUANTITY[] = {
-    {"value", NUMBER, false, NULL},
-    {"comparator", STRING, false, NULL},
-    {"unit", STRING, false, NULL},
-    {"system", STRING, false, NULL},
-    {"code", STRING, false, NULL},
-    {NULL, STRING, false, NULL},
+    {"value", NUMBER, false, NULL}, {"comparator", STRING, false, NULL},
+    {"unit", STRING, false, NULL},  {"system", STRING, false, NULL},
+    {"code", STRING, false, NULL},  {NULL, STRING, false, NULL},
 };
 static const struct element PERIOD[] = {
     {"start", DATE, false, NULL},
@@ -48,10 +45,8 @@ static const struct element ASSIGNER[] = {
     {NULL, STRING, false, NULL},
 };
 static const struct element IDENTIFIER[] = {
-    {"use", STRING, false, NULL},
-    {"system", STRING, false, NULL},
-    {"value", STRING, false, NULL},
-    {"assigner", OBJECT, false, ASSIGNER},
+    {"use", STRING, false, NULL},   {"system", STRING, false, NULL},
+    {"value", STRING, false, NULL}, {"assigner", OBJECT, false, ASSIGNER},
     {NULL, STRING, false, NULL},
 };
 static const struct element REFERENCE[] = {
@@ -69,7 +64,9 @@ static const struct element META[] = {
     {"valueQuantity", OBJECT, false, QUANTITY}, {"valueInteger", INTEGER, false, NULL},            \
         {"valueString", STRING, false, NULL}, {"valueBoolean", BOOLEAN, false, NULL},              \
         {"valueCodeableConcept", OBJECT, false, CONCEPT},                                          \
-        {"dataAbsentReason", OBJECT, false, CONCEPT}
+    {                                                                                              \
+        "dataAbsentReason", OBJECT, false, CONCEPT                                                 \
+    }
 
 static const struct element COMPONENT[] = {
     {"code", OBJECT, true, CONCEPT},
@@ -90,10 +87,8 @@ static const struct element OBSERVATION[] = {
     {NULL, STRING, false, NULL},
 };
 static const struct element PATIENT[] = {
-    {"meta", OBJECT, false, META},
-    {"identifier", LIST, false, IDENTIFIER},
-    {"birthDate", DATE, false, NULL},
-    {"gender", STRING, false, NULL},
+    {"meta", OBJECT, false, META},    {"identifier", LIST, false, IDENTIFIER},
+    {"birthDate", DATE, false, NULL}, {"gender", STRING, false, NULL},
     {NULL, STRING, false, NULL},
 };
 
@@ -122,13 +117,18 @@ static bool has_kind(const json_t *v, enum kind kind)
     return json_is_array(v);
 }
 
-/* Checks `object` by its table; `path` ("Observation.code") names it. Tables nest at most four deep. */
+/* Checks `object` by its table; `path` ("Observation.code") names it. Tables nest at most four
+ * deep. */
 static bool check(const json_t *object, const struct element *table, const char *path,
                   struct mf_error *err)
 {
-    static const char *const NAMES[] = {"a string",  "a number",  "a whole number",
-                                        "true or false", "a FHIR date (YYYY[-MM[-DD[Thh:mm:ss+zz:zz]]])",
-                                        "an object", "a list of objects"};
+    static const char *const NAMES[] = {"a string",
+                                        "a number",
+                                        "a whole number",
+                                        "true or false",
+                                        "a FHIR date (YYYY[-MM[-DD[Thh:mm:ss+zz:zz]]])",
+                                        "an object",
+                                        "a list of objects"};
     for (const struct element *e = table; e->name; e++) {
         const json_t *v = json_object_get(object, e->name);
         char inside[96];

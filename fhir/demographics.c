@@ -1,4 +1,5 @@
-/* Demographics: Patient.birthDate and gender, DICOM PatientAge, PatientBirthDate, PatientSex, ViewPosition. */
+/* Demographics: Patient.birthDate and gender, DICOM PatientAge, PatientBirthDate, PatientSex,
+ * ViewPosition. */
 #include "fhir/values.h"
 
 #include <ctype.h>
@@ -53,8 +54,8 @@ void mf_fhir_read_patient(const struct mf_feature *feature, const char *path,
     }
 }
 
-/* AS (PS3.5 6.2): "045Y", also without leading zeros. Days, weeks and months that the feature does not list
- * become years by UCUM's definitions (a = 365.25 d, mo = a/12, wk = 7 d). */
+/* AS (PS3.5 6.2): "045Y", also without leading zeros. Days, weeks and months that the feature does
+ * not list become years by UCUM's definitions (a = 365.25 d, mo = a/12, wk = 7 d). */
 static void read_age_string(const struct mf_feature *f, const char *text,
                             struct mf_feature_value *ret)
 {
@@ -62,7 +63,8 @@ static void read_age_string(const struct mf_feature *f, const char *text,
         char letter;
         const char *ucum;
         double years;
-    } UNITS[] = {{'Y', "a", 1}, {'M', "mo", 1.0 / 12}, {'W', "wk", 7 / 365.25}, {'D', "d", 1 / 365.25}};
+    } UNITS[] = {
+        {'Y', "a", 1}, {'M', "mo", 1.0 / 12}, {'W', "wk", 7 / 365.25}, {'D', "d", 1 / 365.25}};
     double age = 0, ignored;
     size_t digits = 0;
     for (; isdigit((unsigned char)text[digits]) && digits < 4; digits++)

@@ -1,8 +1,9 @@
 /*
  * Reading a FHIR document: text → JSON → the Patients and Observations in it.
  *
- * NDJSON is told from a single value by looking behind the first value. Bundles are flattened; resources
- * of other types are counted and forgotten (line by line for NDJSON, so their trees do not add up).
+ * NDJSON is told from a single value by looking behind the first value. Bundles are flattened;
+ * resources of other types are counted and forgotten (line by line for NDJSON, so their trees do
+ * not add up).
  */
 #include "fhir/internal.h"
 
@@ -118,7 +119,8 @@ static bool add_contained(struct reader *r, const json_t *container, size_t ordi
     return true;
 }
 
-/* One resource, or all that a Bundle holds. The recursion is bounded by the depth limit of the JSON. */
+/* One resource, or all that a Bundle holds. The recursion is bounded by the depth limit of the
+ * JSON. */
 static bool add(struct reader *r, const json_t *json, const char *url)
 {
     if (!admit(r, json))
@@ -156,7 +158,8 @@ static bool add_root(struct reader *r, json_t *root)
     return ok;
 }
 
-/* Length of the first JSON value: up to where its brackets are closed; `len` when they never are. */
+/* Length of the first JSON value: up to where its brackets are closed; `len` when they never are.
+ */
 static size_t first_value(const char *text, size_t len)
 {
     size_t depth = 0;
@@ -215,16 +218,17 @@ static bool read_text(struct reader *r, const char *text, size_t len)
 {
     static const char BOM[] = "\xEF\xBB\xBF";
     if (len > r->limits.max_bytes)
-        return mf_error_set(r->err, MF_ERR_TOO_LARGE, "%s: %zu bytes of FHIR, at most %zu are accepted",
-                            r->name, len, r->limits.max_bytes);
+        return mf_error_set(r->err, MF_ERR_TOO_LARGE,
+                            "%s: %zu bytes of FHIR, at most %zu are accepted", r->name, len,
+                            r->limits.max_bytes);
     if (len >= 3 && memcmp(text, BOM, 3) == 0) {
         text += 3;
         len -= 3;
     }
     size_t space = skip_space(text, len);
     if (space < len && text[space] == '<')
-        return mf_error_set(r->err, MF_ERR_UNSUPPORTED, "%s: FHIR in XML is not supported, send JSON",
-                            r->name);
+        return mf_error_set(r->err, MF_ERR_UNSUPPORTED,
+                            "%s: FHIR in XML is not supported, send JSON", r->name);
     size_t first = first_value(text, len);
     bool single = first + skip_space(text + first, len - first) == len;
     return single ? read_single(r, text, len) : read_lines(r, text, len);
@@ -258,9 +262,8 @@ struct mf_fhir_document *mf_fhir_document_parse(const char *text, size_t len,
     return MF_STEAL(doc);
 }
 
-struct mf_fhir_document *mf_fhir_document_load(const char *path,
-                                               const struct mf_fhir_limits *limits,
-                                               struct mf_error *err)
+struct mf_fhir_document *
+mf_fhir_document_load(const char *path, const struct mf_fhir_limits *limits, struct mf_error *err)
 {
     MF_AUTO(mf_buffer) struct mf_buffer text;
     mf_buffer_init(&text, limits && limits->max_bytes ? limits->max_bytes : DEFAULT_BYTES);

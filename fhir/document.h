@@ -1,13 +1,13 @@
 /*
- * A FHIR R4 document: the resources of one input, indexed for the two questions that MedFusion asks of it
- * (which patients are there, which Observations are theirs).
+ * A FHIR R4 document: the resources of one input, indexed for the two questions that MedFusion asks
+ * of it (which patients are there, which Observations are theirs).
  *
- * Accepted: a Bundle of any type (http://hl7.org/fhir/R4/bundle.html), a single resource, or NDJSON, one
- * resource a line (http://hl7.org/fhir/R4/nd-json.html); Bundles inside Bundles are flattened. Resources
- * other than Patient and Observation are counted and otherwise ignored.
+ * Accepted: a Bundle of any type (http://hl7.org/fhir/R4/bundle.html), a single resource, or
+ * NDJSON, one resource a line (http://hl7.org/fhir/R4/nd-json.html); Bundles inside Bundles are
+ * flattened. Resources other than Patient and Observation are counted and otherwise ignored.
  *
- * A document parses untrusted text: size, depth and the number of resources are limited, and messages
- * never hold content. Patient data stays inside the document until the caller asks for it.
+ * A document parses untrusted text: size, depth and the number of resources are limited, and
+ * messages never hold content. Patient data stays inside the document until the caller asks for it.
  */
 #ifndef MF_FHIR_DOCUMENT_H
 #define MF_FHIR_DOCUMENT_H
@@ -32,8 +32,8 @@ struct mf_fhir_limits {
 };
 
 /* Parses `len` bytes; `limits` may be NULL; `name` names the input in messages. NULL on failure:
- * MF_ERR_MALFORMED (not JSON, not FHIR, a resource that breaks the rules of R4 where we depend on them),
- * MF_ERR_TOO_LARGE (a limit), MF_ERR_UNUSABLE (FHIR, but nothing about a patient in it). */
+ * MF_ERR_MALFORMED (not JSON, not FHIR, a resource that breaks the rules of R4 where we depend on
+ * them), MF_ERR_TOO_LARGE (a limit), MF_ERR_UNUSABLE (FHIR, but nothing about a patient in it). */
 struct mf_fhir_document *mf_fhir_document_parse(const char *text, size_t len,
                                                 const struct mf_fhir_limits *limits,
                                                 const char *name,
@@ -56,10 +56,12 @@ struct mf_fhir_identifier {
 /* A patient of the document, in the order of first mention. */
 struct mf_fhir_patient {
     const char *reference; /* "Patient/1"; or the fullUrl where the resource has no id */
-    const json_t *resource; /* borrowed; NULL when Observations name a patient who is not in the document */
+    const json_t
+        *resource; /* borrowed; NULL when Observations name a patient who is not in the document */
     const struct mf_fhir_identifier *identifiers; /* without those of use `old` */
     size_t identifier_count;
-    const json_t *const *observations; /* borrowed, in document order, superseded versions left out */
+    const json_t *const
+        *observations; /* borrowed, in document order, superseded versions left out */
     const char *const *observation_references; /* "Observation/1", or the fullUrl without an id */
     size_t observation_count;
 };
@@ -68,20 +70,23 @@ size_t mf_fhir_patient_count(const struct mf_fhir_document *doc);
 const struct mf_fhir_patient *mf_fhir_patient(const struct mf_fhir_document *doc, size_t index);
 
 /* The patient with an identifier whose value is `patient_id` (surrounding spaces ignored). `issuer`
- * (IssuerOfPatientID, nullable) decides between several: it is compared with the identifier's system, with
- * and without "urn:oid:", and with its assigner; two different OIDs, or two different URIs, are two issuers. NULL with MF_ERR_UNUSABLE when there is no such patient, or more than one. */
+ * (IssuerOfPatientID, nullable) decides between several: it is compared with the identifier's
+ * system, with and without "urn:oid:", and with its assigner; two different OIDs, or two different
+ * URIs, are two issuers. NULL with MF_ERR_UNUSABLE when there is no such patient, or more than one.
+ */
 const struct mf_fhir_patient *mf_fhir_find_patient(const struct mf_fhir_document *doc,
                                                    const char *patient_id, const char *issuer,
                                                    struct mf_error *err) MF_CHECK_RESULT;
 
-/* The latest clinical date of a patient (all patients for NULL): the newest Observation.effective[x] of an
- * Observation that counts (see extract.h). MF_TIME_UNKNOWN when there is none. */
+/* The latest clinical date of a patient (all patients for NULL): the newest
+ * Observation.effective[x] of an Observation that counts (see extract.h). MF_TIME_UNKNOWN when
+ * there is none. */
 struct mf_time mf_fhir_latest_time(const struct mf_fhir_document *doc,
                                    const struct mf_fhir_patient *patient);
 
-/* A Bundle (collection) of what MedFusion reads of one patient and nothing else: identifiers, birth date,
- * gender; of the Observations status, codes, time, values. What a job stores instead of the upload.
- * The Bundles of several patients may be put into one. NULL when out of memory. */
+/* A Bundle (collection) of what MedFusion reads of one patient and nothing else: identifiers, birth
+ * date, gender; of the Observations status, codes, time, values. What a job stores instead of the
+ * upload. The Bundles of several patients may be put into one. NULL when out of memory. */
 json_t *mf_fhir_reduce(const struct mf_fhir_document *doc, const struct mf_fhir_patient *patient);
 
 #ifdef __cplusplus

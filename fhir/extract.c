@@ -1,5 +1,6 @@
-/* Feature values of one patient at one moment: sources in order, Observations by time, then by pick. The
- * rules are told in extract.h; reading a value[x] is value.c, demographics are demographics.c. */
+/* Feature values of one patient at one moment: sources in order, Observations by time, then by
+ * pick. The rules are told in extract.h; reading a value[x] is value.c, demographics are
+ * demographics.c. */
 #include "fhir/extract.h"
 
 #include "fhir/values.h"
@@ -9,7 +10,8 @@
 
 #define MS_PER_DAY INT64_C(86400000)
 
-/* A value of an Observation (or of one of its components) that carries one of a source's codings. */
+/* A value of an Observation (or of one of its components) that carries one of a source's codings.
+ */
 struct candidate {
     struct mf_feature_value value; /* status USED or IMPLAUSIBLE as the value alone is */
     struct mf_time time;
@@ -81,7 +83,8 @@ static bool add_candidate(const struct question *q, struct candidates *list,
     return true;
 }
 
-/* Adds what `holder` (an Observation or a component) says, if its code is asked for and it has a value. */
+/* Adds what `holder` (an Observation or a component) says, if its code is asked for and it has a
+ * value. */
 static bool consider(const struct question *q, const json_t *holder, struct candidate c,
                      struct candidates *list)
 {
@@ -124,7 +127,8 @@ static bool collect(const struct question *q, const struct mf_fhir_patient *pati
     return true;
 }
 
-/* Earlier first. The middle of an interval stands for it, so that a day does not come after all its hours. */
+/* Earlier first. The middle of an interval stands for it, so that a day does not come after all its
+ * hours. */
 static int by_time(const void *pa, const void *pb)
 {
     const struct candidate *a = pa, *b = pb;
@@ -162,7 +166,8 @@ static double mean(struct candidates *list)
     return sum / (double)n;
 }
 
-/* Chooses from a list that is not empty; min and max take the latest of equals, mean shows the latest. */
+/* Chooses from a list that is not empty; min and max take the latest of equals, mean shows the
+ * latest. */
 static struct mf_feature_value choose(enum mf_feature_pick pick, struct candidates *list)
 {
     qsort(list->items, list->count, sizeof *list->items, by_time);
@@ -255,8 +260,8 @@ json_t *mf_fhir_features_to_json(const struct mf_feature_set *set,
     char time[MF_TIME_TEXT];
     MF_AUTO(mf_json) json_t *list = json_array();
     for (size_t i = 0; list && i < set->count; i++)
-        if (json_array_append_new(list,
-                                  mf_feature_value_to_json(&set->features[i], &values[i])) != 0)
+        if (json_array_append_new(list, mf_feature_value_to_json(&set->features[i], &values[i])) !=
+            0)
             return NULL;
     return json_pack("{s:o, s:o, s:O}", "reference_time",
                      at->precision == MF_TIME_UNKNOWN ? json_null()

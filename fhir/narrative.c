@@ -1,4 +1,5 @@
-/* Sentences and the table of a report. Everything from the result is escaped before it enters XHTML. */
+/* Sentences and the table of a report. Everything from the result is escaped before it enters
+ * XHTML. */
 #include "fhir/narrative.h"
 
 #include "core/buffer.h"
@@ -58,8 +59,7 @@ json_t *mf_fhir_conclusion(const json_t *result)
         if (!mf_buffer_append_str(&b, i ? ", " : "Quality flags: ", NULL) ||
             !mf_buffer_append_str(&b, json_string_value(json_array_get(flags, i)), NULL))
             return NULL;
-    if (!mf_buffer_printf(&b, NULL,
-                          "%sComputed by %s %s; not reviewed by a physician.",
+    if (!mf_buffer_printf(&b, NULL, "%sComputed by %s %s; not reviewed by a physician.",
                           json_array_size(flags) ? ". " : "", text_of(model, "name"),
                           text_of(model, "version")))
         return NULL;

@@ -4,7 +4,8 @@
 
 #include "core/json.h"
 
-/* DiagnosticReport.conclusion: the findings and what limits them, in sentences. New reference or NULL. */
+/* DiagnosticReport.conclusion: the findings and what limits them, in sentences. New reference or
+ * NULL. */
 json_t *mf_fhir_conclusion(const json_t *result);
 
 /* DiagnosticReport.text: an XHTML table of all labels (http://hl7.org/fhir/R4/narrative.html). */

@@ -3,14 +3,14 @@
  *
  * The index maps keys to numbers. Keys of resources (numbers of doc->resources):
  *   "https://…/Patient/1", "urn:uuid:…"   the fullUrl
- *   "Patient/1"                           type and id; AMBIGUOUS when two servers' resources share it
- *   "17#p"                                contained in the 17th resource
- * Keys of patients (numbers of doc->patients):
+ *   "Patient/1"                           type and id; AMBIGUOUS when two servers' resources share
+ * it "17#p"                                contained in the 17th resource Keys of patients (numbers
+ * of doc->patients):
  *   "@Patient/9"                          a reference that leads out of the document
- *   "|system|value"                       a business identifier; AMBIGUOUS when two patients share it
- * References are resolved as http://hl7.org/fhir/R4/bundle.html#references says: contained, absolute,
- * relative to the fullUrl of the resource that refers; and, more leniently, by type and id alone, because
- * NDJSON and hand-made Bundles have no fullUrl.
+ *   "|system|value"                       a business identifier; AMBIGUOUS when two patients share
+ * it References are resolved as http://hl7.org/fhir/R4/bundle.html#references says: contained,
+ * absolute, relative to the fullUrl of the resource that refers; and, more leniently, by type and
+ * id alone, because NDJSON and hand-made Bundles have no fullUrl.
  */
 #include "fhir/internal.h"
 
@@ -32,7 +32,8 @@ static bool store(struct mf_fhir_document *doc, const char *key, json_int_t numb
            mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
 }
 
-/* Whether `b` is a newer version than `a` (meta.lastUpdated); the later in the document at a tie. */
+/* Whether `b` is a newer version than `a` (meta.lastUpdated); the later in the document at a tie.
+ */
 static bool is_newer(const struct mf_fhir_resource *a, const struct mf_fhir_resource *b)
 {
     const char *ta = mf_json_get_string(json_object_get(a->json, "meta"), "lastUpdated", NULL);
@@ -44,7 +45,8 @@ static bool is_newer(const struct mf_fhir_resource *a, const struct mf_fhir_reso
     return b_time.begin >= a_time.begin;
 }
 
-/* Enters the resource under a key that identifies it; of two versions the older one is superseded. */
+/* Enters the resource under a key that identifies it; of two versions the older one is superseded.
+ */
 static bool enter(struct mf_fhir_document *doc, const char *key, size_t number,
                   struct mf_error *err)
 {
@@ -63,8 +65,8 @@ static bool enter_resource(struct mf_fhir_document *doc, size_t number, struct m
 {
     struct mf_fhir_resource *res = &doc->resources[number];
     if (res->contained) {
-        const char *key = res->id ? mf_arena_printf(doc->arena, err, "%zu#%s", res->ordinal, res->id)
-                                  : NULL;
+        const char *key =
+            res->id ? mf_arena_printf(doc->arena, err, "%zu#%s", res->ordinal, res->id) : NULL;
         return !res->id || (key && enter(doc, key, number, err));
     }
     if (res->full_url && !enter(doc, res->full_url, number, err))
@@ -91,12 +93,14 @@ static json_int_t patient_under(const struct mf_fhir_document *doc, const char *
     return number >= 0 && doc->resources[number].is_patient ? number : MF_FHIR_NONE;
 }
 
-/* "https://a/fhir/Observation/7" + "Patient/1" → "https://a/fhir/Patient/1"; NULL when there is no base. */
+/* "https://a/fhir/Observation/7" + "Patient/1" → "https://a/fhir/Patient/1"; NULL when there is no
+ * base. */
 static const char *rebase(struct mf_fhir_document *doc, const char *full_url, const char *relative,
                           struct mf_error *err)
 {
     const char *at = full_url && full_url[0] == 'h' ? strstr(full_url, "/Observation/") : NULL;
-    return at ? mf_arena_printf(doc->arena, err, "%.*s/%s", (int)(at - full_url), full_url, relative)
+    return at ? mf_arena_printf(doc->arena, err, "%.*s/%s", (int)(at - full_url), full_url,
+                                relative)
               : NULL;
 }
 
@@ -123,7 +127,8 @@ static json_int_t resolve(struct mf_fhir_document *doc, const struct mf_fhir_res
     return near >= 0 ? near : found;
 }
 
-/* The patient table while it grows: which patient a Patient resource is, whose each Observation is. */
+/* The patient table while it grows: which patient a Patient resource is, whose each Observation is.
+ */
 struct table {
     struct mf_fhir_document *doc;
     struct mf_fhir_patient *patients; /* room for one per resource */
@@ -143,8 +148,7 @@ static bool add_identifiers(struct table *t, json_int_t patient, const json_t *c
                             size_t count)
 {
     struct mf_fhir_document *doc = t->doc;
-    struct mf_fhir_identifier *ids =
-        mf_arena_alloc(doc->arena, count, sizeof *ids, t->err);
+    struct mf_fhir_identifier *ids = mf_arena_alloc(doc->arena, count, sizeof *ids, t->err);
     size_t n = 0;
     if (!ids)
         return false;
@@ -156,15 +160,14 @@ static bool add_identifiers(struct table *t, json_int_t patient, const json_t *c
         ids[n++] = (struct mf_fhir_identifier){
             .system = system,
             .value = value,
-            .assigner =
-                mf_json_get_string(json_object_get(list[i], "assigner"), "display", NULL)};
+            .assigner = mf_json_get_string(json_object_get(list[i], "assigner"), "display", NULL)};
         const char *key =
             mf_arena_printf(doc->arena, t->err, "|%s|%s", system ? system : "", value);
         if (!key)
             return false;
         json_int_t earlier = lookup(doc, key);
-        if (!store(doc, key,
-                   earlier == MF_FHIR_NONE || earlier == patient ? patient : AMBIGUOUS, t->err))
+        if (!store(doc, key, earlier == MF_FHIR_NONE || earlier == patient ? patient : AMBIGUOUS,
+                   t->err))
             return false;
     }
     t->patients[patient].identifiers = ids;
@@ -200,7 +203,8 @@ static json_int_t outside_patient(struct table *t, const char *key, const char *
     return patient;
 }
 
-/* The subject by Reference.identifier, or by a conditional reference ("Patient?identifier=system|value"). */
+/* The subject by Reference.identifier, or by a conditional reference
+ * ("Patient?identifier=system|value"). */
 static json_int_t subject_by_identifier(struct table *t, const json_t *subject, const char *ref)
 {
     static const char QUERY[] = "Patient?identifier=";
@@ -223,7 +227,8 @@ static json_int_t subject_by_identifier(struct table *t, const json_t *subject, 
     return key ? outside_patient(t, key, "Patient", identifier) : MF_FHIR_NONE;
 }
 
-/* Whose an Observation is: a patient number, or MF_FHIR_NONE (another kind of subject, or unclear). */
+/* Whose an Observation is: a patient number, or MF_FHIR_NONE (another kind of subject, or unclear).
+ */
 static json_int_t subject_of(struct table *t, const struct mf_fhir_resource *res)
 {
     struct mf_fhir_document *doc = t->doc;
@@ -246,7 +251,8 @@ static json_int_t subject_of(struct table *t, const struct mf_fhir_resource *res
                : MF_FHIR_NONE;
 }
 
-/* Gives every patient the list of their Observations; those without any subject belong to the only one. */
+/* Gives every patient the list of their Observations; those without any subject belong to the only
+ * one. */
 static bool list_observations(struct table *t)
 {
     struct mf_fhir_document *doc = t->doc;
@@ -334,8 +340,8 @@ static bool is_oid(const char *s)
     return strchr(s, '.') && strspn(s, "0123456789.") == strlen(s);
 }
 
-/* Two names of issuers that cannot mean the same: two OIDs, or two URIs. A hospital's own name for itself
- * or an OID beside a URL proves nothing. */
+/* Two names of issuers that cannot mean the same: two OIDs, or two URIs. A hospital's own name for
+ * itself or an OID beside a URL proves nothing. */
 static bool excludes(const char *issuer, const char *system)
 {
     if (is_oid(issuer) || is_oid(system))

@@ -1,11 +1,12 @@
 /*
- * The part of a document that MedFusion reads: one patient's identifiers, birth date and gender, and of
- * their Observations status, codes, times and values. Everything else (names, addresses, notes, images)
- * stays behind, so a stored job holds no more than it needs.
+ * The part of a document that MedFusion reads: one patient's identifiers, birth date and gender,
+ * and of their Observations status, codes, times and values. Everything else (names, addresses,
+ * notes, images) stays behind, so a stored job holds no more than it needs.
  *
- * Entries get fullUrls of their own ("urn:medfusion:…") and Observations a subject that names the patient's:
- * resources of two servers with the same id stay two, and the Bundles of several patients can be put into
- * one document. How resources are named to users (mf_fhir_patient.reference) stays the same.
+ * Entries get fullUrls of their own ("urn:medfusion:…") and Observations a subject that names the
+ * patient's: resources of two servers with the same id stay two, and the Bundles of several
+ * patients can be put into one document. How resources are named to users
+ * (mf_fhir_patient.reference) stays the same.
  */
 #include "fhir/internal.h"
 
@@ -60,11 +61,21 @@ static json_t *patient_entry(const struct mf_fhir_patient *patient, const char *
 static json_t *observation_entry(const json_t *observation, const char *patient_url,
                                  const char *url)
 {
-    static const char *const MEMBERS[] = {
-        "resourceType",      "status",          "code",         "component",
-        "effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued",
-        "valueQuantity",     "valueInteger",    "valueString",  "valueBoolean",
-        "valueCodeableConcept", "dataAbsentReason", NULL};
+    static const char *const MEMBERS[] = {"resourceType",
+                                          "status",
+                                          "code",
+                                          "component",
+                                          "effectiveDateTime",
+                                          "effectiveInstant",
+                                          "effectivePeriod",
+                                          "issued",
+                                          "valueQuantity",
+                                          "valueInteger",
+                                          "valueString",
+                                          "valueBoolean",
+                                          "valueCodeableConcept",
+                                          "dataAbsentReason",
+                                          NULL};
     json_t *resource = project(observation, MEMBERS);
     json_t *subject = json_pack("{s:s}", "reference", patient_url);
     if (!resource || !subject || json_object_set_new(resource, "subject", subject) != 0) {
@@ -74,7 +85,8 @@ static json_t *observation_entry(const json_t *observation, const char *patient_
     return json_pack("{s:s, s:o}", "fullUrl", url, "resource", resource);
 }
 
-/* Entry number `i` of the patient's Observations. One that has no id keeps the name it had as its URL. */
+/* Entry number `i` of the patient's Observations. One that has no id keeps the name it had as its
+ * URL. */
 static json_t *numbered_entry(const struct mf_fhir_patient *patient, size_t i,
                               const char *patient_url)
 {
@@ -83,7 +95,8 @@ static json_t *numbered_entry(const struct mf_fhir_patient *patient, size_t i,
     bool absolute = !id && strchr(reference, ':');
     MF_AUTO(mf_json)
     json_t *url = absolute ? json_string(reference) : json_sprintf("%s:%zu", patient_url, i + 1);
-    json_t *entry = observation_entry(patient->observations[i], patient_url, json_string_value(url));
+    json_t *entry =
+        observation_entry(patient->observations[i], patient_url, json_string_value(url));
     if (id && json_object_set_new(json_object_get(entry, "resource"), "id", json_string(id)) != 0) {
         json_decref(entry);
         return NULL;
@@ -95,11 +108,13 @@ json_t *mf_fhir_reduce(const struct mf_fhir_document *doc, const struct mf_fhir_
 {
     bool absolute = !id_in(patient->reference, "Patient") && strchr(patient->reference, ':');
     MF_AUTO(mf_json)
-    json_t *url = absolute ? json_string(patient->reference)
-                           : json_sprintf("urn:medfusion:%zu", (size_t)(patient - doc->patients) + 1);
+    json_t *url = absolute
+                      ? json_string(patient->reference)
+                      : json_sprintf("urn:medfusion:%zu", (size_t)(patient - doc->patients) + 1);
     MF_AUTO(mf_json) json_t *entries = json_array();
     const char *patient_url = json_string_value(url);
-    if (!url || !entries || json_array_append_new(entries, patient_entry(patient, patient_url)) != 0)
+    if (!url || !entries ||
+        json_array_append_new(entries, patient_entry(patient, patient_url)) != 0)
         return NULL;
     for (size_t i = 0; i < patient->observation_count; i++)
         if (json_array_append_new(entries, numbered_entry(patient, i, patient_url)) != 0)

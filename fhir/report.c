@@ -2,8 +2,8 @@
  * DiagnosticReport, Observations, Device (http://hl7.org/fhir/R4/diagnosticreport.html and its
  * neighbours), and OperationOutcome. Elements are in the order of the specification.
  *
- * json_pack() with "o" takes the reference (and "o*" skips a NULL), so half-built documents do not leak and
- * a failed allocation makes the whole NULL.
+ * json_pack() with "o" takes the reference (and "o*" skips a NULL), so half-built documents do not
+ * leak and a failed allocation makes the whole NULL.
  */
 #include "fhir/report.h"
 
@@ -48,7 +48,8 @@ static const char *make_urn(const struct builder *b, const char *kind, const cha
     return out;
 }
 
-/* The acquisition of the newest current frame as a FHIR dateTime: a time needs a zone, else only the day. */
+/* The acquisition of the newest current frame as a FHIR dateTime: a time needs a zone, else only
+ * the day. */
 static void find_effective(struct builder *b)
 {
     const json_t *frames = json_object_get(b->study, "frames");
@@ -122,8 +123,8 @@ static bool add_entry(struct builder *b, const char *urn, json_t *resource)
         request = json_pack("{s:s, s:s, s:o}", "method", "POST", "url", type, "ifNoneExist",
                             json_sprintf("identifier=%s|%s", URI_SYSTEM, urn));
     return json_array_append_new(b->entries, json_pack("{s:s, s:o, s:o*}", "fullUrl", urn,
-                                                       "resource", resource, "request",
-                                                       request)) == 0;
+                                                       "resource", resource, "request", request)) ==
+           0;
 }
 
 static bool add_device(struct builder *b)
@@ -133,12 +134,12 @@ static bool add_device(struct builder *b)
     if (digest)
         json_array_append_new(identifier, json_pack("{s:s, s:s}", "system",
                                                     "urn:medfusion:model-digest", "value", digest));
-    json_t *versions = json_pack("[{s:{s:s}, s:s}]", "type", "text", "MedFusion software", "value",
-                                 MF_VERSION);
+    json_t *versions =
+        json_pack("[{s:{s:s}, s:s}]", "type", "text", "MedFusion software", "value", MF_VERSION);
     const char *version = mf_json_get_string(b->model, "version", NULL);
     if (version)
-        json_array_append_new(versions, json_pack("{s:{s:s}, s:s}", "type", "text", "model",
-                                                  "value", version));
+        json_array_append_new(
+            versions, json_pack("{s:{s:s}, s:s}", "type", "text", "model", "value", version));
     json_t *device = json_pack(
         "{s:s, s:s, s:o, s:s, s:[{s:s, s:s}], s:{s:s}, s:o}", "resourceType", "Device", "id",
         b->device + strlen("urn:uuid:"), "identifier", identifier, "status", "active", "deviceName",
@@ -156,9 +157,9 @@ static bool add_component(json_t *list, const json_t *prediction, const char *me
         return true;
     return json_array_append_new(
                list, json_pack("{s:o, s:{s:f, s:s, s:s, s:s}}", "code",
-                               concept(COMPONENT_SYSTEM, member, display, display),
-                               "valueQuantity", "value", json_number_value(number), "unit", "1",
-                               "system", "http://unitsofmeasure.org", "code", "1")) == 0;
+                               concept(COMPONENT_SYSTEM, member, display, display), "valueQuantity",
+                               "value", json_number_value(number), "unit", "1", "system",
+                               "http://unitsofmeasure.org", "code", "1")) == 0;
 }
 
 static json_t *components(const json_t *prediction)
@@ -184,13 +185,13 @@ static json_t *label_concept(const json_t *prediction)
                                               mf_json_get_string(c, "code", NULL), "display",
                                               mf_json_get_string(c, "display", NULL)));
     }
-    return json_pack("{s:o*, s:s}", "coding", list, "text",
-                     mf_json_get_string(prediction, "display",
-                                        mf_json_get_string(prediction, "label", "")));
+    return json_pack(
+        "{s:o*, s:s}", "coding", list, "text",
+        mf_json_get_string(prediction, "display", mf_json_get_string(prediction, "label", "")));
 }
 
-/* SNOMED CT qualifier and HL7 interpretation of a conformal state. An empty set has no value: neither class
- * is like the calibration cases. */
+/* SNOMED CT qualifier and HL7 interpretation of a conformal state. An empty set has no value:
+ * neither class is like the calibration cases. */
 static const struct state {
     const char *name, *snomed, *display, *interpretation, *interpretation_display;
 } STATES[] = {
@@ -212,11 +213,12 @@ static const struct state *state_of(const json_t *prediction)
 static bool add_observation(struct builder *b, const json_t *prediction, const char *urn)
 {
     const struct state *s = state_of(prediction);
-    json_t *value = s->snomed ? concept("http://snomed.info/sct", s->snomed, s->display, NULL) : NULL;
-    json_t *absent = s->snomed ? NULL
-                               : concept("http://terminology.hl7.org/CodeSystem/data-absent-reason",
-                                         "unknown", "Unknown",
-                                         "Neither class conforms to the calibration cases");
+    json_t *value =
+        s->snomed ? concept("http://snomed.info/sct", s->snomed, s->display, NULL) : NULL;
+    json_t *absent =
+        s->snomed ? NULL
+                  : concept("http://terminology.hl7.org/CodeSystem/data-absent-reason", "unknown",
+                            "Unknown", "Neither class conforms to the calibration cases");
     json_t *resource = json_pack(
         "{s:s, s:s, s:o, s:s, s:[o], s:o, s:o*, s:s*, s:s*, s:o*, s:o*, s:[o], s:o, s:{s:s}, s:o, "
         "s:o*, s:o}",

@@ -1,8 +1,8 @@
 /*
  * Results for an EHR: `medfusion.result/1` → a FHIR R4 Bundle, problems → OperationOutcome.
  *
- * Both read the JSON documents (core/result.h), so a report can be made from a stored result at any time
- * and says exactly what the result says.
+ * Both read the JSON documents (core/result.h), so a report can be made from a stored result at any
+ * time and says exactly what the result says.
  */
 #ifndef MF_FHIR_REPORT_H
 #define MF_FHIR_REPORT_H
@@ -28,15 +28,16 @@ enum mf_fhir_bundle_type {
 };
 
 /* A Bundle of
- *   DiagnosticReport  preliminary (no physician has seen it), the study by its UID, a conclusion, a narrative
- *   Observation       one a label: the label's codings, present / absent / indeterminate by the conformal set,
- *                     components for probability and p-values, a note with the guarantee
- *   Device            the model (name, version, digest) and this software
- * Labels are findings that are there or not at the time of the study, so they are Observations; a
- * RiskAssessment would claim a prognosis. `fullUrl`s are urn:uuid of version 8 (RFC 9562) from SHA-256 over
- * study UID, model digest, job and resource: the same result gives the same Bundle.
+ *   DiagnosticReport  preliminary (no physician has seen it), the study by its UID, a conclusion, a
+ * narrative Observation       one a label: the label's codings, present / absent / indeterminate by
+ * the conformal set, components for probability and p-values, a note with the guarantee Device the
+ * model (name, version, digest) and this software Labels are findings that are there or not at the
+ * time of the study, so they are Observations; a RiskAssessment would claim a prognosis. `fullUrl`s
+ * are urn:uuid of version 8 (RFC 9562) from SHA-256 over study UID, model digest, job and resource:
+ * the same result gives the same Bundle.
  *
- * NULL with MF_ERR_MALFORMED when `result` is no medfusion.result/1, MF_ERR_NO_MEMORY. The caller owns it. */
+ * NULL with MF_ERR_MALFORMED when `result` is no medfusion.result/1, MF_ERR_NO_MEMORY. The caller
+ * owns it. */
 json_t *mf_fhir_report(const json_t *result, const struct mf_fhir_report_context *context,
                        enum mf_fhir_bundle_type type, struct mf_error *err) MF_CHECK_RESULT;
 

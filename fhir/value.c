@@ -1,9 +1,9 @@
 /*
  * One value[x] → a number in the feature's unit, or a category.
  *
- * Units are compared as UCUM codes (https://ucum.org/ucum), which are case sensitive. A Quantity with a
- * code of another system is read by its `unit` text, which helps where that text happens to be UCUM.
- * A comparator ("<5") is read as the limit itself.
+ * Units are compared as UCUM codes (https://ucum.org/ucum), which are case sensitive. A Quantity
+ * with a code of another system is read by its `unit` text, which helps where that text happens to
+ * be UCUM. A comparator ("<5") is read as the limit itself.
  */
 #include "fhir/values.h"
 
@@ -13,7 +13,8 @@ enum { UNIT_TEXT = 64, SHOWN_TEXT = 80 };
 
 static const char UCUM[] = "http://unitsofmeasure.org";
 
-/* A unit without annotations; "1/min" as "/min", "1" and no unit as "". Units that do not fit are absurd. */
+/* A unit without annotations; "1/min" as "/min", "1" and no unit as "". Units that do not fit are
+ * absurd. */
 static bool normalise(const char *unit, char out[UNIT_TEXT])
 {
     size_t n = 0;
@@ -98,7 +99,7 @@ static void read_quantity(const struct mf_feature *f, const json_t *quantity,
     const char *unit = mf_json_get_string(quantity, "unit", NULL);
     if (f->kind == MF_FEATURE_NUMERIC)
         mf_fhir_set_number(f, mf_json_get_number(quantity, "value", 0),
-                   code && strcmp(system, UCUM) == 0 ? code : unit, ret);
+                           code && strcmp(system, UCUM) == 0 ? code : unit, ret);
     else
         refuse_text(NULL, ret);
 }

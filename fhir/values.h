@@ -6,16 +6,19 @@
 #include "core/feature.h"
 #include "fhir/internal.h"
 
-/* The value[x] of an Observation or component as the feature wants it. False when there is none (no value,
- * dataAbsentReason). Else `ret` is USED, or IMPLAUSIBLE with what was found. Neither source nor time. */
+/* The value[x] of an Observation or component as the feature wants it. False when there is none (no
+ * value, dataAbsentReason). Else `ret` is USED, or IMPLAUSIBLE with what was found. Neither source
+ * nor time. */
 bool mf_fhir_read_value(const struct mf_feature *feature, const json_t *holder,
                         struct mf_feature_value *ret);
 
-/* `value` in `unit` as a number in the feature's unit; false when it cannot be converted. NULL and "" mean
- * a number without unit ("1"). Annotations ("{beats}/min") say nothing about the quantity (UCUM §6). */
+/* `value` in `unit` as a number in the feature's unit; false when it cannot be converted. NULL and
+ * "" mean a number without unit ("1"). Annotations ("{beats}/min") say nothing about the quantity
+ * (UCUM §6). */
 bool mf_fhir_convert(const struct mf_feature *feature, double value, const char *unit, double *ret);
 
-/* Fill `ret` as USED or IMPLAUSIBLE: a number in a unit, converted and judged by the range; a category. */
+/* Fill `ret` as USED or IMPLAUSIBLE: a number in a unit, converted and judged by the range; a
+ * category. */
 void mf_fhir_set_number(const struct mf_feature *feature, double value, const char *unit,
                         struct mf_feature_value *ret);
 void mf_fhir_set_category(const struct mf_feature *feature, const char *text,

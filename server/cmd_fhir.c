@@ -1,6 +1,6 @@
 /*
- * `medfusion fhir features`: the feature values a bundle would read from a FHIR file, one JSON line per
- * patient. Needs only the bundle's ehr/features.json.
+ * `medfusion fhir features`: the feature values a bundle would read from a FHIR file, one JSON line
+ * per patient. Needs only the bundle's ehr/features.json.
  */
 #include "server/cmd.h"
 
