@@ -6,7 +6,6 @@
 #include "server/decoder.h"
 #include "server/front.h"
 #include "server/process.h"
-#include "server/status.h"
 #include "server/store.h"
 #include "server/worker.h"
 
@@ -50,7 +49,6 @@ struct supervisor {
     const struct mf_config *config;
     enum mf_supervise what;
     struct mf_zygote *zygote;
-    struct mf_status *status; /* shared with all children */
     int listen_fd, store_fd;
     char url[128];
     int signals;
@@ -83,8 +81,7 @@ static bool store_main(const struct start *start, struct mf_error *err)
                      .fresh_start = start->child->starts == 1},
         .listen_fd = s->store_fd,
         .stop_fd = -1,
-        .ready_fd = start->ready_fd,
-        .status = &s->status->store};
+        .ready_fd = start->ready_fd};
     return mf_store_server_run(&server, err);
 }
 
@@ -100,8 +97,7 @@ static bool worker_main(const struct start *start, struct mf_error *err)
         .id = child->id,
         .predecessor = child->unreported[0] ? child->unreported : NULL,
         .predecessor_end = child->unreported_end,
-        .ready_fd = start->ready_fd,
-        .status = &s->status->workers[0]};
+        .ready_fd = start->ready_fd};
     return mf_worker_run(&options, err);
 }
 
@@ -111,8 +107,7 @@ static bool front_main(const struct start *start, struct mf_error *err)
     const struct mf_front_options options = {.config = s->config,
                                              .listen_fd = s->listen_fd,
                                              .ready_fd = start->ready_fd,
-                                             .decoder_address = mf_zygote_address(s->zygote),
-                                             .status = s->status};
+                                             .decoder_address = mf_zygote_address(s->zygote)};
     return mf_front_run(&options, err);
 }
 
@@ -137,30 +132,6 @@ static int child_main(void *context)
     return ok ? 0 : 1;
 }
 
-/* --- the status page --- */
-
-static struct mf_status_process *status_of(const struct supervisor *s, const struct child *c)
-{
-    switch (c->kind) {
-    case STORE:
-        return &s->status->store;
-    case FRONT:
-        return &s->status->front;
-    case ZYGOTE:
-        return &s->status->zygote;
-    default:
-        return &s->status->workers[0].process;
-    }
-}
-
-static void show(const struct supervisor *s, const struct child *c, enum mf_process_state state)
-{
-    struct mf_status_process *process = status_of(s, c);
-    MF_STATUS_SET(&process->pid, (int32_t)c->pid);
-    MF_STATUS_SET(&process->restarts, c->starts ? c->starts - 1 : 0);
-    MF_STATUS_SET(&process->state, (int32_t)state);
-}
-
 /* --- starting --- */
 
 static void new_worker_id(struct child *c)
@@ -180,7 +151,6 @@ static bool start_zygote(struct supervisor *s, struct child *c, struct mf_error 
     }
     c->pid = mf_zygote_pid(s->zygote);
     c->was_ready = true;
-    show(s, c, MF_PROCESS_READY);
     return true;
 }
 
@@ -207,10 +177,7 @@ static bool start_child(struct supervisor *s, struct child *c, struct mf_error *
 {
     c->started_ns = mf_clock_monotonic_ns();
     c->starts++;
-    show(s, c, MF_PROCESS_STARTING); /* before it runs: the process itself says READY */
     bool ok = c->kind == ZYGOTE ? start_zygote(s, c, err) : start_forked(s, c, err);
-    if (ok)
-        MF_STATUS_SET(&status_of(s, c)->pid, (int32_t)c->pid);
     if (ok && c->starts > 1)
         mf_log(MF_LOG_WARN, "process.restarted", MF_LOG_S("name", NAMES[c->kind]),
                MF_LOG_I("pid", c->pid));
@@ -237,7 +204,6 @@ static bool start_all(struct supervisor *s, struct mf_error *err)
     add_child(s, WORKER);
     if (s->what == MF_SUPERVISE_ALL)
         add_child(s, FRONT);
-    MF_STATUS_SET(&s->status->worker_count, 1);
     for (size_t i = 0; i < s->count; i++)
         if (!start_child(s, &s->children[i], err))
             return false;
@@ -270,7 +236,6 @@ static void take_ready(struct supervisor *s, struct child *c)
     if (!ready)
         return; /* it died: SIGCHLD says how */
     c->was_ready = true;
-    show(s, c, MF_PROCESS_READY);
     c->unreported[0] = '\0'; /* a worker reports its predecessor before it is ready */
     announce_when_ready(s);
 }
@@ -310,7 +275,6 @@ static void take_death(struct supervisor *s, struct child *c, int status)
     if (c->ready_fd >= 0)
         take_ready(s, c); /* it may have become ready and died between two looks */
     c->pid = 0;
-    show(s, c, MF_PROCESS_FAILED);
     if (c->kind == WORKER && !c->unreported[0]) {
         memcpy(c->unreported, c->id, sizeof c->unreported);
         c->unreported_end = judge_end(status);
@@ -371,7 +335,6 @@ static void begin_stop(struct supervisor *s)
         return;
     mf_log(MF_LOG_INFO, "daemon.stopping", MF_LOG_I("drain_s", s->config->http.drain_timeout_s));
     s->stopping = true;
-    MF_STATUS_SET(&s->status->draining, 1);
     s->kill_ns = mf_clock_monotonic_ns() +
                  (uint64_t)(s->config->http.drain_timeout_s + GRACE_S) * 1000 * MS;
     signal_children(s, USERS, SIGTERM);
@@ -441,8 +404,7 @@ bool mf_supervisor_run(const struct mf_config *config, enum mf_supervise what, s
     enum mf_log_level level = MF_LOG_INFO;
     mf_log_level_parse(config->log.level, &level);
     mf_log_setup(level, "supervisor");
-    s.status = mf_status_new(err);
-    s.signals = s.status ? open_signals(err) : -1;
+    s.signals = open_signals(err);
     if (s.signals < 0)
         return false;
     if (!start_all(&s, &s.failure))

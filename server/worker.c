@@ -7,7 +7,6 @@
 #include "server/blobs.h"
 #include "server/heartbeat.h"
 #include "server/pipeline.h"
-#include "server/status.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -214,22 +213,6 @@ static bool end_without_result(struct worker *w, const struct mf_job_ref *job, s
     return finish(w, &outcome, err);
 }
 
-static void count_start(const struct worker *w)
-{
-    if (w->options->status)
-        MF_STATUS_SET(&w->options->status->job_since_ms, mf_clock_wall_ms());
-}
-
-static void count_end(const struct worker *w, uint64_t start_ns, bool succeeded)
-{
-    struct mf_status_worker *status = w->options->status;
-    if (!status)
-        return;
-    MF_STATUS_SET(&status->job_since_ms, (int64_t)0);
-    MF_STATUS_ADD(&status->busy_ns, mf_clock_monotonic_ns() - start_ns);
-    MF_STATUS_ADD(succeeded ? &status->jobs_succeeded : &status->jobs_failed, (uint64_t)1);
-}
-
 /* Runs one claimed job to an outcome. False when the store cannot be told: the worker must end. */
 static bool run_job(struct worker *w, const struct mf_claim *claim, struct mf_arena *arena,
                     size_t place, struct mf_error *err)
@@ -239,13 +222,11 @@ static bool run_job(struct worker *w, const struct mf_claim *claim, struct mf_ar
     memcpy(ref.id, claim->id, sizeof ref.id);
     uint64_t start = mf_clock_monotonic_ns();
     mf_heartbeat_running(w->heartbeat, (long)place);
-    count_start(w);
     MF_AUTO(mf_json) json_t *result = run_pipeline(w, claim, arena, place, &problem);
     MF_AUTO(mf_mem) char *text = result ? mf_json_text(result, 0) : NULL;
     if (result && !text)
         mf_error_set(&problem, MF_ERR_NO_MEMORY, "out of memory for the result");
     mf_heartbeat_running(w->heartbeat, -1);
-    count_end(w, start, text != NULL);
     struct mf_outcome outcome = {.job = ref,
                                  .state = MF_JOB_SUCCEEDED,
                                  .result = text,

@@ -18,8 +18,6 @@
 extern "C" {
 #endif
 
-struct mf_status_worker;
-
 struct mf_worker_options {
     const struct mf_config *config;
     const char *device;          /* "cpu", "cuda:0"; NULL = the best that works */
@@ -29,7 +27,6 @@ struct mf_worker_options {
     const char *predecessor;
     enum mf_attempt_end predecessor_end;
     int ready_fd; /* gets one byte when jobs are taken, and is closed; −1 = none */
-    struct mf_status_worker *status; /* counters for the metrics; NULL = none */
 };
 
 /* Runs until SIGTERM or SIGINT (true), or until it cannot go on (false). */
