@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import torch
@@ -51,17 +52,38 @@ def config_of(kind: str, module: nn.Module) -> dict:
     return module.config.to_dict() if kind == "vision" else module.config
 
 
+def tensors_of(kind: str, module: nn.Module) -> dict[str, torch.Tensor]:
+    """Floating-point tensors by their names in a bundle. Inside, transformers 5 has its own names for the attention of a
+    ViT; `save_pretrained` writes the ones that the published weights have, and those are a bundle's."""
+    if kind == "vision":
+        with tempfile.TemporaryDirectory() as folder:
+            module.save_pretrained(folder)
+            return load_file(Path(folder) / "model.safetensors")
+    return {name.removeprefix("sam2."): value for name, value in module.state_dict().items() if value.is_floating_point()}
+
+
 def save_module(kind: str, module: nn.Module, folder: Path, dtype: torch.dtype = torch.float16) -> None:
     """config.json and model.safetensors; floating point in `dtype`, integer bookkeeping left out."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", config_of(kind, module))
-    tensors = {name.removeprefix("sam2."): value.to(dtype).contiguous()
-               for name, value in module.state_dict().items() if value.is_floating_point()}
+    tensors = {name: value.to(dtype).contiguous() for name, value in tensors_of(kind, module).items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    write_json(folder / "config.json", config_of(kind, module))
+
+
+def load_vision(folder: Path) -> nn.Module:
+    config_class, model_class = VISION[read_json(folder / "config.json")["model_type"]]
+    options = {"add_pooling_layer": False} if model_class is ViTModel else {}
+    module, report = model_class.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, **options)
+    wrong = {key: sorted(report[key]) for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if report[key]}
+    if wrong:
+        raise ValueError(f"{folder}: {wrong}")
+    return module.eval()
 
 
 def load_module(kind: str, folder: Path) -> nn.Module:
     """The module in evaluation mode, float32; a missing or unknown tensor is an error."""
+    if kind == "vision":
+        return load_vision(folder)
     module = make_module(kind, read_json(folder / "config.json"))
     tensors = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
     if kind == "segmenter":

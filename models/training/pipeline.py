@@ -40,9 +40,9 @@ class Run:
     def extra_frames(self, size: int) -> np.ndarray:
         return data.cached_frames(self.extra, size, self.work / f"hannover{size}.npy")
 
-    def segmenter(self) -> Segmenter:
+    def segmenter(self, name: str = "segmenter.pt") -> Segmenter:
         model = Segmenter(segmenter.config(), box_hidden=64)
-        model.load_state_dict(torch.load(self.work / "segmenter.pt"))
+        model.load_state_dict(torch.load(self.work / name))
         return model.eval()
 
     def teachers(self) -> list[teacher.Teacher]:
@@ -55,7 +55,10 @@ class Run:
 
 
 def step_segmenter(run: Run) -> None:
-    segmenter.train(run.options.data / "lung_masks", run.work / "segmenter.pt", 18, threads=run.options.threads)
+    """Two cosine cycles: the masks of the first are good enough for the views that the ViT learns from."""
+    folder, first = run.options.data / "lung_masks", run.work / "segmenter-first.pt"
+    segmenter.train(folder, first, 18, threads=run.options.threads)
+    segmenter.train(folder, run.work / "segmenter.pt", 40, seed=1, threads=run.options.threads, start=first)
 
 
 def step_teachers(run: Run) -> None:
@@ -69,7 +72,7 @@ def regions(run: Run, frames: np.ndarray, cache: Path) -> tuple[np.ndarray, np.n
     if cache.exists():
         found = np.load(cache)
         return found["boxes"], found["weights"]
-    model, size = run.segmenter(), segmenter.SIZE
+    model, size = run.segmenter("segmenter-first.pt"), segmenter.SIZE
     boxes = np.tile(np.array([0, 0, 1, 1], np.float32), (len(frames), 1))
     weights = np.full((len(frames), size, size), 255, np.uint8)
     passed = 0
@@ -226,8 +229,8 @@ def main() -> None:
     parser.add_argument("--version", default="1.0.0")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--teachers", type=int, default=2)
-    parser.add_argument("--views", type=int, default=24, help="random views of every image")
-    parser.add_argument("--token-views", type=int, default=12)
+    parser.add_argument("--views", type=int, default=12, help="random views of every image")
+    parser.add_argument("--token-views", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=60, help="about how long the ViT is trained")
     parser.add_argument("--vision-steps", type=int, default=0, help="instead of --minutes: exactly so many steps")
     parser.add_argument("--fusion-steps", type=int, default=1500)

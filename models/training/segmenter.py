@@ -164,7 +164,8 @@ def dice(model: Segmenter, images: np.ndarray, masks: np.ndarray) -> dict[str, f
             "box_error_px": float(np.mean(box_error)), "images": len(scores)}
 
 
-def train(folder: Path, out: Path, epochs: int, seed: int = 0, threads: int = 1) -> None:
+def train(folder: Path, out: Path, epochs: int, seed: int = 0, threads: int = 1, start: Path | None = None) -> None:
+    """Writes the averaged weights to `out`; goes on from the weights `start` (a warm restart) when given."""
     log = logging.getLogger("segmenter")
     if out.exists():
         return
@@ -179,6 +180,8 @@ def train(folder: Path, out: Path, epochs: int, seed: int = 0, threads: int = 1)
     model = Segmenter(config(), box_hidden=64)
     initialise(model)
     log.info("parameters %d", sum(p.numel() for p in model.parameters()))
+    if start is not None:
+        model.load_state_dict(torch.load(start))
     average = copy.deepcopy(model)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.02)
     augment = data.Augmentation(scale=(0.75, 1.25), aspect=0.15, rotation=15, shift=0.08, flip=0.5, gamma=0.5, erase=0.2)

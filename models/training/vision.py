@@ -50,14 +50,14 @@ def initialise(model: Dinov2Model) -> None:
         return u[:, :rank] * root, v[:rank].T * root
 
     for layer in model.encoder.layer:
-        attention, size = layer.attention.attention, d // heads
+        attention, size = layer.attention, d // heads
         for h in range(heads):
             q, k = factors(0.7, 0.7, size)
-            attention.query.weight[h * size:(h + 1) * size] = q.T
-            attention.key.weight[h * size:(h + 1) * size] = k.T
+            attention.q_proj.weight[h * size:(h + 1) * size] = q.T
+            attention.k_proj.weight[h * size:(h + 1) * size] = k.T
         v, o = factors(0.4, -0.4, d)
-        attention.value.weight.copy_(v.T)
-        layer.attention.output.dense.weight.copy_(o)
+        attention.v_proj.weight.copy_(v.T)
+        attention.o_proj.weight.copy_(o)
 
 
 class Student(nn.Module):
@@ -190,10 +190,15 @@ def train(views: dict, targets: torch.Tensor, known: torch.Tensor, val: tuple[to
             group["lr"] = lr
         pick = torch.randint(n, (batch,), generator=generator)
         view = torch.randint(count, (batch,), generator=generator)
-        x = grey.grey(views["image"][pick, view][:, None].float() / 255, generator)
+        mirror = torch.rand(batch, generator=generator) < 0.5
+        x = views["image"][pick, view][:, None]
+        x = torch.where(mirror[:, None, None, None], x.flip(-1), x)
+        x = grey.grey(x.float() / 255, generator)
         hard, soft = targets[pick], views["logits"][pick, view].clone()
         soft[:, :labels + 2] = soft[:, :labels + 2].sigmoid()
-        cam, sure = patch_cam(views["cam"][pick, view]), known[pick].float()[:, None]
+        cam = views["cam"][pick, view].unflatten(1, (CAM, CAM))
+        cam = torch.where(mirror[:, None, None, None], cam.flip(2), cam).flatten(1, 2)
+        cam, sure = patch_cam(cam), known[pick].float()[:, None]
         weight = torch._sample_dirichlet(torch.full((batch, 2), 0.4), generator=generator)[:, :1]
         other = torch.randperm(batch, generator=generator)
 
