@@ -97,6 +97,7 @@ struct mf_index_object {
     int64_t padding, padding_limit;
     struct mf_index_lut modality_lut, voi_lut, palette[3];
     struct mf_index_frame *frame_groups; /* `frames` entries, or NULL */
+    const char *problem; /* why the pixel data cannot be used ("12 bits allocated"), or NULL */
 };
 
 /* Something in the upload that is no DICOM object (a text file in a zip). Objects that are DICOM

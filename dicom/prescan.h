@@ -68,9 +68,9 @@ bool mf_prescan_plausible(const void *data, size_t length);
 
 /* Scans `length` bytes. On success free `ret` with mf_prescan_free(); `ret` borrows `data` until
  * then. MF_ERR_MALFORMED, MF_ERR_TOO_LARGE (element count, inflation), or what the visitor set. */
-bool mf_prescan(const void *data, size_t length, struct mf_inflate_budget *budget,
-                mf_prescan_visit *visit, void *context, struct mf_prescan *ret,
-                struct mf_error *err) MF_CHECK_RESULT;
+bool mf_prescan_run(const void *data, size_t length, struct mf_inflate_budget *budget,
+                    mf_prescan_visit *visit, void *context, struct mf_prescan *ret,
+                    struct mf_error *err) MF_CHECK_RESULT;
 void mf_prescan_free(struct mf_prescan *prescan);
 
 #ifdef __cplusplus

@@ -1,0 +1,20 @@
+/* Character sets: text of a data set as UTF-8. Private to the module; behind DCMTK's fence. */
+#ifndef MF_DICOM_CHARSET_H
+#define MF_DICOM_CHARSET_H
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* `length` bytes in the character set `charset` (the value of SpecificCharacterSet, "" = ASCII) as
+ * UTF-8 in `out` (`size` bytes); what cannot be converted becomes U+FFFD. */
+void mf_charset_to_utf8(const char *charset, const char *text, size_t length, char *out,
+                        size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

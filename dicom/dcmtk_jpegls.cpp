@@ -1,0 +1,109 @@
+/* DCMTK fence: JPEG-LS (ISO 14495-1; PS3.5 8.2.3), by DCMTK's CharLS behind its pixel data class.
+ */
+#include "dicom/codec.h"
+
+#include "dcmtk/config/osconfig.h"
+
+#include "dcmtk/dcmdata/dcdatset.h"
+#include "dcmtk/dcmdata/dcdeftag.h"
+#include "dcmtk/dcmdata/dcpixel.h"
+#include "dcmtk/dcmdata/dcpixseq.h"
+#include "dcmtk/dcmdata/dcpxitem.h"
+
+#include <memory>
+#include <new>
+#include <vector>
+
+namespace
+{
+
+/* A data set that holds just this frame, which is what DCMTK's codec reads its parameters from. */
+OFCondition fill(DcmDataset &dataset, const struct mf_codec_image *image, unsigned bits)
+{
+    OFCondition status = dataset.putAndInsertUint16(DCM_Rows, static_cast<Uint16>(image->rows));
+    const struct {
+        DcmTagKey tag;
+        unsigned value;
+    } numbers[] = {{DCM_Columns, image->columns}, {DCM_SamplesPerPixel, image->samples_per_pixel},
+                   {DCM_BitsAllocated, bits},     {DCM_BitsStored, bits},
+                   {DCM_HighBit, bits - 1},       {DCM_PixelRepresentation, 0},
+                   {DCM_PlanarConfiguration, 0}};
+    for (const auto &n : numbers)
+        if (status.good())
+            status = dataset.putAndInsertUint16(n.tag, static_cast<Uint16>(n.value));
+    if (status.good())
+        status = dataset.putAndInsertString(DCM_PhotometricInterpretation,
+                                            image->samples_per_pixel == 3 ? "RGB" : "MONOCHROME2");
+    return status;
+}
+
+OFCondition make_pixels(const uint8_t *data, size_t length, std::unique_ptr<DcmPixelData> &pixels)
+{
+    std::unique_ptr<DcmPixelSequence> sequence(new DcmPixelSequence(DCM_PixelSequenceTag));
+    std::unique_ptr<DcmPixelItem> table(new DcmPixelItem(DCM_PixelItemTag));
+    std::unique_ptr<DcmPixelItem> fragment(new DcmPixelItem(DCM_PixelItemTag));
+    std::vector<Uint8> even(data, data + length);
+    if (length % 2)
+        even.push_back(0);
+    OFCondition status =
+        fragment->putUint8Array(even.data(), static_cast<unsigned long>(even.size()));
+    if (status.good() && (status = sequence->insert(table.get())).good())
+        table.release();
+    if (status.good() && (status = sequence->insert(fragment.get())).good())
+        fragment.release();
+    if (status.good()) {
+        pixels.reset(new DcmPixelData(DCM_PixelData));
+        pixels->putOriginalRepresentation(EXS_JPEGLSLossy, nullptr, sequence.release());
+    }
+    return status;
+}
+
+bool decode(const uint8_t *data, size_t length, const struct mf_jpeg_header &header,
+            struct mf_codec_image *image, void *out, struct mf_error *err)
+{
+    unsigned bytes = header.precision <= 8 ? 1 : 2;
+    size_t samples = size_t{image->rows} * image->columns * image->samples_per_pixel;
+    std::vector<Uint8> narrow;
+    void *target = out;
+    if (bytes < image->sample_bytes) {
+        narrow.resize(samples);
+        target = narrow.data();
+    }
+    DcmDataset dataset;
+    std::unique_ptr<DcmPixelData> pixels;
+    OFCondition status = fill(dataset, image, 8 * bytes);
+    if (status.good())
+        status = make_pixels(data, length, pixels);
+    Uint32 fragment = 0;
+    OFString colour;
+    if (status.good())
+        status = pixels->getUncompressedFrame(&dataset, 0, fragment, target,
+                                              static_cast<Uint32>(samples * bytes), colour);
+    if (status.bad())
+        return mf_error_set(err, MF_ERR_MALFORMED, "the JPEG-LS codestream is damaged");
+    for (size_t i = 0; i < narrow.size(); i++)
+        static_cast<uint16_t *>(out)[i] = narrow[i];
+    return true;
+}
+
+} // namespace
+
+bool mf_jpeg_ls_decode(const uint8_t *data, size_t length, struct mf_codec_image *image, void *out,
+                       struct mf_error *err)
+{
+    struct mf_jpeg_header header;
+    if (!mf_jpeg_header_read(data, length, &header, err) ||
+        !mf_codec_check(image, "JPEG-LS", header.rows, header.columns, header.components,
+                        header.precision, err))
+        return false;
+    if (header.marker != 0xF7 || image->sample_bytes > 2 || length > UINT32_MAX - 1 ||
+        size_t{image->rows} * image->columns * image->samples_per_pixel > UINT32_MAX / 2)
+        return mf_error_set(err, MF_ERR_UNSUPPORTED, "JPEG-LS frames of this kind are not decoded");
+    try {
+        return decode(data, length, header, image, out, err);
+    } catch (const std::bad_alloc &) {
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a JPEG-LS frame");
+    } catch (...) {
+        return mf_error_set(err, MF_ERR_MALFORMED, "the JPEG-LS codestream is damaged");
+    }
+}
