@@ -20,14 +20,11 @@ extern "C" {
 int mf_front_listen(const char *listen, char *url, size_t url_size, struct mf_error *err)
     MF_CHECK_RESULT;
 
-struct mf_status;
-
 struct mf_front_options {
     const struct mf_config *config;
     int listen_fd; /* from mf_front_listen(); borrowed */
     int ready_fd;  /* gets one byte when requests are answered, and is closed; −1 = none */
     const char *decoder_address; /* of the decoders' zygote (decoder.h) */
-    struct mf_status *status;    /* read for health and metrics; front.state becomes READY; may be NULL */
 };
 
 /* Serves until SIGTERM or SIGINT (which it blocks and takes itself), then drains: new work gets 503, running

@@ -268,15 +268,12 @@ struct mf_store *mf_store_connect(const char *directory, int patience_ms, struct
  * across restarts of the store, so that clients find it at once. The caller closes it. −1 on failure. */
 int mf_store_listen(const char *directory, struct mf_error *err) MF_CHECK_RESULT;
 
-struct mf_status_process;
-
 struct mf_store_server {
     const char *directory;
     struct mf_store_settings settings;
     int listen_fd; /* from mf_store_listen(); borrowed */
     int stop_fd;   /* serving ends when it becomes readable; −1 = none */
     int ready_fd;  /* gets one byte when the database is open, and is closed; −1 = none */
-    struct mf_status_process *status; /* its state becomes READY then; may be NULL */
 };
 
 /* The store process: opens the database and serves until SIGTERM or SIGINT (which it blocks and takes

@@ -1,0 +1,302 @@
+/*
+ * Payloads in a directory: <data>/payloads/<32 hex digits>, one file per pack.
+ *
+ * Writes go through one buffer per pack so that the byte-sized pieces of a parser become large writes; the digest
+ * is taken as bytes enter the buffer.
+ */
+#include "server/blobs.h"
+
+#include "server/store.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PACK_BUFFER = 64 << 10, SWEEP_BATCH = 256 };
+
+struct mf_blobs {
+    int dir; /* descriptor of the payload directory: every path is relative to it */
+    uint64_t min_free;
+};
+
+struct mf_pack {
+    const struct mf_blobs *blobs;
+    char name[MF_BLOB_NAME];
+    int fd;
+    bool keep, failed;
+    uint64_t size;         /* bytes appended, buffered ones included */
+    uint64_t member_start;
+    struct mf_sha256 *hash;
+    size_t buffered;
+    char buffer[PACK_BUFFER];
+};
+
+struct mf_blobs *mf_blobs_open(const char *directory, uint64_t min_free, struct mf_error *err)
+{
+    MF_AUTO(mf_blobs) struct mf_blobs *blobs = calloc(1, sizeof *blobs);
+    if (!blobs) {
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the payload directory");
+        return NULL;
+    }
+    blobs->dir = -1;
+    blobs->min_free = min_free;
+    MF_AUTO(mf_fd) int parent = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (parent < 0 || (mkdirat(parent, "payloads", 0700) < 0 && errno != EEXIST) ||
+        fsync(parent) < 0) {
+        mf_error_set(err, MF_ERR_IO, "%s: cannot create the payload directory (%s)", directory,
+                     strerror(errno));
+        return NULL;
+    }
+    blobs->dir = openat(parent, "payloads", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (blobs->dir < 0) {
+        mf_error_set(err, MF_ERR_IO, "%s: cannot open the payload directory (%s)", directory,
+                     strerror(errno));
+        return NULL;
+    }
+    return MF_STEAL(blobs);
+}
+
+void mf_blobs_free(struct mf_blobs *blobs)
+{
+    if (!blobs)
+        return;
+    if (blobs->dir >= 0)
+        close(blobs->dir);
+    free(blobs);
+}
+
+int mf_blobs_open_pack(const struct mf_blobs *blobs, const char *name, struct mf_error *err)
+{
+    if (!mf_job_id_valid(name)) {
+        mf_error_set(err, MF_ERR_NOT_FOUND, "payload: not a name that was given out");
+        return -1;
+    }
+    int fd = openat(blobs->dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        mf_error_set(err, errno == ENOENT ? MF_ERR_NOT_FOUND : MF_ERR_IO, "payload %s: %s", name,
+                     strerror(errno));
+    return fd;
+}
+
+bool mf_blobs_delete(const struct mf_blobs *blobs, const char *name, struct mf_error *err)
+{
+    if (!mf_job_id_valid(name))
+        return mf_error_set(err, MF_ERR_NOT_FOUND, "payload: not a name that was given out");
+    if (unlinkat(blobs->dir, name, 0) < 0 && errno != ENOENT)
+        return mf_error_set(err, MF_ERR_IO, "payload %s: cannot be deleted (%s)", name,
+                            strerror(errno));
+    return true;
+}
+
+bool mf_blobs_have_room(const struct mf_blobs *blobs, uint64_t expected, struct mf_error *err)
+{
+    struct statvfs fs;
+    if (fstatvfs(blobs->dir, &fs) < 0)
+        return mf_error_set(err, MF_ERR_IO, "payload directory: %s", strerror(errno));
+    uint64_t room = (uint64_t)fs.f_bavail * fs.f_frsize;
+    if (room < blobs->min_free || room - blobs->min_free < expected)
+        return mf_error_set(err, MF_ERR_UNAVAILABLE,
+                            "the disk has no room for this upload; try again later");
+    return true;
+}
+
+/* --- sweep --- */
+
+struct sweep {
+    const struct mf_blobs *blobs;
+    char names[SWEEP_BATCH][MF_BLOB_NAME];
+    const char *list[SWEEP_BATCH];
+    bool used[SWEEP_BATCH];
+    size_t count, deleted;
+};
+
+typedef bool (*used_fn)(void *context, const char *const *names, size_t n, bool *ret_used,
+                        struct mf_error *err);
+
+static bool sweep_batch(struct sweep *s, used_fn used, void *context, struct mf_error *err)
+{
+    if (s->count > 0 && !used(context, s->list, s->count, s->used, err))
+        return false;
+    for (size_t i = 0; i < s->count; i++) {
+        if (s->used[i])
+            continue;
+        if (!mf_blobs_delete(s->blobs, s->names[i], err))
+            return false;
+        s->deleted++;
+    }
+    s->count = 0;
+    return true;
+}
+
+static bool old_enough(const struct mf_blobs *blobs, const char *name, time_t before)
+{
+    struct stat st;
+    return mf_job_id_valid(name) && fstatat(blobs->dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISREG(st.st_mode) && st.st_mtime <= before;
+}
+
+bool mf_blobs_sweep(const struct mf_blobs *blobs, int64_t min_age_s, used_fn used, void *context,
+                    size_t *ret_deleted, struct mf_error *err)
+{
+    MF_AUTO(mf_mem) struct sweep *s = calloc(1, sizeof *s);
+    int fd = openat(blobs->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (!s || !dir) {
+        if (fd >= 0 && !dir)
+            close(fd);
+        if (dir)
+            closedir(dir);
+        return mf_error_set(err, MF_ERR_IO, "payload directory: cannot be read");
+    }
+    s->blobs = blobs;
+    time_t before = time(NULL) - (time_t)min_age_s;
+    bool ok = true;
+    const struct dirent *entry;
+    while (ok && (entry = readdir(dir))) {
+        if (!old_enough(blobs, entry->d_name, before))
+            continue;
+        memcpy(s->names[s->count], entry->d_name, MF_BLOB_NAME);
+        s->list[s->count] = s->names[s->count];
+        if (++s->count == SWEEP_BATCH)
+            ok = sweep_batch(s, used, context, err);
+    }
+    ok = ok && sweep_batch(s, used, context, err);
+    *ret_deleted = s->deleted;
+    closedir(dir);
+    return ok;
+}
+
+/* --- packs --- */
+
+struct mf_pack *mf_pack_new(const struct mf_blobs *blobs, struct mf_error *err)
+{
+    MF_AUTO(mf_pack) struct mf_pack *pack = malloc(sizeof *pack);
+    if (!pack) {
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for an upload");
+        return NULL;
+    }
+    memset(pack, 0, offsetof(struct mf_pack, buffer));
+    pack->blobs = blobs;
+    pack->fd = -1;
+    pack->hash = mf_sha256_new();
+    if (!pack->hash) {
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for an upload");
+        return NULL;
+    }
+    mf_job_id_new(pack->name);
+    pack->fd = openat(blobs->dir, pack->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (pack->fd < 0) {
+        mf_error_set(err, MF_ERR_IO, "an upload cannot be stored (%s)", strerror(errno));
+        return NULL;
+    }
+    return MF_STEAL(pack);
+}
+
+void mf_pack_free(struct mf_pack *pack)
+{
+    if (!pack)
+        return;
+    if (pack->fd >= 0) {
+        close(pack->fd);
+        if (!pack->keep)
+            unlinkat(pack->blobs->dir, pack->name, 0);
+    }
+    mf_sha256_free(pack->hash);
+    free(pack);
+}
+
+const char *mf_pack_name(const struct mf_pack *pack)
+{
+    return pack->name;
+}
+
+static bool write_out(struct mf_pack *pack, const char *data, size_t len, struct mf_error *err)
+{
+    while (len > 0) {
+        ssize_t n = write(pack->fd, data, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            pack->failed = true;
+            return mf_error_set(err, MF_ERR_IO, "an upload cannot be stored (%s)",
+                                strerror(n < 0 ? errno : EIO));
+        }
+        data += n;
+        len -= (size_t)n;
+    }
+    return true;
+}
+
+static bool write_buffer(struct mf_pack *pack, struct mf_error *err)
+{
+    if (pack->failed)
+        return mf_error_set(err, MF_ERR_IO, "an upload could not be stored");
+    size_t len = pack->buffered;
+    pack->buffered = 0;
+    return write_out(pack, pack->buffer, len, err);
+}
+
+bool mf_pack_begin(struct mf_pack *pack, struct mf_error *err)
+{
+    /* Members start at multiples of 8, so that readers can map and cast what is aligned inside them. */
+    static const char zeros[8];
+    size_t padding = (size_t)(-pack->size & 7);
+    if (pack->buffered + padding > PACK_BUFFER && !write_buffer(pack, err))
+        return false;
+    memcpy(pack->buffer + pack->buffered, zeros, padding);
+    pack->buffered += padding;
+    pack->size += padding;
+    pack->member_start = pack->size;
+    return true;
+}
+
+bool mf_pack_write(struct mf_pack *pack, const void *data, size_t len, struct mf_error *err)
+{
+    mf_sha256_update(pack->hash, data, len);
+    pack->size += len;
+    if (pack->buffered + len > PACK_BUFFER && !write_buffer(pack, err))
+        return false;
+    if (len >= PACK_BUFFER)
+        return write_out(pack, data, len, err);
+    memcpy(pack->buffer + pack->buffered, data, len);
+    pack->buffered += len;
+    return true;
+}
+
+bool mf_pack_end(struct mf_pack *pack, struct mf_pack_member *ret, struct mf_error *err)
+{
+    if (pack->failed)
+        return mf_error_set(err, MF_ERR_IO, "an upload could not be stored");
+    ret->offset = pack->member_start;
+    ret->size = pack->size - pack->member_start;
+    mf_sha256_final(pack->hash, ret->sha256);
+    return true;
+}
+
+int mf_pack_flush(struct mf_pack *pack, struct mf_error *err)
+{
+    return write_buffer(pack, err) ? pack->fd : -1;
+}
+
+bool mf_pack_sync(struct mf_pack *pack, struct mf_error *err)
+{
+    if (!write_buffer(pack, err))
+        return false;
+    if (fsync(pack->fd) < 0 || fsync(pack->blobs->dir) < 0) {
+        pack->failed = true;
+        return mf_error_set(err, MF_ERR_IO, "an upload cannot be made durable (%s)",
+                            strerror(errno));
+    }
+    return true;
+}
+
+void mf_pack_keep(struct mf_pack *pack)
+{
+    pack->keep = true;
+}

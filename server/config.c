@@ -1,0 +1,393 @@
+/*
+ * Configuration: the table of keys, and the three ways to set them. Adding a key is one row here and one member in
+ * config.h; files, environment, command line, help and example follow.
+ */
+#include "server/config.h"
+
+#include "core/json.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum type { TEXT, INTEGER, LIST };
+
+struct key {
+    const char *name; /* "section.key" */
+    enum type type;
+    size_t offset; /* in struct mf_config */
+    const char *fallback;
+    int64_t min, max; /* INTEGER only */
+    const char *help;
+};
+
+#define AT(member) offsetof(struct mf_config, member)
+#define GIB (INT64_C(1) << 30)
+#define MIB (INT64_C(1) << 20)
+
+static const struct key KEYS[] = {
+    {"http.listen", TEXT, AT(http.listen), "127.0.0.1:8080", 0, 0,
+     "Address and port to listen on; port 0 takes a free one and prints it"},
+    {"http.threads", INTEGER, AT(http.threads), "1", 1, 64,
+     "Event loops that read and write sockets"},
+    {"http.handlers", INTEGER, AT(http.handlers), "8", 1, 256,
+     "Threads for requests that wait for a decoder or the store"},
+    {"http.max_connections", INTEGER, AT(http.max_connections), "1024", 4, 65536,
+     "Open connections in all"},
+    {"http.max_connections_per_ip", INTEGER, AT(http.max_connections_per_ip), "256", 1, 65536,
+     "Open connections of one address"},
+    {"http.header_timeout_s", INTEGER, AT(http.header_timeout_s), "10", 1, 600,
+     "A request's header must be complete within this time"},
+    {"http.idle_timeout_s", INTEGER, AT(http.idle_timeout_s), "30", 1, 3600,
+     "A connection without a request is closed after this time"},
+    {"http.drain_timeout_s", INTEGER, AT(http.drain_timeout_s), "20", 0, 3600,
+     "How long a stop waits for requests that are running"},
+    {"http.min_body_rate", INTEGER, AT(http.min_body_rate), "4096", 0, 1 * GIB,
+     "Bytes a second that an upload must reach on average after its first 10 seconds; 0 = any"},
+    {"http.max_header_bytes", INTEGER, AT(http.max_header_bytes), "16384", 1024, 49152,
+     "Names and values of a request's header fields; more is 431"},
+    {"http.max_body_bytes", INTEGER, AT(http.max_body_bytes), "2147483648", 1024, 1024 * GIB,
+     "Bytes of a request's body; more is 413"},
+    {"http.max_parts", INTEGER, AT(http.max_parts), "10000", 1, 10000,
+     "Parts of a multipart body; more is 413"},
+    {"http.max_ehr_bytes", INTEGER, AT(http.max_ehr_bytes), "16777216", 1024, 256 * MIB,
+     "Bytes of the part `ehr`; more is 413"},
+    {"data.directory", TEXT, AT(data.directory), "medfusion-data", 0, 0,
+     "Database, payloads and sockets of the local processes; created when absent"},
+    {"data.min_free_bytes", INTEGER, AT(data.min_free_bytes), "268435456", 0, 1024 * GIB,
+     "Uploads are refused with 503 below this much free disk space"},
+    {"data.orphan_age_s", INTEGER, AT(data.orphan_age_s), "3600", 60, 604800,
+     "Payloads that belong to no job are removed after this time"},
+    {"jobs.max_queued", INTEGER, AT(jobs.max_queued), "1000", 1, 1000000,
+     "Jobs that may wait; more are refused with 429"},
+    {"jobs.lease_s", INTEGER, AT(jobs.lease_s), "30", 2, 3600,
+     "A worker that is silent for this long loses its jobs"},
+    {"jobs.max_crashes", INTEGER, AT(jobs.max_crashes), "3", 1, 100,
+     "A job that crashes its worker this often while running alone fails"},
+    {"jobs.max_losses", INTEGER, AT(jobs.max_losses), "20", 1, 1000,
+     "A job whose worker was killed or lost this often fails"},
+    {"jobs.retention_s", INTEGER, AT(jobs.retention_s), "2592000", 86400, 3153600000,
+     "Finished jobs, their results and payloads are removed after this time"},
+    {"models.directories", LIST, AT(models.directories), "", 0, 0,
+     "Bundles to serve (in the environment separated by ':')"},
+    {"worker.device", TEXT, AT(worker.device), "auto", 0, 0,
+     "auto | cpu | cuda:N; auto is the first GPU that works, else the CPU"},
+    {"worker.threads", INTEGER, AT(worker.threads), "0", 0, 1024,
+     "Threads of the CPU backend; 0 = as many as cores"},
+    {"worker.batch", INTEGER, AT(worker.batch), "8", 1, 256, "Most jobs claimed at once"},
+    {"worker.job_timeout_s", INTEGER, AT(worker.job_timeout_s), "600", 1, 86400,
+     "A job that runs longer fails and its worker is started again"},
+    {"decoder.processes", INTEGER, AT(decoder.processes), "2", 1, 64,
+     "Decoders that the front may use at once"},
+    {"decoder.memory_bytes", INTEGER, AT(decoder.memory_bytes), "2147483648", 256 * MIB, 1024 * GIB,
+     "Address space of a decoder"},
+    {"decoder.cpu_s", INTEGER, AT(decoder.cpu_s), "20", 1, 3600,
+     "CPU time of one scan or one request for frames"},
+    {"decoder.max_objects", INTEGER, AT(decoder.max_objects), "10000", 1, 1000000,
+     "DICOM objects of a request; more is 413"},
+    {"decoder.max_total_bytes", INTEGER, AT(decoder.max_total_bytes), "1073741824", MIB, 1024 * GIB,
+     "Bytes that the zips and deflated objects of a request may grow to; more is 413"},
+    {"decoder.max_ratio", INTEGER, AT(decoder.max_ratio), "200", 10, 100000,
+     "How many times its size a compressed member may grow to; more is 413"},
+    {"log.level", TEXT, AT(log.level), "info", 0, 0, "debug | info | warn | error"},
+};
+
+enum { KEY_COUNT = sizeof KEYS / sizeof KEYS[0], MAX_LIST = 256, CONFIG_BYTES = 1 << 20 };
+
+static const struct key *find_key(const char *name)
+{
+    for (size_t i = 0; i < KEY_COUNT; i++)
+        if (strcmp(KEYS[i].name, name) == 0)
+            return &KEYS[i];
+    return NULL;
+}
+
+bool mf_config_has(const char *key)
+{
+    return key && find_key(key) != NULL;
+}
+
+/* --- storing one value; `where` names the source in messages --- */
+
+static void *slot(struct mf_config *config, const struct key *key)
+{
+    return (char *)config + key->offset;
+}
+
+static bool store_text(struct mf_config *config, const struct key *key, const char *value,
+                       const char *where, struct mf_error *err)
+{
+    if (!*value)
+        return mf_error_set(err, MF_ERR_USAGE, "%s: \"%s\" must not be empty", where, key->name);
+    char *copy = mf_arena_strdup(config->arena, value, err);
+    if (!copy)
+        return false;
+    *(const char **)slot(config, key) = copy;
+    return true;
+}
+
+static bool store_integer(struct mf_config *config, const struct key *key, int64_t value,
+                          const char *where, struct mf_error *err)
+{
+    if (value < key->min || value > key->max)
+        return mf_error_set(err, MF_ERR_USAGE,
+                            "%s: \"%s\" must lie between %" PRId64 " and %" PRId64, where,
+                            key->name, key->min, key->max);
+    *(int64_t *)slot(config, key) = value;
+    return true;
+}
+
+static bool store_list(struct mf_config *config, const struct key *key, const char *const *items,
+                       size_t count, const char *where, struct mf_error *err)
+{
+    if (count > MAX_LIST)
+        return mf_error_set(err, MF_ERR_USAGE, "%s: \"%s\" has more than %d entries", where,
+                            key->name, MAX_LIST);
+    const char **copy = mf_arena_alloc(config->arena, count + 1, sizeof *copy, err);
+    if (!copy)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (!(copy[i] = mf_arena_strdup(config->arena, items[i], err)))
+            return false;
+    *(struct mf_string_list *)slot(config, key) = (struct mf_string_list){copy, count};
+    return true;
+}
+
+static bool split_list(struct mf_config *config, const struct key *key, const char *text,
+                       const char *where, struct mf_error *err)
+{
+    const char *items[MAX_LIST + 1];
+    size_t count = 0;
+    while (*text) {
+        size_t len = strcspn(text, ":");
+        if (len > 0 && count <= MAX_LIST) {
+            items[count] = mf_arena_strndup(config->arena, text, len, err);
+            if (!items[count++])
+                return false;
+        }
+        text += len + (text[len] != '\0');
+    }
+    return store_list(config, key, items, count, where, err);
+}
+
+static bool parse_integer(const char *text, int64_t *ret)
+{
+    char *end;
+    errno = 0;
+    long long v = strtoll(text, &end, 10);
+    if (errno || end == text || *end)
+        return false;
+    *ret = v;
+    return true;
+}
+
+static bool set_from_text(struct mf_config *config, const struct key *key, const char *text,
+                          const char *where, struct mf_error *err)
+{
+    int64_t number = 0;
+    switch (key->type) {
+    case INTEGER:
+        if (!parse_integer(text, &number))
+            return mf_error_set(err, MF_ERR_USAGE, "%s: \"%s\" must be an integer", where,
+                                key->name);
+        return store_integer(config, key, number, where, err);
+    case LIST:
+        return split_list(config, key, text, where, err);
+    case TEXT:
+        break;
+    }
+    return store_text(config, key, text, where, err);
+}
+
+/* --- life --- */
+
+struct mf_config *mf_config_new(struct mf_error *err)
+{
+    MF_AUTO(mf_config) struct mf_config *config = calloc(1, sizeof *config);
+    if (config)
+        config->arena = mf_arena_new(CONFIG_BYTES);
+    if (!config || !config->arena) {
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the configuration");
+        return NULL;
+    }
+    for (size_t i = 0; i < KEY_COUNT; i++)
+        if (!set_from_text(config, &KEYS[i], KEYS[i].fallback, "default", err))
+            return NULL;
+    return MF_STEAL(config);
+}
+
+void mf_config_free(struct mf_config *config)
+{
+    if (!config)
+        return;
+    mf_arena_free(config->arena);
+    free(config);
+}
+
+/* --- the file --- */
+
+static bool set_from_json(struct mf_config *config, const struct key *key, const json_t *value,
+                          const char *where, struct mf_error *err)
+{
+    const char *items[MAX_LIST + 1];
+    size_t i;
+    const json_t *item;
+    switch (key->type) {
+    case INTEGER:
+        if (!json_is_integer(value))
+            return mf_error_set(err, MF_ERR_USAGE, "%s: \"%s\" must be an integer", where,
+                                key->name);
+        return store_integer(config, key, json_integer_value(value), where, err);
+    case TEXT:
+        if (!json_is_string(value))
+            return mf_error_set(err, MF_ERR_USAGE, "%s: \"%s\" must be a string", where, key->name);
+        return store_text(config, key, json_string_value(value), where, err);
+    case LIST:
+        break;
+    }
+    if (!json_is_array(value) || json_array_size(value) > MAX_LIST)
+        return mf_error_set(err, MF_ERR_USAGE,
+                            "%s: \"%s\" must be an array of at most %d strings", where, key->name,
+                            MAX_LIST);
+    json_array_foreach(value, i, item) {
+        if (!(items[i] = json_string_value(item)))
+            return mf_error_set(err, MF_ERR_USAGE, "%s: \"%s\" must be an array of strings", where,
+                                key->name);
+    }
+    return store_list(config, key, items, json_array_size(value), where, err);
+}
+
+static bool load_section(struct mf_config *config, const char *section, json_t *members,
+                         const char *path, struct mf_error *err)
+{
+    const char *name;
+    json_t *value;
+    char full[128];
+    if (!json_is_object(members))
+        return mf_error_set(err, MF_ERR_USAGE, "%s: \"%s\" must be an object", path, section);
+    json_object_foreach(members, name, value) {
+        snprintf(full, sizeof full, "%s.%s", section, name);
+        const struct key *key = find_key(full);
+        if (!key)
+            return mf_error_set(err, MF_ERR_USAGE, "%s: unknown key \"%s\"", path, full);
+        if (!set_from_json(config, key, value, path, err))
+            return false;
+    }
+    return true;
+}
+
+bool mf_config_load_file(struct mf_config *config, const char *path, struct mf_error *err)
+{
+    struct mf_error detail = MF_ERROR_INIT;
+    const struct mf_json_limits limits = {CONFIG_BYTES, 8};
+    MF_AUTO(mf_json) json_t *root = mf_json_read_file(path, &limits, &detail);
+    if (!root)
+        return mf_error_set(err, MF_ERR_USAGE, "%s", detail.msg);
+    if (!json_is_object(root))
+        return mf_error_set(err, MF_ERR_USAGE, "%s: must hold a JSON object", path);
+    const char *section;
+    json_t *members;
+    json_object_foreach(root, section, members) {
+        if (!load_section(config, section, members, path, err))
+            return false;
+    }
+    return true;
+}
+
+/* --- environment and command line --- */
+
+static const char PREFIX[] = "MEDFUSION_";
+
+/* "http.listen" → "MEDFUSION_HTTP_LISTEN" */
+static void environment_name(const struct key *key, char out[128])
+{
+    size_t n = strlen(PREFIX);
+    memcpy(out, PREFIX, n + 1);
+    for (const char *s = key->name; *s && n < 127; s++)
+        out[n++] = (char)(*s == '.' ? '_' : *s >= 'a' && *s <= 'z' ? *s - 'a' + 'A' : *s);
+    out[n] = '\0';
+}
+
+bool mf_config_load_environment(struct mf_config *config, char *const *environment,
+                                struct mf_error *err)
+{
+    for (; *environment; environment++) {
+        const char *entry = *environment;
+        const char *equals = strchr(entry, '=');
+        if (strncmp(entry, PREFIX, strlen(PREFIX)) != 0 || !equals)
+            continue;
+        const struct key *key = NULL;
+        char name[128] = "";
+        for (size_t i = 0; i < KEY_COUNT && !key; i++) {
+            environment_name(&KEYS[i], name);
+            if (strlen(name) == (size_t)(equals - entry) &&
+                memcmp(name, entry, strlen(name)) == 0)
+                key = &KEYS[i];
+        }
+        if (!key)
+            return mf_error_set(err, MF_ERR_USAGE, "environment: unknown key \"%.*s\"",
+                                (int)(equals - entry < 100 ? equals - entry : 100), entry);
+        if (!set_from_text(config, key, equals + 1, name, err))
+            return false;
+    }
+    return true;
+}
+
+bool mf_config_set(struct mf_config *config, const char *name, const char *value,
+                   struct mf_error *err)
+{
+    const struct key *key = find_key(name);
+    if (!key)
+        return mf_error_set(err, MF_ERR_USAGE, "command line: unknown key \"%s\"", name);
+    return set_from_text(config, key, value, "command line", err);
+}
+
+/* --- documentation --- */
+
+static const char *type_name(enum type type)
+{
+    return type == INTEGER ? "integer" : type == LIST ? "list" : "string";
+}
+
+bool mf_config_help(struct mf_buffer *out, struct mf_error *err)
+{
+    if (!mf_buffer_append_str(
+            out, "| key | environment | type | default | range | meaning |\n|---|---|---|---|---|---|\n",
+            err))
+        return false;
+    for (size_t i = 0; i < KEY_COUNT; i++) {
+        const struct key *key = &KEYS[i];
+        char variable[128], range[64] = "";
+        environment_name(key, variable);
+        if (key->type == INTEGER)
+            snprintf(range, sizeof range, "%" PRId64 "–%" PRId64, key->min, key->max);
+        if (!mf_buffer_printf(out, err, "| `%s` | `%s` | %s | `%s` | %s | %s |\n", key->name,
+                              variable, type_name(key->type),
+                              key->type == LIST ? "[]" : key->fallback, range, key->help))
+            return false;
+    }
+    return true;
+}
+
+bool mf_config_example(struct mf_buffer *out, struct mf_error *err)
+{
+    const char *section = "";
+    size_t section_len = 0;
+    for (size_t i = 0; i < KEY_COUNT; i++) {
+        const struct key *key = &KEYS[i];
+        size_t len = strcspn(key->name, ".");
+        bool same = len == section_len && memcmp(section, key->name, len) == 0;
+        const char *quote = key->type == TEXT ? "\"" : "";
+        const char *before = i == 0 ? "{\n" : same ? ",\n" : "\n  },\n";
+        if (!mf_buffer_append_str(out, before, err) ||
+            (!same && !mf_buffer_printf(out, err, "  \"%.*s\": {\n", (int)len, key->name)) ||
+            !mf_buffer_printf(out, err, "    \"%s\": %s%s%s", key->name + len + 1, quote,
+                              key->type == LIST ? "[]" : key->fallback, quote))
+            return false;
+        section = key->name;
+        section_len = len;
+    }
+    return mf_buffer_append_str(out, "\n  }\n}\n", err);
+}

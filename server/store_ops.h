@@ -1,0 +1,50 @@
+/* Private to the store: the table of operations that an implementation fills in (store.h says what each does). */
+#ifndef MF_SERVER_STORE_OPS_H
+#define MF_SERVER_STORE_OPS_H
+
+#include "server/store.h"
+
+struct mf_store_ops {
+    void (*free)(struct mf_store *store);
+    bool (*submit)(struct mf_store *store, const struct mf_submission *s, struct mf_submitted *ret,
+                   struct mf_error *err);
+    bool (*claim)(struct mf_store *store, const struct mf_claim_request *request,
+                  struct mf_arena *arena, struct mf_claim **ret, size_t *ret_count,
+                  struct mf_error *err);
+    bool (*heartbeat)(struct mf_store *store, struct mf_heartbeat *beats, size_t n,
+                      struct mf_error *err);
+    bool (*finish)(struct mf_store *store, struct mf_outcome *outcomes, size_t n,
+                   struct mf_error *err);
+    bool (*release)(struct mf_store *store, const struct mf_job_ref *jobs, size_t n,
+                    enum mf_attempt_end end, struct mf_error *err);
+    bool (*worker_gone)(struct mf_store *store, const char *worker, enum mf_attempt_end end,
+                        struct mf_error *err);
+    bool (*announce)(struct mf_store *store, const struct mf_worker *worker, int ttl_s,
+                     struct mf_error *err);
+    bool (*workers)(struct mf_store *store, struct mf_arena *arena, struct mf_worker **ret,
+                    size_t *ret_count, struct mf_error *err);
+    bool (*job)(struct mf_store *store, const char *tenant, const char *id, struct mf_job *ret,
+                struct mf_error *err);
+    bool (*result)(struct mf_store *store, const char *tenant, const char *id,
+                   struct mf_job *ret_job, struct mf_buffer *ret_text, struct mf_error *err);
+    bool (*list)(struct mf_store *store, const struct mf_job_filter *filter, struct mf_arena *arena,
+                 struct mf_job **ret, size_t *ret_count, int64_t *ret_next, struct mf_error *err);
+    bool (*cancel)(struct mf_store *store, const char *tenant, const char *id, struct mf_job *ret,
+                   struct mf_error *err);
+    bool (*purge)(struct mf_store *store, const char *tenant, const char *id,
+                  struct mf_arena *arena, const char *const **ret_locators, size_t *ret_count,
+                  struct mf_error *err);
+    bool (*locators_used)(struct mf_store *store, const char *const *locators, size_t n,
+                          bool *ret_used, struct mf_error *err);
+    bool (*counts)(struct mf_store *store, struct mf_store_counts *ret, struct mf_error *err);
+    bool (*wait_for_jobs)(struct mf_store *store, const char (*ids)[MF_JOB_ID], size_t n,
+                          int wait_ms, bool *ret_terminal, struct mf_error *err);
+    void (*interrupt)(struct mf_store *store);
+};
+
+/* The first member of every implementation's struct. */
+struct mf_store {
+    const struct mf_store_ops *ops;
+};
+
+#endif

@@ -1,0 +1,414 @@
+/*
+ * Store server: the loop of the process that owns the database.
+ *
+ * One thread. Each turn takes every request that has arrived, carries them out in one transaction, lets waiting
+ * claims share it, commits once, and only then answers: so a submit and the claim that was waiting for it cost
+ * one fsync together, and load makes groups larger instead of waits longer. Claims and waits with nothing to
+ * answer stay in their connection's input (parked) until a later turn can answer them or their time is over.
+ */
+#include "server/store_server.h"
+
+#include "server/store_socket.h"
+
+#include "core/clock.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    EVENTS = 64,
+    READ_CHUNK = 16 << 10,
+    KEEP_BYTES = 1 << 20,
+    IDLE_MS = 2000,             /* without requests for so long: checkpoint */
+    EXPIRE_EVERY_MS = 3600 * 1000,
+    EXPIRE_BATCH = 200
+};
+
+struct connection {
+    int fd;
+    struct mf_buffer in, out;
+    size_t sent;   /* of out */
+    size_t reply;  /* where in `out` the answer of this turn begins */
+    bool parked, closed, answered;
+    uint64_t park_deadline_ns;
+    uint64_t park_order;
+    struct connection *next;
+};
+
+struct server {
+    struct mf_sqlite_store *s;
+    int epoll, signals;
+    const struct mf_store_server *options;
+    struct connection *connections;
+    uint64_t park_counter;
+    uint64_t next_expiry_ns; /* of jobs past their retention */
+    bool busy;               /* something was written since the last checkpoint */
+};
+
+/* --- connections --- */
+
+static bool watch(struct server *v, int fd, void *tag, uint32_t events, int operation)
+{
+    struct epoll_event event = {.events = events, .data.ptr = tag};
+    return epoll_ctl(v->epoll, operation, fd, &event) == 0;
+}
+
+static void accept_connection(struct server *v)
+{
+    int fd = accept4(v->options->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0)
+        return;
+    struct connection *c = mf_store_socket_trusted(fd) ? calloc(1, sizeof *c) : NULL;
+    if (!c || !watch(v, fd, c, EPOLLIN, EPOLL_CTL_ADD)) {
+        free(c);
+        close(fd);
+        return;
+    }
+    c->fd = fd;
+    mf_buffer_init(&c->in, (size_t)MF_STORE_MESSAGE_MAX + 4096);
+    mf_buffer_init(&c->out, 2 * (size_t)MF_STORE_MESSAGE_MAX);
+    c->next = v->connections;
+    v->connections = c;
+}
+
+static void drop_closed(struct server *v)
+{
+    struct connection **link = &v->connections;
+    while (*link) {
+        struct connection *c = *link;
+        if (!c->closed) {
+            link = &c->next;
+            continue;
+        }
+        *link = c->next;
+        close(c->fd);
+        mf_buffer_free(&c->in);
+        mf_buffer_free(&c->out);
+        free(c);
+    }
+}
+
+static void receive(struct connection *c)
+{
+    for (;;) {
+        char *at = mf_buffer_reserve(&c->in, READ_CHUNK, NULL);
+        ssize_t n = at ? recv(c->fd, at, READ_CHUNK, 0) : 0;
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            return;
+        if (n <= 0) {
+            c->closed = true;
+            return;
+        }
+        c->in.len += (size_t)n;
+        if (n < READ_CHUNK)
+            return;
+    }
+}
+
+static void release_memory(struct mf_buffer *b)
+{
+    if (b->len == 0 && b->capacity > KEEP_BYTES) {
+        size_t ceiling = b->ceiling;
+        mf_buffer_free(b);
+        mf_buffer_init(b, ceiling);
+    }
+}
+
+static void send_replies(struct server *v, struct connection *c)
+{
+    while (!c->closed && c->sent < c->out.len) {
+        ssize_t n = send(c->fd, c->out.data + c->sent, c->out.len - c->sent, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            watch(v, c->fd, c, EPOLLIN | EPOLLOUT, EPOLL_CTL_MOD);
+            return;
+        }
+        if (n <= 0) {
+            c->closed = true;
+            return;
+        }
+        c->sent += (size_t)n;
+    }
+    if (c->out.len > 0) {
+        c->sent = 0;
+        mf_buffer_clear(&c->out);
+        release_memory(&c->out);
+        watch(v, c->fd, c, EPOLLIN, EPOLL_CTL_MOD);
+    }
+}
+
+/* The frame at `offset` of the input, if it is whole. A frame that is not ours closes the connection. */
+static bool peek(struct connection *c, size_t offset, struct mf_wire_header *ret)
+{
+    if (c->in.len < offset + sizeof *ret)
+        return false;
+    memcpy(ret, c->in.data + offset, sizeof *ret);
+    if (ret->magic != mf_wire_magic() || ret->len > MF_STORE_MESSAGE_MAX) {
+        c->closed = true;
+        return false;
+    }
+    return c->in.len - offset - sizeof *ret >= ret->len;
+}
+
+static void consume(struct connection *c, const struct mf_wire_header *header)
+{
+    size_t len = sizeof *header + (size_t)header->len;
+    memmove(c->in.data, c->in.data + len, c->in.len - len);
+    c->in.len -= len;
+    release_memory(&c->in);
+}
+
+/* --- requests --- */
+
+/* Answers the frame at the head of the input, or parks it. */
+static void serve_head(struct server *v, struct connection *c, const struct mf_wire_header *header,
+                       bool final)
+{
+    int wait_ms = 0;
+    c->reply = c->answered ? c->reply : c->out.len;
+    enum mf_served served =
+        mf_store_serve(v->s, header->kind, c->in.data + sizeof *header, (size_t)header->len, final,
+                       &c->out, &wait_ms);
+    if (served == MF_SERVED_LATER) {
+        if (!c->parked) {
+            c->park_deadline_ns =
+                wait_ms < 0 ? UINT64_MAX
+                            : mf_clock_monotonic_ns() + (uint64_t)wait_ms * 1000000;
+            c->park_order = ++v->park_counter;
+        }
+        c->parked = true;
+        return;
+    }
+    c->parked = false;
+    c->answered = true;
+    consume(c, header);
+}
+
+/* Takes all whole frames of one connection. While one is parked only an interrupt is expected behind it. */
+static void serve_input(struct server *v, struct connection *c)
+{
+    struct mf_wire_header header, next;
+    while (peek(c, 0, &header)) {
+        if (c->closed && header.kind == MF_VERB_CLAIM) /* nobody is left to run it */
+            return;
+        if (header.kind == MF_VERB_INTERRUPT) { /* came after its request had been answered */
+            consume(c, &header);
+            continue;
+        }
+        if (!c->parked) {
+            serve_head(v, c, &header, false);
+            if (!c->parked)
+                continue;
+        }
+        if (!peek(c, sizeof header + (size_t)header.len, &next))
+            return;
+        serve_head(v, c, &header, true);
+    }
+}
+
+static struct connection *next_parked(struct server *v, uint32_t verb, uint64_t after)
+{
+    struct connection *best = NULL;
+    for (struct connection *c = v->connections; c; c = c->next) {
+        struct mf_wire_header header;
+        if (c->parked && !c->closed && c->park_order > after && peek(c, 0, &header) &&
+            header.kind == verb && (!best || c->park_order < best->park_order))
+            best = c;
+    }
+    return best;
+}
+
+/* Lets the parked requests see what this turn changed: claims in the order they came, then waits. */
+static void serve_parked(struct server *v)
+{
+    struct mf_wire_header header;
+    struct connection *c = NULL;
+    for (uint64_t after = 0; v->s->work_changed; after = c->park_order) {
+        c = next_parked(v, MF_VERB_CLAIM, after);
+        if (!c)
+            break;
+        peek(c, 0, &header);
+        serve_head(v, c, &header, false);
+    }
+    for (c = v->connections; c && v->s->ended_count > 0; c = c->next) {
+        if (c->parked && !c->closed && peek(c, 0, &header) &&
+            header.kind == MF_VERB_WAIT_FOR_JOBS &&
+            mf_store_wait_concerned(v->s, c->in.data + sizeof header, (size_t)header.len))
+            serve_head(v, c, &header, false);
+    }
+}
+
+static void serve_overdue(struct server *v, uint64_t now)
+{
+    struct mf_wire_header header;
+    for (struct connection *c = v->connections; c; c = c->next)
+        if (c->parked && !c->closed && c->park_deadline_ns <= now && peek(c, 0, &header))
+            serve_head(v, c, &header, true);
+}
+
+/* --- a turn --- */
+
+/* Replaces what this turn would have answered: nothing of it is durable. */
+static void refuse_all(struct server *v, const struct mf_error *reason)
+{
+    for (struct connection *c = v->connections; c; c = c->next) {
+        if (!c->answered)
+            continue;
+        c->out.len = c->reply;
+        struct mf_wire_writer w = {&c->out, false};
+        size_t begin = mf_wire_begin(&w, MF_REPLY_ERROR);
+        mf_wire_put(&w, reason, sizeof *reason);
+        mf_wire_end(&w, begin);
+    }
+}
+
+static bool run_timers(struct server *v, uint64_t now, struct mf_error *err)
+{
+    serve_overdue(v, now);
+    if (mf_sqlite_next_lease_ns(v->s) <= now && !mf_sqlite_expire_leases(v->s, err))
+        return false;
+    if (v->next_expiry_ns > now)
+        return true;
+    int removed = 0;
+    if (!mf_sqlite_expire_jobs(v->s, EXPIRE_BATCH, &removed, err))
+        return false;
+    v->next_expiry_ns =
+        now + (removed == EXPIRE_BATCH ? 1000 : EXPIRE_EVERY_MS) * UINT64_C(1000000);
+    return true;
+}
+
+/* One transaction with all that is to be done. False: the disk failed, stop. */
+static bool turn(struct server *v, struct mf_error *err)
+{
+    struct mf_error failure = MF_ERROR_INIT;
+    bool fatal = true;
+    for (struct connection *c = v->connections; c; c = c->next)
+        c->answered = false;
+    bool ok = mf_sqlite_begin(v->s, &failure);
+    if (ok) {
+        int changes = sqlite3_total_changes(v->s->db);
+        for (struct connection *c = v->connections; c; c = c->next)
+            serve_input(v, c);
+        ok = run_timers(v, mf_clock_monotonic_ns(), &failure);
+        serve_parked(v);
+        v->busy = v->busy || sqlite3_total_changes(v->s->db) != changes;
+        ok = mf_sqlite_commit(v->s, &fatal, &failure) && ok;
+    }
+    if (!ok)
+        refuse_all(v, &failure);
+    mf_sqlite_events_clear(v->s);
+    for (struct connection *c = v->connections; c; c = c->next)
+        send_replies(v, c);
+    drop_closed(v);
+    if (!ok && fatal)
+        return mf_error_set(err, failure.code, "%s", failure.msg);
+    return true;
+}
+
+static int sleep_ms(struct server *v)
+{
+    uint64_t wake = v->next_expiry_ns, now = mf_clock_monotonic_ns();
+    uint64_t lease = mf_sqlite_next_lease_ns(v->s);
+    if (lease < wake)
+        wake = lease;
+    for (const struct connection *c = v->connections; c; c = c->next)
+        if (c->parked && c->park_deadline_ns < wake)
+            wake = c->park_deadline_ns;
+    uint64_t ms = wake <= now ? 0 : (wake - now) / 1000000 + 1;
+    if (v->busy && ms > IDLE_MS)
+        ms = IDLE_MS;
+    return ms > 3600000 ? 3600000 : (int)ms;
+}
+
+/* False when it is time to stop. */
+static bool take_events(struct server *v, const struct epoll_event *events, int n)
+{
+    bool go_on = true;
+    for (int i = 0; i < n; i++) {
+        void *tag = events[i].data.ptr;
+        if (tag == &v->options->listen_fd)
+            accept_connection(v);
+        else if (tag == &v->signals || tag == &v->options->stop_fd)
+            go_on = false;
+        else
+            receive(tag);
+    }
+    return go_on;
+}
+
+static bool loop(struct server *v, struct mf_error *err)
+{
+    for (bool go_on = true; go_on;) {
+        struct epoll_event events[EVENTS];
+        int n = epoll_wait(v->epoll, events, EVENTS, sleep_ms(v));
+        if (n < 0 && errno != EINTR)
+            return mf_error_set(err, MF_ERR_IO, "the job store cannot wait (%s)", strerror(errno));
+        if (n == 0 && v->busy) {
+            mf_sqlite_checkpoint(v->s);
+            v->busy = false;
+        }
+        go_on = take_events(v, events, n > 0 ? n : 0);
+        if (!turn(v, err))
+            return false;
+    }
+    return true;
+}
+
+/* --- starting and stopping --- */
+
+static int open_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static bool start(struct server *v, struct mf_error *err)
+{
+    const struct mf_store_server *o = v->options;
+    v->epoll = epoll_create1(EPOLL_CLOEXEC);
+    v->signals = open_signals();
+    if (v->epoll < 0 || v->signals < 0 ||
+        !watch(v, v->signals, &v->signals, EPOLLIN, EPOLL_CTL_ADD) ||
+        !watch(v, o->listen_fd, (void *)&o->listen_fd, EPOLLIN, EPOLL_CTL_ADD) ||
+        (o->stop_fd >= 0 &&
+         !watch(v, o->stop_fd, (void *)&o->stop_fd, EPOLLIN, EPOLL_CTL_ADD)))
+        return mf_error_set(err, MF_ERR_IO, "the job store cannot start (%s)", strerror(errno));
+    if (o->ready_fd >= 0) {
+        ssize_t ignored = write(o->ready_fd, "1", 1);
+        (void)ignored; /* whoever waited is gone */
+        close(o->ready_fd);
+    }
+    return true;
+}
+
+bool mf_store_server_run(const struct mf_store_server *options, struct mf_error *err)
+{
+    MF_AUTO(mf_store)
+    struct mf_store *store = mf_store_open_sqlite(options->directory, &options->settings, err);
+    if (!store)
+        return false;
+    struct server v = {
+        .s = (struct mf_sqlite_store *)store, .epoll = -1, .signals = -1, .options = options};
+    bool ok = start(&v, err) && loop(&v, err);
+    for (struct connection *c = v.connections; c; c = c->next)
+        c->closed = true;
+    drop_closed(&v);
+    if (v.epoll >= 0)
+        close(v.epoll);
+    if (v.signals >= 0)
+        close(v.signals);
+    return ok;
+}

@@ -1,0 +1,21 @@
+/* Private to the store server: carrying out one request's body on the SQLite store. */
+#ifndef MF_SERVER_STORE_SERVER_H
+#define MF_SERVER_STORE_SERVER_H
+
+#include "server/store_sqlite.h"
+#include "server/store_wire.h"
+
+enum mf_served {
+    MF_SERVED,      /* a reply was written */
+    MF_SERVED_LATER /* nothing to answer yet, and the request is willing to wait */
+};
+
+/* Writes the whole reply frame to `out` (an error frame when the verb failed). *ret_wait_ms: for
+ * MF_SERVED_LATER, how long at most. With `final` an empty answer is given instead of waiting. */
+enum mf_served mf_store_serve(struct mf_sqlite_store *s, uint32_t verb, const char *body,
+                              size_t len, bool final, struct mf_buffer *out, int *ret_wait_ms);
+
+/* Whether a parked wait_for_jobs asks for one of the jobs that ended in this group. */
+bool mf_store_wait_concerned(const struct mf_sqlite_store *s, const char *body, size_t len);
+
+#endif

@@ -1,0 +1,77 @@
+/*
+ * The store's socket. sun_path holds 107 bytes; longer paths are reached through /proc/self/fd of the opened directory.
+ */
+#include "server/store_socket.h"
+
+#include "server/store.h"
+
+#include "core/auto.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { BACKLOG = 128 };
+
+/* The address below an open directory; `dir` must stay open while it is used. */
+static int open_address(const char *directory, struct sockaddr_un *address, struct mf_error *err)
+{
+    int dir = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0) {
+        mf_error_set(err, MF_ERR_IO, "%s: cannot be opened (%s)", directory, strerror(errno));
+        return -1;
+    }
+    memset(address, 0, sizeof *address);
+    address->sun_family = AF_UNIX;
+    snprintf(address->sun_path, sizeof address->sun_path, "/proc/self/fd/%d/store.sock", dir);
+    return dir;
+}
+
+int mf_store_socket_connect(const char *directory, struct mf_error *err)
+{
+    struct sockaddr_un address;
+    MF_AUTO(mf_fd) int dir = open_address(directory, &address, err);
+    if (dir < 0)
+        return -1;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof address) == 0)
+        return fd;
+    mf_error_set(err, MF_ERR_IO, "the job store cannot be reached (%s)", strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+bool mf_store_socket_trusted(int socket)
+{
+    struct ucred peer;
+    socklen_t len = sizeof peer;
+    return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+           (peer.uid == geteuid() || peer.uid == 0);
+}
+
+int mf_store_listen(const char *directory, struct mf_error *err)
+{
+    struct sockaddr_un address;
+    if (mkdir(directory, 0700) < 0 && errno != EEXIST) {
+        mf_error_set(err, MF_ERR_IO, "%s: cannot be created (%s)", directory, strerror(errno));
+        return -1;
+    }
+    MF_AUTO(mf_fd) int dir = open_address(directory, &address, err);
+    if (dir < 0)
+        return -1;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    unlink(address.sun_path); /* of an earlier run; the database's lock keeps a second owner out */
+    if (fd >= 0 && bind(fd, (const struct sockaddr *)&address, sizeof address) == 0 &&
+        chmod(address.sun_path, 0600) == 0 && listen(fd, BACKLOG) == 0)
+        return fd;
+    mf_error_set(err, MF_ERR_IO, "%s: the store's socket cannot be opened (%s)", directory,
+                 strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}

@@ -1,0 +1,120 @@
+/*
+ * Private to the SQLite store: its struct, the small layer over SQLite that its files share, and what the server
+ * loop needs beyond the verbs (group commit, events, timers).
+ *
+ * Every verb runs inside a savepoint, so it is a transaction of its own when called alone and one step of a
+ * group when the loop has opened one: a verb that fails leaves the others of its group untouched.
+ */
+#ifndef MF_SERVER_STORE_SQLITE_H
+#define MF_SERVER_STORE_SQLITE_H
+
+#include "server/store_ops.h"
+
+#include <sqlite3.h>
+
+enum { MF_SQLITE_STATEMENTS = 96 };
+
+struct mf_sqlite_store {
+    struct mf_store base;
+    sqlite3 *db;
+    struct mf_store_settings settings;
+    struct {
+        const char *sql; /* the literal's address is the key */
+        sqlite3_stmt *statement;
+    } statements[MF_SQLITE_STATEMENTS];
+    size_t statement_count;
+
+    /* What the verbs since the last mf_sqlite_events_clear() changed. */
+    bool work_changed; /* something became claimable, or a worker became free */
+    char (*ended)[MF_JOB_ID]; /* jobs that became terminal */
+    size_t ended_count, ended_capacity;
+
+    /* Since start, for metrics and estimates. */
+    double wait_seconds_total, run_seconds_total, typical_run_s; /* typical: moving mean, NaN at first */
+    int64_t wait_count, run_count;
+};
+
+/* --- verbs (store.h) --- */
+bool mf_sqlite_submit(struct mf_store *, const struct mf_submission *, struct mf_submitted *,
+                      struct mf_error *);
+bool mf_sqlite_claim(struct mf_store *, const struct mf_claim_request *, struct mf_arena *,
+                     struct mf_claim **, size_t *, struct mf_error *);
+bool mf_sqlite_heartbeat(struct mf_store *, struct mf_heartbeat *, size_t, struct mf_error *);
+bool mf_sqlite_finish(struct mf_store *, struct mf_outcome *, size_t, struct mf_error *);
+bool mf_sqlite_release(struct mf_store *, const struct mf_job_ref *, size_t, enum mf_attempt_end,
+                       struct mf_error *);
+bool mf_sqlite_worker_gone(struct mf_store *, const char *, enum mf_attempt_end, struct mf_error *);
+bool mf_sqlite_announce(struct mf_store *, const struct mf_worker *, int, struct mf_error *);
+bool mf_sqlite_workers(struct mf_store *, struct mf_arena *, struct mf_worker **, size_t *,
+                       struct mf_error *);
+bool mf_sqlite_job(struct mf_store *, const char *, const char *, struct mf_job *,
+                   struct mf_error *);
+bool mf_sqlite_result(struct mf_store *, const char *, const char *, struct mf_job *,
+                      struct mf_buffer *, struct mf_error *);
+bool mf_sqlite_list(struct mf_store *, const struct mf_job_filter *, struct mf_arena *,
+                    struct mf_job **, size_t *, int64_t *, struct mf_error *);
+bool mf_sqlite_cancel(struct mf_store *, const char *, const char *, struct mf_job *,
+                      struct mf_error *);
+bool mf_sqlite_purge(struct mf_store *, const char *, const char *, struct mf_arena *,
+                     const char *const **, size_t *, struct mf_error *);
+bool mf_sqlite_locators_used(struct mf_store *, const char *const *, size_t, bool *,
+                             struct mf_error *);
+bool mf_sqlite_counts(struct mf_store *, struct mf_store_counts *, struct mf_error *);
+bool mf_sqlite_wait_for_jobs(struct mf_store *, const char (*)[MF_JOB_ID], size_t, int, bool *,
+                             struct mf_error *);
+
+/* --- for the loop --- */
+
+/* Opens and closes a group. Until the group is committed nothing in it may be acknowledged. A commit that
+ * fails has undone the group; *ret_fatal: for another reason than a full disk, so the log is in doubt and the
+ * process must stop (fsync is never tried twice). */
+bool mf_sqlite_begin(struct mf_sqlite_store *s, struct mf_error *err);
+bool mf_sqlite_commit(struct mf_sqlite_store *s, bool *ret_fatal, struct mf_error *err);
+void mf_sqlite_events_clear(struct mf_sqlite_store *s);
+/* Gives back what is running on leases that ran out. */
+bool mf_sqlite_expire_leases(struct mf_sqlite_store *s, struct mf_error *err);
+/* When the next lease runs out (monotonic ns); UINT64_MAX = no job is running. */
+uint64_t mf_sqlite_next_lease_ns(struct mf_sqlite_store *s);
+/* Removes up to `limit` jobs that finished longer than retention_s ago, and idempotency keys as old. */
+bool mf_sqlite_expire_jobs(struct mf_sqlite_store *s, int limit, int *ret_removed,
+                           struct mf_error *err);
+/* Moves the log into the database file without waiting for anybody. */
+void mf_sqlite_checkpoint(struct mf_sqlite_store *s);
+
+/* --- the layer over SQLite --- */
+
+/* A prepared statement with its parameters bound: one letter of `types` per parameter: t text (NULL allowed),
+ * i int64_t, d double, b blob (pointer, size_t). Bound memory must live until the statement is stepped. `sql`
+ * must be a literal. NULL on failure. */
+sqlite3_stmt *mf_sqlite_query(struct mf_sqlite_store *s, struct mf_error *err, const char *sql,
+                              const char *types, ...);
+/* 1: a row is there; 0: done (the statement is reset); −1: failed. */
+int mf_sqlite_row(struct mf_sqlite_store *s, sqlite3_stmt *statement, struct mf_error *err);
+/* Lets go of a statement before its last row. */
+void mf_sqlite_done(sqlite3_stmt *statement);
+/* Runs a statement without rows. */
+#define MF_SQLITE_RUN(s, err, sql, ...)                                                            \
+    (mf_sqlite_row((s), mf_sqlite_query((s), (err), sql, __VA_ARGS__), (err)) == 0)
+/* One integer of one row; false when there is no row or on failure. */
+bool mf_sqlite_int(struct mf_sqlite_store *s, sqlite3_stmt *statement, int64_t *ret,
+                   struct mf_error *err);
+bool mf_sqlite_fail(struct mf_sqlite_store *s, struct mf_error *err);
+
+bool mf_sqlite_savepoint(struct mf_sqlite_store *s, struct mf_error *err);
+/* Keeps (ok) or undoes what happened since the savepoint; returns ok unless keeping failed. */
+bool mf_sqlite_end(struct mf_sqlite_store *s, bool ok, struct mf_error *err);
+
+/* A row of the audit trail; `event` is a literal, `detail` may be NULL. */
+bool mf_sqlite_audit(struct mf_sqlite_store *s, const char *tenant, const char *job,
+                     const char *event, const char *detail, struct mf_error *err);
+bool mf_sqlite_count(struct mf_sqlite_store *s, const char *counter, int64_t by,
+                     struct mf_error *err);
+bool mf_sqlite_note_end(struct mf_sqlite_store *s, const char *id, struct mf_error *err);
+
+/* When a lease given now runs out: monotonic ns. */
+int64_t mf_sqlite_lease_deadline(const struct mf_sqlite_store *s);
+
+/* Copies at most size − 1 bytes of a text column; NULL becomes "". */
+void mf_sqlite_text(sqlite3_stmt *statement, int column, char *out, size_t size);
+
+#endif
