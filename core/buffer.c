@@ -3,12 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
 void mf_buffer_init(struct mf_buffer *b, size_t ceiling)
 {
-    *b = (struct mf_buffer){.ceiling = ceiling};
+    /* Half of what can be addressed is unlimited; sums and doubling stay inside size_t. */
+    *b = (struct mf_buffer){.ceiling = ceiling < SIZE_MAX / 2 ? ceiling : SIZE_MAX / 2 - 1};
 }
 
 void mf_buffer_free(struct mf_buffer *b)

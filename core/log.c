@@ -32,12 +32,15 @@ bool mf_log_level_parse(const char *name, enum mf_log_level *ret)
 struct line {
     char text[2048];
     size_t len;
+    bool full; /* something did not fit; two bytes are always left for the end of the line */
 };
 
 static void put(struct line *l, const char *s, size_t n)
 {
-    if (n > sizeof l->text - 2 - l->len)
-        n = sizeof l->text - 2 - l->len;
+    if (l->full || n > sizeof l->text - 2 - l->len) {
+        l->full = true;
+        return;
+    }
     memcpy(l->text + l->len, s, n);
     l->len += n;
 }
@@ -74,6 +77,7 @@ void mf_log_write(enum mf_log_level level, const char *event, const struct mf_lo
     put(&l, ",\"event\":", 9);
     put_string(&l, event);
     for (const struct mf_log_field *f = fields; f->kind != MF_LOG_END; f++) {
+        size_t before = l.len;
         put(&l, ",", 1);
         put_string(&l, f->key);
         put(&l, ":", 1);
@@ -83,8 +87,12 @@ void mf_log_write(enum mf_log_level level, const char *event, const struct mf_lo
             put(&l, number, (size_t)snprintf(number, sizeof number, "%.6g", f->r));
         else
             put_string(&l, f->id);
+        if (l.full) { /* a field that does not fit is left out, so that the line stays JSON */
+            l.len = before;
+            l.full = false;
+        }
     }
-    put(&l, "}", 1);
+    l.text[l.len++] = '}';
     l.text[l.len++] = '\n';
     ssize_t ignored = write(STDERR_FILENO, l.text, l.len);
     (void)ignored; /* nobody is left to tell */
