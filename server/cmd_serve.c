@@ -1,0 +1,55 @@
+/* `medfusion serve`: the whole daemon on one machine. */
+#include "server/cli.h"
+#include "server/cmd.h"
+#include "server/registry.h"
+#include "server/supervisor.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const char USAGE[] =
+    "usage: medfusion serve [--config FILE] [--SECTION.KEY VALUE]…\n"
+    "\n"
+    "Runs the daemon: HTTP front, store, sandboxed decoders and a worker, until SIGTERM or SIGINT.\n"
+    "Prints \"medfusion is ready at URL\" when it takes requests; logs JSON lines on stderr.\n"
+    "\n"
+    "  --config FILE         configuration as JSON\n"
+    "  --SECTION.KEY VALUE   one key, stronger than the environment (MEDFUSION_SECTION_KEY) and the file\n"
+    "  --device DEV          the same as --worker.device: auto, cpu or cuda:N\n"
+    "  --help-config         every key with its meaning and default\n"
+    "  --example-config      a configuration file with all defaults\n";
+
+/* A wrong bundle is told at once, not by a worker that dies. The descriptions are closed again: the supervisor
+ * holds no model. */
+static bool check_models(const struct mf_config *config, struct mf_error *err)
+{
+    const struct mf_string_list *list = &config->models.directories;
+    if (list->count == 0)
+        return mf_error_set(err, MF_ERR_USAGE,
+                            "no model: name bundle directories in models.directories");
+    MF_AUTO(mf_registry)
+    struct mf_registry *registry = mf_registry_open(list->items, list->count, NULL, err);
+    return registry != NULL;
+}
+
+static bool make_directory(const struct mf_config *config, struct mf_error *err)
+{
+    const char *directory = config->data.directory;
+    if (mkdir(directory, 0700) != 0 && errno != EEXIST)
+        return mf_error_set(err, MF_ERR_IO, "%s: %s", directory, strerror(errno));
+    return true;
+}
+
+int mf_cmd_serve(int argc, char **argv)
+{
+    struct mf_error err = MF_ERROR_INIT;
+    bool help;
+    MF_AUTO(mf_config) struct mf_config *config = mf_cli_config(argc, argv, USAGE, &help, &err);
+    if (help)
+        return MF_EXIT_OK;
+    if (!config || !check_models(config, &err) || !make_directory(config, &err) ||
+        !mf_supervisor_run(config, MF_SUPERVISE_ALL, &err))
+        return mf_cli_fail("serve", &err);
+    return MF_EXIT_OK;
+}

@@ -1,0 +1,67 @@
+/* The program: finds the command by its name and runs it. The hidden role of the decoders is found first. */
+#include "server/cli.h"
+#include "server/cmd.h"
+#include "server/decoder_process.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *help;
+};
+
+static const struct command COMMANDS[] = {
+    {"serve", mf_cmd_serve, "run the daemon: HTTP front, store, decoders and a worker"},
+    {"worker", mf_cmd_worker, "run a worker only, beside a daemon"},
+    {"predict", mf_cmd_predict, "read DICOM files and print a result for each study"},
+    {"calibrate", mf_cmd_calibrate, "fit probabilities and conformal sets on labelled patients"},
+    {"bench", mf_cmd_bench, "measure a model on this machine"},
+    {"model", mf_cmd_model, "inspect, verify or sign a model bundle"},
+    {"module", mf_cmd_module, "run one network of a bundle on tensors"},
+    {"dicom", mf_cmd_dicom, "look at DICOM files as this program reads them"},
+    {"fhir", mf_cmd_fhir, "print the EHR features read from a FHIR file"},
+};
+
+enum { COMMAND_COUNT = sizeof COMMANDS / sizeof *COMMANDS };
+
+static void print_usage(FILE *to)
+{
+    fputs("usage: medfusion COMMAND [ARGUMENT…]\n\n", to);
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        fprintf(to, "  %-10s %s\n", COMMANDS[i].name, COMMANDS[i].help);
+    fputs("\nmedfusion COMMAND --help says more. Exit status: 0 ok, 1 the work failed, 2 usage.\n",
+          to);
+}
+
+static int run_command(const struct command *command, int argc, char **argv)
+{
+    char name[64];
+    snprintf(name, sizeof name, "medfusion %s", command->name);
+    argv[0] = name;
+    return command->run(argc, argv);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && strcmp(argv[1], MF_ZYGOTE_ROLE) == 0)
+        return mf_zygote_main(NULL, 0);
+    signal(SIGPIPE, SIG_IGN);
+    if (argc < 2) {
+        print_usage(stderr);
+        return MF_EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        print_usage(stdout);
+        return MF_EXIT_OK;
+    }
+    if (strcmp(argv[1], "--version") == 0)
+        return printf("medfusion %s\n", MF_VERSION) > 0 ? MF_EXIT_OK : MF_EXIT_FAILED;
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        if (strcmp(argv[1], COMMANDS[i].name) == 0)
+            return run_command(&COMMANDS[i], argc - 1, argv + 1);
+    fprintf(stderr, "medfusion: unknown command \"%.40s\", see medfusion --help\n", argv[1]);
+    return MF_EXIT_USAGE;
+}
