@@ -64,8 +64,8 @@ struct mf_frame {
     uint32_t bits_stored; /* of the sample, from bit 0 after decoding; higher bits are overlays or
                              junk */
     uint32_t high_bit;
-    const void
-        *samples; /* rows · columns · samples_per_pixel, row-major; as stored, nothing masked */
+    const void *samples; /* rows · columns · samples_per_pixel, row-major; unused bits cleared or
+                                   sign-extended, except where HighBit is not BitsStored-1 */
 
     double rescale_slope, rescale_intercept; /* 1, 0 when absent; unused with a modality LUT */
     struct mf_lut modality_lut;

@@ -24,6 +24,9 @@ struct mf_codec_image {
     uint32_t bits_stored;
     bool is_signed;
     bool ybr; /* the attributes say that the components are YCbCr */
+    /* Set by decoders that know: what the codestream says of its samples; precision 0 = unknown. */
+    uint32_t precision;
+    bool codestream_signed;
 };
 
 typedef bool mf_codec_decode(const uint8_t *data, size_t length, struct mf_codec_image *image,

@@ -99,6 +99,10 @@ bool mf_jpeg_ls_decode(const uint8_t *data, size_t length, struct mf_codec_image
     if (header.marker != 0xF7 || image->sample_bytes > 2 || length > UINT32_MAX - 1 ||
         size_t{image->rows} * image->columns * image->samples_per_pixel > UINT32_MAX / 2)
         return mf_error_set(err, MF_ERR_UNSUPPORTED, "JPEG-LS frames of this kind are not decoded");
+    if (header.precision == 6 || header.precision == 7) /* CharLS fails on these */
+        return mf_error_set(err, MF_ERR_UNSUPPORTED,
+                            "JPEG-LS with samples of %u bits is not decoded", header.precision);
+    image->precision = header.precision;
     try {
         return decode(data, length, header, image, out, err);
     } catch (const std::bad_alloc &) {

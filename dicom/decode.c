@@ -2,6 +2,7 @@
 #include "dicom/decode.h"
 
 #include "dicom/codec.h"
+#include "dicom/inflate.h"
 #include "dicom/native.h"
 #include "dicom/reader.h"
 #include "dicom/syntax.h"
@@ -112,6 +113,14 @@ static void describe(const struct mf_index_object *o, uint32_t frame, struct mf_
 
 /* ---- samples ---- */
 
+static void clean_native(const struct mf_index_object *o, void *samples)
+{
+    if (o->pixel_data == MF_PIXEL_DATA_INTEGER && o->high_bit + 1 == o->bits_stored)
+        mf_native_clean(samples, (size_t)o->rows * o->columns * o->samples_per_pixel,
+                        o->bits_allocated < 8 ? 1 : o->bits_allocated / 8,
+                        o->pixel_representation == 1, o->bits_stored);
+}
+
 static bool read_native(const struct mf_reader *reader, const struct mf_index_object *o,
                         uint32_t frame, void *samples, struct mf_error *err)
 {
@@ -125,6 +134,7 @@ static bool read_native(const struct mf_reader *reader, const struct mf_index_ob
         if (!mf_reader_read(reader, where, samples, err))
             return false;
         mf_native_unpack(o, samples, r.length, 0, samples);
+        clean_native(o, samples);
         return true;
     }
     MF_AUTO(mf_mem) uint8_t *bytes = malloc(r.length ? r.length : 1);
@@ -133,6 +143,7 @@ static bool read_native(const struct mf_reader *reader, const struct mf_index_ob
     if (!mf_reader_read(reader, where, bytes, err))
         return false;
     mf_native_unpack(o, bytes, r.length, skip_bits, samples);
+    clean_native(o, samples);
     return true;
 }
 
@@ -156,31 +167,36 @@ static uint8_t *read_fragments(const struct mf_reader *reader, const struct mf_i
     return MF_STEAL(bytes);
 }
 
-static bool read_compressed(const struct mf_reader *reader, const struct mf_index_object *o,
-                            enum mf_codec codec, uint32_t frame, void *samples,
-                            struct mf_error *err)
+/* A frame in native form inside a fragment (Encapsulated Uncompressed). */
+static bool unpack_native(const struct mf_index_object *o, uint8_t *bytes, size_t length,
+                          void *samples, struct mf_error *err)
 {
-    size_t length;
-    MF_AUTO(mf_mem) uint8_t *bytes = read_fragments(reader, o, frame, &length, err);
-    if (!bytes)
-        return false;
-    if (codec == MF_CODEC_NATIVE) { /* Encapsulated Uncompressed: one frame's native bytes */
-        struct mf_index_object alone = *o;
-        unsigned skip_bits;
-        alone.pixels = (struct mf_range){0, length};
-        struct mf_range r = mf_native_range(&alone, 0, &skip_bits);
-        if (r.length > length)
-            return mf_error_set(err, MF_ERR_MALFORMED,
-                                "truncated: a fragment ends inside the frame");
-        mf_native_unpack(&alone, bytes, r.length, skip_bits, samples);
-        return true;
-    }
-    mf_codec_decode *decode = find_decoder(codec);
-    if (!decode)
-        return mf_error_set(err, MF_ERR_UNSUPPORTED,
-                            "images in the transfer syntax %s are not read",
-                            mf_syntax_find(o->transfer_syntax)->name);
-    struct mf_codec_image image = {
+    struct mf_index_object alone = *o;
+    unsigned skip_bits;
+    alone.pixels = (struct mf_range){0, length};
+    struct mf_range r = mf_native_range(&alone, 0, &skip_bits);
+    if (r.length > length)
+        return mf_error_set(err, MF_ERR_MALFORMED, "truncated: a fragment ends inside the frame");
+    mf_native_unpack(&alone, bytes, r.length, skip_bits, samples);
+    return true;
+}
+
+/* Deflated Image Frame Compression (PS3.5 A.4.14): a frame's native bytes, deflated. */
+static bool unpack_deflated(const struct mf_index_object *o, const uint8_t *bytes, size_t length,
+                            void *samples, struct mf_error *err)
+{
+    size_t most = (size_t)o->rows * o->columns * o->samples_per_pixel * (o->bits_allocated + 7) / 8;
+    struct mf_inflate_budget budget = {
+        .remaining = most + 2, .object_bytes = most + 2, .ratio = UINT32_MAX};
+    MF_AUTO(mf_mem) unsigned char *native = NULL;
+    size_t made;
+    return mf_inflate(bytes, length, &budget, &native, &made, NULL, err) &&
+           unpack_native(o, native, made, samples, err);
+}
+
+static struct mf_codec_image codec_image(const struct mf_index_object *o)
+{
+    return (struct mf_codec_image){
         .rows = o->rows,
         .columns = o->columns,
         .samples_per_pixel = o->samples_per_pixel,
@@ -189,7 +205,60 @@ static bool read_compressed(const struct mf_reader *reader, const struct mf_inde
         .is_signed = o->pixel_representation == 1,
         .ybr = strncmp(o->photometric, "YBR_", 4) == 0,
     };
-    return decode(bytes, length, &image, samples, err);
+}
+
+/* RLE of 1-bit pixels packs eight of them in a byte. */
+static bool unpack_rle_bits(const struct mf_index_object *o, const uint8_t *bytes, size_t length,
+                            void *samples, struct mf_error *err)
+{
+    size_t pixels = (size_t)o->rows * o->columns, packed = (pixels + 7) / 8;
+    MF_AUTO(mf_mem) uint8_t *bits = malloc(packed);
+    struct mf_codec_image image = {
+        .rows = 1, .columns = (uint32_t)packed, .samples_per_pixel = 1, .sample_bytes = 1};
+    if (!bits)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a frame");
+    if (!mf_rle_decode(bytes, length, &image, bits, err))
+        return false;
+    mf_native_unpack_bits(bits, 0, pixels, samples);
+    return true;
+}
+
+/* Codestreams say themselves how many bits a sample has and whether it is signed; where that
+ * contradicts PixelRepresentation (JPEG 2000) or cannot be said (JPEG-LS), the bits are read as the
+ * attribute demands. */
+static void settle_sign(const struct mf_index_object *o, enum mf_codec codec,
+                        const struct mf_codec_image *image, void *samples)
+{
+    size_t count = (size_t)o->rows * o->columns * o->samples_per_pixel;
+    uint32_t bits = o->high_bit + 1 == o->bits_stored ? o->bits_stored : 0;
+    if (codec == MF_CODEC_JPEG_2000 && o->samples_per_pixel == 1)
+        bits = image->codestream_signed != image->is_signed ? image->precision : 0;
+    else if (codec == MF_CODEC_JPEG_LS && image->is_signed)
+        bits = image->precision;
+    mf_native_clean(samples, count, image->sample_bytes, image->is_signed, bits);
+}
+
+static bool read_compressed(const struct mf_reader *reader, const struct mf_index_object *o,
+                            enum mf_codec codec, uint32_t frame, void *samples,
+                            struct mf_error *err)
+{
+    size_t length;
+    MF_AUTO(mf_mem) uint8_t *bytes = read_fragments(reader, o, frame, &length, err);
+    struct mf_codec_image image = codec_image(o);
+    if (!bytes)
+        return false;
+    bool ok;
+    if (codec == MF_CODEC_NATIVE)
+        ok = unpack_native(o, bytes, length, samples, err);
+    else if (codec == MF_CODEC_DEFLATE)
+        ok = unpack_deflated(o, bytes, length, samples, err);
+    else if (codec == MF_CODEC_RLE && o->bits_allocated == 1)
+        ok = unpack_rle_bits(o, bytes, length, samples, err);
+    else
+        ok = find_decoder(codec)(bytes, length, &image, samples, err);
+    if (ok)
+        settle_sign(o, codec, &image, samples);
+    return ok;
 }
 
 /* ---- tables ---- */

@@ -2,10 +2,11 @@
  * Decode: the decoder's second verb. One frame of an object of the index → stored samples
  * (core/frame.h).
  *
- * Samples are exactly the stored ones (PS3.5 8.1): nothing masked, no LUT, no colour conversion
- * except what a codestream itself demands (JPEG 2000's component transform); planar colour becomes
- * interleaved and YBR_FULL_422 is expanded to YBR_FULL. The sample type is the smallest that
- * BitsAllocated and PixelRepresentation fit into.
+ * Samples are the stored ones (PS3.5 8.1), as pydicom's pixel_array(raw=True) gives them: no LUT,
+ * no colour conversion except what a codestream itself demands (JPEG 2000's component transform);
+ * unused high bits (overlays, junk) are cleared or sign-extended, unless HighBit is not BitsStored
+ * − 1; planar colour becomes interleaved and YBR_FULL_422 is expanded to YBR_FULL. The sample type
+ * is the smallest that BitsAllocated and PixelRepresentation fit into.
  */
 #ifndef MF_DICOM_DECODE_H
 #define MF_DICOM_DECODE_H

@@ -123,5 +123,7 @@ bool mf_jpeg2000_decode(const uint8_t *data, size_t length, struct mf_codec_imag
     if (!opj_decode(codec, stream, image) || !opj_end_decompress(codec, stream))
         return mf_error_set(err, MF_ERR_MALFORMED,
                             "the JPEG 2000 codestream is damaged or truncated");
+    want->precision = image->comps[0].prec;
+    want->codestream_signed = image->comps[0].sgnd != 0;
     return check_image(image, want, err) && store(image, want, out, err);
 }

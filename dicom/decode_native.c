@@ -97,3 +97,32 @@ void mf_native_unpack(const struct mf_index_object *o, uint8_t *bytes, size_t le
     else if ((void *)start != samples)
         memcpy(samples, start, pixels * o->samples_per_pixel * width);
 }
+
+/* Left and right by the number of unused bits; the right shift of a signed type repeats the sign.
+ */
+#define CLEAN(type, unsigned_type)                                                                 \
+    do {                                                                                           \
+        type *s = samples;                                                                         \
+        for (size_t i = 0; i < count; i++)                                                         \
+            s[i] = (type)((type)((unsigned_type)s[i] << unused) >> unused);                        \
+    } while (0)
+
+void mf_native_clean(void *samples, size_t count, uint32_t sample_bytes, bool is_signed,
+                     uint32_t bits)
+{
+    uint32_t unused = 8 * sample_bytes - bits;
+    if (bits == 0 || bits >= 8 * sample_bytes)
+        return;
+    if (sample_bytes == 1 && is_signed)
+        CLEAN(int8_t, uint8_t);
+    else if (sample_bytes == 1)
+        CLEAN(uint8_t, uint8_t);
+    else if (sample_bytes == 2 && is_signed)
+        CLEAN(int16_t, uint16_t);
+    else if (sample_bytes == 2)
+        CLEAN(uint16_t, uint16_t);
+    else if (is_signed)
+        CLEAN(int32_t, uint32_t);
+    else
+        CLEAN(uint32_t, uint32_t);
+}

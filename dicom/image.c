@@ -37,8 +37,11 @@ static const char *find_problem(const struct mf_index_object *o)
         return "its pixel representation or planar configuration is neither 0 nor 1";
     if (o->samples_per_pixel == 3 && o->pixel_representation)
         return "it has signed colour samples";
-    if (strcmp(o->photometric, "PALETTE COLOR") == 0 && bits > 16)
+    bool palette = strcmp(o->photometric, "PALETTE COLOR") == 0;
+    if (palette && bits > 16)
         return "its palette has indices of more than 16 bits";
+    if (palette && (!o->palette[0].count || !o->palette[1].count || !o->palette[2].count))
+        return "its palette is missing or segmented";
     return NULL;
 }
 

@@ -24,6 +24,11 @@ bool mf_native_in_place(const struct mf_index_object *object);
 void mf_native_unpack(const struct mf_index_object *object, uint8_t *bytes, size_t length,
                       unsigned skip_bits, void *samples);
 
+/* Gives the unused high bits of integer samples the value of the sign bit, or 0: `bits` of each
+ * count. */
+void mf_native_clean(void *samples, size_t count, uint32_t sample_bytes, bool is_signed,
+                     uint32_t bits);
+
 /* The first `count` bits of `bytes` after `skip`, least significant first, as 0 and 1. */
 void mf_native_unpack_bits(const uint8_t *bytes, unsigned skip, size_t count, uint8_t *samples);
 

@@ -55,7 +55,7 @@ static const struct mf_syntax SYNTAXES[] = {
     ENCAPSULATED(".4.204", "JPIP HTJ2K Referenced", MF_CODEC_NONE),
     {UID(".4.205"), "JPIP HTJ2K Referenced Deflate", MF_CODEC_NONE, false, false, true, false},
     ENCAPSULATED(".5", "RLE Lossless", MF_CODEC_RLE),
-    ENCAPSULATED(".8.1", "Deflated Image Frame Compression", MF_CODEC_NONE),
+    ENCAPSULATED(".8.1", "Deflated Image Frame Compression", MF_CODEC_DEFLATE),
 };
 
 const struct mf_syntax *mf_syntax_find(const char *uid)

@@ -11,6 +11,7 @@ extern "C" {
 enum mf_codec {
     MF_CODEC_NONE, /* known, not decoded (video, JPIP, …) */
     MF_CODEC_NATIVE,
+    MF_CODEC_DEFLATE, /* native frames, each deflated */
     MF_CODEC_RLE,
     MF_CODEC_JPEG,
     MF_CODEC_JPEG_LS,
