@@ -164,13 +164,15 @@ bool mf_time_parse_fhir(const char *text, struct mf_time *ret, struct mf_error *
         goto bad;
     if (day && take(&p, 'T')) {
         if (!take_digits(&p, 2, &hour) || !take(&p, ':') || !take_digits(&p, 2, &minute) ||
-            (take(&p, ':') && !take_digits(&p, 2, &second)) || hour > 24 || minute > 59 ||
+            (take(&p, ':') && !take_digits(&p, 2, &second)) || hour > 23 || minute > 59 ||
             second > 60)
             goto bad;
         int fraction = take_fraction(&p);
         set_second(&t, hour * INT64_C(3600000) + minute * 60000 + second * 1000 + fraction);
-        int64_t offset;
-        if (take_offset(&p, true, &offset)) {
+        if (*p) {
+            int64_t offset;
+            if (!take_offset(&p, true, &offset))
+                goto bad;
             t.begin -= offset;
             t.end -= offset;
             t.local = false;

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_TEXT = 4 << 20, NAME_WIDTH = 48 };
+enum { MAX_TEXT = 4 << 20, NAME_WIDTH = 48, SET_WIDTH = 18 };
 
 static const char *text_of(const json_t *object, const char *key)
 {
@@ -71,15 +71,19 @@ static bool put_predictions(struct mf_buffer *b, const json_t *result)
         name = w > name ? w : name;
     }
     name = name > NAME_WIDTH ? NAME_WIDTH : name;
+    char heading[40] = "Set";
+    if (json_is_number(json_object_get(result, "alpha")))
+        snprintf(heading, sizeof heading, "Set (alpha %g)", mf_json_get_number(result, "alpha", 0));
     if (!mf_buffer_append_str(b, "\n", NULL) || !put_padded(b, "Finding", name) ||
-        !mf_buffer_printf(b, NULL, "  Probability  Set (alpha %g)%s Guarantee\n",
-                          mf_json_get_number(result, "alpha", 0), "   "))
+        !mf_buffer_append_str(b, "  Probability  ", NULL) || !put_padded(b, heading, SET_WIDTH) ||
+        !mf_buffer_append_str(b, "Guarantee\n", NULL))
         return false;
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *p = json_array_get(list, i);
         if (!put_padded(b, text_of(p, "display"), name) || !mf_buffer_append_str(b, "  ", NULL) ||
             !put_number(b, json_object_get(p, "probability"), 3) ||
-            !mf_buffer_append_str(b, "  ", NULL) || !put_padded(b, text_of(p, "state"), 18) ||
+            !mf_buffer_append_str(b, "  ", NULL) ||
+            !put_padded(b, text_of(p, "state"), SET_WIDTH) ||
             !mf_buffer_printf(b, NULL, "%s\n", text_of(p, "guarantee")))
             return false;
     }

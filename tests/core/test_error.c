@@ -49,7 +49,8 @@ static void clear_makes_room_for_the_next(void **state)
     assert_error(&err, MF_ERR_BUSY, "two");
 }
 
-/* A message of `n` ASCII bytes and then 2-, 3- and 4-byte characters is valid UTF-8 wherever it is cut. */
+/* A message of `n` ASCII bytes and then 2-, 3- and 4-byte characters is valid UTF-8 wherever it is
+ * cut. */
 static void cut_messages_stay_utf8(void **state)
 {
     (void)state;
@@ -110,11 +111,16 @@ static void codes_of_the_contract(void **state)
         int status;
         const char *issue;
     } ROWS[] = {
-        {MF_ERR_MALFORMED, 400, "structure"},   {MF_ERR_TOO_LARGE, 413, "too-costly"},
-        {MF_ERR_UNSUPPORTED, 415, "not-supported"}, {MF_ERR_UNUSABLE, 422, "business-rule"},
-        {MF_ERR_CONFLICT, 409, "conflict"},     {MF_ERR_GONE, 410, "deleted"},
-        {MF_ERR_BUSY, 429, "throttled"},        {MF_ERR_UNAVAILABLE, 503, "transient"},
-        {MF_ERR_IO, 503, "no-store"},           {MF_ERR_INTERNAL, 500, "exception"},
+        {MF_ERR_MALFORMED, 400, "structure"},
+        {MF_ERR_TOO_LARGE, 413, "too-costly"},
+        {MF_ERR_UNSUPPORTED, 415, "not-supported"},
+        {MF_ERR_UNUSABLE, 422, "business-rule"},
+        {MF_ERR_CONFLICT, 409, "conflict"},
+        {MF_ERR_GONE, 410, "deleted"},
+        {MF_ERR_BUSY, 429, "throttled"},
+        {MF_ERR_UNAVAILABLE, 503, "transient"},
+        {MF_ERR_IO, 503, "no-store"},
+        {MF_ERR_INTERNAL, 500, "exception"},
     };
     for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
         assert_int_equal(mf_code_http_status(ROWS[i].code), ROWS[i].status);
@@ -126,7 +132,7 @@ static void unknown_codes_are_internal(void **state)
 {
     (void)state;
     assert_int_equal(mf_code_http_status((enum mf_code)999), 500);
-    assert_string_equal(mf_code_name((enum mf_code)-1), "internal");
+    assert_string_equal(mf_code_name((enum mf_code) - 1), "internal");
     assert_int_equal(mf_code_from_name("no such name"), MF_ERR_INTERNAL);
     assert_int_equal(mf_code_from_name(NULL), MF_ERR_INTERNAL);
 }
