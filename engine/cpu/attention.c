@@ -1,0 +1,151 @@
+/*
+ * Attention of one head over a range of query rows, without ever holding more scores than BLOCK rows of that head.
+ * Keys are packed transposed in panels of two vectors, values padded to whole vectors; both products then run on
+ * ROWS × 2 accumulators in registers. Compiled once for each instruction set (vec.h).
+ */
+#include "engine/cpu/kernels.h"
+#include "engine/cpu/vec.h"
+
+enum { ROWS = 6, BLOCK = 24, PANEL = 2 * W };
+
+static size_t padded(size_t n, size_t unit)
+{
+    return (n + unit - 1) / unit * unit;
+}
+
+size_t MF_KERNEL(mf_cpu_attention_floats)(const struct mf_attention *at)
+{
+    size_t keys = padded(at->keys, PANEL), width = padded(at->head_size, W);
+    return keys * at->head_size + at->keys * width + BLOCK * keys + BLOCK * width + 64;
+}
+
+/* keys (n, size; rows `row` apart) → panels [n/PANEL][size][PANEL], zero padded */
+static void pack_keys(const float *k, size_t n, size_t row, size_t size, float *out)
+{
+    for (size_t p = 0; p < n; p += PANEL, out += PANEL * size) {
+        size_t valid = n - p < PANEL ? n - p : PANEL;
+        for (size_t i = 0; i < valid; i++)
+            for (size_t d = 0; d < size; d++)
+                out[d * PANEL + i] = k[(p + i) * row + d];
+        for (size_t i = valid; i < PANEL; i++)
+            for (size_t d = 0; d < size; d++)
+                out[d * PANEL + i] = 0;
+    }
+}
+
+static void pack_values(const float *v, size_t n, size_t row, size_t size, size_t width, float *out)
+{
+    for (size_t i = 0; i < n; i++, out += width) {
+        memcpy(out, v + i * row, size * sizeof *out);
+        memset(out + size, 0, (width - size) * sizeof *out);
+    }
+}
+
+/* scores of `rows` queries against one panel */
+MF_INLINE void score_panel(const float *q, size_t q_row, size_t rows, size_t size,
+                           const float *panel, float scale, float *s, size_t s_row)
+{
+    vf acc[ROWS][2];
+    for (size_t r = 0; r < rows; r++)
+        acc[r][0] = acc[r][1] = (vf){0};
+    for (size_t d = 0; d < size; d++) {
+        vf k0 = load(panel + d * PANEL), k1 = load(panel + d * PANEL + W);
+        for (size_t r = 0; r < rows; r++) {
+            float x = q[r * q_row + d];
+            acc[r][0] += x * k0;
+            acc[r][1] += x * k1;
+        }
+    }
+    for (size_t r = 0; r < rows; r++) {
+        store(s + r * s_row, acc[r][0] * scale);
+        store(s + r * s_row + W, acc[r][1] * scale);
+    }
+}
+
+/* s (keys of keys_padded valid) → e^(s − max), zero in the padding; returns the sum */
+static float soften(float *s, size_t keys, size_t keys_padded)
+{
+    for (size_t i = keys; i < keys_padded; i++)
+        s[i] = -INFINITY;
+    vf top = load(s);
+    for (size_t i = W; i < keys_padded; i += W)
+        top = vmax(top, load(s + i));
+    float most = max_lanes(top);
+    vf sum = {0};
+    for (size_t i = 0; i < keys_padded; i += W) {
+        vf e = vexp(load(s + i) - most);
+        if (i + W > keys)
+            for (size_t j = keys > i ? keys - i : 0; j < W; j++)
+                e[j] = 0;
+        store(s + i, e);
+        sum += e;
+    }
+    return sum_lanes(sum);
+}
+
+/* o (rows, vectors · W) = p (rows, keys) · v (keys, width) at column `at` */
+MF_INLINE void mix_values(const float *p, size_t p_row, size_t rows, size_t keys, const float *v,
+                          size_t width, size_t vectors, float *o)
+{
+    vf acc[ROWS][2];
+    for (size_t r = 0; r < rows; r++)
+        acc[r][0] = acc[r][1] = (vf){0};
+    for (size_t j = 0; j < keys; j++) {
+        vf v0 = load(v + j * width), v1 = vectors > 1 ? load(v + j * width + W) : v0;
+        for (size_t r = 0; r < rows; r++) {
+            float x = p[r * p_row + j];
+            acc[r][0] += x * v0;
+            if (vectors > 1)
+                acc[r][1] += x * v1;
+        }
+    }
+    for (size_t r = 0; r < rows; r++) {
+        store(o + r * width, acc[r][0]);
+        if (vectors > 1)
+            store(o + r * width + W, acc[r][1]);
+    }
+}
+
+MF_INLINE void score_rows(const float *q, size_t q_row, size_t rows, size_t size, const float *kt,
+                          size_t keys, float scale, float *s)
+{
+    for (size_t p = 0; p < keys; p += PANEL)
+        score_panel(q, q_row, rows, size, kt + p * size, scale, s + p, keys);
+}
+
+MF_INLINE void mix_rows(const float *p, size_t p_row, size_t rows, size_t keys, const float *v,
+                        size_t width, float *o)
+{
+    size_t c = 0;
+    for (; c + PANEL <= width; c += PANEL)
+        mix_values(p, p_row, rows, keys, v + c, width, 2, o + c);
+    if (c < width)
+        mix_values(p, p_row, rows, keys, v + c, width, 1, o + c);
+}
+
+void MF_KERNEL(mf_cpu_attention)(const struct mf_attention *at, const float *q, const float *k,
+                                 const float *v, float *o, size_t begin, size_t end, float *scratch)
+{
+    size_t size = at->head_size, keys = padded(at->keys, PANEL), width = padded(size, W);
+    float *kt = scratch, *vs = kt + keys * size, *s = vs + at->keys * width, *mixed = s + BLOCK * keys;
+    pack_keys(k, at->keys, at->k_row, size, kt);
+    pack_values(v, at->keys, at->v_row, size, width, vs);
+    for (size_t i = begin; i < end; i += BLOCK) {
+        size_t n = end - i < BLOCK ? end - i : BLOCK, r = 0;
+        const float *rows = q + i * at->q_row;
+        for (; r + ROWS <= n; r += ROWS)
+            score_rows(rows + r * at->q_row, at->q_row, ROWS, size, kt, keys, at->scale, s + r * keys);
+        for (; r < n; r++)
+            score_rows(rows + r * at->q_row, at->q_row, 1, size, kt, keys, at->scale, s + r * keys);
+        float factor[BLOCK];
+        for (r = 0; r < n; r++)
+            factor[r] = 1.0f / soften(s + r * keys, at->keys, keys);
+        for (r = 0; r + ROWS <= n; r += ROWS)
+            mix_rows(s + r * keys, keys, ROWS, at->keys, vs, width, mixed + r * width);
+        for (; r < n; r++)
+            mix_rows(s + r * keys, keys, 1, at->keys, vs, width, mixed + r * width);
+        for (r = 0; r < n; r++)
+            for (size_t d = 0; d < size; d++)
+                o[(i + r) * at->o_row + d] = mixed[r * width + d] * factor[r];
+    }
+}

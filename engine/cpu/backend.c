@@ -1,0 +1,352 @@
+/* The CPU backend: choice of kernels, threads, memory, and the operation table. */
+#include "engine/cpu/backend.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+enum { SERIAL = 1 << 13, CHUNK = 1 << 12, MAX_THREADS = 256 };
+
+const struct cpu_kernels *mf_cpu_kernels_choose(const char *isa)
+{
+#ifdef MF_CPU_X86
+    __builtin_cpu_init();
+    bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                  __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (avx512 && (!isa || strcmp(isa, "avx512") == 0))
+        return &mf_cpu_kernels_avx512;
+    if (avx2 && (!isa || strcmp(isa, "avx2") == 0))
+        return &mf_cpu_kernels_avx2;
+#endif
+    return !isa || strcmp(isa, "base") == 0 ? &mf_cpu_kernels_base : NULL;
+}
+
+void mf_cpu_parallel(const struct mf_backend *be, size_t n,
+                     void (*body)(void *arg, size_t i, int thread), void *arg)
+{
+    if (be->threads == 1 || n < 2) {
+        for (size_t i = 0; i < n; i++)
+            body(arg, i, 0);
+        return;
+    }
+#ifdef _OPENMP
+#pragma omp parallel for schedule(dynamic) num_threads(be->threads)
+    for (size_t i = 0; i < n; i++)
+        body(arg, i, omp_get_thread_num());
+#else
+    for (size_t i = 0; i < n; i++)
+        body(arg, i, 0);
+#endif
+}
+
+static int available_cores(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return 1;
+    return CPU_COUNT(&set);
+}
+
+static void backend_free(struct mf_backend *be)
+{
+    if (!be)
+        return;
+    if (be->stream)
+        dnnl_stream_destroy(be->stream);
+    if (be->engine)
+        dnnl_engine_destroy(be->engine);
+    free(be);
+}
+
+static struct mf_backend *backend_new(int threads, struct mf_error *err)
+{
+    struct mf_backend *be = calloc(1, sizeof *be);
+    if (!be) {
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
+        return NULL;
+    }
+    be->threads = threads > 0 ? threads : available_cores();
+    if (be->threads > MAX_THREADS)
+        be->threads = MAX_THREADS;
+#ifdef _OPENMP
+    omp_set_num_threads(be->threads); /* oneDNN asks OpenMP for its number of threads */
+#endif
+    be->kernels = mf_cpu_kernels_choose(NULL);
+    if (dnnl_engine_create(&be->engine, dnnl_cpu, 0) != dnnl_success ||
+        dnnl_stream_create(&be->stream, be->engine, dnnl_stream_default_flags) != dnnl_success) {
+        mf_error_set(err, MF_ERR_INTERNAL, "oneDNN cannot be started");
+        backend_free(be);
+        return NULL;
+    }
+    return be;
+}
+
+static void *memory_new(struct mf_backend *be, size_t bytes, struct mf_error *err)
+{
+    (void)be;
+    void *p = aligned_alloc(64, (bytes + 63) / 64 * 64 + 64);
+    if (!p)
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for %zu bytes", bytes);
+    return p;
+}
+
+static void memory_free(struct mf_backend *be, void *memory)
+{
+    (void)be;
+    free(memory);
+}
+
+static void upload(struct mf_backend *be, float *device, const float *host, size_t n)
+{
+    (void)be;
+    if (n)
+        memcpy(device, host, n * sizeof *device);
+}
+
+static void download(struct mf_backend *be, float *host, const float *device, size_t n)
+{
+    upload(be, host, device, n);
+}
+
+static void copy(struct mf_backend *be, const float *x, size_t n, float *y)
+{
+    upload(be, y, x, n);
+}
+
+static void scale(struct mf_backend *be, float factor, size_t n, float *y)
+{
+    (void)be;
+    for (size_t i = 0; i < n; i++)
+        y[i] *= factor;
+}
+
+/* A row-wise or element-wise kernel cut into chunks for the threads. */
+struct chunked {
+    const struct cpu_kernels *kernels;
+    const float *x, *weight, *bias;
+    float *y;
+    size_t n, width, step;
+    float eps;
+    int op;
+    size_t x_row, k;
+};
+
+static size_t chunk_end(const struct chunked *job, size_t i)
+{
+    return (i + 1) * job->step < job->n ? (i + 1) * job->step : job->n;
+}
+
+/* Cuts n units of `floats` each into chunks worth a thread's while. */
+static size_t chunks(const struct mf_backend *be, struct chunked *job, size_t n, size_t floats)
+{
+    job->n = n;
+    job->step = n;
+    if (be->threads > 1 && n * floats >= SERIAL) {
+        job->step = (n + (size_t)be->threads - 1) / (size_t)be->threads;
+        size_t least = (CHUNK + floats - 1) / floats;
+        job->step = (job->step > least ? job->step : least);
+    }
+    return n ? (n + job->step - 1) / job->step : 0;
+}
+
+static void layer_norm_chunk(void *arg, size_t i, int thread)
+{
+    (void)thread;
+    const struct chunked *j = arg;
+    size_t at = i * j->step;
+    j->kernels->layer_norm(j->x + at * j->width, chunk_end(j, i) - at, j->width, j->weight, j->bias,
+                           j->eps, j->y + at * j->width);
+}
+
+static void layer_norm(struct mf_backend *be, const float *x, size_t rows, size_t width,
+                       const float *weight, const float *bias, float eps, float *y)
+{
+    struct chunked job = {.kernels = be->kernels, .x = x, .weight = weight, .bias = bias, .y = y,
+                          .width = width, .eps = eps};
+    mf_cpu_parallel(be, chunks(be, &job, rows, width), layer_norm_chunk, &job);
+}
+
+static void rms_norm_chunk(void *arg, size_t i, int thread)
+{
+    (void)thread;
+    const struct chunked *j = arg;
+    size_t at = i * j->step;
+    j->kernels->rms_norm(j->x + at * j->width, chunk_end(j, i) - at, j->width, j->weight, j->eps,
+                         j->y + at * j->width);
+}
+
+static void rms_norm(struct mf_backend *be, const float *x, size_t rows, size_t width,
+                     const float *weight, float eps, float *y)
+{
+    struct chunked job = {.kernels = be->kernels, .x = x, .weight = weight, .y = y, .width = width,
+                          .eps = eps};
+    mf_cpu_parallel(be, chunks(be, &job, rows, width), rms_norm_chunk, &job);
+}
+
+static void unary_chunk(void *arg, size_t i, int thread)
+{
+    (void)thread;
+    const struct chunked *j = arg;
+    size_t at = i * j->step;
+    j->kernels->unary((enum mf_unary)j->op, j->x + at, chunk_end(j, i) - at, j->y + at);
+}
+
+static void unary(struct mf_backend *be, enum mf_unary op, const float *x, size_t n, float *y)
+{
+    struct chunked job = {.kernels = be->kernels, .x = x, .y = y, .op = (int)op};
+    mf_cpu_parallel(be, chunks(be, &job, n, 1), unary_chunk, &job);
+}
+
+static void glu_chunk(void *arg, size_t i, int thread)
+{
+    (void)thread;
+    const struct chunked *j = arg;
+    size_t at = i * j->step;
+    j->kernels->glu((enum mf_glu)j->op, j->x + at * 2 * j->width, chunk_end(j, i) - at, j->width,
+                    j->y + at * j->width);
+}
+
+static void glu(struct mf_backend *be, enum mf_glu op, const float *x, size_t rows, size_t half,
+                float *y)
+{
+    struct chunked job = {.kernels = be->kernels, .x = x, .y = y, .width = half, .op = (int)op};
+    mf_cpu_parallel(be, chunks(be, &job, rows, half), glu_chunk, &job);
+}
+
+static void causal_conv_chunk(void *arg, size_t i, int thread)
+{
+    (void)thread;
+    const struct chunked *j = arg;
+    j->kernels->causal_conv(j->x, i * j->step, chunk_end(j, i), j->width, j->x_row, j->weight,
+                            j->bias, j->k, j->y);
+}
+
+static void causal_conv(struct mf_backend *be, const float *x, size_t t, size_t c, size_t x_row,
+                        const float *weight, const float *bias, size_t k, float *y)
+{
+    struct chunked job = {.kernels = be->kernels, .x = x, .weight = weight, .bias = bias, .y = y,
+                          .width = c, .x_row = x_row, .k = k};
+    mf_cpu_parallel(be, chunks(be, &job, t, c), causal_conv_chunk, &job);
+}
+
+struct scan_job {
+    const struct mf_backend *be;
+    const struct mf_scan *scan;
+    float *y;
+};
+
+static void scan_block(void *arg, size_t i, int thread)
+{
+    (void)thread;
+    const struct scan_job *job = arg;
+    size_t width = job->be->kernels->width, begin = i * width, end = begin + width;
+    job->be->kernels->selective_scan(
+        job->scan, begin, end < job->scan->channels ? end : job->scan->channels, job->y);
+}
+
+static void selective_scan(struct mf_backend *be, const struct mf_scan *scan, float *y)
+{
+    struct scan_job job = {be, scan, y};
+    size_t width = be->kernels->width;
+    mf_cpu_parallel(be, (scan->channels + width - 1) / width, scan_block, &job);
+}
+
+struct attention_job {
+    const struct mf_backend *be;
+    const struct mf_attention *at;
+    const float *q, *k, *v;
+    float *o, *scratch;
+    size_t parts, part_rows, floats;
+};
+
+/* How many parts a head's queries are cut into, so that all threads have work. */
+static void cut_queries(const struct mf_backend *be, const struct mf_attention *at,
+                        struct attention_job *job)
+{
+    enum { ROWS = 48 };
+    size_t heads = at->batch * at->heads, wanted = 4 * (size_t)be->threads;
+    size_t parts = be->threads == 1 || heads >= wanted ? 1 : (wanted + heads - 1) / heads;
+    size_t most = (at->queries + ROWS - 1) / ROWS;
+    if (parts > most)
+        parts = most;
+    job->part_rows = ((at->queries + parts - 1) / parts + 5) / 6 * 6;
+    job->parts = (at->queries + job->part_rows - 1) / job->part_rows;
+}
+
+static size_t attention_floats(const struct mf_backend *be, const struct mf_attention *at)
+{
+    return (be->kernels->attention_floats(at) + 15) / 16 * 16;
+}
+
+static size_t attention_scratch(struct mf_backend *be, const struct mf_attention *at)
+{
+    return attention_floats(be, at) * (size_t)be->threads;
+}
+
+static void attention_part(void *arg, size_t i, int thread)
+{
+    const struct attention_job *job = arg;
+    const struct mf_attention *at = job->at;
+    size_t head = i / job->parts, b = head / at->heads, column = head % at->heads * at->head_size;
+    size_t begin = i % job->parts * job->part_rows, end = begin + job->part_rows;
+    job->be->kernels->attention(at, job->q + b * at->q_batch + column,
+                                job->k + b * at->k_batch + column, job->v + b * at->v_batch + column,
+                                job->o + b * at->o_batch + column, begin,
+                                end < at->queries ? end : at->queries,
+                                job->scratch + (size_t)thread * job->floats);
+}
+
+static void attention(struct mf_backend *be, const struct mf_attention *at, const float *q,
+                      const float *k, const float *v, float *o, float *scratch)
+{
+    struct attention_job job = {.be = be, .at = at, .q = q, .k = k, .v = v, .o = o,
+                                .scratch = scratch, .floats = attention_floats(be, at)};
+    cut_queries(be, at, &job);
+    size_t tasks = at->batch * at->heads * job.parts;
+    struct mf_backend one = *be;
+    if (tasks * job.part_rows * at->keys * at->head_size < SERIAL * 4)
+        one.threads = 1;
+    mf_cpu_parallel(&one, tasks, attention_part, &job);
+}
+
+const struct mf_ops mf_cpu_ops = {
+    .device = "cpu",
+    .dtype = "f32",
+    .backend_new = backend_new,
+    .backend_free = backend_free,
+    .memory_new = memory_new,
+    .memory_free = memory_free,
+    .upload = upload,
+    .download = download,
+    .linear_new = mf_cpu_linear_new,
+    .linear_free = mf_cpu_linear_free,
+    .linear_bytes = mf_cpu_linear_bytes,
+    .linear_plan = mf_cpu_linear_plan,
+    .linear = mf_cpu_linear_run,
+    .layer_norm = layer_norm,
+    .rms_norm = rms_norm,
+    .attention_scratch = attention_scratch,
+    .attention = attention,
+    .unary = unary,
+    .glu = glu,
+    .copy = copy,
+    .add = mf_cpu_add,
+    .scale = scale,
+    .reverse_rows = mf_cpu_reverse_rows,
+    .unfold = mf_cpu_unfold,
+    .max_pool = mf_cpu_max_pool,
+    .windows = mf_cpu_windows,
+    .unwindows_add = mf_cpu_unwindows_add,
+    .upsample2_add = mf_cpu_upsample2_add,
+    .pixel_shuffle_add = mf_cpu_pixel_shuffle_add,
+    .dot_rows = mf_cpu_dot_rows,
+    .region_pool = mf_cpu_region_pool,
+    .row_mean = mf_cpu_row_mean,
+    .causal_conv = causal_conv,
+    .selective_scan = selective_scan,
+};

@@ -1,0 +1,79 @@
+/* The CPU backend's inside: threads, and the kernels that exist once for every instruction set. */
+#ifndef MF_ENGINE_CPU_BACKEND_H
+#define MF_ENGINE_CPU_BACKEND_H
+
+#include "engine/exec.h"
+
+#include <dnnl.h>
+
+/* A kernel works on a range of its rows, channels or tasks; `thread` numbers the scratch it may use. */
+struct cpu_kernels {
+    const char *isa;
+    size_t width; /* floats in a vector */
+    void (*layer_norm)(const float *x, size_t rows, size_t width, const float *weight,
+                       const float *bias, float eps, float *y);
+    void (*rms_norm)(const float *x, size_t rows, size_t width, const float *weight, float eps,
+                     float *y);
+    void (*unary)(enum mf_unary op, const float *x, size_t n, float *y);
+    void (*glu)(enum mf_glu op, const float *x, size_t rows, size_t half, float *y);
+    /* One part of one head: query rows [begin, end). `scratch` holds attention_floats(). */
+    size_t (*attention_floats)(const struct mf_attention *at);
+    void (*attention)(const struct mf_attention *at, const float *q, const float *k, const float *v,
+                      float *o, size_t begin, size_t end, float *scratch);
+    void (*causal_conv)(const float *x, size_t begin, size_t end, size_t c, size_t x_row,
+                        const float *weight, const float *bias, size_t k, float *y);
+    /* channels [begin, end), begin a multiple of `width` */
+    void (*selective_scan)(const struct mf_scan *scan, size_t begin, size_t end, float *y);
+};
+
+extern const struct cpu_kernels mf_cpu_kernels_base;
+#ifdef MF_CPU_X86
+extern const struct cpu_kernels mf_cpu_kernels_avx2, mf_cpu_kernels_avx512;
+#endif
+
+struct mf_backend {
+    int threads;
+    const struct cpu_kernels *kernels;
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+};
+
+/* The best kernels this processor runs, or those of a name for tests ("base", "avx2", "avx512"); NULL when it cannot. */
+const struct cpu_kernels *mf_cpu_kernels_choose(const char *isa);
+
+/* Runs body(arg, i, thread) for i in [0, n), spread over the backend's threads. */
+void mf_cpu_parallel(const struct mf_backend *be, size_t n,
+                     void (*body)(void *arg, size_t i, int thread), void *arg);
+
+/* oneDNN: the linear layers (linear.c). */
+struct mf_linear *mf_cpu_linear_new(struct mf_backend *be, const float *weight, const float *bias,
+                                    size_t out, size_t in, struct mf_error *err);
+void mf_cpu_linear_free(struct mf_linear *linear);
+size_t mf_cpu_linear_bytes(const struct mf_linear *linear);
+bool mf_cpu_linear_plan(struct mf_linear *linear, size_t m, size_t x_row, enum mf_epilogue epilogue,
+                        size_t *ret_scratch, struct mf_error *err);
+bool mf_cpu_linear_run(struct mf_linear *linear, const float *x, size_t m, size_t x_row, float *y,
+                       enum mf_epilogue epilogue, float *scratch, struct mf_error *err);
+
+/* Operations that only move or add data (layout.c). */
+void mf_cpu_add(struct mf_backend *be, const float *x, size_t x_rows, size_t rows, size_t width,
+                float scale, float *y);
+void mf_cpu_unfold(struct mf_backend *be, const struct mf_unfold *u, const float *x, float *y);
+void mf_cpu_max_pool(struct mf_backend *be, const float *x, size_t batch, size_t h, size_t w,
+                     size_t c, size_t row, size_t sh, size_t sw, float *y);
+void mf_cpu_windows(struct mf_backend *be, const float *x, size_t h, size_t w, size_t c, size_t s,
+                    float *y);
+void mf_cpu_unwindows_add(struct mf_backend *be, const float *x, size_t h, size_t w, size_t c,
+                          size_t s, float *y);
+void mf_cpu_upsample2_add(struct mf_backend *be, const float *x, size_t h, size_t w, size_t c,
+                          float *y);
+void mf_cpu_pixel_shuffle_add(struct mf_backend *be, const float *x, size_t h, size_t w, size_t c,
+                              const float *add, float *y);
+void mf_cpu_dot_rows(struct mf_backend *be, const float *x, size_t m, size_t k, const float *w,
+                     size_t n, float *y);
+void mf_cpu_region_pool(struct mf_backend *be, const float *x, size_t rows, size_t cols,
+                        size_t width, size_t r, float *y);
+void mf_cpu_row_mean(struct mf_backend *be, const float *x, size_t rows, size_t width, float *y);
+void mf_cpu_reverse_rows(struct mf_backend *be, const float *x, size_t rows, size_t width, float *y);
+
+#endif

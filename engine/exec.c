@@ -1,0 +1,202 @@
+/* The execution context: workspace, planning, and the calls that need scratch memory. */
+#include "engine/exec.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGNMENT = 64 };
+
+struct owned {
+    struct owned *next;
+    float *vector;
+    struct mf_linear *linear;
+};
+
+static bool device_is(const char *device, const char *name)
+{
+    return !device || !*device || strcmp(device, name) == 0;
+}
+
+bool mf_exec_init(struct mf_exec *x, const char *device, int threads, struct mf_error *err)
+{
+    memset(x, 0, sizeof *x);
+    if (!device_is(device, "cpu"))
+        return mf_error_set(err, MF_ERR_UNAVAILABLE, "device \"%.32s\" is not available: only cpu is",
+                            device);
+    x->ops = &mf_cpu_ops;
+    x->backend = x->ops->backend_new(threads, err);
+    return x->backend != NULL;
+}
+
+void mf_exec_free(struct mf_exec *x)
+{
+    if (!x->backend)
+        return;
+    for (struct owned *o = x->owned, *next; o; o = next) {
+        next = o->next;
+        if (o->linear)
+            x->ops->linear_free(o->linear);
+        if (o->vector)
+            x->ops->memory_free(x->backend, o->vector);
+        free(o);
+    }
+    x->ops->memory_free(x->backend, x->base);
+    x->ops->backend_free(x->backend);
+    memset(x, 0, sizeof *x);
+}
+
+bool mf_exec_fail(struct mf_exec *x, enum mf_code code, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    mf_error_vset(&x->error, code, fmt, ap);
+    va_end(ap);
+    return false;
+}
+
+static bool finish(struct mf_exec *x, struct mf_error *err)
+{
+    if (x->error.code == MF_OK)
+        return true;
+    mf_error_set(err, x->error.code, "%s", x->error.msg);
+    return false;
+}
+
+bool mf_exec_replay(struct mf_exec *x, void (*body)(struct mf_exec *x, void *arg), void *arg,
+                    struct mf_error *err)
+{
+    mf_error_clear(&x->error);
+    x->used = 0;
+    x->planning = false;
+    body(x, arg);
+    return finish(x, err);
+}
+
+bool mf_exec_run(struct mf_exec *x, void (*body)(struct mf_exec *x, void *arg), void *arg,
+                 bool plan_only, struct mf_error *err)
+{
+    mf_error_clear(&x->error);
+    x->used = 0;
+    x->planning = true;
+    body(x, arg);
+    x->planning = false;
+    if (!finish(x, err))
+        return false;
+    if (x->peak > x->capacity) {
+        x->ops->memory_free(x->backend, x->base);
+        x->capacity = 0;
+        x->base = x->ops->memory_new(x->backend, x->peak, err);
+        if (!x->base)
+            return false;
+        x->capacity = x->peak;
+    }
+    return plan_only || mf_exec_replay(x, body, arg, err);
+}
+
+float *mf_exec_floats(struct mf_exec *x, size_t n)
+{
+    size_t bytes = (n * sizeof(float) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    size_t at = x->used;
+    x->used += bytes;
+    if (x->used > x->peak)
+        x->peak = x->used;
+    if (x->planning)
+        return (float *)((uintptr_t)ALIGNMENT + at); /* never dereferenced */
+    if (x->used > x->capacity) {
+        mf_exec_fail(x, MF_ERR_INTERNAL, "the plan does not cover this run");
+        return NULL;
+    }
+    return (float *)(x->base + at);
+}
+
+static struct owned *own(struct mf_exec *x, struct mf_error *err)
+{
+    struct owned *o = calloc(1, sizeof *o);
+    if (!o) {
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for weights");
+        return NULL;
+    }
+    o->next = x->owned;
+    x->owned = o;
+    return o;
+}
+
+const float *mf_exec_keep(struct mf_exec *x, const float *host, size_t n, struct mf_error *err)
+{
+    struct owned *o = own(x, err);
+    if (!o)
+        return NULL;
+    o->vector = x->ops->memory_new(x->backend, (n ? n : 1) * sizeof(float), err);
+    if (!o->vector)
+        return NULL;
+    x->ops->upload(x->backend, o->vector, host, n);
+    x->weight_bytes += n * sizeof(float);
+    return o->vector;
+}
+
+struct mf_linear *mf_exec_keep_linear(struct mf_exec *x, const float *weight, const float *bias,
+                                      size_t out, size_t in, struct mf_error *err)
+{
+    struct owned *o = own(x, err);
+    if (!o)
+        return NULL;
+    o->linear = x->ops->linear_new(x->backend, weight, bias, out, in, err);
+    if (o->linear)
+        x->weight_bytes += x->ops->linear_bytes(o->linear);
+    return o->linear;
+}
+
+void mf_exec_tap(struct mf_exec *x, const float *data, int rank, const size_t *shape, const char *fmt, ...)
+{
+    if (!x->tap || !mf_exec_live(x))
+        return;
+    char name[96];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(name, sizeof name, fmt, ap);
+    va_end(ap);
+    size_t n = 1;
+    for (int i = 0; i < rank; i++)
+        n *= shape[i];
+    MF_AUTO(mf_mem) float *host = malloc((n ? n : 1) * sizeof *host);
+    if (!host) {
+        mf_exec_fail(x, MF_ERR_NO_MEMORY, "out of memory for stage \"%s\"", name);
+        return;
+    }
+    x->ops->download(x->backend, host, data, n);
+    x->tap->see(x->tap->arg, name, host, shape, rank);
+}
+
+void mf_linear_strided(struct mf_exec *x, struct mf_linear *linear, const float *in, size_t m,
+                       size_t in_row, float *out, enum mf_epilogue epilogue)
+{
+    if (x->error.code != MF_OK || m == 0)
+        return;
+    size_t mark = mf_exec_mark(x), scratch = 0;
+    if (!x->ops->linear_plan(linear, m, in_row, epilogue, &scratch, &x->error))
+        return;
+    float *memory = mf_exec_floats(x, scratch);
+    if (mf_exec_live(x))
+        x->ops->linear(linear, in, m, in_row, out, epilogue, memory, &x->error);
+    mf_exec_rewind(x, mark);
+}
+
+void mf_linear(struct mf_exec *x, struct mf_linear *linear, const float *in, size_t m, float *out,
+               enum mf_epilogue epilogue)
+{
+    mf_linear_strided(x, linear, in, m, 0, out, epilogue);
+}
+
+void mf_attend(struct mf_exec *x, const struct mf_attention *at, const float *q, const float *k,
+               const float *v, float *o)
+{
+    if (x->error.code != MF_OK)
+        return;
+    size_t mark = mf_exec_mark(x);
+    float *scratch = mf_exec_floats(x, x->ops->attention_scratch(x->backend, at));
+    if (mf_exec_live(x))
+        x->ops->attention(x->backend, at, q, k, v, o, scratch);
+    mf_exec_rewind(x, mark);
+}

@@ -1,0 +1,361 @@
+/* The loader: tensors by name and shape, configuration values within bounds, everything accounted for. */
+#include "engine/weights.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void mf_loader_init(struct mf_loader *ld, struct mf_weights *weights, struct mf_exec *exec,
+                    struct mf_arena *arena, struct mf_error *err)
+{
+    *ld = (struct mf_loader){.weights = weights, .exec = exec, .arena = arena, .err = err};
+    ld->taken_room = mf_weights_tensors(weights, NULL, 0);
+    ld->taken = mf_loader_alloc(ld, ld->taken_room + 1, sizeof(struct mf_tensor *));
+}
+
+bool mf_loader_fail(struct mf_loader *ld, const char *fmt, ...)
+{
+    if (ld->failed)
+        return false;
+    ld->failed = true;
+    va_list ap;
+    va_start(ap, fmt);
+    mf_error_vset(ld->err, MF_ERR_MODEL, fmt, ap);
+    va_end(ap);
+    return mf_error_prefix(ld->err, "%s", mf_weights_directory(ld->weights));
+}
+
+void *mf_loader_alloc(struct mf_loader *ld, size_t n, size_t size)
+{
+    void *p = ld->failed ? NULL : mf_arena_alloc(ld->arena, n, size, ld->err);
+    ld->failed |= !p;
+    return p;
+}
+
+size_t mf_loader_enter(struct mf_loader *ld, const char *fmt, ...)
+{
+    size_t mark = strlen(ld->path);
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(ld->path + mark, sizeof ld->path - mark, fmt, ap);
+    va_end(ap);
+    return mark;
+}
+
+void mf_loader_leave(struct mf_loader *ld, size_t mark)
+{
+    ld->path[mark] = '\0';
+}
+
+static int compare_pointers(const void *a, const void *b)
+{
+    const struct mf_tensor *x = *(const struct mf_tensor *const *)a;
+    const struct mf_tensor *y = *(const struct mf_tensor *const *)b;
+    return x < y ? -1 : x > y;
+}
+
+static bool is_ignored(const char *name, const char *const *ignored)
+{
+    for (; ignored && *ignored; ignored++)
+        if (strncmp(name, *ignored, strlen(*ignored)) == 0)
+            return true;
+    return false;
+}
+
+bool mf_loader_finish(struct mf_loader *ld, const char *const *ignored)
+{
+    if (ld->failed)
+        return false;
+    size_t n = mf_weights_tensors(ld->weights, NULL, 0);
+    const struct mf_tensor **all = mf_loader_alloc(ld, n + 1, sizeof *all);
+    if (!all)
+        return false;
+    mf_weights_tensors(ld->weights, all, n);
+    qsort(ld->taken, ld->taken_count, sizeof *ld->taken, compare_pointers);
+    for (size_t i = 0; i < n; i++)
+        if (!bsearch(&all[i], ld->taken, ld->taken_count, sizeof *ld->taken, compare_pointers) &&
+            !is_ignored(all[i]->name, ignored))
+            return mf_loader_fail(ld, "tensor \"%.100s\" does not belong to this model", all[i]->name);
+    return true;
+}
+
+const json_t *mf_loader_config(struct mf_loader *ld, const char *key)
+{
+    const json_t *value = mf_weights_config(ld->weights);
+    while (value && *key) {
+        char part[64];
+        size_t n = strcspn(key, ".");
+        snprintf(part, sizeof part, "%.*s", (int)n, key);
+        value = json_object_get(value, part);
+        key += n + (key[n] == '.');
+    }
+    return value;
+}
+
+size_t mf_loader_int(struct mf_loader *ld, const char *key, long long min, long long max,
+                     long long fallback)
+{
+    const json_t *v = mf_loader_config(ld, key);
+    if ((!v || json_is_null(v)) && fallback >= 0)
+        return (size_t)fallback;
+    long long value = json_is_integer(v) ? json_integer_value(v)
+                      : json_is_real(v) && fabs(json_real_value(v)) < 1e9 ? (long long)json_real_value(v)
+                                                                          : -1;
+    if (!json_is_number(v) || value < min || value > max) {
+        mf_loader_fail(ld, "config.json: \"%s\" must be a whole number from %lld to %lld", key, min, max);
+        return (size_t)min;
+    }
+    return (size_t)value;
+}
+
+double mf_loader_real(struct mf_loader *ld, const char *key, double fallback)
+{
+    const json_t *v = mf_loader_config(ld, key);
+    if (!v || json_is_null(v))
+        return fallback;
+    if (!json_is_number(v) || !isfinite(json_number_value(v))) {
+        mf_loader_fail(ld, "config.json: \"%s\" must be a number", key);
+        return fallback;
+    }
+    return json_number_value(v);
+}
+
+bool mf_loader_bool(struct mf_loader *ld, const char *key, bool fallback)
+{
+    const json_t *v = mf_loader_config(ld, key);
+    if (!v || json_is_null(v))
+        return fallback;
+    if (!json_is_boolean(v))
+        mf_loader_fail(ld, "config.json: \"%s\" must be true or false", key);
+    return json_is_true(v);
+}
+
+void mf_loader_ints(struct mf_loader *ld, const char *key, long long min, long long max, size_t count,
+                    size_t *ret)
+{
+    const json_t *v = mf_loader_config(ld, key);
+    for (size_t i = 0; i < count; i++) {
+        const json_t *item = json_is_array(v) ? json_array_get(v, i) : v;
+        bool fits = json_is_integer(item) && json_integer_value(item) >= min &&
+                    json_integer_value(item) <= max;
+        if (!fits || (json_is_array(v) && json_array_size(v) != count))
+            mf_loader_fail(ld, "config.json: \"%s\" must be %zu whole numbers from %lld to %lld", key,
+                           count, min, max);
+        ret[i] = fits ? (size_t)json_integer_value(item) : (size_t)min;
+    }
+}
+
+/* The tensor with the current path before `name`; its shape and content are checked. */
+static const struct mf_tensor *take(struct mf_loader *ld, const char *name, int rank,
+                                    const size_t *shape)
+{
+    if (ld->failed)
+        return NULL;
+    char full[256], wanted[96], found[96];
+    snprintf(full, sizeof full, "%s%s", ld->path, name);
+    const struct mf_tensor *t = mf_weights_find(ld->weights, full);
+    if (!t) {
+        mf_loader_fail(ld, "tensor \"%s\" is missing", full);
+        return NULL;
+    }
+    if (t->rank != rank || memcmp(t->shape, shape, (size_t)rank * sizeof *shape) != 0) {
+        mf_loader_fail(ld, "tensor \"%s\" has shape %s, %s is expected", full,
+                       mf_shape_text(t->shape, t->rank, found), mf_shape_text(shape, rank, wanted));
+        return NULL;
+    }
+    if (t->dtype != MF_DTYPE_F32 && t->dtype != MF_DTYPE_F16 && t->dtype != MF_DTYPE_BF16) {
+        mf_loader_fail(ld, "tensor \"%s\" is %s, weights must be F32, F16 or BF16", full,
+                       mf_dtype_name(t->dtype));
+        return NULL;
+    }
+    if (!mf_tensor_is_finite(t)) {
+        mf_loader_fail(ld, "tensor \"%s\" holds a NaN or an infinity", full);
+        return NULL;
+    }
+    if (ld->taken_count < ld->taken_room)
+        ld->taken[ld->taken_count++] = t;
+    return t;
+}
+
+float *mf_load_host(struct mf_loader *ld, const char *name, int rank, ...)
+{
+    size_t shape[MF_TENSOR_RANK];
+    va_list ap;
+    va_start(ap, rank);
+    for (int i = 0; i < rank; i++)
+        shape[i] = va_arg(ap, size_t);
+    va_end(ap);
+    const struct mf_tensor *t = take(ld, name, rank, shape);
+    float *host = t ? mf_loader_alloc(ld, t->count, sizeof *host) : NULL;
+    if (host && ld->exec)
+        mf_tensor_to_floats(t, host);
+    return host;
+}
+
+const float *mf_load_upload(struct mf_loader *ld, const float *host, size_t n)
+{
+    if (ld->failed || !ld->exec)
+        return NULL;
+    const float *p = mf_exec_keep(ld->exec, host, n, ld->err);
+    ld->failed |= !p;
+    return p;
+}
+
+static const float *load_device(struct mf_loader *ld, const char *name, int rank, const size_t *shape)
+{
+    const struct mf_tensor *t = take(ld, name, rank, shape);
+    if (!t || !ld->exec)
+        return NULL;
+    MF_AUTO(mf_mem) float *host = malloc((t->count + 1) * sizeof *host);
+    if (!host) {
+        mf_loader_fail(ld, "out of memory for tensor \"%s\"", name);
+        return NULL;
+    }
+    mf_tensor_to_floats(t, host);
+    return mf_load_upload(ld, host, t->count);
+}
+
+const float *mf_load_vector(struct mf_loader *ld, const char *name, size_t n)
+{
+    return load_device(ld, name, 1, &n);
+}
+
+const float *mf_load_matrix(struct mf_loader *ld, const char *name, size_t rows, size_t cols)
+{
+    size_t shape[2] = {rows, cols};
+    return load_device(ld, name, 2, shape);
+}
+
+struct mf_norm mf_load_norm(struct mf_loader *ld, const char *name, size_t width, double eps)
+{
+    struct mf_norm norm = {.width = width, .eps = (float)eps};
+    size_t mark = mf_loader_enter(ld, "%s.", name);
+    norm.weight = mf_load_vector(ld, "weight", width);
+    norm.bias = mf_load_vector(ld, "bias", width);
+    mf_loader_leave(ld, mark);
+    return norm;
+}
+
+struct mf_norm mf_load_rms_norm(struct mf_loader *ld, const char *name, size_t width, double eps)
+{
+    struct mf_norm norm = {.width = width, .eps = (float)eps};
+    size_t mark = mf_loader_enter(ld, "%s.", name);
+    norm.weight = mf_load_vector(ld, "weight", width);
+    mf_loader_leave(ld, mark);
+    return norm;
+}
+
+/* Host weights of a layer being built: out · in floats and, when `biased`, out more. */
+struct building {
+    float *weight, *bias;
+};
+
+static bool begin(struct mf_loader *ld, size_t out, size_t in, struct building *b)
+{
+    size_t n;
+    if (ld->failed || !ld->exec)
+        return false;
+    if (__builtin_mul_overflow(out, in, &n) || n > SIZE_MAX / 8)
+        return mf_loader_fail(ld, "a layer of %zu by %zu is too large", out, in);
+    b->weight = malloc((n + 1) * sizeof(float));
+    b->bias = calloc(out + 1, sizeof(float));
+    return (b->weight && b->bias) || mf_loader_fail(ld, "out of memory for weights");
+}
+
+static struct mf_linear *end(struct mf_loader *ld, size_t out, size_t in, bool bias, struct building *b)
+{
+    struct mf_linear *l = NULL;
+    if (!ld->failed && ld->exec) {
+        l = mf_exec_keep_linear(ld->exec, b->weight, bias ? b->bias : NULL, out, in, ld->err);
+        ld->failed |= !l;
+    }
+    free(b->weight);
+    free(b->bias);
+    return l;
+}
+
+/* Puts one (out, in) layer at row `at` of a stack. */
+static void place(struct mf_loader *ld, const char *name, size_t out, size_t in, bool bias, size_t at,
+                  struct building *b)
+{
+    size_t shape[2] = {out, in}, mark = mf_loader_enter(ld, "%s.", name);
+    const struct mf_tensor *w = take(ld, "weight", 2, shape);
+    const struct mf_tensor *c = bias ? take(ld, "bias", 1, &out) : NULL;
+    if (w && b->weight)
+        mf_tensor_to_floats(w, b->weight + at * in);
+    if (c && b->bias)
+        mf_tensor_to_floats(c, b->bias + at);
+    mf_loader_leave(ld, mark);
+}
+
+struct mf_linear *mf_load_linears(struct mf_loader *ld, const char *const *names, size_t count,
+                                  size_t out, size_t in, bool bias)
+{
+    struct building b = {NULL, NULL};
+    begin(ld, count * out, in, &b);
+    for (size_t i = 0; i < count; i++)
+        place(ld, names[i], out, in, bias, i * out, &b);
+    return end(ld, count * out, in, bias, &b);
+}
+
+struct mf_linear *mf_load_linear(struct mf_loader *ld, const char *name, size_t out, size_t in,
+                                 bool bias)
+{
+    return mf_load_linears(ld, &name, 1, out, in, bias);
+}
+
+struct mf_linear *mf_load_linear_scaled(struct mf_loader *ld, const char *name, size_t out,
+                                        size_t in, bool bias, const float *scale)
+{
+    struct building b = {NULL, NULL};
+    begin(ld, out, in, &b);
+    place(ld, name, out, in, bias, 0, &b);
+    for (size_t i = 0; scale && b.weight && b.bias && i < out; i++) {
+        for (size_t j = 0; j < in; j++)
+            b.weight[i * in + j] *= scale[i];
+        b.bias[i] *= scale[i];
+    }
+    return end(ld, out, in, bias, &b);
+}
+
+struct mf_linear *mf_load_conv(struct mf_loader *ld, const char *name, size_t out, size_t in,
+                               size_t kh, size_t kw, bool channels_last)
+{
+    size_t shape[4] = {out, in, kh, kw}, columns = in * kh * kw, mark = mf_loader_enter(ld, "%s.", name);
+    const struct mf_tensor *w = take(ld, "weight", 4, shape), *c = take(ld, "bias", 1, &out);
+    mf_loader_leave(ld, mark);
+    struct building b = {NULL, NULL};
+    if (begin(ld, out, columns, &b) && w && c) {
+        float *order = mf_loader_alloc(ld, w->count, sizeof *order);
+        if (order)
+            mf_tensor_to_floats(w, order);
+        for (size_t i = 0; order && i < w->count; i++) {
+            size_t o = i / columns, ci = i / (kh * kw) % in, k = i % (kh * kw);
+            b.weight[o * columns + (channels_last ? k * in + ci : ci * kh * kw + k)] = order[i];
+        }
+        mf_tensor_to_floats(c, b.bias);
+    }
+    return end(ld, out, columns, true, &b);
+}
+
+struct mf_linear *mf_load_upconv(struct mf_loader *ld, const char *name, size_t out, size_t in)
+{
+    size_t shape[4] = {in, out, 2, 2}, mark = mf_loader_enter(ld, "%s.", name);
+    const struct mf_tensor *w = take(ld, "weight", 4, shape), *c = take(ld, "bias", 1, &out);
+    mf_loader_leave(ld, mark);
+    struct building b = {NULL, NULL};
+    if (begin(ld, 4 * out, in, &b) && w && c) {
+        float *order = mf_loader_alloc(ld, w->count, sizeof *order);
+        if (order)
+            mf_tensor_to_floats(w, order);
+        for (size_t i = 0; order && i < w->count; i++) { /* (ci, o, k) → (k, o, ci) */
+            size_t ci = i / (4 * out), o = i / 4 % out, k = i % 4;
+            b.weight[(k * out + o) * in + ci] = order[i];
+        }
+        mf_tensor_to_floats(c, b.bias);
+        for (size_t k = 1; k < 4; k++)
+            memcpy(b.bias + k * out, b.bias, out * sizeof *b.bias);
+    }
+    return end(ld, 4 * out, in, true, &b);
+}

@@ -1,0 +1,153 @@
+/* Separable resampling: a table of taps for each axis, rows first (long loops over contiguous floats). */
+#include "engine/resample.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static float triangle(float x)
+{
+    x = fabsf(x);
+    return x < 1 ? 1 - x : 0;
+}
+
+static float cubic(float x, float a)
+{
+    x = fabsf(x);
+    if (x < 1)
+        return ((a + 2) * x - (a + 3)) * x * x + 1;
+    return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
+}
+
+static bool is_antialias(enum mf_filter filter)
+{
+    return filter == MF_FILTER_BILINEAR_ANTIALIAS || filter == MF_FILTER_BICUBIC_ANTIALIAS;
+}
+
+static size_t taps_of(enum mf_filter filter, size_t in, size_t out)
+{
+    bool wide = filter == MF_FILTER_BICUBIC || filter == MF_FILTER_BICUBIC_ANTIALIAS;
+    if (!is_antialias(filter))
+        return wide ? 4 : 2;
+    float scale = (float)in / (float)out, support = (wide ? 2.0f : 1.0f) * (scale >= 1 ? scale : 1);
+    return (size_t)ceilf(support) * 2 + 1;
+}
+
+static void fill_antialias(enum mf_filter filter, size_t in, struct mf_axis *axis)
+{
+    float scale = (float)in / (float)axis->out, reach = filter == MF_FILTER_BICUBIC_ANTIALIAS ? 2 : 1;
+    float support = scale >= 1 ? reach * scale : reach, inverse = scale >= 1 ? 1 / scale : 1;
+    for (size_t i = 0; i < axis->out; i++) {
+        float center = scale * ((float)i + 0.5f);
+        long low = (long)(center - support + 0.5f), high = (long)(center + support + 0.5f);
+        low = low < 0 ? 0 : low;
+        high = high > (long)in ? (long)in : high;
+        float *w = axis->weight + i * axis->taps, sum = 0;
+        for (long j = 0; j < high - low; j++) {
+            float x = ((float)(j + low) - center + 0.5f) * inverse;
+            w[j] = reach > 1 ? cubic(x, -0.5f) : triangle(x);
+            sum += w[j];
+            axis->index[i * axis->taps + (size_t)j] = (size_t)(j + low);
+        }
+        for (long j = 0; j < high - low && sum != 0; j++)
+            w[j] /= sum;
+    }
+}
+
+static void fill_plain(enum mf_filter filter, size_t in, struct mf_axis *axis)
+{
+    float scale = (float)in / (float)axis->out;
+    for (size_t i = 0; i < axis->out; i++) {
+        float at = scale * ((float)i + 0.5f) - 0.5f;
+        if (filter == MF_FILTER_BILINEAR && at < 0)
+            at = 0;
+        float base = floorf(at), t = at - base;
+        float *w = axis->weight + i * axis->taps;
+        for (size_t j = 0; j < axis->taps; j++) {
+            long offset = filter == MF_FILTER_BICUBIC ? (long)j - 1 : (long)j;
+            long from = (long)base + offset;
+            from = from < 0 ? 0 : from >= (long)in ? (long)in - 1 : from;
+            axis->index[i * axis->taps + j] = (size_t)from;
+            w[j] = filter == MF_FILTER_BICUBIC ? cubic((float)offset - t, -0.75f) : j ? t : 1 - t;
+        }
+    }
+}
+
+static bool prepare(enum mf_filter filter, size_t in, size_t out, struct mf_axis *axis,
+                    struct mf_error *err)
+{
+    axis->out = out;
+    axis->taps = taps_of(filter, in, out);
+    size_t n = out * axis->taps;
+    if (n > axis->room) {
+        size_t *index = realloc(axis->index, n * sizeof *index);
+        axis->index = index ? index : axis->index;
+        float *weight = index ? realloc(axis->weight, n * sizeof *weight) : NULL;
+        axis->weight = weight ? weight : axis->weight;
+        if (!weight)
+            return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for resampling");
+        axis->room = n;
+    }
+    memset(axis->weight, 0, n * sizeof *axis->weight);
+    memset(axis->index, 0, n * sizeof *axis->index);
+    (is_antialias(filter) ? fill_antialias : fill_plain)(filter, in, axis);
+    return true;
+}
+
+static void resample_rows(const struct mf_axis *axis, const float *in, size_t width, size_t in_row,
+                          float *out)
+{
+    for (size_t i = 0; i < axis->out; i++, out += width) {
+        memset(out, 0, width * sizeof *out);
+        for (size_t j = 0; j < axis->taps; j++) {
+            float w = axis->weight[i * axis->taps + j];
+            const float *row = in + axis->index[i * axis->taps + j] * in_row;
+            for (size_t x = 0; w != 0 && x < width; x++)
+                out[x] += w * row[x];
+        }
+    }
+}
+
+static void resample_columns(const struct mf_axis *axis, const float *in, size_t channels, float *out)
+{
+    for (size_t i = 0; i < axis->out; i++, out += channels) {
+        memset(out, 0, channels * sizeof *out);
+        for (size_t j = 0; j < axis->taps; j++) {
+            float w = axis->weight[i * axis->taps + j];
+            const float *cell = in + axis->index[i * axis->taps + j] * channels;
+            for (size_t c = 0; w != 0 && c < channels; c++)
+                out[c] += w * cell[c];
+        }
+    }
+}
+
+bool mf_resample(struct mf_resampler *r, enum mf_filter filter, const float *in, size_t rows,
+                 size_t cols, size_t channels, size_t in_row, float *out, size_t out_rows,
+                 size_t out_cols, struct mf_error *err)
+{
+    if (!prepare(filter, rows, out_rows, &r->rows, err) ||
+        !prepare(filter, cols, out_cols, &r->cols, err))
+        return false;
+    size_t width = cols * channels, n = out_rows * width;
+    if (n > r->between_room) {
+        float *more = realloc(r->between, n * sizeof *more);
+        if (!more)
+            return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for resampling");
+        r->between = more;
+        r->between_room = n;
+    }
+    resample_rows(&r->rows, in, width, in_row, r->between);
+    for (size_t i = 0; i < out_rows; i++)
+        resample_columns(&r->cols, r->between + i * width, channels, out + i * out_cols * channels);
+    return true;
+}
+
+void mf_resampler_free(struct mf_resampler *r)
+{
+    free(r->rows.index);
+    free(r->rows.weight);
+    free(r->cols.index);
+    free(r->cols.weight);
+    free(r->between);
+    memset(r, 0, sizeof *r);
+}

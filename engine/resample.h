@@ -1,0 +1,40 @@
+/*
+ * Separable resampling on the host, tap for tap as torch.nn.functional.interpolate (align_corners = false) does it in
+ * float32: antialiased bilinear for images, bicubic with and without antialiasing for position embeddings, plain
+ * bilinear for masks.
+ */
+#ifndef MF_ENGINE_RESAMPLE_H
+#define MF_ENGINE_RESAMPLE_H
+
+#include "core/auto.h"
+#include "core/error.h"
+
+#include <stddef.h>
+
+enum mf_filter {
+    MF_FILTER_BILINEAR,           /* mode="bilinear" */
+    MF_FILTER_BILINEAR_ANTIALIAS, /* mode="bilinear", antialias=True */
+    MF_FILTER_BICUBIC,            /* mode="bicubic": a = −0.75, edges repeated */
+    MF_FILTER_BICUBIC_ANTIALIAS   /* mode="bicubic", antialias=True: a = −0.5 */
+};
+
+/* Working memory that only grows: resampling in sizes seen before allocates nothing. Zero-initialise. */
+struct mf_resampler {
+    struct mf_axis {
+        size_t out, taps, room;
+        size_t *index; /* (out, taps) source positions */
+        float *weight; /* (out, taps); 0 = unused tap */
+    } rows, cols;
+    float *between; /* (out rows, in cols · channels) */
+    size_t between_room;
+};
+
+void mf_resampler_free(struct mf_resampler *r);
+MF_AUTO_DEFINE(mf_resampler, struct mf_resampler, mf_resampler_free(p))
+
+/* in (rows, cols, channels) with rows `in_row` floats apart → out (out_rows, out_cols, channels). */
+bool mf_resample(struct mf_resampler *r, enum mf_filter filter, const float *in, size_t rows,
+                 size_t cols, size_t channels, size_t in_row, float *out, size_t out_rows,
+                 size_t out_cols, struct mf_error *err);
+
+#endif
