@@ -1,0 +1,109 @@
+"""The JSON Schemas in schemas/ against the documents that the C tests hold us to, and against wrong ones."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMAS = {path.name.split(".")[0]: json.loads(path.read_text()) for path in (ROOT / "schemas").glob("*.schema.json")}
+REGISTRY = Registry().with_resources([(s["$id"], Resource.from_contents(s)) for s in SCHEMAS.values()])
+
+
+def errors(name, document):
+    return [f"{e.json_path}: {e.message}" for e in Draft202012Validator(SCHEMAS[name], registry=REGISTRY).iter_errors(document)]
+
+
+def load(path):
+    return json.loads((ROOT / path).read_text())
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMAS))
+def test_schema_is_a_schema(name):
+    Draft202012Validator.check_schema(SCHEMAS[name])
+
+
+@pytest.mark.parametrize("name, path", [
+    ("result", "tests/core/result/full.json"),
+    ("result", "tests/core/result/bare.json"),
+    ("problem", "tests/core/result/problem.json"),
+    ("features", "tests/fhir/vitals/ehr/features.json"),
+])
+def test_documents_are_valid(name, path):
+    assert errors(name, load(path)) == []
+
+
+@pytest.mark.parametrize("path", [str(p.relative_to(ROOT)) for p in ROOT.glob("models/*/ehr/features.json")])
+def test_shipped_definitions_are_valid(path):
+    assert errors("features", load(path)) == []
+
+
+RESULT = load("tests/core/result/full.json")
+
+
+def members(value, path=()):
+    """The path of every member of every object inside a document."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield path + (key,)
+            yield from members(inner, path + (key,))
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from members(inner, path + (i,))
+
+
+def parent(document, path):
+    for step in path[:-1]:
+        document = document[step]
+    return document
+
+
+@pytest.mark.parametrize("path", list(members(RESULT)), ids=lambda p: ".".join(map(str, p)))
+def test_no_member_of_a_result_may_be_left_out(path):
+    document = copy.deepcopy(RESULT)
+    del parent(document, path)[path[-1]]
+    assert errors("result", document)
+
+
+@pytest.mark.parametrize("path, value", [
+    (("schema",), "medfusion.result/2"),
+    (("alpha",), 1.5),
+    (("extra",), 1),
+    (("predictions", 0, "state"), "maybe"),
+    (("predictions", 0, "state"), "absent"),  # contradicts its prediction set
+    (("predictions", 0, "set_size"), 2),
+    (("predictions", 0, "probability"), 1.01),
+    (("predictions", 0, "guarantee"), "certain"),
+    (("study", "frames", 0, "segmentation", "box"), [0, 0, 1]),
+    (("study", "study_instance_uid"), "1.2/../3"),
+    (("ehr", "features", 0, "status"), "unused"),
+    (("finding_set", "labels"), ["Mass", "Mass"]),
+])
+def test_wrong_results_are_refused(path, value):
+    document = copy.deepcopy(RESULT)
+    parent(document, path)[path[-1]] = value
+    assert errors("result", document)
+
+
+JOB = {"schema": "medfusion.job/1", "id": "0123456789abcdef", "state": "failed", "position": None, "eta_s": None, "progress": 0.5,
+       "attempts": 1, "created": "2026-11-22T13:24:00.123Z", "started": "2026-11-22T13:24:01.000Z",
+       "finished": "2026-11-22T13:24:02.000Z", "problem": load("tests/core/result/problem.json")}
+
+
+def test_jobs():
+    assert errors("job", JOB) == []
+    assert errors("job", JOB | {"state": "queued", "position": 1, "eta_s": 0.5, "started": None, "finished": None, "problem": None}) == []
+    for wrong in ({"state": "done"}, {"position": 0}, {"progress": 2}, {"created": None}, {"problem": {"title": "x"}}):
+        assert errors("job", JOB | wrong), wrong
+    for key in JOB:
+        assert errors("job", {k: v for k, v in JOB.items() if k != key}), key
+
+
+@pytest.mark.parametrize("change", [
+    {"type": "about:blank"}, {"type": "urn:medfusion:problem:unknown"}, {"status": 200}, {"detail": ""}, {"patient": "Miller"},
+])
+def test_wrong_problems_are_refused(change):
+    assert errors("problem", load("tests/core/result/problem.json") | change)
