@@ -34,17 +34,17 @@ def main():
     mimic = SHARED / "mimic_iv_demo"
     people = reference.resources(mimic / "MimicPatient.ndjson.gz")
     observations = [r for n in ("VitalSignsED", "ED") for r in reference.resources(mimic / f"MimicObservation{n}.ndjson.gz")]
-    for patient in people[:40:10]:
-        own = [o for o in observations if o["subject"]["reference"] == "Patient/" + patient["id"]]
-        chosen += [patient] + own[:30]
+    own = {p["id"]: [o for o in observations if o["subject"]["reference"] == "Patient/" + p["id"]] for p in people}
+    for patient in [p for p in people if len(own[p["id"]]) >= 30][:4]:
+        chosen += [patient] + own[patient["id"]][:30]
     (HERE / "patients.ndjson").write_text("".join(json.dumps(only(r), separators=(",", ":")) + "\n" for r in chosen))
 
     definition = json.loads((HERE.parent / "vitals" / "ehr" / "features.json").read_text())
     expected = []
-    for name, patient, own in reference.patients([only(r) for r in chosen]):
-        time = reference.latest(own)
+    for name, patient, theirs in reference.patients([only(r) for r in chosen]):
+        time = reference.latest(theirs)
         moment = reference.interval(time)
-        values = reference.features(definition, patient, own, moment)
+        values = reference.features(definition, patient, theirs, moment)
         for v in values:
             v["value"] = float(f"{v['value']:.9g}") if isinstance(v["value"], (int, float)) else v["value"]
         expected.append({"reference_time": moment[0].astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"), "patient": name, "features": values})
