@@ -153,9 +153,15 @@ void mf_progress_step(struct mf_progress *p, size_t done)
             (int)(left / 60), (int)fmod(left, 60));
 }
 
-void mf_progress_end(struct mf_progress *p)
+void mf_progress_clear(struct mf_progress *p)
 {
     if (p->visible)
         fprintf(stderr, "\r\033[K");
+    p->shown_ns = 0;
+}
+
+void mf_progress_end(struct mf_progress *p)
+{
+    mf_progress_clear(p);
     p->visible = false;
 }

@@ -42,6 +42,7 @@ struct mf_progress {
 };
 void mf_progress_start(struct mf_progress *p, const char *label, size_t total);
 void mf_progress_step(struct mf_progress *p, size_t done);
-void mf_progress_end(struct mf_progress *p); /* clears the line */
+void mf_progress_clear(struct mf_progress *p); /* before another line is printed; the next step draws it again */
+void mf_progress_end(struct mf_progress *p); /* clears it for good */
 
 #endif

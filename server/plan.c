@@ -78,8 +78,8 @@ static bool choose_bundle(const struct mf_registry *registry, const struct mf_up
     return found || mf_error_set(err, first.code, "%s", first.msg);
 }
 
-static bool attach_ehr(const struct mf_fhir_document *ehr, struct mf_plan *plan,
-                       struct mf_error *err)
+bool mf_plan_attach_ehr(const struct mf_fhir_document *ehr, struct mf_plan *plan,
+                        struct mf_error *err)
 {
     const struct mf_study_patient *patient = plan->request->patient;
     const char *id = patient->patient_id ? patient->patient_id : "";
@@ -102,7 +102,7 @@ bool mf_plan_job(const struct mf_registry *registry, const struct mf_upload *upl
         return false;
     if (upload->ehr_problem.code != MF_OK)
         ok = mf_error_set(err, upload->ehr_problem.code, "%s", upload->ehr_problem.msg);
-    if (!ok || !attach_ehr(upload->ehr, &plan, err)) {
+    if (!ok || !mf_plan_attach_ehr(upload->ehr, &plan, err)) {
         mf_plan_free(&plan);
         return false;
     }
@@ -120,7 +120,7 @@ bool mf_plan_study(struct mf_study_list *list, size_t patient, size_t study, siz
         return false;
     struct mf_plan plan = {
         .model = model, .list = list, .request = request, .only = request->study};
-    if (!attach_ehr(ehr, &plan, err))
+    if (!mf_plan_attach_ehr(ehr, &plan, err))
         return false;
     *ret = plan;
     return true;

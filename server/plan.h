@@ -35,6 +35,10 @@ bool mf_plan_study(struct mf_study_list *list, size_t patient, size_t study, siz
                    const struct mf_fhir_document *ehr, const struct mf_pipeline_options *options,
                    struct mf_plan *ret, struct mf_error *err) MF_CHECK_RESULT;
 
+/* Adds FHIR to a plan: its patient is found by the DICOM PatientID. `ehr` NULL changes nothing. */
+bool mf_plan_attach_ehr(const struct mf_fhir_document *ehr, struct mf_plan *plan,
+                        struct mf_error *err) MF_CHECK_RESULT;
+
 /* The studies of an index as a bundle sees them. */
 struct mf_study_list *mf_plan_studies(const struct mf_bundle *bundle, const struct mf_index *index,
                                       struct mf_error *err) MF_CHECK_RESULT;

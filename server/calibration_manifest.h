@@ -1,0 +1,51 @@
+/*
+ * The manifest of `medfusion calibrate`: a CSV with the columns path, patient_id, one per label, and optionally ehr and
+ * group. A path is a DICOM file, a zip or a directory; paths are relative to the CSV; a label is 1, 0 or blank.
+ */
+#ifndef MF_SERVER_CALIBRATION_MANIFEST_H
+#define MF_SERVER_CALIBRATION_MANIFEST_H
+
+#include "core/auto.h"
+#include "core/error.h"
+#include "engine/bundle.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct mf_manifest_row {
+    char *path; /* made relative to the current directory */
+    char *ehr;  /* likewise; NULL when blank */
+    const char *patient_id;
+    int8_t *truth; /* one per label of the bundle: 1, 0, −1 = not labelled */
+    size_t number; /* of the row, 1 = the first below the header */
+};
+
+/* The rows of one patient. */
+struct mf_manifest_patient {
+    const struct mf_manifest_row *rows;
+    size_t row_count;
+};
+
+struct mf_manifest;
+
+/* Reads and checks it against the bundle's labels. MF_ERR_UNUSABLE names an unknown column or a label that is not in the
+ * bundle, MF_ERR_MALFORMED the row and column of a wrong value. */
+struct mf_manifest *mf_manifest_read(const char *path, const struct mf_bundle *bundle,
+                                     struct mf_error *err) MF_CHECK_RESULT;
+void mf_manifest_free(struct mf_manifest *manifest);
+
+/* Patients in the order of their ids; rows of a patient in file order. */
+const struct mf_manifest_patient *mf_manifest_patients(const struct mf_manifest *manifest,
+                                                       size_t *count);
+
+#ifdef __cplusplus
+}
+#endif
+
+MF_AUTO_DEFINE(mf_manifest, struct mf_manifest *, mf_manifest_free(*p))
+
+#endif
