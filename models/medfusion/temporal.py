@@ -1,21 +1,78 @@
 """Temporal module (DESIGN.md, "The network", 4): one sequence of frames × tokens, oldest frame first."""
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import MambaConfig, MambaModel
 
 
-class MambaStack(nn.Module):
-    """Hugging Face's MambaModel without its word embeddings: layers, then `norm_f`."""
+class RmsNorm(nn.Module):
+    """x / sqrt(mean x² + eps) · weight."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(size)), eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight
+
+
+class MambaMixer(nn.Module):
+    """Selective state space: gate, causal depthwise convolution, input-dependent scan."""
 
     def __init__(self, config: dict) -> None:
         super().__init__()
-        names = ("hidden_size", "state_size", "conv_kernel", "expand", "time_step_rank", "num_hidden_layers",
-                 "layer_norm_epsilon", "use_bias", "use_conv_bias")
-        model = MambaModel(MambaConfig(vocab_size=1, use_cache=False, **{name: config[name] for name in names}))
-        self.layers, self.norm_f = model.layers, model.norm_f
+        d, n, rank = config["hidden_size"], config["state_size"], config["time_step_rank"]
+        inner = d * config["expand"]
+        self.state_size, self.rank = n, rank
+        self.in_proj = nn.Linear(d, 2 * inner, bias=config["use_bias"])
+        self.conv1d = nn.Conv1d(inner, inner, config["conv_kernel"], groups=inner, padding=config["conv_kernel"] - 1,
+                                bias=config["use_conv_bias"])
+        self.x_proj = nn.Linear(inner, rank + 2 * n, bias=False)
+        self.dt_proj = nn.Linear(rank, inner)
+        self.A_log = nn.Parameter(torch.arange(1.0, n + 1).log().repeat(inner, 1))
+        self.D = nn.Parameter(torch.ones(inner))
+        self.out_proj = nn.Linear(inner, d, bias=config["use_bias"])
+        nn.init.uniform_(self.dt_proj.weight, -(rank ** -0.5), rank ** -0.5)
+        step = torch.exp(torch.rand(inner) * (math.log(0.1) - math.log(0.001)) + math.log(0.001))
+        self.dt_proj.bias.data = step + torch.log(-torch.expm1(-step))           # inverse of softplus
+
+    def forward(self, u: torch.Tensor) -> torch.Tensor:
+        """(b, t, d) → (b, t, d)."""
+        t = u.shape[1]
+        x, z = self.in_proj(u).chunk(2, -1)                                      # (b, t, inner) each
+        x = F.silu(self.conv1d(x.transpose(1, 2))[..., :t]).transpose(1, 2)
+        dt, b, c = self.x_proj(x).split([self.rank, self.state_size, self.state_size], -1)
+        dt = F.softplus(self.dt_proj(dt))                                        # the bias is added once, in dt_proj
+        decay = torch.exp(dt[..., None] * -torch.exp(self.A_log))                # (b, t, inner, n)
+        drive = (dt * x)[..., None] * b[:, :, None]
+        state, y = torch.zeros_like(drive[:, 0]), []
+        for decay_t, drive_t, c_t in zip(decay.unbind(1), drive.unbind(1), c.unbind(1)):
+            state = decay_t * state + drive_t
+            y.append((state @ c_t[..., None])[..., 0])
+        return self.out_proj((torch.stack(y, 1) + self.D * x) * F.silu(z))
+
+
+class MambaLayer(nn.Module):
+    """x + mixer(norm(x))."""
+
+    def __init__(self, config: dict) -> None:
+        super().__init__()
+        self.norm, self.mixer = RmsNorm(config["hidden_size"], config["layer_norm_epsilon"]), MambaMixer(config)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.mixer(self.norm(x))
+
+
+class MambaStack(nn.Module):
+    """What Hugging Face's MambaModel does to `inputs_embeds`: layers, then `norm_f`."""
+
+    def __init__(self, config: dict) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(MambaLayer(config) for _ in range(config["num_hidden_layers"]))
+        self.norm_f = RmsNorm(config["hidden_size"], config["layer_norm_epsilon"])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(b, t, d) → (b, t, d)."""

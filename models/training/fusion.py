@@ -33,7 +33,7 @@ AGE_MEAN, AGE_STD = 46.0, 17.0
 
 def temporal_config(vision_size: int) -> dict:
     return {"model_type": "mamba", "hidden_size": D, "vision_hidden_size": vision_size, "max_frames": MAX_FRAMES,
-            "tokens_per_frame": TOKENS, "position": "rank", "bidirectional": True, "state_size": 16, "conv_kernel": 4,
+            "tokens_per_frame": TOKENS, "position": "rank", "bidirectional": True, "state_size": 8, "conv_kernel": 4,
             "expand": 2, "time_step_rank": 8, "num_hidden_layers": 2, "layer_norm_epsilon": 1e-5, "use_bias": False,
             "use_conv_bias": True}
 
@@ -124,9 +124,10 @@ def train(model: nn.Module, views: torch.Tensor, soft: torch.Tensor, table: pd.D
     gates = [p for key, p in model.named_parameters() if p.dim() <= 1]
     rest = [p for key, p in model.named_parameters() if p.dim() > 1]
     optimiser = torch.optim.AdamW([{"params": rest, "weight_decay": 0.1}, {"params": gates, "weight_decay": 0}], lr=5e-4)
-    began, losses, batch = time.time(), [], 64
+    began, losses = time.time(), []
     for step in range(steps):
         length = 1 + int(torch.multinomial(lengths, 1, generator=generator))
+        batch = max(16, 64 // length)
         candidates = np.flatnonzero(depth >= length - 1)
         pick = candidates[torch.randint(len(candidates), (batch,), generator=generator).numpy()]
         index = torch.empty(batch, length, dtype=torch.long)

@@ -58,7 +58,7 @@ def step_segmenter(run: Run) -> None:
     """Two cosine cycles: the masks of the first are good enough for the views that the ViT learns from."""
     folder, first = run.options.data / "lung_masks", run.work / "segmenter-first.pt"
     segmenter.train(folder, first, 18, threads=run.options.threads)
-    segmenter.train(folder, run.work / "segmenter.pt", 40, seed=1, threads=run.options.threads, start=first)
+    segmenter.train(folder, run.work / "segmenter.pt", 26, seed=1, threads=run.options.threads, start=first)
 
 
 def step_teachers(run: Run) -> None:
@@ -231,8 +231,8 @@ def main() -> None:
     parser.add_argument("--teachers", type=int, default=2)
     parser.add_argument("--views", type=int, default=12, help="random views of every image")
     parser.add_argument("--token-views", type=int, default=8)
-    parser.add_argument("--minutes", type=float, default=60, help="about how long the ViT is trained")
-    parser.add_argument("--vision-steps", type=int, default=0, help="instead of --minutes: exactly so many steps")
+    parser.add_argument("--minutes", type=float, default=60, help="how long the ViT is trained")
+    parser.add_argument("--vision-steps", type=int, default=0, help="instead of --minutes: exactly so many steps, which makes the run repeatable")
     parser.add_argument("--fusion-steps", type=int, default=1500)
     parser.add_argument("--tag", default="", help="suffix of the last steps' intermediate files")
     options = parser.parse_args()

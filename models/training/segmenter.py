@@ -179,6 +179,7 @@ def train(folder: Path, out: Path, epochs: int, seed: int = 0, threads: int = 1,
     m_all = torch.from_numpy(masks)
     model = Segmenter(config(), box_hidden=64)
     initialise(model)
+    model.sam2.set_attn_implementation("eager")    # the fused kernel's backward is the slower one on a CPU
     log.info("parameters %d", sum(p.numel() for p in model.parameters()))
     if start is not None:
         model.load_state_dict(torch.load(start))

@@ -66,6 +66,7 @@ class Student(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.vit = Dinov2Model(config())
+        self.vit.set_attn_implementation("eager")     # the fused kernel's backward is the slower one on a CPU
         initialise(self.vit)
         d = self.vit.config.hidden_size
         self.whole, self.place = nn.Linear(2 * d, OUTPUTS), nn.Linear(d, OUTPUTS)
@@ -154,7 +155,7 @@ def train(views: dict, targets: torch.Tensor, known: torch.Tensor, val: tuple[to
           minutes: float, batch: int = 64, seed: int = 0, threads: int = 1, steps: int = 0) -> None:
     """views of n images, targets (n, 17), known (n) whether an image has labels; val = network inputs and labels.
 
-    `steps` fixes the length; with 0 it is set by timing the first steps so that all take about `minutes`."""
+    `steps` fixes the length and makes a run repeatable; with 0 the schedule follows the clock and ends after `minutes`."""
     log = logging.getLogger("vision")
     if out.exists():
         return
@@ -170,21 +171,17 @@ def train(views: dict, targets: torch.Tensor, known: torch.Tensor, val: tuple[to
                                   betas=(0.9, 0.98))
     grey = data.Augmentation(erase=0.2)
     n, count = views["image"].shape[:2]
-    patches, step, losses = (SIZE // PATCH) ** 2, 0, []
+    patches, step, spent, losses = (SIZE // PATCH) ** 2, 0, 0.0, []
     state_file = out.with_suffix(".part")
     if state_file.exists():
         state = torch.load(state_file)
         model.load_state_dict(state["model"]), average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"]), generator.set_state(state["generator"])
-        step, steps = state["step"], state["steps"]
-    began, first = time.time(), step
+        step, spent = state["step"], state["spent"]
+    began = time.time() - spent
     labels = len(data.LABELS)
-    while not steps or step < steps:
-        if not steps and step == 20:
-            per_step = (time.time() - began) / 20
-            steps = int(minutes * 60 / per_step / 1.25)       # the last fifth reads all patches: twice the time
-            log.info("%.2f s a step, %d steps, %.0f epochs", per_step, steps, steps * batch / n)
-        progress = step / steps if steps else 0.0
+    progress = 0.0
+    while progress < 1:
         lr = 1e-3 * min(1, (step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-6
         for group in optimiser.param_groups:
             group["lr"] = lr
@@ -208,7 +205,7 @@ def train(views: dict, targets: torch.Tensor, known: torch.Tensor, val: tuple[to
 
         x, hard, soft, cam, sure = mix(x), mix(hard), mix(soft), mix(cam), (mix(sure) > 0.99).float()
         keep = None
-        if progress < 0.8:
+        if progress < 0.9:
             keep = torch.rand(batch, patches, generator=generator).argsort(1)[:, :patches // 2]
             cam = cam.gather(1, keep[..., None].expand(-1, -1, OUTPUTS))
         model.train()
@@ -230,13 +227,15 @@ def train(views: dict, targets: torch.Tensor, known: torch.Tensor, val: tuple[to
             for a, p in zip(average.parameters(), model.parameters()):
                 a.lerp_(p, 1 - held)
         losses.append((loss_hard.item(), loss_soft.item(), loss_extra.item(), loss_cam.item()))
-        if step % 100 == 0 or step == steps:
-            message = f"step {step}/{steps} hard/soft/extra/cam {np.round(np.mean(losses, 0), 4)} {(time.time() - began) / (step - first):.2f}s a step"
+        spent = time.time() - began
+        progress = step / steps if steps else spent / (60 * minutes)
+        if step % 100 == 0 or progress >= 1:
+            message = f"step {step} ({progress:.0%}, {step * batch / n:.0f} epochs) hard/soft/extra/cam {np.round(np.mean(losses, 0), 4)} {spent / step:.2f}s a step"
             losses = []
-            if step % 300 == 0 or step == steps:
+            if step % 300 == 0 or progress >= 1:
                 message += f" validation macro-AUROC {data.macro_auroc(val[1], predict(average, val[0])[:, :labels].numpy()):.4f}"
                 torch.save({"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(),
-                            "generator": generator.get_state(), "step": step, "steps": steps}, state_file)
+                            "generator": generator.get_state(), "step": step, "spent": spent}, state_file)
             log.info(message)
     torch.save(average.state_dict(), out)
     state_file.unlink(missing_ok=True)
