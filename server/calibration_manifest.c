@@ -132,7 +132,7 @@ static bool group_rows(struct mf_manifest *m, struct mf_error *err)
 static bool read_all(struct mf_manifest *m, const char *path, const struct mf_bundle *bundle,
                      struct mf_error *err)
 {
-    struct columns columns;
+    struct columns columns = {-1, -1, -1, NULL};
     if (!find_columns(m, path, bundle, &columns, err))
         return false;
     m->row_count = mf_csv_rows(m->csv);

@@ -244,7 +244,7 @@ static bool run_job(struct worker *w, const struct mf_claim *claim, struct mf_ar
 static bool run_claims(struct worker *w, const struct mf_claim *claims, size_t count,
                        struct mf_arena *arena, struct mf_error *err)
 {
-    struct mf_job_ref refs[256];
+    struct mf_job_ref refs[256] = {{{0}, 0}};
     for (size_t i = 0; i < count; i++) {
         refs[i].fence = claims[i].fence;
         memcpy(refs[i].id, claims[i].id, sizeof refs[i].id);
