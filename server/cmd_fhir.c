@@ -7,8 +7,8 @@
 #include "core/feature.h"
 #include "core/json.h"
 #include "fhir/extract.h"
+#include "server/cli.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -27,14 +27,6 @@ static const char USAGE[] =
 struct options {
     const char *model, *at, *file;
 };
-
-enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
-
-static int fail(const struct mf_error *err)
-{
-    fprintf(stderr, "medfusion fhir: %s\n", err->msg);
-    return err->code == MF_ERR_USAGE ? EXIT_USAGE : EXIT_FAILED;
-}
 
 /* Prints one patient's line; indented when it is the only one and a person is looking. */
 static bool print_patient(const struct mf_feature_set *set, const struct mf_fhir_patient *patient,
@@ -87,38 +79,41 @@ static bool print_features(const struct options *o, struct mf_error *err)
     return fflush(stdout) == 0 || mf_error_set(err, MF_ERR_IO, "cannot write to standard output");
 }
 
-int mf_cmd_fhir(int argc, char **argv)
+/* Reads the options behind "features"; *ret_help is set when --help is among them. */
+static bool parse_options(int argc, char **argv, struct options *o, bool *ret_help,
+                          struct mf_error *err)
 {
     static const struct option LONG[] = {{"model", required_argument, NULL, 'm'},
                                          {"at", required_argument, NULL, 'a'},
                                          {"help", no_argument, NULL, 'h'},
                                          {NULL, 0, NULL, 0}};
+    int c;
+    optind = 2;
+    while ((c = mf_cli_option(argc, argv, ":h", LONG, err)) != -1) {
+        if (c == '?')
+            return false;
+        if (c == 'm')
+            o->model = optarg;
+        else if (c == 'a')
+            o->at = optarg;
+        else
+            *ret_help = true;
+    }
+    o->file = optind == argc - 1 ? argv[optind] : NULL;
+    return *ret_help || (o->model && o->file) ||
+           mf_error_set(err, MF_ERR_USAGE, "--model DIR and one FILE are needed, see --help");
+}
+
+int mf_cmd_fhir(int argc, char **argv)
+{
     struct options o = {0};
     struct mf_error err = MF_ERROR_INIT;
-    int c;
-    if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        fputs(USAGE, stdout);
-        return EXIT_OK;
-    }
-    if (argc < 2 || strcmp(argv[1], "features") != 0) {
-        mf_error_set(&err, MF_ERR_USAGE, "expected \"features\"; see medfusion fhir --help");
-        return fail(&err);
-    }
-    optind = 2;
-    while ((c = getopt_long(argc, argv, "h", LONG, NULL)) != -1) {
-        if (c == 'm')
-            o.model = optarg;
-        else if (c == 'a')
-            o.at = optarg;
-        else if (c == 'h')
-            return fputs(USAGE, stdout) < 0 ? EXIT_FAILED : EXIT_OK;
-        else
-            return EXIT_USAGE; /* getopt has said why */
-    }
-    if (!o.model || optind != argc - 1) {
-        mf_error_set(&err, MF_ERR_USAGE, "--model DIR and one FILE are needed; see --help");
-        return fail(&err);
-    }
-    o.file = argv[optind];
-    return print_features(&o, &err) ? EXIT_OK : fail(&err);
+    bool help = argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
+    if (!help && (argc < 2 || strcmp(argv[1], "features") != 0))
+        mf_error_set(&err, MF_ERR_USAGE, "expected \"features\", see --help");
+    else if (!help)
+        parse_options(argc, argv, &o, &help, &err);
+    if (help && err.code == MF_OK)
+        return mf_cli_help(USAGE);
+    return err.code == MF_OK && print_features(&o, &err) ? MF_EXIT_OK : mf_cli_fail("fhir", &err);
 }
