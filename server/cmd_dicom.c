@@ -288,6 +288,7 @@ struct collection {
     struct mf_index all;
     struct mf_index **parts;
     size_t part_count;
+    json_t *refused; /* files that could not be read, with the reason */
 };
 
 static void collection_free(struct collection *c)
@@ -297,6 +298,7 @@ static void collection_free(struct collection *c)
     free(c->parts);
     free(c->all.objects);
     mf_arena_free(c->all.arena);
+    json_decref(c->refused);
 }
 
 MF_AUTO_DEFINE(collection, struct collection, collection_free(p))
@@ -326,16 +328,21 @@ static bool collect(struct collection *c, const struct mf_file_list *files, stru
 {
     c->all.arena = mf_arena_new(256 << 20);
     c->parts = calloc(files->count + 1, sizeof(struct mf_index *));
-    if (!c->all.arena || !c->parts)
+    c->refused = json_array();
+    if (!c->all.arena || !c->parts || !c->refused)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
     struct mf_progress bar;
     mf_progress_start(&bar, "study", files->count);
     bool ok = true;
     for (size_t i = 0; i < files->count && ok; i++) {
         MF_AUTO(source) struct source s = {.fd = -1};
+        struct mf_error cause = MF_ERROR_INIT;
         const char *path = files->files[i].path;
-        ok = open_source(path, !files->files[i].named, &s, err) &&
-             append(c, path, &s, (uint32_t)i, err);
+        if (open_source(path, !files->files[i].named, &s, &cause))
+            ok = append(c, path, &s, (uint32_t)i, err);
+        else
+            json_array_append_new(c->refused,
+                                  json_pack("{s:s,s:s}", "object", path, "reason", cause.msg));
         mf_progress_step(&bar, i + 1);
     }
     mf_progress_end(&bar);
@@ -351,7 +358,12 @@ static bool print_studies(int argc, char **argv, struct mf_error *err)
     MF_AUTO(mf_study_list)
     struct mf_study_list *list = mf_study_list_new(&c.all, NULL, err);
     MF_AUTO(mf_json) json_t *json = list ? list_json(list) : NULL;
-    return list && print_json(json, err);
+    json_object_set(json, "refused", c.refused);
+    if (!list || !print_json(json, err))
+        return false;
+    size_t refused = json_array_size(c.refused);
+    return refused == 0 || mf_error_set(err, MF_ERR_MALFORMED, "%zu of %zu files were refused",
+                                        refused, files.count);
 }
 
 static int run_study(int argc, char **argv, struct mf_error *err)
