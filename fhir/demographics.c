@@ -5,11 +5,14 @@
 #include <ctype.h>
 #include <string.h>
 
-/* Completed years; negative (and so outside any plausible age) when the birth lies after `at`. */
+/* Completed years; when the birth lies after `at`, minus the years to go, at least one. */
 static double age_years(const struct mf_time *birth, const struct mf_time *at)
 {
     double years = mf_time_years_between(birth, at);
-    return years >= 0 ? years : -1 - mf_time_years_between(at, birth);
+    if (years >= 0)
+        return years;
+    double to_go = mf_time_years_between(at, birth);
+    return to_go >= 1 ? -to_go : -1;
 }
 
 /* An age in a unit of UCUM; negative ages are never plausible. */

@@ -230,7 +230,7 @@ static bool read_text(struct reader *r, const char *text, size_t len)
         return mf_error_set(r->err, MF_ERR_UNSUPPORTED,
                             "%s: FHIR in XML is not supported, send JSON", r->name);
     size_t first = first_value(text, len);
-    bool single = first + skip_space(text + first, len - first) == len;
+    bool single = first + skip_space(text + first, len - first) == len || text[space] != '{';
     return single ? read_single(r, text, len) : read_lines(r, text, len);
 }
 
