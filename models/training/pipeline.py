@@ -42,6 +42,8 @@ class Run:
 
     def segmenter(self, name: str = "segmenter.pt") -> Segmenter:
         model = Segmenter(segmenter.config(), box_hidden=64)
+        if self.options.draft and not (self.work / name).exists():
+            name = "segmenter-first.pt"
         model.load_state_dict(torch.load(self.work / name))
         return model.eval()
 
@@ -121,13 +123,26 @@ def step_vision(run: Run) -> None:
     out = run.work / "vision.pt"
     if out.exists():
         return
+    (run.work / "vision.rendezvous").unlink(missing_ok=True)
     views, use, val = step_views(run), run.part("train"), run.part("validation")
     y = torch.tensor(run.table[data.LABELS].to_numpy(np.float32))
     n = len(views["image"])
     targets, known = torch.zeros(n, len(data.LABELS)), torch.zeros(n, dtype=torch.bool)
     targets[:len(use)], known[:len(use)] = y[use], True
-    vision.train(views, targets, known, (shown(run, val), y[val].numpy()), out, run.options.minutes,
-                 threads=run.options.threads, steps=run.options.vision_steps)
+    val_inputs, workers = shown(run, val), run.options.threads
+    del views
+    torch.multiprocessing.spawn(vision_worker, (run.options, targets, known, (val_inputs, y[val].numpy()), workers), workers)
+
+
+def vision_worker(rank: int, options: argparse.Namespace, targets: torch.Tensor, known: torch.Tensor, val: tuple, workers: int) -> None:
+    """One of the processes that train the ViT."""
+    if rank == 0:
+        log_to(options.work)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{options.work}/vision.rendezvous", rank=rank, world_size=workers)
+    views = torch.load(options.work / "views.pt", mmap=True)
+    vision.train(views, targets, known, val, options.work / "vision.pt", options.minutes, steps=options.vision_steps,
+                 rank=rank, workers=workers)
+    torch.distributed.destroy_process_group()
 
 
 def load_student(path: Path) -> vision.Student:
@@ -138,19 +153,24 @@ def load_student(path: Path) -> vision.Student:
 
 
 @torch.no_grad()
-def exact_tokens(run: Run, model: MedFusion, cache: Path) -> torch.Tensor:
-    """Region tokens (n, 17, dv) of every NIH image, by the reference network itself."""
+def all_tokens(run: Run, model: MedFusion, cache: Path) -> torch.Tensor:
+    """Region tokens (n, 17, dv) of every NIH image without augmentation: of validation and test patients by the reference
+    network itself, from the files; of the rest from the cached frames, which is faster."""
     if cache.exists():
         return torch.load(cache)
-    out, fell_back = [], 0
-    for i, path in enumerate(run.files):
-        frame = torch.from_numpy(np.array(Image.open(path).convert("L"))).float() / 255
+    out = []
+    for x in shown(run, np.arange(len(run.table))).split(64):
+        with torch.autocast("cpu", torch.bfloat16):
+            out.append(region_tokens(model.vision, ((x - vision.MEAN[0]) / vision.STD[0]).expand(-1, 3, -1, -1), 4).float())
+    tokens = torch.cat(out)
+    rows, fell_back = run.part("validation", "test"), 0
+    for count, i in enumerate([] if run.options.draft else rows):
+        frame = torch.from_numpy(np.array(Image.open(run.files[i]).convert("L"))).float() / 255
         found, _ = model.regions([frame], None)
         fell_back += found[0].status == "fallback"
-        out.append(region_tokens(model.vision, model.vision_input(frame, found[0])[None], 4)[0])
-        if (i + 1) % 200 == 0:
-            LOG.info("tokens %d/%d, fall-backs %d", i + 1, len(run.files), fell_back)
-    tokens = torch.stack(out)
+        tokens[i] = region_tokens(model.vision, model.vision_input(frame, found[0])[None], 4)[0]
+        if (count + 1) % 100 == 0:
+            LOG.info("exact tokens %d/%d, fall-backs %d", count + 1, len(rows), fell_back)
     torch.save(tokens, cache)
     return tokens
 
@@ -186,13 +206,13 @@ def assemble(run: Run, vit: torch.nn.Module, upper: fusion.Upper, ehr: bool = Tr
 def step_fusion(run: Run) -> None:
     """Trains what is above the ViT and writes the bundle; also the two yardsticks image-only and EHR-only."""
     tag = run.options.tag
-    source = run.work / ("vision.pt" if (run.work / "vision.pt").exists() else "vision.part")
+    source = run.work / ("vision.part" if run.options.draft else "vision.pt")
     vit = load_student(source).vit
     for p in vit.parameters():                              # the tokens are those of the 16-bit weights that ship
         p.data = p.data.half().float()
     size = vit.config.hidden_size
     draft = assemble(run, vit, fusion.Upper(size, True))
-    tokens = exact_tokens(run, draft, run.work / f"tokens{tag}.pt")
+    tokens = all_tokens(run, draft, run.work / f"tokens{tag}.pt")
     views, use = step_views(run), run.part("train")
     crops = view_tokens(vit, views["image"][:len(use)], run.options.token_views, run.work / f"view-tokens{tag}.pt")
     n = len(run.table)
@@ -220,6 +240,11 @@ def step_fusion(run: Run) -> None:
 STEPS = {"segmenter": step_segmenter, "teachers": step_teachers, "views": step_views, "vision": step_vision, "fusion": step_fusion}
 
 
+def log_to(work: Path) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s",
+                        handlers=[logging.StreamHandler(), logging.FileHandler(work / "train.log")])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="models/train", description=__doc__)
     parser.add_argument("steps", nargs="*", default=list(STEPS), help=f"default: all of {', '.join(STEPS)}")
@@ -234,14 +259,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="how long the ViT is trained")
     parser.add_argument("--vision-steps", type=int, default=0, help="instead of --minutes: exactly so many steps, which makes the run repeatable")
     parser.add_argument("--fusion-steps", type=int, default=1500)
+    parser.add_argument("--draft", action="store_true", help="fusion on an unfinished ViT and segmenter, quick tokens")
     parser.add_argument("--tag", default="", help="suffix of the last steps' intermediate files")
     options = parser.parse_args()
     unknown = [name for name in options.steps if name not in STEPS]
     if unknown:
         parser.error(f"unknown step {unknown[0]}")
     options.work.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s",
-                        handlers=[logging.StreamHandler(), logging.FileHandler(options.work / "train.log")])
+    log_to(options.work)
     torch.set_num_threads(options.threads)
     run = Run(options)
     for name in options.steps:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 from transformers import Dinov2Config, Dinov2Model
@@ -151,17 +152,33 @@ def predict(model: Student, x: torch.Tensor) -> torch.Tensor:
     return torch.cat(out)
 
 
+def share_gradients(model: nn.Module, workers: int) -> None:
+    """Replaces every gradient by its mean over all processes."""
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in grads])
+    dist.all_reduce(flat)
+    for g, mean in zip(grads, (flat / workers).split([g.numel() for g in grads])):
+        g.copy_(mean.view_as(g))
+
+
+def patches_kept(progress: float, patches: int) -> int:
+    """Three eighths of the patches at first, then half, all of them in the last tenth."""
+    return 3 * patches // 8 if progress < 0.5 else patches // 2 if progress < 0.9 else patches
+
+
 def train(views: dict, targets: torch.Tensor, known: torch.Tensor, val: tuple[torch.Tensor, np.ndarray], out: Path,
-          minutes: float, batch: int = 64, seed: int = 0, threads: int = 1, steps: int = 0) -> None:
+          minutes: float, batch: int = 64, seed: int = 0, threads: int = 1, steps: int = 0, rank: int = 0, workers: int = 1) -> None:
     """views of n images, targets (n, 17), known (n) whether an image has labels; val = network inputs and labels.
 
-    `steps` fixes the length and makes a run repeatable; with 0 the schedule follows the clock and ends after `minutes`."""
+    One of `workers` single-threaded processes that share every batch (on few, busy cores faster than threads; `dist` is
+    initialised by the caller). `steps` fixes the length and makes a run repeatable; with 0 the schedule follows the clock and ends after `minutes`."""
     log = logging.getLogger("vision")
     if out.exists():
         return
     torch.set_num_threads(threads)
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)                                  # the same weights in every process
+    generator = torch.Generator().manual_seed(seed + 1000 * rank)
+    batch //= workers
     model = Student()
     log.info("parameters %d", sum(p.numel() for p in model.vit.parameters()))
     average = copy.deepcopy(model)
@@ -204,9 +221,9 @@ def train(views: dict, targets: torch.Tensor, known: torch.Tensor, val: tuple[to
             return w * value + (1 - w) * value[other]
 
         x, hard, soft, cam, sure = mix(x), mix(hard), mix(soft), mix(cam), (mix(sure) > 0.99).float()
-        keep = None
-        if progress < 0.9:
-            keep = torch.rand(batch, patches, generator=generator).argsort(1)[:, :patches // 2]
+        keep, kept = None, patches_kept(progress, patches)
+        if kept < patches:
+            keep = torch.rand(batch, patches, generator=generator).argsort(1)[:, :kept]
             cam = cam.gather(1, keep[..., None].expand(-1, -1, OUTPUTS))
         model.train()
         with torch.autocast("cpu", torch.bfloat16):
@@ -219,6 +236,8 @@ def train(views: dict, targets: torch.Tensor, known: torch.Tensor, val: tuple[to
         loss = 0.5 * loss_hard + loss_soft + 0.1 * loss_extra + 0.5 * loss_cam
         optimiser.zero_grad()
         loss.backward()
+        if workers > 1:
+            share_gradients(model, workers)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         step += 1
@@ -227,15 +246,22 @@ def train(views: dict, targets: torch.Tensor, known: torch.Tensor, val: tuple[to
             for a, p in zip(average.parameters(), model.parameters()):
                 a.lerp_(p, 1 - held)
         losses.append((loss_hard.item(), loss_soft.item(), loss_extra.item(), loss_cam.item()))
-        spent = time.time() - began
+        clock = torch.tensor([time.time() - began])
+        if workers > 1:
+            dist.broadcast(clock, 0)
+        spent = clock.item()
         progress = step / steps if steps else spent / (60 * minutes)
+        if rank > 0:
+            losses = []
+            continue
         if step % 100 == 0 or progress >= 1:
-            message = f"step {step} ({progress:.0%}, {step * batch / n:.0f} epochs) hard/soft/extra/cam {np.round(np.mean(losses, 0), 4)} {spent / step:.2f}s a step"
+            message = f"step {step} ({progress:.0%}, {step * batch * workers / n:.0f} epochs) hard/soft/extra/cam {np.round(np.mean(losses, 0), 4)} {spent / step:.2f}s a step"
             losses = []
             if step % 300 == 0 or progress >= 1:
                 message += f" validation macro-AUROC {data.macro_auroc(val[1], predict(average, val[0])[:, :labels].numpy()):.4f}"
                 torch.save({"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(),
                             "generator": generator.get_state(), "step": step, "spent": spent}, state_file)
             log.info(message)
-    torch.save(average.state_dict(), out)
-    state_file.unlink(missing_ok=True)
+    if rank == 0:
+        torch.save(average.state_dict(), out)
+        state_file.unlink(missing_ok=True)
