@@ -6,16 +6,17 @@
  * that value is implausible: a contradiction between two records is shown, not papered over.
  *
  * Observations count when
- *   - their status is final, preliminary, amended, corrected or registered (not entered-in-error,
- *     cancelled, unknown), they carry one of the codings (system and code) in Observation.code or
- *     component.code, and a value ([x] of Quantity, integer, string, boolean, CodeableConcept)
- * without dataAbsentReason;
- *   - they were made before or at the reference time and inside the look-back window. Times are
- * intervals: "2019-03-07" is a day, "2019-03" a month. An Observation is after the study when its
- * interval begins at or after the end of the study's interval; where the intervals overlap, it may
- * stick out by at most one day at either end (a laboratory value dated on the day of the study
- * counts, one dated only to the year of the study does not, for it may be months later). An
- * Observation without a time never counts.
+ *   - their status is neither entered-in-error nor cancelled, they carry one of the codings (system
+ * and code) in Observation.code or component.code, and a value without dataAbsentReason (Quantity,
+ * integer, string, boolean or CodeableConcept; one of a kind that the feature cannot take is
+ * implausible);
+ *   - they were made before or at the reference time and inside the look-back window. Their time is
+ *     effectiveDateTime, effectiveInstant or effectivePeriod, else issued. Times are intervals:
+ *     "2019-03-07" is a day, "2019-03" a month. An Observation is after the study when its interval
+ * begins at or after the end of the study's interval; where the intervals overlap, it may stick out
+ * by at most one day at either end (a laboratory value dated on the day of the study counts, one
+ * dated only to the year of the study does not, for it may be months later). An Observation without
+ * a time never counts.
  *   - When the reference time has no time zone (most DICOM studies), Observations are compared by
  * their local clock, because both clocks hang in the same hospital. Otherwise by UTC.
  *
