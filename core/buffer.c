@@ -46,6 +46,7 @@ char *mf_buffer_reserve(struct mf_buffer *b, size_t extra, struct mf_error *err)
         }
         b->data = data;
         b->capacity = capacity;
+        data[b->len] = '\0'; /* the content ends with a NUL even when nothing follows */
     }
     return b->data + b->len;
 }
