@@ -5,8 +5,9 @@
 
 #include "dcmtk/dcmdata/dcspchrs.h"
 
-#include <cstdio>
 #include <cstring>
+#include <iconv.h>
+#include <memory>
 
 namespace
 {
@@ -56,6 +57,25 @@ void copy_utf8(const char *text, size_t length, char *out, size_t size)
     out[made] = '\0';
 }
 
+/* Kanji (ISO 2022 IR 87 and 159): DCMTK over glibc's iconv refuses these, but glibc reads their
+ * escape sequences as ISO-2022-JP-2. */
+bool convert_kanji(const char *charset, const char *text, size_t length, char *out, size_t size)
+{
+    if (!std::strstr(charset, "IR 87") && !std::strstr(charset, "IR 159"))
+        return false;
+    iconv_t converter = iconv_open("UTF-8", "ISO-2022-JP-2");
+    if (converter == reinterpret_cast<iconv_t>(-1))
+        return false;
+    std::unique_ptr<char[]> utf8(new char[4 * length + 1]);
+    char *in = const_cast<char *>(text), *to = utf8.get();
+    size_t room = 4 * length;
+    bool ok = iconv(converter, &in, &length, &to, &room) != static_cast<size_t>(-1);
+    iconv_close(converter);
+    if (ok)
+        copy_utf8(utf8.get(), static_cast<size_t>(to - utf8.get()), out, size);
+    return ok;
+}
+
 bool convert(const char *charset, const char *text, size_t length, char *out, size_t size)
 {
     DcmSpecificCharacterSet converter;
@@ -73,7 +93,8 @@ void mf_charset_to_utf8(const char *charset, const char *text, size_t length, ch
                         size_t size)
 {
     try {
-        if (is_ascii(text, length) || !convert(charset, text, length, out, size))
+        if (is_ascii(text, length) || (!convert(charset, text, length, out, size) &&
+                                       !convert_kanji(charset, text, length, out, size)))
             copy_utf8(text, length, out, size);
     } catch (...) {
         copy_utf8(text, length, out, size); /* whatever it was: the raw bytes, made valid */

@@ -31,7 +31,7 @@ bool initialise(struct mf_error *err)
         return mf_error_set(err, MF_ERR_UNAVAILABLE, "DCMTK's data dictionary is not installed");
     for (const char *charset : CHARSETS) {
         char out[16];
-        mf_charset_to_utf8(charset, "\xC4", 1, out, sizeof out);
+        mf_charset_to_utf8(charset, "\x1B(B\xC4", 4, out, sizeof out);
     }
     DJLSDecoderRegistration::registerCodecs();
     return true;
