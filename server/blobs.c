@@ -46,6 +46,7 @@ struct mf_blobs *mf_blobs_open(const char *directory, uint64_t min_free, struct 
     }
     blobs->dir = -1;
     blobs->min_free = min_free;
+    (void)mkdir(directory, 0700); /* there already, or opening it tells why not */
     MF_AUTO(mf_fd) int parent = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (parent < 0 || (mkdirat(parent, "payloads", 0700) < 0 && errno != EEXIST) ||
         fsync(parent) < 0) {

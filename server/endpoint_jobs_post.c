@@ -1,0 +1,342 @@
+/*
+ * POST /v1/jobs: an upload becomes a job.
+ *
+ * Parts stream into one pack while they are hashed; then a decoder scans the pack and the scan decides whether
+ * it can be run; then the pack is made durable and the job committed; only then the 202 (or, with `Prefer: wait`,
+ * the result). Whatever fails on the way leaves neither a job nor a file, and does not use up the Idempotency-Key.
+ */
+#include "server/endpoints.h"
+#include "server/job_response.h"
+#include "server/multipart.h"
+#include "server/negotiate.h"
+#include "server/services.h"
+
+#include "core/clock.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OPTIONS_BYTES = 64 << 10, RESULT_BYTES = 64 << 20, INDEX_BYTES = 128 << 20 };
+
+/* How old the last look at the queue may be to refuse by it. */
+static const uint64_t QUEUE_SEEN_NS = 1000000000;
+
+struct upload {
+    struct mf_request *request;
+    struct mf_multipart *multipart; /* NULL: the body is one zip */
+    struct mf_pack *pack;
+    struct mf_job_input *inputs;
+    size_t input_count, input_capacity;
+    struct mf_pack_member member; /* the part being received */
+    uint64_t part_bytes;
+    char part[MF_MULTIPART_NAME];
+    bool has_ehr, has_options;
+    struct mf_buffer options;
+    const char *key; /* reserved Idempotency-Key, or NULL */
+};
+
+/* --- parts --- */
+
+static bool add_input(struct upload *u, const char *part, const struct mf_pack_member *member,
+                      struct mf_error *err)
+{
+    if (u->input_count == u->input_capacity) {
+        size_t capacity = u->input_capacity ? 2 * u->input_capacity : 16;
+        struct mf_job_input *grown = realloc(u->inputs, capacity * sizeof *grown);
+        if (!grown)
+            return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for an upload");
+        u->inputs = grown;
+        u->input_capacity = capacity;
+    }
+    struct mf_job_input *in = &u->inputs[u->input_count++];
+    *in = (struct mf_job_input){.part = part,
+                                .kind = "blob",
+                                .locator = mf_pack_name(u->pack),
+                                .offset = member->offset,
+                                .size = member->size};
+    memcpy(in->sha256, member->sha256, sizeof in->sha256);
+    return true;
+}
+
+static bool part_begin(void *context, const char *name, struct mf_error *err)
+{
+    struct upload *u = context;
+    bool ehr = strcmp(name, "ehr") == 0, options = strcmp(name, "options") == 0;
+    if (!ehr && !options && strcmp(name, "dicom") != 0)
+        return mf_error_set(err, MF_ERR_UNUSABLE,
+                            "multipart body: parts are named dicom, ehr or options");
+    if ((ehr && u->has_ehr) || (options && u->has_options))
+        return mf_error_set(err, MF_ERR_UNUSABLE, "multipart body: more than one part \"%s\"",
+                            name);
+    u->has_ehr = u->has_ehr || ehr;
+    u->has_options = u->has_options || options;
+    snprintf(u->part, sizeof u->part, "%s", name);
+    u->part_bytes = 0;
+    return mf_pack_begin(u->pack, err);
+}
+
+static bool part_data(void *context, const void *data, size_t len, struct mf_error *err)
+{
+    struct upload *u = context;
+    uint64_t max_ehr = (uint64_t)u->request->services->config->http.max_ehr_bytes;
+    u->part_bytes += len;
+    if (u->part[0] == 'e' && u->part_bytes > max_ehr)
+        return mf_error_set(err, MF_ERR_TOO_LARGE, "part \"ehr\": more than %" PRIu64 " bytes",
+                            max_ehr);
+    if (u->part[0] == 'o' && !mf_buffer_append(&u->options, data, len, NULL))
+        return mf_error_set(err, MF_ERR_TOO_LARGE, "part \"options\": more than %d bytes",
+                            OPTIONS_BYTES);
+    return mf_pack_write(u->pack, data, len, err);
+}
+
+static bool part_end(void *context, struct mf_error *err)
+{
+    struct upload *u = context;
+    const char *part = u->part[0] == 'e' ? "ehr" : u->part[0] == 'o' ? "options" : "dicom";
+    return mf_pack_end(u->pack, &u->member, err) && add_input(u, part, &u->member, err);
+}
+
+/* --- begin: everything that can be refused before the body --- */
+
+static bool begin_body(struct upload *u, struct mf_error *err)
+{
+    static const struct mf_multipart_sink sink = {part_begin, part_data, part_end};
+    struct mf_request *request = u->request;
+    const char *type = mf_request_header(request, "Content-Type");
+    if (mf_media_type_is(type, "multipart/form-data")) {
+        u->multipart = mf_multipart_new(
+            type, (size_t)request->services->config->http.max_parts, &sink, u, err);
+        return u->multipart != NULL;
+    }
+    if (mf_media_type_is(type, "application/zip"))
+        return part_begin(u, "dicom", err);
+    return mf_error_set(err, MF_ERR_UNSUPPORTED,
+                        "Content-Type must be multipart/form-data or application/zip");
+}
+
+static bool admit(struct mf_request *request, struct mf_error *err)
+{
+    static const char *const no_query[] = {NULL};
+    struct mf_services *s = request->services;
+    const struct mf_config *config = s->config;
+    if (!mf_request_only_query(request, no_query, err))
+        return false;
+    if (__atomic_load_n(&s->draining, __ATOMIC_RELAXED))
+        return mf_error_set(err, MF_ERR_UNAVAILABLE, "the server is stopping");
+    if (request->has_length && request->content_length > (uint64_t)config->http.max_body_bytes)
+        return mf_error_set(err, MF_ERR_TOO_LARGE, "the body has more than %" PRId64 " bytes",
+                            config->http.max_body_bytes);
+    uint64_t seen = __atomic_load_n(&s->queued_seen_ns, __ATOMIC_RELAXED);
+    if (__atomic_load_n(&s->queued, __ATOMIC_RELAXED) >= config->jobs.max_queued &&
+        mf_clock_monotonic_ns() - seen < QUEUE_SEEN_NS)
+        return mf_error_set(err, MF_ERR_BUSY, "the queue is full; try again later");
+    if (mf_request_wait_seconds(request) > 0 && !mf_result_acceptable(request, err))
+        return false;
+    return mf_blobs_have_room(s->blobs, request->content_length, err);
+}
+
+static bool begin(struct mf_request *request, struct mf_error *err)
+{
+    const char *key = mf_request_header(request, "Idempotency-Key");
+    if (!admit(request, err))
+        return false;
+    struct upload *u = mf_arena_alloc(request->arena, 1, sizeof *u, err);
+    if (!u)
+        return false;
+    mf_buffer_init(&u->options, OPTIONS_BYTES);
+    u->request = request;
+    request->state = u;
+    u->pack = mf_pack_new(request->services->blobs, err);
+    if (!u->pack || !begin_body(u, err))
+        return false;
+    if (key && !mf_keys_reserve(request->services->keys, MF_TENANT_DEFAULT, key, err))
+        return false;
+    u->key = key;
+    return true;
+}
+
+static bool data(struct mf_request *request, const void *bytes, size_t len, struct mf_error *err)
+{
+    struct upload *u = request->state;
+    if (request->body_bytes > (uint64_t)request->services->config->http.max_body_bytes)
+        return mf_error_set(err, MF_ERR_TOO_LARGE, "the body has more than %" PRId64 " bytes",
+                            request->services->config->http.max_body_bytes);
+    return u->multipart ? mf_multipart_feed(u->multipart, bytes, len, err)
+                        : part_data(u, bytes, len, err);
+}
+
+/* --- handle: from the whole body to a job --- */
+
+static bool end_body(struct upload *u, struct mf_error *err)
+{
+    if (u->multipart ? !mf_multipart_finish(u->multipart, err) : !part_end(u, err))
+        return false;
+    for (size_t i = 0; i < u->input_count; i++)
+        if (u->inputs[i].part[0] == 'd')
+            return true;
+    return mf_error_set(err, MF_ERR_UNUSABLE, "multipart body: there is no part \"dicom\"");
+}
+
+/* Takes `priority` out of the options; the others are the pipeline's. Returns the text of those. */
+static const char *read_options(struct upload *u, enum mf_priority *priority, struct mf_error *err)
+{
+    const struct mf_json_limits limits = {OPTIONS_BYTES, 8};
+    *priority = MF_PRIORITY_ROUTINE;
+    if (!u->has_options)
+        return "{}";
+    MF_AUTO(mf_json)
+    json_t *options = mf_json_parse(u->options.data ? u->options.data : "", u->options.len,
+                                    &limits, "part \"options\"", err);
+    if (!options)
+        return NULL;
+    const json_t *value = json_object_get(options, "priority");
+    if (!json_is_object(options)) {
+        mf_error_set(err, MF_ERR_UNUSABLE, "part \"options\": must be a JSON object");
+        return NULL;
+    }
+    if (value && (!json_is_string(value) || !mf_priority_parse(json_string_value(value), priority))) {
+        mf_error_set(err, MF_ERR_UNUSABLE,
+                     "part \"options\": \"priority\" must be stat, urgent or routine");
+        return NULL;
+    }
+    json_object_del(options, "priority");
+    MF_AUTO(mf_mem) char *text = mf_json_text(options, 0);
+    if (!text) {
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for options");
+        return NULL;
+    }
+    return mf_arena_strdup(u->request->arena, text, err);
+}
+
+/* Route, then every part's name and content in order: never the raw body, whose boundary is random. */
+static bool fingerprint(const struct upload *u, unsigned char out[MF_SHA256_BYTES],
+                        struct mf_error *err)
+{
+    MF_AUTO(mf_sha256) struct mf_sha256 *hash = mf_sha256_new();
+    if (!hash)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for an upload");
+    mf_sha256_update(hash, "POST /v1/jobs", sizeof "POST /v1/jobs");
+    for (size_t i = 0; i < u->input_count; i++) {
+        mf_sha256_update(hash, u->inputs[i].part, strlen(u->inputs[i].part) + 1);
+        mf_sha256_update(hash, u->inputs[i].sha256, MF_SHA256_BYTES);
+    }
+    mf_sha256_final(hash, out);
+    return true;
+}
+
+static bool scan(struct upload *u, const char *options, struct mf_buffer *index,
+                 char model[MF_MODEL_NAME], struct mf_error *err)
+{
+    const struct mf_scanner *scanner = &u->request->services->scanner;
+    struct mf_scan request = {.fd = mf_pack_flush(u->pack, err),
+                              .inputs = u->inputs,
+                              .input_count = u->input_count,
+                              .options = options,
+                              .options_len = strlen(options)};
+    return request.fd >= 0 && scanner->scan(scanner->context, &request, index, model, err);
+}
+
+static void note_queue(struct mf_services *s, int64_t queued)
+{
+    __atomic_store_n(&s->queued, queued, __ATOMIC_RELAXED);
+    __atomic_store_n(&s->queued_seen_ns, mf_clock_monotonic_ns(), __ATOMIC_RELAXED);
+}
+
+static bool commit(struct upload *u, struct mf_submission *sub, struct mf_submitted *made,
+                   struct mf_error *err)
+{
+    struct mf_request *request = u->request;
+    sub->tenant = MF_TENANT_DEFAULT;
+    sub->inputs = u->inputs;
+    sub->input_count = u->input_count;
+    sub->idempotency_key = u->key;
+    sub->max_queued = request->services->config->jobs.max_queued;
+    mf_job_id_new(sub->id);
+    struct mf_error refused = MF_ERROR_INIT;
+    if (!mf_pack_sync(u->pack, err))
+        return false;
+    if (!mf_store_submit(request->store, sub, made, &refused)) {
+        if (refused.code == MF_ERR_BUSY)
+            note_queue(request->services, sub->max_queued);
+        else if (refused.code == MF_ERR_IO) /* it may be committed: the sweep decides later */
+            mf_pack_keep(u->pack);
+        return mf_error_set(err, refused.code, "%s", refused.msg);
+    }
+    note_queue(request->services, made->queued);
+    if (!made->replayed)
+        mf_pack_keep(u->pack);
+    return true;
+}
+
+static bool respond_accepted(struct mf_request *request, const char *id, struct mf_error *err)
+{
+    struct mf_job job;
+    return mf_store_job(request->store, MF_TENANT_DEFAULT, id, &job, err) &&
+           mf_respond_job(request, 202, &job, err);
+}
+
+/* The upload is a job now, or was refused: the key is free, files and memory are not needed any more. */
+static void end_upload(struct mf_request *request)
+{
+    struct upload *u = request->state;
+    if (!u)
+        return;
+    if (u->key)
+        mf_keys_release(request->services->keys, MF_TENANT_DEFAULT, u->key);
+    mf_multipart_free(u->multipart);
+    mf_pack_free(u->pack);
+    mf_buffer_free(&u->options);
+    free(u->inputs);
+    request->state = NULL;
+}
+
+static bool handle(struct mf_request *request, struct mf_error *err)
+{
+    struct upload *u = request->state;
+    struct mf_submission sub = {.options = NULL};
+    struct mf_submitted made;
+    char model[MF_MODEL_NAME] = "";
+    MF_AUTO(mf_buffer) struct mf_buffer index;
+    mf_buffer_init(&index, INDEX_BYTES);
+    if (!end_body(u, err) || !(sub.options = read_options(u, &sub.priority, err)) ||
+        !fingerprint(u, sub.fingerprint, err) || !scan(u, sub.options, &index, model, err))
+        return false;
+    sub.model = model[0] ? model : NULL;
+    sub.index = index.data ? index.data : "";
+    sub.index_len = index.len;
+    if (!commit(u, &sub, &made, err))
+        return false;
+    end_upload(request);
+    int seconds = mf_request_wait_seconds(request);
+    if (seconds == 0 || made.replayed)
+        return respond_accepted(request, made.id, err);
+    memcpy(request->wait_for, made.id, MF_JOB_ID);
+    request->wait_until_ns = mf_clock_monotonic_ns() + (uint64_t)seconds * 1000000000;
+    return true;
+}
+
+/* The wait is over: the result, the job's problem, or the 202 after all. */
+static bool resume(struct mf_request *request, struct mf_error *err)
+{
+    struct mf_job job;
+    MF_AUTO(mf_buffer) struct mf_buffer text;
+    mf_buffer_init(&text, RESULT_BYTES);
+    if (!mf_store_result(request->store, MF_TENANT_DEFAULT, request->wait_for, &job, &text, err))
+        return false;
+    if (!mf_job_state_terminal(job.state))
+        return mf_respond_job(request, 202, &job, err);
+    return mf_respond_field(request, err, "Preference-Applied", "wait=%d",
+                            mf_request_wait_seconds(request)) &&
+           (job.state != MF_JOB_SUCCEEDED ||
+            mf_respond_field(request, err, "Content-Location", "/v1/jobs/%s/result", job.id)) &&
+           mf_respond_result(request, &job, &text, true, err);
+}
+
+const struct mf_endpoint mf_endpoint_jobs_post = {.method = "POST",
+                                                  .pattern = "/v1/jobs",
+                                                  .begin = begin,
+                                                  .data = data,
+                                                  .handle = handle,
+                                                  .resume = resume,
+                                                  .dispose = end_upload};

@@ -1,0 +1,173 @@
+/*
+ * Front: making the services, serving, draining.
+ *
+ * Threads: event loops and a guard (http.c), a pool for what blocks, a waiter for what waits; this one waits for
+ * the signal to stop and, now and then, sweeps payloads that no job refers to.
+ */
+#include "server/front.h"
+
+#include "server/front_scan.h"
+#include "server/http.h"
+
+#include "core/log.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PATIENCE_MS = 10000, SWEEP_EVERY_S = 3600, SWEEP_FIRST_S = 60, MALLOC_ARENAS = 2 };
+
+struct front {
+    struct mf_services services;
+    struct mf_front_scan scan;
+    struct mf_registry *registry;
+    struct mf_served_model *models;
+    struct mf_pool *pool;
+    struct mf_waiter *waiter;
+    struct mf_http *http;
+    struct mf_store *store; /* of this thread */
+};
+
+/* --- making --- */
+
+static bool open_models(struct front *f, const struct mf_config *config, struct mf_error *err)
+{
+    f->registry =
+        mf_registry_open(config->models.directories.items, config->models.directories.count, NULL, err);
+    if (!f->registry)
+        return false;
+    size_t n = mf_registry_count(f->registry);
+    f->models = calloc(n + 1, sizeof *f->models);
+    if (!f->models)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the list of models");
+    for (size_t i = 0; i < n; i++) {
+        struct mf_model_info info;
+        mf_registry_info(f->registry, i, &info);
+        f->models[i] = (struct mf_served_model){info.name, info.version, info.digest};
+    }
+    f->services.models = f->models;
+    f->services.model_count = n;
+    f->scan.registry = f->registry;
+    return true;
+}
+
+static bool open_decoder(struct front *f, const struct mf_front_options *o, struct mf_error *err)
+{
+    const struct mf_config *config = o->config;
+    const struct mf_decoder_limits limits = {
+        .memory = (uint64_t)config->decoder.memory_bytes,
+        .cpu_seconds = (unsigned)config->decoder.cpu_s,
+        .expanded_bytes = (uint64_t)config->decoder.max_total_bytes,
+        .expansion_ratio = (unsigned)config->decoder.max_ratio,
+        .objects = (unsigned)config->decoder.max_objects,
+        .ehr_bytes = (uint64_t)config->http.max_ehr_bytes,
+    };
+    f->scan.decoder = mf_decoder_new(o->decoder_address, (unsigned)config->decoder.processes,
+                                     &limits, err);
+    f->services.scanner = (struct mf_scanner){mf_front_scan, &f->scan};
+    return f->scan.decoder != NULL;
+}
+
+static bool open_services(struct front *f, const struct mf_front_options *o, struct mf_error *err)
+{
+    const struct mf_config *config = o->config;
+    const char *directory = config->data.directory;
+    struct mf_services *s = &f->services;
+    s->config = config;
+    return open_models(f, config, err) && open_decoder(f, o, err) &&
+           (s->blobs = mf_blobs_open(directory, (uint64_t)config->data.min_free_bytes, err)) &&
+           (s->keys = mf_keys_new(err)) && (s->metrics = mf_metrics_new(err)) &&
+           (f->store = mf_store_connect(directory, PATIENCE_MS, err)) &&
+           (f->pool = mf_pool_new((size_t)config->http.handlers, directory, PATIENCE_MS, err)) &&
+           (f->waiter = mf_waiter_new(directory, PATIENCE_MS,
+                                      (size_t)config->http.max_connections, err));
+}
+
+/* In this order: no request is left that could use what goes next. */
+static void close_services(struct front *f)
+{
+    mf_waiter_free(f->waiter);
+    mf_pool_free(f->pool);
+    mf_http_stop(f->http);
+    mf_store_free(f->store);
+    mf_metrics_free(f->services.metrics);
+    mf_keys_free(f->services.keys);
+    mf_blobs_free(f->services.blobs);
+    mf_decoder_free(f->scan.decoder);
+    free(f->models);
+    mf_registry_free(f->registry);
+}
+
+/* --- serving --- */
+
+static bool locators_used(void *context, const char *const *names, size_t n, bool *ret_used,
+                          struct mf_error *err)
+{
+    return mf_store_locators_used(context, names, n, ret_used, err);
+}
+
+static void sweep(struct front *f)
+{
+    struct mf_error err = MF_ERROR_INIT;
+    size_t deleted = 0;
+    if (!mf_blobs_sweep(f->services.blobs, f->services.config->data.orphan_age_s, locators_used,
+                        f->store, &deleted, &err))
+        mf_log(MF_LOG_WARN, "payloads.sweep_failed", MF_LOG_S("reason", err.msg));
+    else if (deleted > 0)
+        mf_log(MF_LOG_INFO, "payloads.swept", MF_LOG_I("deleted", deleted));
+}
+
+static void wait_for_stop(struct front *f, const sigset_t *signals)
+{
+    struct timespec wait = {.tv_sec = SWEEP_FIRST_S};
+    for (;;) {
+        if (sigtimedwait(signals, NULL, &wait) > 0)
+            return;
+        if (errno != EAGAIN)
+            continue;
+        sweep(f);
+        malloc_trim(0);
+        wait.tv_sec = SWEEP_EVERY_S;
+    }
+}
+
+static void drain(struct front *f)
+{
+    __atomic_store_n(&f->services.draining, 1, __ATOMIC_RELAXED);
+    mf_waiter_stop(f->waiter);
+    mf_http_drain(f->http, (int)f->services.config->http.drain_timeout_s * 1000);
+}
+
+bool mf_front_run(const struct mf_front_options *o, struct mf_error *err)
+{
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGPIPE, SIG_IGN); /* the HTTP library writes to sockets that clients have closed */
+    mallopt(M_ARENA_MAX, MALLOC_ARENAS);
+
+    struct front f = {.http = NULL};
+    bool ok = open_services(&f, o, err);
+    if (ok) {
+        const struct mf_http_options http = {
+            .listen_fd = o->listen_fd, .services = &f.services, .pool = f.pool, .waiter = f.waiter};
+        f.http = mf_http_start(&http, err);
+        ok = f.http != NULL;
+    }
+    if (ok) {
+        if (o->ready_fd >= 0) {
+            ssize_t ignored = write(o->ready_fd, "1", 1);
+            (void)ignored; /* whoever waited is gone */
+            close(o->ready_fd);
+        }
+        wait_for_stop(&f, &signals);
+        drain(&f);
+    }
+    close_services(&f);
+    return ok;
+}

@@ -1,0 +1,26 @@
+/* Scanner of the front: a decoder's scan, then the pipeline's decision which bundle will run (services.h). */
+#ifndef MF_SERVER_FRONT_SCAN_H
+#define MF_SERVER_FRONT_SCAN_H
+
+#include "server/decoder.h"
+#include "server/registry.h"
+#include "server/services.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct mf_front_scan {
+    struct mf_decoder *decoder;
+    const struct mf_registry *registry;
+};
+
+/* An mf_scanner function; context is a struct mf_front_scan. */
+bool mf_front_scan(void *context, const struct mf_scan *scan, struct mf_buffer *ret_index,
+                   char ret_model[MF_MODEL_NAME], struct mf_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

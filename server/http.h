@@ -1,0 +1,33 @@
+/* HTTP: the sockets. Requests come from the network into endpoints and their responses go back (http.c). */
+#ifndef MF_SERVER_HTTP_H
+#define MF_SERVER_HTTP_H
+
+#include "server/pool.h"
+#include "server/services.h"
+#include "server/waiter.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct mf_http;
+
+struct mf_http_options {
+    int listen_fd; /* borrowed */
+    struct mf_services *services;
+    struct mf_pool *pool;     /* runs what may block */
+    struct mf_waiter *waiter; /* for requests that wait for a job */
+};
+
+struct mf_http *mf_http_start(const struct mf_http_options *options, struct mf_error *err)
+    MF_CHECK_RESULT;
+/* Accepts no more connections and waits until no request is under way, at most so long. */
+void mf_http_drain(struct mf_http *http, int timeout_ms);
+/* Closes all connections. The pool and the waiter must have ended what they had. */
+void mf_http_stop(struct mf_http *http);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

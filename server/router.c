@@ -1,0 +1,118 @@
+/* Router: matching of paths, segment by segment, against the endpoints' patterns. */
+#include "server/router.h"
+
+#include "server/endpoints.h"
+
+#include <string.h>
+
+static const struct mf_endpoint *const ENDPOINTS[] = {
+    &mf_endpoint_jobs_post,  &mf_endpoint_jobs_list,   &mf_endpoint_job_get,
+    &mf_endpoint_job_cancel, &mf_endpoint_job_purge,   &mf_endpoint_result,
+    &mf_endpoint_server,     &mf_endpoint_live,        &mf_endpoint_ready,
+    &mf_endpoint_model,      &mf_endpoint_model_ready, &mf_endpoint_metrics,
+    &mf_endpoint_openapi,
+};
+
+enum { ENDPOINT_COUNT = sizeof ENDPOINTS / sizeof ENDPOINTS[0], ALLOW_BYTES = 64 };
+
+size_t mf_route_count(void)
+{
+    return ENDPOINT_COUNT;
+}
+
+const struct mf_endpoint *mf_route_at(size_t i)
+{
+    return ENDPOINTS[i];
+}
+
+size_t mf_route_index(const struct mf_endpoint *endpoint)
+{
+    size_t i = 0;
+    while (i < ENDPOINT_COUNT && ENDPOINTS[i] != endpoint)
+        i++;
+    return i;
+}
+
+static int hex_digit(char c)
+{
+    return c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10;
+}
+
+/* A segment with its escapes decoded; they are known to be well-formed. */
+static const char *decode_segment(struct mf_arena *arena, const char *text, size_t len,
+                                  struct mf_error *err)
+{
+    char *out = mf_arena_alloc(arena, len + 1, 1, err);
+    if (!out)
+        return NULL;
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++) {
+        bool escape = text[i] == '%';
+        out[n++] = escape ? (char)(hex_digit(text[i + 1]) << 4 | hex_digit(text[i + 2])) : text[i];
+        i += escape ? 2 : 0;
+    }
+    return out;
+}
+
+/* Whether the path fits; the segments that {…} took are left in taken[] (pointers into the path). */
+static bool fits(const char *pattern, const char *path, const char *taken[MF_PATH_PARAMETERS],
+                 size_t *count)
+{
+    *count = 0;
+    while (*pattern == '/' && *path == '/') {
+        pattern++;
+        path++;
+        size_t want = strcspn(pattern, "/"), have = strcspn(path, "/");
+        if (pattern[0] == '{') {
+            if (have == 0 || *count == MF_PATH_PARAMETERS)
+                return false;
+            taken[(*count)++] = path;
+        } else if (want != have || memcmp(pattern, path, want) != 0) {
+            return false;
+        }
+        pattern += want;
+        path += have;
+    }
+    return *pattern == '\0' && *path == '\0';
+}
+
+static bool method_fits(const struct mf_endpoint *e, const char *method)
+{
+    return strcmp(e->method, method) == 0 ||
+           (strcmp(method, "HEAD") == 0 && strcmp(e->method, "GET") == 0);
+}
+
+static bool take(struct mf_request *request, const struct mf_endpoint *e, const char *taken[],
+                 size_t count, struct mf_error *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        request->parameters[i] =
+            decode_segment(request->arena, taken[i], strcspn(taken[i], "/"), err);
+        if (!request->parameters[i])
+            return false;
+    }
+    request->endpoint = e;
+    return true;
+}
+
+bool mf_route(struct mf_request *request, struct mf_error *err)
+{
+    char allow[ALLOW_BYTES] = "";
+    for (size_t i = 0; i < ENDPOINT_COUNT; i++) {
+        const struct mf_endpoint *e = ENDPOINTS[i];
+        const char *taken[MF_PATH_PARAMETERS];
+        size_t count = 0;
+        if (!fits(e->pattern, request->path, taken, &count))
+            continue;
+        if (method_fits(e, request->method))
+            return take(request, e, taken, count, err);
+        size_t used = strlen(allow);
+        snprintf(allow + used, sizeof allow - used, "%s%s", used ? ", " : "",
+                 strcmp(e->method, "GET") == 0 ? "GET, HEAD" : e->method);
+    }
+    if (!allow[0])
+        return mf_error_set(err, MF_ERR_NOT_FOUND, "there is nothing at this path");
+    if (!mf_respond_field(request, err, "Allow", "%s", allow))
+        return false;
+    return mf_error_set(err, MF_ERR_METHOD, "this method is not allowed here: %s", allow);
+}

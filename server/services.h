@@ -1,0 +1,60 @@
+/*
+ * What endpoints work with besides their request: made by front.c, or by a test with stand-ins.
+ */
+#ifndef MF_SERVER_SERVICES_H
+#define MF_SERVER_SERVICES_H
+
+#include "core/buffer.h"
+#include "server/blobs.h"
+#include "server/config.h"
+#include "server/keys.h"
+#include "server/metrics.h"
+#include "server/store.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* An upload to be judged before it is accepted. */
+struct mf_scan {
+    int fd; /* of the pack; inputs lie at their offsets */
+    const struct mf_job_input *inputs;
+    size_t input_count;
+    const char *options; /* JSON text */
+    size_t options_len;
+};
+
+/* Scans an upload and decides how it will be run. Called from several threads at once. */
+struct mf_scanner {
+    bool (*scan)(void *context, const struct mf_scan *scan, struct mf_buffer *ret_index,
+                 char ret_model[MF_MODEL_NAME], struct mf_error *err);
+    void *context;
+};
+
+/* A model that is served, for /v2/models. */
+struct mf_served_model {
+    const char *name, *version, *digest;
+};
+
+struct mf_services {
+    const struct mf_config *config;
+    struct mf_blobs *blobs;
+    struct mf_scanner scanner;
+    struct mf_keys *keys;       /* idempotency keys of requests under way */
+    struct mf_metrics *metrics;
+    const struct mf_served_model *models;
+    size_t model_count;
+    int draining;               /* atomic: no new work */
+    int64_t queued;             /* atomic: length of the queue as last seen … */
+    uint64_t queued_seen_ns;    /* … and when */
+};
+
+/* Whether a worker is ready for the model (any model: NULL = all of them). */
+bool mf_services_ready(const struct mf_services *services, struct mf_store *store,
+                       struct mf_arena *arena, const char *model, struct mf_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
