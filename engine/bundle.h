@@ -89,7 +89,7 @@ struct mf_bundle_rules {
     size_t modality_count, view_count, body_part_count;
     bool require_modality, require_view, require_body_part;
 };
-const struct mf_bundle_rules *mf_bundle_rules(const struct mf_bundle *bundle);
+void mf_bundle_rules(const struct mf_bundle *bundle, struct mf_bundle_rules *ret); /* strings borrowed */
 
 /* What `medfusion model inspect` prints: identity, labels, modules, sizes, calibration. Caller owns it. */
 json_t *mf_bundle_describe(const struct mf_bundle *bundle, struct mf_error *err) MF_CHECK_RESULT;

@@ -9,18 +9,19 @@
 struct mf_study_list *mf_plan_studies(const struct mf_bundle *bundle, const struct mf_index *index,
                                       struct mf_error *err)
 {
-    const struct mf_bundle_rules *b = mf_bundle_rules(bundle);
+    struct mf_bundle_rules b;
+    mf_bundle_rules(bundle, &b);
     bool slices = mf_bundle_position(bundle) == MF_POSITION_SLICE;
     struct mf_study_rules rules = {
-        .modalities = b->modalities,
-        .modality_count = b->modality_count,
-        .views = b->views,
-        .view_count = b->view_count,
-        .body_parts = b->body_parts,
-        .body_part_count = b->body_part_count,
-        .require_modality = b->require_modality,
-        .require_view = b->require_view,
-        .require_body_part = b->require_body_part,
+        .modalities = b.modalities,
+        .modality_count = b.modality_count,
+        .views = b.views,
+        .view_count = b.view_count,
+        .body_parts = b.body_parts,
+        .body_part_count = b.body_part_count,
+        .require_modality = b.require_modality,
+        .require_view = b.require_view,
+        .require_body_part = b.require_body_part,
         .order = slices ? MF_STUDY_BY_SLICE : MF_STUDY_BY_TIME,
         .max_frames = mf_bundle_max_frames(bundle),
     };
