@@ -12,6 +12,7 @@
 #ifndef MF_TRUST_CALIBRATE_H
 #define MF_TRUST_CALIBRATE_H
 
+#include "core/auto.h"
 #include "core/error.h"
 
 #include <stddef.h>

@@ -1,0 +1,158 @@
+/* An engine's life: networks loaded, buffers made, shapes planned, runs started. */
+#include "engine/engine_private.h"
+
+#include "core/clock.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool load_networks(struct mf_engine *e, struct mf_error *err)
+{
+    const struct mf_bundle *b = e->bundle;
+    for (int i = 0; i < MF_MODULE_COUNT; i++) {
+        struct mf_loader ld;
+        if (!b->weights[i])
+            continue;
+        mf_loader_init(&ld, b->weights[i], &e->exec, e->arena, err);
+        const char *type = json_string_value(mf_loader_config(&ld, "model_type"));
+        if (i == MF_MODULE_SEGMENTER)
+            e->segmenter = mf_sam2_load(&ld, true);
+        else if (i == MF_MODULE_VISION)
+            e->vision = mf_vit_load(&ld, b->modules.vision == MF_VISION_VIT             ? MF_VIT_VIT
+                                         : type && strcmp(type, "dinov2") == 0 ? MF_VIT_DINOV2
+                                                                               : MF_VIT_DINOV2_REGISTERS);
+        else if (i == MF_MODULE_TEMPORAL)
+            e->temporal = mf_temporal_load(&ld);
+        else if (i == MF_MODULE_EHR)
+            e->ehr = mf_ft_load(&ld);
+        else
+            e->fusion = mf_fusion_load(&ld);
+        if (!mf_loader_finish(&ld, NULL))
+            return false;
+        mf_weights_forget(b->weights[i]);
+    }
+    return true;
+}
+
+static void *room(struct mf_engine *e, size_t n, size_t size, bool *ok)
+{
+    void *p = mf_arena_alloc(e->arena, n, size, NULL);
+    *ok &= p != NULL;
+    return p;
+}
+
+static bool make_buffers(struct mf_engine *e, struct mf_error *err)
+{
+    const struct mf_bundle *b = e->bundle;
+    size_t vision = b->vision.rows * b->vision.cols, size = e->segmenter ? b->segmenter.rows : 0;
+    size_t most = vision > size * size ? vision : size * size;
+    bool ok = true;
+    e->grey = room(e, most, sizeof *e->grey, &ok);
+    e->pixels = room(e, 3 * most, sizeof *e->pixels, &ok);
+    if (e->segmenter) {
+        size_t g = mf_sam2_grid(e->segmenter), k = mf_sam2_masks(e->segmenter);
+        e->mask_cells = 16 * g * g;
+        e->prompt_tokens = room(e, 2 * 3 * mf_sam2_width(e->segmenter), sizeof(float), &ok);
+        e->heat = room(e, 6 * g * g, sizeof(float), &ok);
+        e->all_masks = room(e, 2 * k * e->mask_cells, sizeof(float), &ok);
+        e->all_iou = room(e, 2 * k, sizeof(float), &ok);
+        e->mask_logits = room(e, 2 * e->mask_cells, sizeof(float), &ok);
+        e->masks = room(e, 2 * size * size, 1, &ok);
+        e->region.runs = room(e, size, sizeof *e->region.runs, &ok);
+        e->region.soft = room(e, size * size, sizeof(float), &ok);
+        e->region.between = room(e, size * size, sizeof(float), &ok);
+    }
+    if (e->ehr) {
+        e->x_cont = room(e, mf_ft_numeric(e->ehr), sizeof *e->x_cont, &ok);
+        e->x_cat = room(e, mf_ft_categorical(e->ehr), sizeof *e->x_cat, &ok);
+        e->missing = room(e, mf_ft_numeric(e->ehr) + mf_ft_categorical(e->ehr), 1, &ok);
+    }
+    e->tokens = mf_temporal_tokens(e->temporal);
+    return ok || mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the engine");
+}
+
+struct mf_engine *mf_engine_new(const struct mf_bundle *bundle, const struct mf_engine_options *options,
+                                struct mf_error *err)
+{
+    MF_AUTO(mf_engine) struct mf_engine *e = calloc(1, sizeof *e);
+    if (!e || !(e->arena = mf_arena_new((size_t)1 << 30))) {
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
+        return NULL;
+    }
+    if (bundle->checked != MF_BUNDLE_FULL) {
+        mf_error_set(err, MF_ERR_INTERNAL, "the bundle was opened without its weights");
+        return NULL;
+    }
+    e->bundle = bundle;
+    if (!mf_exec_init(&e->exec, options ? options->device : NULL, options ? options->threads : 0, err) ||
+        !load_networks(e, err) || !make_buffers(e, err) || !mf_engine_warm(e, 1, err))
+        return NULL;
+    return MF_STEAL(e);
+}
+
+void mf_engine_free(struct mf_engine *e)
+{
+    if (!e)
+        return;
+    mf_exec_free(&e->exec);
+    mf_resampler_free(&e->resampler);
+    free(e->image);
+    free(e->weight);
+    free(e->levels);
+    mf_arena_free(e->arena);
+    free(e);
+}
+
+const char *mf_engine_device(const struct mf_engine *e)
+{
+    return e->exec.ops->device;
+}
+
+const char *mf_engine_dtype(const struct mf_engine *e)
+{
+    return e->exec.ops->dtype;
+}
+
+size_t mf_engine_readout_size(const struct mf_engine *e)
+{
+    return mf_fusion_readout(e->fusion);
+}
+
+size_t mf_engine_memory(const struct mf_engine *e, size_t *ret_weights)
+{
+    if (ret_weights)
+        *ret_weights = e->exec.weight_bytes;
+    return e->exec.capacity + e->frame_room * (2 * sizeof(float) + 1);
+}
+
+static bool check_count(const struct mf_engine *e, size_t n, struct mf_error *err)
+{
+    size_t most = e->bundle->max_frames < MF_ENGINE_FRAMES ? e->bundle->max_frames : MF_ENGINE_FRAMES;
+    return (n >= 1 && n <= most) ||
+           mf_error_set(err, MF_ERR_UNUSABLE, "%zu frames, the model takes 1 to %zu", n, most);
+}
+
+bool mf_engine_warm(struct mf_engine *e, size_t frame_count, struct mf_error *err)
+{
+    struct run r = {.engine = e, .frames = frame_count};
+    if (!check_count(e, frame_count, err))
+        return false;
+    if (!e->planned[frame_count])
+        e->planned[frame_count] = mf_exec_run(&e->exec, mf_pipeline_body, &r, true, err);
+    return e->planned[frame_count];
+}
+
+bool mf_engine_run(struct mf_engine *e, const struct mf_engine_input *input, const struct mf_tap *tap,
+                   struct mf_engine_output *output, struct mf_error *err)
+{
+    struct run r = {.engine = e, .frames = input->frame_count, .input = input, .output = output};
+    if (!mf_engine_warm(e, input->frame_count, err))
+        return false;
+    struct mf_timing *t = &output->timing;
+    *t = (struct mf_timing){.segment = e->segmenter ? 0 : NAN, .decode = NAN, .ehr = NAN, .total = NAN};
+    e->exec.tap = tap;
+    bool ok = mf_exec_replay(&e->exec, mf_pipeline_body, &r, err);
+    e->exec.tap = NULL;
+    return ok;
+}

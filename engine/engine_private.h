@@ -1,0 +1,52 @@
+/* The inside of an engine: the networks of one bundle on one device, and host buffers that are made once. */
+#ifndef MF_ENGINE_ENGINE_PRIVATE_H
+#define MF_ENGINE_ENGINE_PRIVATE_H
+
+#include "engine/engine.h"
+#include "engine/net/net.h"
+#include "engine/preprocess.h"
+
+enum { MF_ENGINE_FRAMES = 32 };
+
+struct mf_engine {
+    const struct mf_bundle *bundle;
+    struct mf_exec exec;
+    struct mf_arena *arena; /* the networks' structs and the fixed buffers below */
+    struct mf_sam2 *segmenter; /* NULL: none */
+    struct mf_vit *vision;
+    struct mf_temporal *temporal;
+    struct mf_ft *ehr; /* NULL: none */
+    struct mf_fusion *fusion;
+    size_t tokens;                        /* of a frame */
+    bool planned[MF_ENGINE_FRAMES + 1];   /* by number of frames */
+
+    /* Host buffers. Of a frame, growing: */
+    float *image, *weight;
+    uint8_t *levels;
+    size_t frame_room;
+    struct mf_resampler resampler;
+    /* Fixed: */
+    float *grey, *pixels;              /* network inputs */
+    float *prompt_tokens, *heat;
+    float *all_masks, *all_iou, *mask_logits;
+    size_t mask_cells;                 /* of one low-resolution mask */
+    float iou[2], object[2];
+    uint8_t *masks;                    /* (2, size, size) */
+    struct mf_region_scratch region;
+    float *x_cont;
+    size_t *x_cat;
+    unsigned char *missing;
+};
+
+/* One run, or the planning of one. */
+struct run {
+    struct mf_engine *engine;
+    size_t frames;
+    const struct mf_engine_input *input; /* NULL while planning */
+    struct mf_engine_output *output;
+};
+
+/* The whole network as a body for mf_exec_run(); arg is a struct run. */
+void mf_pipeline_body(struct mf_exec *x, void *arg);
+
+#endif

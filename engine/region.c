@@ -1,0 +1,212 @@
+/* From lung masks to the region of interest: gate, convex hull, dilation, blur, box (DESIGN.md, "The network", 2). */
+#include "engine/preprocess.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_SIDE = 4096 };
+
+struct point {
+    long x, y;
+};
+
+static long cross(struct point a, struct point b, struct point c)
+{
+    return (b.x - a.x) * (c.y - a.y) - (b.y - a.y) * (c.x - a.x);
+}
+
+/* Andrew's monotone chain over the first and last set pixel of every row; chain needs 4 · size points. */
+static size_t hull_of(const uint8_t *mask, size_t size, struct point *ends, struct point *chain)
+{
+    size_t n = 0, k = 0;
+    for (size_t x = 0; x < size; x++) /* by x, then y: the order the chain needs */
+        for (size_t y = 0, first = size, last = 0; y <= size; y++) {
+            if (y < size && mask[y * size + x]) {
+                first = first == size ? y : first;
+                last = y;
+            }
+            if (y == size && first < size) {
+                ends[n++] = (struct point){(long)x, (long)first};
+                if (last != first)
+                    ends[n++] = (struct point){(long)x, (long)last};
+            }
+        }
+    if (n < 3) {
+        memcpy(chain, ends, n * sizeof *chain);
+        return n;
+    }
+    for (size_t i = 0; i < n; i++) {
+        while (k > 1 && cross(chain[k - 2], chain[k - 1], ends[i]) <= 0)
+            k--;
+        chain[k++] = ends[i];
+    }
+    for (size_t i = n - 1, low = k + 1; i-- > 0;) {
+        while (k >= low && cross(chain[k - 2], chain[k - 1], ends[i]) <= 0)
+            k--;
+        chain[k++] = ends[i];
+    }
+    return k - 1;
+}
+
+static long floor_div(long a, long b)
+{
+    long q = a / b;
+    return q - (a % b != 0 && (a < 0) != (b < 0));
+}
+
+/* Narrows a row's run to the inner side of the edge a → b. */
+static void clip(struct mf_run *run, long y, struct point a, struct point b)
+{
+    long dy = b.y - a.y, side = (b.x - a.x) * (y - a.y);
+    if (dy > 0) { /* dy · (x − ax) ≤ side */
+        long end = a.x + floor_div(side, dy) + 1;
+        run->end = end < run->end ? (int)end : run->end;
+    } else if (dy < 0) {
+        long begin = a.x - floor_div(side, -dy);
+        run->begin = begin > run->begin ? (int)begin : run->begin;
+    } else if (side < 0) {
+        run->end = run->begin;
+    }
+}
+
+bool mf_fill_hull(const uint8_t *mask, size_t size, struct mf_run *runs)
+{
+    static _Thread_local struct point ends[2 * MAX_SIDE], chain[4 * MAX_SIDE + 2];
+    size_t n = size <= MAX_SIDE ? hull_of(mask, size, ends, chain) : 0;
+    if (n == 0)
+        return false;
+    long left = chain[0].x, right = left, top = chain[0].y, bottom = top;
+    for (size_t i = 1; i < n; i++) {
+        left = chain[i].x < left ? chain[i].x : left;
+        right = chain[i].x > right ? chain[i].x : right;
+        top = chain[i].y < top ? chain[i].y : top;
+        bottom = chain[i].y > bottom ? chain[i].y : bottom;
+    }
+    for (long y = 0; y < (long)size; y++) {
+        struct mf_run run = {(int)left, (int)right + 1};
+        for (size_t i = 0; i < n; i++)
+            clip(&run, y, chain[i], chain[(i + 1) % n]);
+        bool empty = y < top || y > bottom || run.begin >= run.end;
+        runs[y] = empty ? (struct mf_run){0, 0} : run;
+    }
+    return true;
+}
+
+void mf_dilate(const struct mf_run *runs, size_t size, double radius, float *out)
+{
+    long reach = (long)floor(radius), side = (long)size;
+    memset(out, 0, size * size * sizeof *out);
+    for (long dy = -reach; dy <= reach; dy++) {
+        long wide = 0;
+        while ((double)((wide + 1) * (wide + 1) + dy * dy) <= radius * radius)
+            wide++;
+        for (long y = 0; y < side; y++) {
+            if (y + dy < 0 || y + dy >= side || runs[y].begin >= runs[y].end)
+                continue;
+            long begin = runs[y].begin - wide, end = runs[y].end + wide;
+            begin = begin < 0 ? 0 : begin;
+            end = end > side ? side : end;
+            for (long x = begin; x < end; x++)
+                out[(y + dy) * side + x] = 1;
+        }
+    }
+}
+
+enum { MAX_REACH = 4096 };
+
+static long clamp_index(long i, long n)
+{
+    return i < 0 ? 0 : i >= n ? n - 1 : i;
+}
+
+void mf_blur(float *mask, size_t size, double sigma, float *scratch)
+{
+    static _Thread_local float kernel[2 * MAX_REACH + 1];
+    long reach = (long)ceil(3 * sigma), n = (long)size;
+    if (sigma <= 0 || reach > MAX_REACH)
+        return;
+    double sum = 0;
+    for (long i = -reach; i <= reach; i++)
+        sum += exp(-(double)(i * i) / (2 * sigma * sigma));
+    for (long i = -reach; i <= reach; i++)
+        kernel[i + reach] = (float)(exp(-(double)(i * i) / (2 * sigma * sigma)) / sum);
+    for (long y = 0; y < n; y++)
+        for (long x = 0; x < n; x++) {
+            float s = 0;
+            if (x >= reach && x + reach < n)
+                for (long i = -reach; i <= reach; i++)
+                    s += kernel[i + reach] * mask[y * n + x + i];
+            else
+                for (long i = -reach; i <= reach; i++)
+                    s += kernel[i + reach] * mask[y * n + clamp_index(x + i, n)];
+            scratch[y * n + x] = s;
+        }
+    for (long y = 0; y < n; y++) {
+        memset(mask + y * n, 0, size * sizeof *mask);
+        for (long i = -reach; i <= reach; i++) {
+            const float *row = scratch + clamp_index(y + i, n) * n;
+            for (long x = 0; x < n; x++)
+                mask[y * n + x] += kernel[i + reach] * row[x];
+        }
+    }
+}
+
+/* First and last set position along one axis, widened by the margin, in frame pixels. */
+static void span(size_t low, size_t high, double margin, size_t length, size_t size, uint32_t *begin,
+                 uint32_t *end)
+{
+    double by = margin * (double)(high - low);
+    double from = floor(((double)low - by) * (double)length / (double)size);
+    double to = ceil(((double)high + by) * (double)length / (double)size);
+    *begin = from < 0 ? 0 : (uint32_t)from;
+    *end = to > (double)length ? (uint32_t)length : (uint32_t)to;
+}
+
+bool mf_region_of(struct mf_resampler *r, const uint8_t *mask, size_t size, size_t rows, size_t cols,
+                  const struct mf_segmentation_options *o, const struct mf_region_scratch *s, uint32_t box[4],
+                  float *weight, struct mf_error *err)
+{
+    size_t x0 = size, x1 = 0, y0 = size, y1 = 0;
+    if (!mf_fill_hull(mask, size, s->runs))
+        return false;
+    mf_dilate(s->runs, size, o->mask_dilation * (double)size, s->soft);
+    for (size_t y = 0; y < size; y++)
+        for (size_t x = 0; x < size; x++)
+            if (s->soft[y * size + x] > 0) {
+                x0 = x < x0 ? x : x0;
+                x1 = x + 1 > x1 ? x + 1 : x1;
+                y0 = y < y0 ? y : y0;
+                y1 = y + 1;
+            }
+    span(x0, x1, o->roi_margin, cols, size, &box[0], &box[2]);
+    span(y0, y1, o->roi_margin, rows, size, &box[1], &box[3]);
+    mf_blur(s->soft, size, o->mask_blur * (double)size, s->between);
+    return mf_resample(r, MF_FILTER_BILINEAR_ANTIALIAS, s->soft, size, size, 1, size, weight, rows, cols, err);
+}
+
+const char *mf_gate_fails(const struct mf_gate *gate, const float *logits, size_t cells, const float iou[2],
+                          const float object[2], const uint8_t *masks, size_t pixels)
+{
+    double area[2];
+    for (int s = 0; s < 2; s++) {
+        size_t inner = 0, outer = 0, set = 0;
+        for (size_t i = 0; i < cells; i++) {
+            inner += logits[(size_t)s * cells + i] > 0.05f;
+            outer += logits[(size_t)s * cells + i] > -0.05f;
+        }
+        for (size_t i = 0; i < pixels; i++)
+            set += masks[(size_t)s * pixels + i];
+        area[s] = (double)set / (double)pixels;
+        double stability = outer ? (double)inner / (double)outer : 1;
+        if (!(iou[s] >= gate->iou_score))
+            return "iou_score";
+        if (!(object[s] >= gate->object_score))
+            return "object_score";
+        if (!(stability >= gate->stability))
+            return "stability";
+        if (!(area[s] >= gate->area_low && area[s] <= gate->area_high))
+            return "area";
+    }
+    return fmin(area[0], area[1]) >= gate->ratio * fmax(area[0], area[1]) ? NULL : "ratio";
+}

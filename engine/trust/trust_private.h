@@ -1,0 +1,33 @@
+/* The inside of the trust layer, shared by its files. */
+#ifndef MF_TRUST_TRUST_PRIVATE_H
+#define MF_TRUST_TRUST_PRIVATE_H
+
+#include "core/arena.h"
+#include "engine/trust/calibrate.h"
+#include "engine/trust/conformal.h"
+#include "engine/trust/ood.h"
+#include "engine/trust/trust.h"
+
+struct mf_class_logits {
+    float *positive, *negative; /* ascending; in the arena */
+    size_t n_pos, n_neg;
+};
+
+struct mf_trust {
+    struct mf_arena *arena;
+    size_t label_count;
+    const char **label_ids;
+    const char *id, *created, *source, *model_hash; /* NULL: no calibration */
+    uint32_t patients;
+    struct mf_calibration *calibrations; /* label_count, or NULL */
+    struct mf_class_logits *classes;     /* label_count, or NULL */
+    bool has_risk;
+    float *risk_logits;
+    uint32_t *risk_weights;
+    size_t risk_count, risk_cases;
+    struct mf_ood *ood; /* NULL: none */
+};
+
+struct mf_trust *mf_trust_new(const struct mf_label *labels, size_t label_count, struct mf_error *err);
+
+#endif
