@@ -1,0 +1,252 @@
+/*
+ * fhir/report.c, narrative.c: results → Bundles equal the files in tests/fhir/report/, which
+ * test_reports.py validates against the official schema and fhir.resources.
+ */
+#include "core/result.h"
+#include "fhir/report.h"
+
+#include "tests/expect.h"
+
+#define RESULTS MF_SOURCE_DIR "/tests/core/result/"
+#define REPORTS MF_SOURCE_DIR "/tests/fhir/report/"
+
+static const struct mf_fhir_report_context CONTEXT = {
+    .patient_id = "007",
+    .patient_issuer = "1.2.840.1",
+    .accession_number = "A-17",
+    .issued = "2026-11-22T13:24:00.123Z",
+};
+static const struct mf_fhir_report_context BY_REFERENCE = {
+    .patient_reference = "Patient/1",
+    .patient_id = "007",
+};
+
+static const struct {
+    const char *result;
+    const struct mf_fhir_report_context *context;
+    enum mf_fhir_bundle_type type;
+    const char *report;
+} REPORT_ROWS[] = {
+    {"full.json", &CONTEXT, MF_FHIR_BUNDLE_COLLECTION, "full_collection.json"},
+    {"full.json", &BY_REFERENCE, MF_FHIR_BUNDLE_TRANSACTION, "full_transaction.json"},
+    {"bare.json", NULL, MF_FHIR_BUNDLE_COLLECTION, "bare_collection.json"},
+};
+
+static json_t *load(const char *folder, const char *name)
+{
+    char path[512];
+    struct mf_error err = MF_ERROR_INIT;
+    snprintf(path, sizeof path, "%s%s", folder, name);
+    json_t *json = mf_json_read_file(path, NULL, &err);
+    assert_no_error(&err);
+    return json;
+}
+
+/* The versions of the software in a golden report are not checked. */
+static void forget_version(json_t *bundle)
+{
+    json_t *entries = json_object_get(bundle, "entry");
+    json_t *device =
+        json_object_get(json_array_get(entries, json_array_size(entries) - 1), "resource");
+    assert_string_equal(json_string_value(json_object_get(device, "resourceType")), "Device");
+    json_t *version = json_array_get(json_object_get(device, "version"), 0);
+    assert_true(json_is_string(json_object_get(version, "value")));
+    json_object_set_new(version, "value", json_string("any"));
+}
+
+static void reports_equal_their_files(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof REPORT_ROWS / sizeof *REPORT_ROWS; i++) {
+        struct mf_error err = MF_ERROR_INIT;
+        MF_AUTO(mf_json) json_t *result = load(RESULTS, REPORT_ROWS[i].result);
+        MF_AUTO(mf_json) json_t *expected = load(REPORTS, REPORT_ROWS[i].report);
+        MF_AUTO(mf_json)
+        json_t *bundle = mf_fhir_report(result, REPORT_ROWS[i].context, REPORT_ROWS[i].type, &err);
+        assert_no_error(&err);
+        forget_version(bundle);
+        forget_version(expected);
+        MF_AUTO(mf_mem) char *text = mf_json_text(expected, 0);
+        assert_json(bundle, text);
+    }
+}
+
+/* The same result gives the same identifiers; another study, model, job or label gives others. */
+static void identifiers_follow_the_result(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *object, *member;
+    } CHANGES[] = {{NULL, "job"}, {"study", "study_instance_uid"}, {"model", "digest"}};
+    MF_AUTO(mf_json) json_t *result = load(RESULTS, "full.json");
+    MF_AUTO(mf_json) json_t *a = mf_fhir_report(result, NULL, MF_FHIR_BUNDLE_COLLECTION, NULL);
+    MF_AUTO(mf_json) json_t *b = mf_fhir_report(result, &CONTEXT, MF_FHIR_BUNDLE_TRANSACTION, NULL);
+    size_t count = json_array_size(json_object_get(a, "entry"));
+    assert_int_equal(count, 1 + 4 + 1);
+    MF_AUTO(mf_json) json_t *seen = json_object();
+    for (size_t i = 0; i < count; i++) {
+        const char *url =
+            mf_json_get_string(json_array_get(json_object_get(a, "entry"), i), "fullUrl", "");
+        assert_string_equal(url, mf_json_get_string(json_array_get(json_object_get(b, "entry"), i),
+                                                    "fullUrl", "-"));
+        assert_int_equal(strlen(url), strlen("urn:uuid:") + 36);
+        assert_int_equal(url[9 + 14], '8');              /* version */
+        assert_non_null(memchr("89ab", url[9 + 19], 4)); /* variant */
+        assert_null(json_object_get(seen, url));
+        json_object_set_new(seen, url, json_true());
+    }
+    for (size_t c = 0; c < sizeof CHANGES / sizeof *CHANGES; c++) {
+        MF_AUTO(mf_json) json_t *other = json_deep_copy(result);
+        json_t *owner = CHANGES[c].object ? json_object_get(other, CHANGES[c].object) : other;
+        json_object_set_new(owner, CHANGES[c].member, json_string("9.9"));
+        MF_AUTO(mf_json) json_t *d = mf_fhir_report(other, NULL, MF_FHIR_BUNDLE_COLLECTION, NULL);
+        for (size_t i = 0; i < count; i++)
+            assert_null(json_object_get(
+                seen,
+                mf_json_get_string(json_array_get(json_object_get(d, "entry"), i), "fullUrl", "")));
+    }
+}
+
+static const json_t *first_observation(const json_t *bundle)
+{
+    return json_object_get(json_array_get(json_object_get(bundle, "entry"), 1), "resource");
+}
+
+/* FHIR wants a zone with a time; DICOM often has none, then only the day is known to be right. */
+static void times_without_zone_become_days(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *acquired, *effective;
+    } ROWS[] = {
+        {"2019-03-07T10:20:00Z", "2019-03-07T10:20:00Z"},
+        {"2019-03-07T10:20:00+01:00", "2019-03-07T10:20:00+01:00"},
+        {"2019-03-07T10:20:00", "2019-03-07"},
+        {"2019-03", "2019-03"},
+        {NULL, NULL},
+    };
+    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
+        MF_AUTO(mf_json) json_t *result = load(RESULTS, "full.json");
+        json_t *frames = json_object_get(json_object_get(result, "study"), "frames");
+        json_object_set_new(json_array_get(frames, 1), "acquired",
+                            mf_json_string(ROWS[i].acquired));
+        MF_AUTO(mf_json) json_t *b = mf_fhir_report(result, NULL, MF_FHIR_BUNDLE_COLLECTION, NULL);
+        const char *got = mf_json_get_string(first_observation(b), "effectiveDateTime", NULL);
+        if (ROWS[i].effective)
+            assert_string_equal(got, ROWS[i].effective);
+        else
+            assert_null(got);
+    }
+}
+
+static void subjects(void **state)
+{
+    (void)state;
+    static const struct {
+        struct mf_fhir_report_context context;
+        const char *subject;
+    } ROWS[] = {
+        {{.patient_reference = "Patient/1", .patient_id = "007"}, "{\"reference\":\"Patient/1\"}"},
+        {{.patient_id = "007"}, "{\"type\":\"Patient\",\"identifier\":{\"value\":\"007\"}}"},
+        {{.patient_id = "007", .patient_issuer = "1.2.3"},
+         "{\"type\":\"Patient\",\"identifier\":{\"system\":\"urn:oid:1.2.3\",\"value\":\"007\"}}"},
+        {{.patient_id = "007", .patient_issuer = "http://a/mrn"},
+         "{\"type\":\"Patient\",\"identifier\":{\"system\":\"http://a/mrn\",\"value\":\"007\"}}"},
+        {{.patient_id = "007", .patient_issuer = "St. Elsewhere"},
+         "{\"type\":\"Patient\",\"identifier\":{\"value\":\"007\",\"assigner\":{\"display\":\"St. "
+         "Elsewhere\"}}}"},
+        {{.patient_id = ""}, NULL},
+    };
+    MF_AUTO(mf_json) json_t *result = load(RESULTS, "full.json");
+    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
+        MF_AUTO(mf_json)
+        json_t *b = mf_fhir_report(result, &ROWS[i].context, MF_FHIR_BUNDLE_COLLECTION, NULL);
+        const json_t *subject = json_object_get(first_observation(b), "subject");
+        if (ROWS[i].subject)
+            assert_json(subject, ROWS[i].subject);
+        else
+            assert_null(subject);
+    }
+}
+
+static void other_documents_are_refused(void **state)
+{
+    (void)state;
+    static const char *const TEXTS[] = {
+        "null",
+        "{}",
+        "{\"schema\":\"medfusion.result/2\",\"study\":{},\"model\":{},\"predictions\":[]}",
+        "{\"schema\":\"medfusion.result/1\",\"model\":{},\"predictions\":[]}",
+        "{\"schema\":\"medfusion.result/1\",\"study\":{},\"model\":{},\"predictions\":{}}",
+        "{\"schema\":\"medfusion.result/1\",\"study\":{},\"model\":{},\"predictions\":[{}]}",
+        "{\"schema\":\"medfusion.result/1\",\"study\":{},\"model\":{},\"predictions\":"
+        "[{\"state\":\"perhaps\"}]}",
+    };
+    for (size_t i = 0; i < sizeof TEXTS / sizeof *TEXTS; i++) {
+        struct mf_error err = MF_ERROR_INIT;
+        MF_AUTO(mf_json) json_t *json = json_of(TEXTS[i]);
+        assert_null(mf_fhir_report(json, NULL, MF_FHIR_BUNDLE_COLLECTION, &err));
+        assert_error(&err, MF_ERR_MALFORMED, "not a result (medfusion.result/1)");
+    }
+}
+
+static void markup_in_names_is_escaped(void **state)
+{
+    (void)state;
+    MF_AUTO(mf_json) json_t *result = load(RESULTS, "full.json");
+    json_t *p = json_array_get(json_object_get(result, "predictions"), 0);
+    json_object_set_new(p, "display", json_string("<script>&\"'"));
+    MF_AUTO(mf_json) json_t *b = mf_fhir_report(result, NULL, MF_FHIR_BUNDLE_COLLECTION, NULL);
+    const json_t *report =
+        json_object_get(json_array_get(json_object_get(b, "entry"), 0), "resource");
+    const char *div = mf_json_get_string(json_object_get(report, "text"), "div", "");
+    assert_non_null(strstr(div, "<td>&lt;script&gt;&amp;&quot;'</td>"));
+    assert_null(strstr(div, "<script>"));
+}
+
+static void outcomes(void **state)
+{
+    (void)state;
+    struct mf_error err = MF_ERROR_INIT;
+    mf_error_set(&err, MF_ERR_UNUSABLE, "no usable image");
+    MF_AUTO(mf_json) json_t *direct = mf_fhir_operation_outcome(&err);
+    MF_AUTO(mf_json) json_t *problem = load(RESULTS, "problem.json");
+    MF_AUTO(mf_json) json_t *stored = mf_fhir_operation_outcome_from_problem(problem);
+    MF_AUTO(mf_json) json_t *expected = load(REPORTS, "outcome.json");
+    MF_AUTO(mf_mem) char *text = mf_json_text(expected, 0);
+    assert_json(direct, text);
+    assert_json(stored, text);
+}
+
+static void every_problem_has_an_outcome(void **state)
+{
+    (void)state;
+    for (int code = MF_OK + 1; code < MF_CODE_COUNT; code++) {
+        struct mf_error err = {.code = (enum mf_code)code};
+        MF_AUTO(mf_json) json_t *problem = mf_problem_to_json(&err, NULL, NULL);
+        MF_AUTO(mf_json) json_t *outcome = mf_fhir_operation_outcome_from_problem(problem);
+        const json_t *issue = json_array_get(json_object_get(outcome, "issue"), 0);
+        assert_string_equal(mf_json_get_string(issue, "code", ""), mf_code_fhir_issue(err.code));
+        assert_string_equal(mf_json_get_string(issue, "diagnostics", ""), mf_code_title(err.code));
+    }
+    MF_AUTO(mf_json) json_t *foreign = json_of("{\"type\":\"about:blank\"}");
+    MF_AUTO(mf_json) json_t *outcome = mf_fhir_operation_outcome_from_problem(foreign);
+    assert_string_equal(
+        mf_json_get_string(json_array_get(json_object_get(outcome, "issue"), 0), "code", ""),
+        "exception");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(reports_equal_their_files),
+        cmocka_unit_test(identifiers_follow_the_result),
+        cmocka_unit_test(times_without_zone_become_days),
+        cmocka_unit_test(subjects),
+        cmocka_unit_test(other_documents_are_refused),
+        cmocka_unit_test(markup_in_names_is_escaped),
+        cmocka_unit_test(outcomes),
+        cmocka_unit_test(every_problem_has_an_outcome),
+    };
+    return cmocka_run_group_tests_name("fhir/report", tests, NULL, NULL);
+}
