@@ -66,7 +66,7 @@ static void blend(size_t i, size_t n, size_t tile[2], float *share)
 
 static void equalise_clahe(float *image, size_t rows, size_t cols, const uint8_t *levels)
 {
-    static _Thread_local float maps[TILES][TILES][LEVELS];
+    float maps[TILES][TILES][LEVELS];
     for (size_t i = 0; i < TILES; i++)
         for (size_t j = 0; j < TILES; j++)
             tile_map(levels, cols, i * rows / TILES, (i + 1) * rows / TILES, j * cols / TILES,

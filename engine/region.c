@@ -72,7 +72,7 @@ static void clip(struct mf_run *run, long y, struct point a, struct point b)
 
 bool mf_fill_hull(const uint8_t *mask, size_t size, struct mf_run *runs)
 {
-    static _Thread_local struct point ends[2 * MAX_SIDE], chain[4 * MAX_SIDE + 2];
+    struct point ends[2 * MAX_SIDE], chain[4 * MAX_SIDE + 2];
     size_t n = size <= MAX_SIDE ? hull_of(mask, size, ends, chain) : 0;
     if (n == 0)
         return false;
@@ -122,7 +122,7 @@ static long clamp_index(long i, long n)
 
 void mf_blur(float *mask, size_t size, double sigma, float *scratch)
 {
-    static _Thread_local float kernel[2 * MAX_REACH + 1];
+    float kernel[2 * MAX_REACH + 1];
     long reach = (long)ceil(3 * sigma), n = (long)size;
     if (sigma <= 0 || reach > MAX_REACH)
         return;
