@@ -1,8 +1,10 @@
-"""NIH ChestX-ray14 images (8-bit JPEG) as DX DICOM objects, uncompressed, with every type 1 attribute of the IOD.
+"""NIH ChestX-ray14 images (8-bit JPEG) as DX DICOM objects, uncompressed, with every type 1
+attribute of the IOD.
 
-The NIH set has no dates: the dates written here are invented, at follow-up number × 30 days after a fixed first day, and
-said to be so in StudyDescription and ImageComments.
+The NIH set has no dates: the dates written here are invented, at follow-up number × 30 days after a
+fixed first day, and said to be so in StudyDescription and ImageComments.
 """
+
 from __future__ import annotations
 
 import uuid
@@ -28,7 +30,9 @@ def study_day(follow_up: int) -> date:
 
 
 def birth_date(row) -> date:
-    """An invented birth date that makes the age of `row` (a line of labels.csv) true on its invented day."""
+    """An invented birth date that makes the age of `row` (a line of labels.csv) true on its
+    invented day.
+    """
     day = study_day(row.follow_up)
     return date(day.year - int(row.age), 1, 1)
 
@@ -48,42 +52,76 @@ def dataset(image: Path, row, born: date) -> Dataset:
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.ImageType = ["DERIVED", "PRIMARY", ""]
-    ds.SOPClassUID, ds.SOPInstanceUID = DigitalXRayImageStorageForPresentation, uid("instance", image.name)
+    ds.SOPClassUID, ds.SOPInstanceUID = (
+        DigitalXRayImageStorageForPresentation,
+        uid("instance", image.name),
+    )
     ds.StudyInstanceUID, ds.SeriesInstanceUID = uid("study", image.name), uid("series", image.name)
     ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = day
     ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = "090000"
     ds.AccessionNumber, ds.ReferringPhysicianName, ds.StudyID = "", "", f"{row.follow_up}"
     ds.Modality, ds.PresentationIntentType = "DX", "FOR PRESENTATION"
     ds.Manufacturer, ds.InstitutionName = "", "NIH Clinical Center"
-    ds.StudyDescription, ds.SeriesDescription = "Chest radiograph (dates invented)", f"Chest {row.view}"
+    ds.StudyDescription, ds.SeriesDescription = (
+        "Chest radiograph (dates invented)",
+        f"Chest {row.view}",
+    )
     ds.ImageComments = NOTICE
     ds.PatientName, ds.PatientID, ds.IssuerOfPatientID = f"NIH^{patient}", patient, "NIH-CXR14"
-    ds.PatientBirthDate, ds.PatientSex, ds.PatientAge = born.strftime("%Y%m%d"), row.sex, f"{int(row.age):03d}Y"
-    ds.PatientIdentityRemoved, ds.DeidentificationMethod = "YES", "Published de-identified by the NIH Clinical Center"
+    ds.PatientBirthDate, ds.PatientSex, ds.PatientAge = (
+        born.strftime("%Y%m%d"),
+        row.sex,
+        f"{int(row.age):03d}Y",
+    )
+    ds.PatientIdentityRemoved, ds.DeidentificationMethod = (
+        "YES",
+        "Published de-identified by the NIH Clinical Center",
+    )
     ds.BodyPartExamined, ds.ViewPosition, ds.PatientOrientation = "CHEST", row.view, ["L", "F"]
     ds.SeriesNumber, ds.InstanceNumber, ds.AcquisitionNumber = 1, 1, 1
     ds.Laterality, ds.ImageLaterality = "", "U"
     ds.AnatomicRegionSequence = [code("51185008", "SCT", "Chest")]
-    ds.ViewCodeSequence = [code("399348003", "SCT", "antero-posterior") if row.view == "AP"
-                           else code("272479007", "SCT", "postero-anterior")]
+    ds.ViewCodeSequence = [
+        code("399348003", "SCT", "antero-posterior")
+        if row.view == "AP"
+        else code("272479007", "SCT", "postero-anterior")
+    ]
     ds.AcquisitionContextSequence = []
     ds.DetectorType, ds.PositionerType = "", ""
     ds.BurnedInAnnotation, ds.LossyImageCompression = "NO", "01"
     ds.LossyImageCompressionRatio, ds.LossyImageCompressionMethod = "10", "ISO_10918_1"
     ds.DerivationDescription = "Reduced to 512 x 512, 8 bit"
-    spacing = [row.pixel_spacing_mm * row.original_height / rows, row.pixel_spacing_mm * row.original_width / cols]
+    spacing = [
+        row.pixel_spacing_mm * row.original_height / rows,
+        row.pixel_spacing_mm * row.original_width / cols,
+    ]
     ds.ImagerPixelSpacing = [f"{value:.6g}" for value in spacing]
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
     ds.Rows, ds.Columns, ds.BitsAllocated, ds.BitsStored, ds.HighBit = rows, cols, 8, 8, 7
-    ds.PixelRepresentation, ds.PixelIntensityRelationship, ds.PixelIntensityRelationshipSign = 0, "LOG", 1
-    ds.PresentationLUTShape, ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "IDENTITY", "0", "1", "US"
+    ds.PixelRepresentation, ds.PixelIntensityRelationship, ds.PixelIntensityRelationshipSign = (
+        0,
+        "LOG",
+        1,
+    )
+    ds.PresentationLUTShape, ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = (
+        "IDENTITY",
+        "0",
+        "1",
+        "US",
+    )
     ds.WindowCenter, ds.WindowWidth = "128", "256"
     ds.PixelData = pixels.tobytes() + b"\0" * (pixels.size % 2)
     ds["PixelData"].VR = "OB"
     ds.file_meta = FileMetaDataset()
-    ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
+    ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = (
+        ds.SOPClassUID,
+        ds.SOPInstanceUID,
+    )
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.file_meta.ImplementationClassUID, ds.file_meta.ImplementationVersionName = uid("implementation"), "MEDFUSION_MODELS"
+    ds.file_meta.ImplementationClassUID, ds.file_meta.ImplementationVersionName = (
+        uid("implementation"),
+        "MEDFUSION_MODELS",
+    )
     return ds
 
 

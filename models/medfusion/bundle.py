@@ -1,4 +1,5 @@
-"""Reads and writes bundle directories (../FORMAT.md): JSON configurations and 16-bit safetensors."""
+"""Reads and writes bundle directories (../FORMAT.md): JSON and 16-bit safetensors."""
+
 from __future__ import annotations
 
 import json
@@ -8,8 +9,15 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import (Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel, Sam2Config,
-                          ViTConfig, ViTModel)
+from transformers import (
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    Sam2Config,
+    ViTConfig,
+    ViTModel,
+)
 
 from .ehr import FtTransformer
 from .fusion import Fusion
@@ -42,30 +50,45 @@ def make_module(kind: str, config: dict) -> nn.Module:
     """One module from its config.json; `kind` is its key in bundle.json's `directories`."""
     if kind == "segmenter":
         return Segmenter(Sam2Config.from_dict(config), config["box_head_hidden_size"])
-    return {"vision": make_vision, "temporal": Temporal, "ehr": FtTransformer, "fusion": Fusion}[kind](config)
+    return {"vision": make_vision, "temporal": Temporal, "ehr": FtTransformer, "fusion": Fusion}[
+        kind
+    ](config)
 
 
 def config_of(kind: str, module: nn.Module) -> dict:
     """The content of a module's config.json."""
     if kind == "segmenter":
-        return {**module.config.to_dict(), "box_head_hidden_size": module.box_head.conv1.out_channels}
+        return {
+            **module.config.to_dict(),
+            "box_head_hidden_size": module.box_head.conv1.out_channels,
+        }
     return module.config.to_dict() if kind == "vision" else module.config
 
 
 def tensors_of(kind: str, module: nn.Module) -> dict[str, torch.Tensor]:
-    """Floating-point tensors by their names in a bundle. Inside, transformers 5 has its own names for the attention of a
-    ViT; `save_pretrained` writes the ones that the published weights have, and those are a bundle's."""
+    """Floating-point tensors by their names in a bundle. Inside, transformers 5 has its own names
+    for the attention of a ViT; `save_pretrained` writes the ones that the published weights have,
+    and those are a bundle's.
+    """
     if kind == "vision":
         with tempfile.TemporaryDirectory() as folder:
             module.save_pretrained(folder)
             return load_file(Path(folder) / "model.safetensors")
-    return {name.removeprefix("sam2."): value for name, value in module.state_dict().items() if value.is_floating_point()}
+    return {
+        name.removeprefix("sam2."): value
+        for name, value in module.state_dict().items()
+        if value.is_floating_point()
+    }
 
 
-def save_module(kind: str, module: nn.Module, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """config.json and model.safetensors; floating point in `dtype`, integer bookkeeping left out."""
+def save_module(
+    kind: str, module: nn.Module, folder: Path, dtype: torch.dtype = torch.float16
+) -> None:
+    """config.json and model.safetensors in `dtype`; integer bookkeeping is left out."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.to(dtype).contiguous() for name, value in tensors_of(kind, module).items()}
+    tensors = {
+        name: value.to(dtype).contiguous() for name, value in tensors_of(kind, module).items()
+    }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     write_json(folder / "config.json", config_of(kind, module))
 
@@ -73,8 +96,14 @@ def save_module(kind: str, module: nn.Module, folder: Path, dtype: torch.dtype =
 def load_vision(folder: Path) -> nn.Module:
     config_class, model_class = VISION[read_json(folder / "config.json")["model_type"]]
     options = {"add_pooling_layer": False} if model_class is ViTModel else {}
-    module, report = model_class.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, **options)
-    wrong = {key: sorted(report[key]) for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if report[key]}
+    module, report = model_class.from_pretrained(
+        folder, dtype=torch.float32, output_loading_info=True, **options
+    )
+    wrong = {
+        key: sorted(report[key])
+        for key in ("missing_keys", "unexpected_keys", "mismatched_keys")
+        if report[key]
+    }
     if wrong:
         raise ValueError(f"{folder}: {wrong}")
     return module.eval()
@@ -85,9 +114,14 @@ def load_module(kind: str, folder: Path) -> nn.Module:
     if kind == "vision":
         return load_vision(folder)
     module = make_module(kind, read_json(folder / "config.json"))
-    tensors = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
+    tensors = {
+        name: value.float() for name, value in load_file(folder / "model.safetensors").items()
+    }
     if kind == "segmenter":
-        tensors = {name if name.startswith("box_head.") else "sam2." + name: value for name, value in tensors.items()}
+        tensors = {
+            name if name.startswith("box_head.") else "sam2." + name: value
+            for name, value in tensors.items()
+        }
     missing, unexpected = module.load_state_dict(tensors, strict=False)
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unexpected:
@@ -95,8 +129,12 @@ def load_module(kind: str, folder: Path) -> nn.Module:
     return module.eval()
 
 
-def save_bundle(model: MedFusion, features: dict | None, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """The trained parts of a bundle; calibration, conformal and manifest files are `medfusion`'s to write."""
+def save_bundle(
+    model: MedFusion, features: dict | None, folder: Path, dtype: torch.dtype = torch.float16
+) -> None:
+    """The trained parts of a bundle; calibration, conformal and manifest files are `medfusion`'s to
+    write.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "bundle.json", model.bundle)
     for kind, name in model.bundle["directories"].items():

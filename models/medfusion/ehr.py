@@ -1,4 +1,7 @@
-"""EHR module (DESIGN.md, "The network", 5): FT-Transformer with rtdl's names and a learned token per missing feature."""
+"""EHR module (DESIGN.md, "The network", 5): FT-Transformer with rtdl's names and a learned token
+per missing feature.
+"""
+
 from __future__ import annotations
 
 import torch
@@ -13,7 +16,7 @@ class ContinuousEmbeddings(nn.Module):
         super().__init__()
         self.weight, self.bias = nn.Parameter(torch.empty(n, d)), nn.Parameter(torch.empty(n, d))
         for p in (self.weight, self.bias):
-            nn.init.uniform_(p, -(d ** -0.5), d ** -0.5)
+            nn.init.uniform_(p, -(d**-0.5), d**-0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x[..., None] * self.weight + self.bias
@@ -27,10 +30,13 @@ class CategoricalEmbeddings(nn.Module):
         self.embeddings = nn.ModuleList(nn.Embedding(c, d) for c in cardinalities)
         self.bias = nn.Parameter(torch.empty(len(cardinalities), d))
         for p in self.parameters():
-            nn.init.uniform_(p, -(d ** -0.5), d ** -0.5)
+            nn.init.uniform_(p, -(d**-0.5), d**-0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.stack([table(x[..., i]) for i, table in enumerate(self.embeddings)], -2) + self.bias
+        return (
+            torch.stack([table(x[..., i]) for i, table in enumerate(self.embeddings)], -2)
+            + self.bias
+        )
 
 
 class Attention(nn.Module):
@@ -43,8 +49,10 @@ class Attention(nn.Module):
         self.W_out = nn.Linear(d, d) if heads > 1 else None
 
     def forward(self, x_q: torch.Tensor, x_kv: torch.Tensor) -> torch.Tensor:
-        q, k, v = (layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-                   for layer, x in ((self.W_q, x_q), (self.W_k, x_kv), (self.W_v, x_kv)))
+        q, k, v = (
+            layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for layer, x in ((self.W_q, x_q), (self.W_k, x_kv), (self.W_v, x_kv))
+        )
         x = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         return x if self.W_out is None else self.W_out(x)
 
@@ -86,7 +94,8 @@ class Backbone(nn.Module):
         self.only_cls = config["output_tokens"] == "cls"
         self.blocks = nn.ModuleList(
             Block(config["d_token"], config["attention_n_heads"], config["ffn_d_hidden"], i == 0)
-            for i in range(config["n_blocks"]))
+            for i in range(config["n_blocks"])
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for i, block in enumerate(self.blocks):
@@ -109,11 +118,15 @@ class FtTransformer(nn.Module):
         self.missing_embeddings = nn.Embedding(n_cont + len(cardinalities), d)
         self.backbone = Backbone(config)
         for table in (self.cls_embedding, self.missing_embeddings):
-            nn.init.uniform_(table.weight, -(d ** -0.5), d ** -0.5)
+            nn.init.uniform_(table.weight, -(d**-0.5), d**-0.5)
 
-    def forward(self, x_cont: torch.Tensor, x_cat: torch.Tensor, missing: torch.Tensor) -> torch.Tensor:
-        """x_cont (b, n_cont) standardised, x_cat (b, n_cat) indices, missing (b, n_cont + n_cat) boolean: what
-        stands in x_cont / x_cat for a missing feature is not looked at. → (b, 1 + features, d) or (b, 1, d)."""
+    def forward(
+        self, x_cont: torch.Tensor, x_cat: torch.Tensor, missing: torch.Tensor
+    ) -> torch.Tensor:
+        """x_cont (b, n_cont) standardised, x_cat (b, n_cat) indices, missing (b, n_cont + n_cat)
+        boolean: what stands in x_cont / x_cat for a missing feature is not looked at. → (b, 1 +
+        features, d) or (b, 1, d).
+        """
         missing_cont, missing_cat = missing.split([x_cont.shape[1], x_cat.shape[1]], 1)
         tokens = []
         if x_cont.shape[1]:

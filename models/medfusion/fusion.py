@@ -1,4 +1,7 @@
-"""Fusion and head (DESIGN.md, "The network", 6): gated cross-attention both ways, readout, one BatchNorm."""
+"""Fusion and head (DESIGN.md, "The network", 6): gated cross-attention both ways, readout, one
+BatchNorm.
+"""
+
 from __future__ import annotations
 
 import torch
@@ -9,7 +12,9 @@ from .temporal import Attention, Mlp
 
 
 class Direction(nn.Module):
-    """One stream's half of a layer: reads the other stream, then its own feed-forward, each behind a scalar gate."""
+    """One stream's half of a layer: reads the other stream, then its own feed-forward, each behind
+    a scalar gate.
+    """
 
     def __init__(self, config: dict) -> None:
         super().__init__()
@@ -22,7 +27,9 @@ class Direction(nn.Module):
         self.gate_ffn = nn.Parameter(torch.tensor(0.1))
 
     def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        x = x + self.gate_attention.tanh() * self.attention(self.norm_query(x), self.norm_context(context))
+        x = x + self.gate_attention.tanh() * self.attention(
+            self.norm_query(x), self.norm_context(context)
+        )
         return x + self.gate_ffn.tanh() * self.ffn(self.norm_ffn(x))
 
 
@@ -38,7 +45,7 @@ class Layer(nn.Module):
 
 
 class Head(nn.Module):
-    """Linear, BatchNorm1d, erf GELU, Linear: adapting the BatchNorm has an exact, cheap gradient."""
+    """Linear, BatchNorm1d, erf GELU, Linear: adapting the norm has an exact, cheap gradient."""
 
     def __init__(self, inputs: int, config: dict) -> None:
         super().__init__()
@@ -51,7 +58,7 @@ class Head(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Layers of gated cross-attention, readout and head. Without an EHR module there are no layers."""
+    """Layers of gated cross-attention, readout and head; no layers without an EHR module."""
 
     def __init__(self, config: dict) -> None:
         super().__init__()
@@ -62,7 +69,9 @@ class Fusion(nn.Module):
             self.layers = nn.ModuleList(Layer(config) for _ in range(config["num_layers"]))
         self.head = Head(d * (3 if ehr_size is None else 4), config)
 
-    def fuse(self, image: torch.Tensor, ehr: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def fuse(
+        self, image: torch.Tensor, ehr: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """image (b, t, d), ehr (b, n, de) → both streams after all layers, width d."""
         if ehr is None:
             return image, None
@@ -72,11 +81,17 @@ class Fusion(nn.Module):
         return image, ehr
 
     @staticmethod
-    def readout(image: torch.Tensor, ehr: torch.Tensor | None, tokens_per_frame: int) -> torch.Tensor:
-        """concat(newest CLS, mean of the newest frame's regions, mean of all image tokens, EHR CLS) → (b, 4d or 3d)."""
+    def readout(
+        image: torch.Tensor, ehr: torch.Tensor | None, tokens_per_frame: int
+    ) -> torch.Tensor:
+        """concat(newest CLS, mean of the newest frame's regions, mean of all image tokens, EHR CLS)
+        → (b, 4d or 3d).
+        """
         parts = [image[:, -1], image[:, -tokens_per_frame:-1].mean(1), image.mean(1)]
         return torch.cat(parts if ehr is None else parts + [ehr[:, 0]], 1)
 
-    def forward(self, image: torch.Tensor, ehr: torch.Tensor | None, tokens_per_frame: int) -> torch.Tensor:
+    def forward(
+        self, image: torch.Tensor, ehr: torch.Tensor | None, tokens_per_frame: int
+    ) -> torch.Tensor:
         """Logits (b, labels)."""
         return self.head(self.readout(*self.fuse(image, ehr), tokens_per_frame))

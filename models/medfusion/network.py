@@ -1,4 +1,7 @@
-"""The whole network: frames and EHR features of one study in, logits and every intermediate stage out."""
+"""The whole network: frames and EHR features of one study in, logits and every intermediate stage
+out.
+"""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -16,32 +19,51 @@ from .vision import region_tokens
 
 @dataclass
 class Ehr:
-    """Features of one patient, in the order of features.json; every feature missing when there is no EHR."""
-    x_cont: torch.Tensor   # (n_cont) standardised
-    x_cat: torch.Tensor    # (n_cat) category indices
+    """Features of one patient, in the order of features.json; every feature missing when there is
+    no EHR.
+    """
+
+    x_cont: torch.Tensor  # (n_cont) standardised
+    x_cat: torch.Tensor  # (n_cat) category indices
     missing: torch.Tensor  # (n_cont + n_cat) boolean
 
 
 @dataclass
 class Output:
     """What one study gives, stage by stage."""
-    logits: torch.Tensor                   # (labels)
+
+    logits: torch.Tensor  # (labels)
     regions: list[Region]
-    boxes: torch.Tensor | None             # (frames, 2, 4) segmenter pixels
-    mask_logits: torch.Tensor | None       # (frames, 2, h, w)
-    iou: torch.Tensor | None               # (frames, 2)
-    object_score: torch.Tensor | None      # (frames, 2)
+    boxes: torch.Tensor | None  # (frames, 2, 4) segmenter pixels
+    mask_logits: torch.Tensor | None  # (frames, 2, h, w)
+    iou: torch.Tensor | None  # (frames, 2)
+    object_score: torch.Tensor | None  # (frames, 2)
     stages: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 class MedFusion(nn.Module):
-    """The modules of one bundle; `segmenter` and `ehr` may be None. `bundle` is the content of bundle.json."""
+    """The modules of one bundle; `segmenter` and `ehr` may be None. `bundle` is the content of
+    bundle.json.
+    """
 
-    def __init__(self, bundle: dict, segmenter: Segmenter | None, vision: nn.Module, temporal: Temporal,
-                 ehr: FtTransformer | None, fusion: Fusion) -> None:
+    def __init__(
+        self,
+        bundle: dict,
+        segmenter: Segmenter | None,
+        vision: nn.Module,
+        temporal: Temporal,
+        ehr: FtTransformer | None,
+        fusion: Fusion,
+    ) -> None:
         super().__init__()
         self.bundle = bundle
-        self.segmenter, self.vision, self.temporal, self.ehr, self.fusion = segmenter, vision, temporal, ehr, fusion
+        self.segmenter, self.vision, self.temporal, self.ehr, self.fusion = (
+            segmenter,
+            vision,
+            temporal,
+            ehr,
+            fusion,
+        )
 
     def equalise(self, frame: torch.Tensor) -> torch.Tensor:
         return preprocess.EQUALISE[self.bundle["preprocessing"]["equalisation"]](frame)
@@ -49,18 +71,25 @@ class MedFusion(nn.Module):
     def segmenter_input(self, frame: torch.Tensor) -> torch.Tensor:
         """Equalised frame (rows, cols) → (3, s, s)."""
         options = self.bundle["preprocessing"]["segmenter"]
-        return preprocess.normalise(preprocess.resize(frame, tuple(options["size"])), options["mean"], options["std"])
+        return preprocess.normalise(
+            preprocess.resize(frame, tuple(options["size"])), options["mean"], options["std"]
+        )
 
     def vision_input(self, frame: torch.Tensor, region: Region) -> torch.Tensor:
         """Equalised frame, weighted, cropped and stretched → (3, H, W)."""
-        options, background = self.bundle["preprocessing"]["vision"], self.bundle["segmentation"]["background"]
+        options, background = (
+            self.bundle["preprocessing"]["vision"],
+            self.bundle["segmentation"]["background"],
+        )
         if region.weight is not None:
             frame = frame * (background + (1 - background) * region.weight)
         x0, y0, x1, y1 = region.box
         crop = preprocess.resize(frame[y0:y1, x0:x1], tuple(options["size"]))
         return preprocess.normalise(crop, options["mean"], options["std"])
 
-    def regions(self, frames: list[torch.Tensor], boxes: torch.Tensor | None) -> tuple[list[Region], dict]:
+    def regions(
+        self, frames: list[torch.Tensor], boxes: torch.Tensor | None
+    ) -> tuple[list[Region], dict]:
         """The region of every equalised frame, and the segmenter's own outputs."""
         whole = [(0, 0, frame.shape[1], frame.shape[0]) for frame in frames]
         if self.segmenter is None:
@@ -71,24 +100,42 @@ class MedFusion(nn.Module):
         masks = upsampled(decoded.logits, self.segmenter.size).unflatten(0, (-1, 2))
         regions = []
         for i, frame in enumerate(frames):
-            own = type(decoded)(*(getattr(decoded, name)[2 * i:2 * i + 2] for name in ("logits", "iou", "object_score")))
+            own = type(decoded)(
+                *(
+                    getattr(decoded, name)[2 * i : 2 * i + 2]
+                    for name in ("logits", "iou", "object_score")
+                )
+            )
             iou = float(own.iou.min())
             if passes_gate(own, masks[i], options["gate"]):
                 box, weight = region_of(masks[i], tuple(frame.shape), options)
                 regions.append(Region("ok", box, weight, iou))
             else:
                 regions.append(Region("fallback", whole[i], None, iou))
-        pairs = {"mask_logits": decoded.logits, "iou": decoded.iou, "object_score": decoded.object_score}
+        pairs = {
+            "mask_logits": decoded.logits,
+            "iou": decoded.iou,
+            "object_score": decoded.object_score,
+        }
         return regions, {"boxes": boxes, **{k: v.unflatten(0, (-1, 2)) for k, v in pairs.items()}}
 
     @torch.no_grad()
-    def forward(self, frames: list[torch.Tensor], ehr: Ehr | None = None, where: torch.Tensor | None = None,
-                boxes: torch.Tensor | None = None) -> Output:
-        """frames: (rows, cols) float32 in [0, 1], oldest first, at most max_frames; where: see Temporal.positions;
-        boxes (frames, 2, 4): injected instead of the box head's, to compare stage by stage."""
+    def forward(
+        self,
+        frames: list[torch.Tensor],
+        ehr: Ehr | None = None,
+        where: torch.Tensor | None = None,
+        boxes: torch.Tensor | None = None,
+    ) -> Output:
+        """frames: (rows, cols) float32 in [0, 1], oldest first, at most max_frames; where: see
+        Temporal.positions; boxes (frames, 2, 4): injected instead of the box head's, to compare
+        stage by stage.
+        """
         frames = [self.equalise(frame) for frame in frames]
         regions, segmented = self.regions(frames, boxes)
-        pixels = torch.stack([self.vision_input(frame, region) for frame, region in zip(frames, regions)])
+        pixels = torch.stack(
+            [self.vision_input(frame, region) for frame, region in zip(frames, regions)]
+        )
         tokens = region_tokens(self.vision, pixels, self.bundle["regions"])
         image = self.temporal(tokens[None], where)
         stages = {"pixel_values": pixels, "region_tokens": tokens, "temporal": image}
@@ -97,8 +144,11 @@ class MedFusion(nn.Module):
             config = self.ehr.config
             n_cont, n_cat = config["n_cont"], len(config["cat_cardinalities"])
             if ehr is None:
-                ehr = Ehr(torch.zeros(n_cont), torch.zeros(n_cat, dtype=torch.long),
-                          torch.ones(n_cont + n_cat, dtype=torch.bool))
+                ehr = Ehr(
+                    torch.zeros(n_cont),
+                    torch.zeros(n_cat, dtype=torch.long),
+                    torch.ones(n_cont + n_cat, dtype=torch.bool),
+                )
             context = self.ehr(ehr.x_cont[None], ehr.x_cat[None], ehr.missing[None])
             stages["ehr"] = context
         fused, context = self.fusion.fuse(image, context)
@@ -107,5 +157,12 @@ class MedFusion(nn.Module):
             stages["fused_ehr"] = context
         stages["readout"] = self.fusion.readout(fused, context, self.bundle["regions"] ** 2 + 1)
         logits = self.fusion.head(stages["readout"])[0]
-        return Output(logits, regions, segmented.get("boxes"), segmented.get("mask_logits"), segmented.get("iou"),
-                      segmented.get("object_score"), stages)
+        return Output(
+            logits,
+            regions,
+            segmented.get("boxes"),
+            segmented.get("mask_logits"),
+            segmented.get("iou"),
+            segmented.get("object_score"),
+            stages,
+        )

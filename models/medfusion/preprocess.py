@@ -1,4 +1,7 @@
-"""Frames before the network: stretching, equalisation and normalisation (DESIGN.md, "The network", 1)."""
+"""Frames before the network: stretching, equalisation and normalisation (DESIGN.md, "The network",
+1).
+"""
+
 from __future__ import annotations
 
 import torch
@@ -22,7 +25,9 @@ def levels(image: torch.Tensor) -> torch.Tensor:
 
 
 def equalise_global(image: torch.Tensor) -> torch.Tensor:
-    """Histogram equalisation on 256 levels: (cdf(v) − cdf_min) / (n − cdf_min); a flat image stays as it is."""
+    """Histogram equalisation on 256 levels: (cdf(v) − cdf_min) / (n − cdf_min); a flat image stays
+    as it is.
+    """
     level = levels(image)
     cdf = torch.bincount(level.flatten(), minlength=256).cumsum(0)
     lowest = cdf[level.min()]
@@ -32,8 +37,9 @@ def equalise_global(image: torch.Tensor) -> torch.Tensor:
 
 
 def equalise_clahe(image: torch.Tensor) -> torch.Tensor:
-    """Contrast-limited adaptive equalisation: 8×8 tiles, clip limit 2 × the mean bin, the excess spread evenly
-    once, each tile's mapping cdf/n, mappings blended bilinearly between tile centres."""
+    """Contrast-limited adaptive equalisation: 8×8 tiles, clip limit 2 × the mean bin, the excess
+    spread evenly once, each tile's mapping cdf/n, mappings blended bilinearly between tile centres.
+    """
     rows, cols = image.shape
     level = levels(image)
     edges_y = [i * rows // CLAHE_TILES for i in range(CLAHE_TILES + 1)]
@@ -41,7 +47,7 @@ def equalise_clahe(image: torch.Tensor) -> torch.Tensor:
     maps = torch.empty(CLAHE_TILES, CLAHE_TILES, 256)
     for i in range(CLAHE_TILES):
         for j in range(CLAHE_TILES):
-            tile = level[edges_y[i]:edges_y[i + 1], edges_x[j]:edges_x[j + 1]].flatten()
+            tile = level[edges_y[i] : edges_y[i + 1], edges_x[j] : edges_x[j + 1]].flatten()
             count = torch.bincount(tile, minlength=256).float()
             limit = max(1.0, CLAHE_CLIP * tile.numel() / 256)
             clipped = count.clamp(max=limit)
@@ -51,13 +57,19 @@ def equalise_clahe(image: torch.Tensor) -> torch.Tensor:
     def blend(n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         where = (torch.arange(n) + 0.5) * CLAHE_TILES / n - 0.5
         low = where.floor()
-        return low.long().clamp(0, CLAHE_TILES - 1), (low.long() + 1).clamp(0, CLAHE_TILES - 1), where - low
+        return (
+            low.long().clamp(0, CLAHE_TILES - 1),
+            (low.long() + 1).clamp(0, CLAHE_TILES - 1),
+            where - low,
+        )
 
     y0, y1, wy = blend(rows)
     x0, x1, wx = blend(cols)
     at = [[maps[y[:, None], x[None, :], level] for x in (x0, x1)] for y in (y0, y1)]
     wx, wy = wx[None, :], wy[:, None]
-    return (1 - wy) * ((1 - wx) * at[0][0] + wx * at[0][1]) + wy * ((1 - wx) * at[1][0] + wx * at[1][1])
+    return (1 - wy) * ((1 - wx) * at[0][0] + wx * at[0][1]) + wy * (
+        (1 - wx) * at[1][0] + wx * at[1][1]
+    )
 
 
 EQUALISE = {"none": lambda image: image, "global": equalise_global, "clahe": equalise_clahe}
@@ -70,7 +82,7 @@ def normalise(image: torch.Tensor, mean: list[float], std: list[float]) -> torch
 
 
 def choose_frames(count: int, limit: int = 32) -> list[int]:
-    """Indices of the slices that are used: all, or round(k·(n−1)/(limit−1)), halves away from zero."""
+    """Indices of the slices used: all, or round(k·(n−1)/(limit−1)), halves away from zero."""
     if count <= limit:
         return list(range(count))
     return [(2 * k * (count - 1) + limit - 1) // (2 * (limit - 1)) for k in range(limit)]

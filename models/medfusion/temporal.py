@@ -1,4 +1,7 @@
-"""Temporal module (DESIGN.md, "The network", 4): one sequence of frames × tokens, oldest frame first."""
+"""Temporal module (DESIGN.md, "The network", 4): one sequence of frames × tokens, oldest frame
+first.
+"""
+
 from __future__ import annotations
 
 import math
@@ -28,25 +31,31 @@ class MambaMixer(nn.Module):
         inner = d * config["expand"]
         self.state_size, self.rank = n, rank
         self.in_proj = nn.Linear(d, 2 * inner, bias=config["use_bias"])
-        self.conv1d = nn.Conv1d(inner, inner, config["conv_kernel"], groups=inner, padding=config["conv_kernel"] - 1,
-                                bias=config["use_conv_bias"])
+        self.conv1d = nn.Conv1d(
+            inner,
+            inner,
+            config["conv_kernel"],
+            groups=inner,
+            padding=config["conv_kernel"] - 1,
+            bias=config["use_conv_bias"],
+        )
         self.x_proj = nn.Linear(inner, rank + 2 * n, bias=False)
         self.dt_proj = nn.Linear(rank, inner)
         self.A_log = nn.Parameter(torch.arange(1.0, n + 1).log().repeat(inner, 1))
         self.D = nn.Parameter(torch.ones(inner))
         self.out_proj = nn.Linear(inner, d, bias=config["use_bias"])
-        nn.init.uniform_(self.dt_proj.weight, -(rank ** -0.5), rank ** -0.5)
+        nn.init.uniform_(self.dt_proj.weight, -(rank**-0.5), rank**-0.5)
         step = torch.exp(torch.rand(inner) * (math.log(0.1) - math.log(0.001)) + math.log(0.001))
-        self.dt_proj.bias.data = step + torch.log(-torch.expm1(-step))           # inverse of softplus
+        self.dt_proj.bias.data = step + torch.log(-torch.expm1(-step))  # inverse of softplus
 
     def forward(self, u: torch.Tensor) -> torch.Tensor:
         """(b, t, d) → (b, t, d)."""
         t = u.shape[1]
-        x, z = self.in_proj(u).chunk(2, -1)                                      # (b, t, inner) each
+        x, z = self.in_proj(u).chunk(2, -1)  # (b, t, inner) each
         x = F.silu(self.conv1d(x.transpose(1, 2))[..., :t]).transpose(1, 2)
         dt, b, c = self.x_proj(x).split([self.rank, self.state_size, self.state_size], -1)
-        dt = F.softplus(self.dt_proj(dt))                                        # the bias is added once, in dt_proj
-        decay = torch.exp(dt[..., None] * -torch.exp(self.A_log))                # (b, t, inner, n)
+        dt = F.softplus(self.dt_proj(dt))  # the bias is added once, in dt_proj
+        decay = torch.exp(dt[..., None] * -torch.exp(self.A_log))  # (b, t, inner, n)
         drive = (dt * x)[..., None] * b[:, :, None]
         state, y = torch.zeros_like(drive[:, 0]), []
         for decay_t, drive_t, c_t in zip(decay.unbind(1), drive.unbind(1), c.unbind(1)):
@@ -60,7 +69,10 @@ class MambaLayer(nn.Module):
 
     def __init__(self, config: dict) -> None:
         super().__init__()
-        self.norm, self.mixer = RmsNorm(config["hidden_size"], config["layer_norm_epsilon"]), MambaMixer(config)
+        self.norm, self.mixer = (
+            RmsNorm(config["hidden_size"], config["layer_norm_epsilon"]),
+            MambaMixer(config),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.mixer(self.norm(x))
@@ -92,8 +104,10 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """x (b, t, d) reads context (b, s, d)."""
-        q, k, v = (layer(y).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-                   for layer, y in ((self.query, x), (self.key, context), (self.value, context)))
+        q, k, v = (
+            layer(y).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for layer, y in ((self.query, x), (self.key, context), (self.value, context))
+        )
         return self.output(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
@@ -129,7 +143,9 @@ class Encoder(nn.Module):
 
     def __init__(self, config: dict) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config["num_hidden_layers"]))
+        self.layers = nn.ModuleList(
+            EncoderLayer(config) for _ in range(config["num_hidden_layers"])
+        )
         self.norm = nn.LayerNorm(config["hidden_size"], config["layer_norm_eps"])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -161,8 +177,9 @@ class Temporal(nn.Module):
             self.encoder = Encoder(config)
 
     def positions(self, frames: int, where: torch.Tensor | None) -> torch.Tensor:
-        """(frames, d). rank: row 0 = newest, `where` unused. days: `where` = days before the newest frame;
-        slice: `where` in [0, 1]; NaN = unknown."""
+        """(frames, d). rank: row 0 = newest, `where` unused. days: `where` = days before the newest
+        frame; slice: `where` in [0, 1]; NaN = unknown.
+        """
         if self.config["position"] == "rank":
             return self.position_embedding(torch.arange(frames - 1, -1, -1))
         value = torch.log1p(where) if self.config["position"] == "days" else where
@@ -179,7 +196,11 @@ class Temporal(nn.Module):
         kind = self.config["model_type"]
         if kind == "mamba":
             y = self.backbone(x)
-            return (y + self.backbone_reverse(x.flip(1)).flip(1)) / 2 if self.config["bidirectional"] else y
+            return (
+                (y + self.backbone_reverse(x.flip(1)).flip(1)) / 2
+                if self.config["bidirectional"]
+                else y
+            )
         return self.encoder(x) if kind == "transformer" else x
 
     def forward(self, tokens: torch.Tensor, where: torch.Tensor | None = None) -> torch.Tensor:

@@ -1,16 +1,18 @@
-"""Step `fusion`: temporal module, EHR module, fusion and head together, on region tokens of the frozen segmenter and ViT.
+"""Step `fusion`: temporal module, EHR module, fusion and head together, on region tokens of the
+frozen segmenter and ViT.
 
-Every prefix of a patient's series is a sample: its newest image carries the labels. Priors, single features and the whole
-EHR are dropped at random, so that the learned missing tokens and short series are seen as often as complete ones. Tokens of
-random views and the teachers' soft labels stand against overfitting.
+Every prefix of a patient's series is a sample: its newest image carries the labels. Priors, single
+features and the whole EHR are dropped at random, so that the learned missing tokens and short
+series are seen as often as complete ones. Tokens of random views and the teachers' soft labels
+stand against overfitting.
 """
+
 from __future__ import annotations
 
 import copy
 import logging
 import math
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -32,21 +34,51 @@ AGE_MEAN, AGE_STD = 46.0, 17.0
 
 
 def temporal_config(vision_size: int) -> dict:
-    return {"model_type": "mamba", "hidden_size": D, "vision_hidden_size": vision_size, "max_frames": MAX_FRAMES,
-            "tokens_per_frame": TOKENS, "position": "rank", "bidirectional": True, "state_size": 8, "conv_kernel": 4,
-            "expand": 2, "time_step_rank": 8, "num_hidden_layers": 2, "layer_norm_epsilon": 1e-5, "use_bias": False,
-            "use_conv_bias": True}
+    return {
+        "model_type": "mamba",
+        "hidden_size": D,
+        "vision_hidden_size": vision_size,
+        "max_frames": MAX_FRAMES,
+        "tokens_per_frame": TOKENS,
+        "position": "rank",
+        "bidirectional": True,
+        "state_size": 8,
+        "conv_kernel": 4,
+        "expand": 2,
+        "time_step_rank": 8,
+        "num_hidden_layers": 2,
+        "layer_norm_epsilon": 1e-5,
+        "use_bias": False,
+        "use_conv_bias": True,
+    }
 
 
 def ehr_config() -> dict:
-    return {"model_type": "ft_transformer", "d_token": 64, "n_blocks": 2, "attention_n_heads": 4, "ffn_d_hidden": 96,
-            "n_cont": 1, "cat_cardinalities": [len(SEXES), len(VIEWS)], "output_tokens": "all"}
+    return {
+        "model_type": "ft_transformer",
+        "d_token": 64,
+        "n_blocks": 2,
+        "attention_n_heads": 4,
+        "ffn_d_hidden": 96,
+        "n_cont": 1,
+        "cat_cardinalities": [len(SEXES), len(VIEWS)],
+        "output_tokens": "all",
+    }
 
 
 def fusion_config(ehr: bool) -> dict:
-    return {"model_type": "fusion", "hidden_size": D, "num_layers": 2 if ehr else 0, "num_attention_heads": 4,
-            "intermediate_size": 2 * D, "layer_norm_eps": 1e-5, "ehr_hidden_size": 64 if ehr else None,
-            "head_hidden_size": D, "num_labels": LABELS, "batch_norm_eps": 1e-5}
+    return {
+        "model_type": "fusion",
+        "hidden_size": D,
+        "num_layers": 2 if ehr else 0,
+        "num_attention_heads": 4,
+        "intermediate_size": 2 * D,
+        "layer_norm_eps": 1e-5,
+        "ehr_hidden_size": 64 if ehr else None,
+        "head_hidden_size": D,
+        "num_labels": LABELS,
+        "batch_norm_eps": 1e-5,
+    }
 
 
 class Upper(nn.Module):
@@ -60,7 +92,9 @@ class Upper(nn.Module):
         nn.init.normal_(self.temporal.token_type_embedding.weight, std=0.02)
         nn.init.normal_(self.temporal.position_embedding.weight, std=0.02)
 
-    def forward(self, tokens: torch.Tensor, ehr: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    def forward(
+        self, tokens: torch.Tensor, ehr: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
         """tokens (b, frames, 17, dv) → logits (b, labels)."""
         context = None if self.ehr is None else self.ehr(*ehr)
         return self.fusion(self.temporal(tokens), context, TOKENS)
@@ -73,7 +107,9 @@ class EhrOnly(nn.Module):
         super().__init__()
         self.ehr, self.head = FtTransformer(ehr_config()), nn.Linear(64, LABELS)
 
-    def forward(self, tokens: torch.Tensor, ehr: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    def forward(
+        self, tokens: torch.Tensor, ehr: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
         return self.head(self.ehr(*ehr)[:, 0])
 
 
@@ -86,19 +122,32 @@ def features(table: pd.DataFrame) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def priors_of(table: pd.DataFrame) -> list[np.ndarray]:
-    """For every row the rows of the same patient's earlier images, oldest first (the table is in that order)."""
+    """For every row the rows of the same patient's earlier images, oldest first (the table is in
+    that order).
+    """
     rows = table.groupby("patient_id").indices
     return [np.array([r for r in rows[p] if r < i], int) for i, p in enumerate(table["patient_id"])]
 
 
 @torch.no_grad()
-def predict(model: nn.Module, tokens: torch.Tensor, table: pd.DataFrame, use_ehr: bool = True, use_priors: bool = True) -> torch.Tensor:
-    """Logits (n, labels) of every image of `table` with all its earlier ones; tokens (n, 17, dv) of the exact path."""
+def predict(
+    model: nn.Module,
+    tokens: torch.Tensor,
+    table: pd.DataFrame,
+    use_ehr: bool = True,
+    use_priors: bool = True,
+) -> torch.Tensor:
+    """Logits (n, labels) of every image of `table` with all its earlier ones; tokens (n, 17, dv) of
+    the exact path.
+    """
     model.eval()
     x_cont, x_cat = features(table)
     missing = torch.full((len(table), 3), not use_ehr)
     out = torch.empty(len(table), LABELS)
-    series = [np.append(p[-(MAX_FRAMES - 1):] if use_priors else p[:0], i) for i, p in enumerate(priors_of(table))]
+    series = [
+        np.append(p[-(MAX_FRAMES - 1) :] if use_priors else p[:0], i)
+        for i, p in enumerate(priors_of(table))
+    ]
     for length in sorted({len(s) for s in series}):
         for group in torch.tensor([i for i, s in enumerate(series) if len(s) == length]).split(64):
             index = torch.from_numpy(np.stack([series[i] for i in group]))
@@ -106,10 +155,22 @@ def predict(model: nn.Module, tokens: torch.Tensor, table: pd.DataFrame, use_ehr
     return out
 
 
-def train(model: nn.Module, views: torch.Tensor, soft: torch.Tensor, table: pd.DataFrame, use: np.ndarray, steps: int,
-          val: tuple[torch.Tensor, np.ndarray] | None, name: str, seed: int = 0, hard_weight: float = 0.5) -> nn.Module:
-    """views (n, k, 17, dv): tokens of k random views of every row; soft (n, labels): teachers' logits (NaN = none);
-    use: rows to train on; val: (exact tokens of all rows, rows to score). Returns the averaged weights."""
+def train(
+    model: nn.Module,
+    views: torch.Tensor,
+    soft: torch.Tensor,
+    table: pd.DataFrame,
+    use: np.ndarray,
+    steps: int,
+    val: tuple[torch.Tensor, np.ndarray] | None,
+    name: str,
+    seed: int = 0,
+    hard_weight: float = 0.5,
+) -> nn.Module:
+    """views (n, k, 17, dv): tokens of k random views of every row; soft (n, labels): teachers'
+    logits (NaN = none); use: rows to train on; val: (exact tokens of all rows, rows to score).
+    Returns the averaged weights.
+    """
     log = logging.getLogger(name)
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -123,29 +184,41 @@ def train(model: nn.Module, views: torch.Tensor, soft: torch.Tensor, table: pd.D
     average = copy.deepcopy(model)
     gates = [p for key, p in model.named_parameters() if p.dim() <= 1]
     rest = [p for key, p in model.named_parameters() if p.dim() > 1]
-    optimiser = torch.optim.AdamW([{"params": rest, "weight_decay": 0.1}, {"params": gates, "weight_decay": 0}], lr=5e-4)
+    optimiser = torch.optim.AdamW(
+        [{"params": rest, "weight_decay": 0.1}, {"params": gates, "weight_decay": 0}], lr=5e-4
+    )
     began, losses = time.time(), []
-    for step in range(steps):
+    for step in data.progress_bar(range(steps), name):
         length = 1 + int(torch.multinomial(lengths, 1, generator=generator))
         batch = max(16, 64 // length)
         candidates = np.flatnonzero(depth >= length - 1)
         pick = candidates[torch.randint(len(candidates), (batch,), generator=generator).numpy()]
         index = torch.empty(batch, length, dtype=torch.long)
         for row, i in enumerate(pick):
-            chosen = torch.randperm(len(earlier[i]), generator=generator)[:length - 1].sort().values.numpy()
+            chosen = (
+                torch.randperm(len(earlier[i]), generator=generator)[: length - 1]
+                .sort()
+                .values.numpy()
+            )
             index[row] = torch.from_numpy(np.append(earlier[i][chosen], i))
         view = torch.randint(views.shape[1], (batch, length), generator=generator)
         tokens = views[index, view].float()
         missing = torch.rand(batch, 3, generator=generator) < 0.2
         missing |= torch.rand(batch, 1, generator=generator) < 0.15
         cont = x_cont[pick] + 0.1 * torch.randn(batch, 1, generator=generator)
-        lr = 5e-4 * min(1, (step + 1) / (0.05 * steps)) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        lr = (
+            5e-4
+            * min(1, (step + 1) / (0.05 * steps))
+            * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        )
         for group in optimiser.param_groups:
             group["lr"] = lr
         model.train()
         logits = model(F.dropout(tokens, 0.2), (cont, x_cat[pick], missing))
         target, teacher = y[pick], soft[pick]
-        mixed = torch.where(teacher.isnan(), target, hard_weight * target + (1 - hard_weight) * teacher.sigmoid())
+        mixed = torch.where(
+            teacher.isnan(), target, hard_weight * target + (1 - hard_weight) * teacher.sigmoid()
+        )
         loss = F.binary_cross_entropy_with_logits(logits, mixed)
         optimiser.zero_grad()
         loss.backward()
@@ -157,11 +230,20 @@ def train(model: nn.Module, views: torch.Tensor, soft: torch.Tensor, table: pd.D
             for a, p in zip(average.state_dict().values(), model.state_dict().values()):
                 a.lerp_(p, 1 - keep) if a.is_floating_point() else a.copy_(p)
         if (step + 1) % 100 == 0 or step + 1 == steps:
-            message = f"{name} step {step + 1}/{steps} loss {np.mean(losses):.4f} {(time.time() - began) / (step + 1):.2f}s a step"
+            pace = (time.time() - began) / (step + 1)
+            message = (
+                f"{name} step {step + 1}/{steps} loss {np.mean(losses):.4f} {pace:.2f}s a step"
+            )
             if val is not None:
                 labels = y[val[1]].numpy()
-                for what, options in (("full", {}), ("no EHR", {"use_ehr": False}), ("no priors", {"use_priors": False})):
-                    score = data.macro_auroc(labels, predict(average, val[0], table, **options)[val[1]].numpy())
+                for what, options in (
+                    ("full", {}),
+                    ("no EHR", {"use_ehr": False}),
+                    ("no priors", {"use_priors": False}),
+                ):
+                    score = data.macro_auroc(
+                        labels, predict(average, val[0], table, **options)[val[1]].numpy()
+                    )
                     message += f" {what} {score:.4f}"
             log.info(message)
             losses = []

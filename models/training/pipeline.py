@@ -1,4 +1,7 @@
-"""All training steps in order. Each writes one file under the work folder and is skipped when that file is there."""
+"""All training steps in order. Each writes one file under the work folder and is skipped when that
+file is there.
+"""
+
 from __future__ import annotations
 
 import argparse
@@ -14,7 +17,7 @@ from medfusion.network import MedFusion
 from medfusion.segmenter import Decoded, Segmenter, passes_gate, region_of, upsampled
 from medfusion.vision import region_tokens
 
-from . import data, export, fusion, segmenter, teacher, vision
+from . import crossval, data, export, fusion, segmenter, teacher, vision
 
 MODELS = Path(__file__).parent.parent
 LOG = logging.getLogger("pipeline")
@@ -57,20 +60,34 @@ class Run:
 
 
 def step_segmenter(run: Run) -> None:
-    """Two cosine cycles: the masks of the first are good enough for the views that the ViT learns from."""
+    """Two cosine cycles: the masks of the first are good enough for the views that the ViT learns
+    from.
+    """
     folder, first = run.options.data / "lung_masks", run.work / "segmenter-first.pt"
     segmenter.train(folder, first, 18, threads=run.options.threads)
-    segmenter.train(folder, run.work / "segmenter.pt", 26, seed=1, threads=run.options.threads, start=first)
+    segmenter.train(
+        folder, run.work / "segmenter.pt", 26, seed=1, threads=run.options.threads, start=first
+    )
 
 
 def step_teachers(run: Run) -> None:
     for seed in range(run.options.teachers):
-        teacher.train(run.table, run.frames(256), run.work / f"teacher{seed}.pt", seed, 60, ("train",), run.options.threads)
+        teacher.train(
+            run.table,
+            run.frames(256),
+            run.work / f"teacher{seed}.pt",
+            seed,
+            60,
+            ("train",),
+            run.options.threads,
+        )
 
 
 @torch.no_grad()
 def regions(run: Run, frames: np.ndarray, cache: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Where the segmenter looks in every frame: boxes (n, 4) in [0, 1] and m (n, 256, 256) uint8 (255 on a fall-back)."""
+    """Where the segmenter looks in every frame: boxes (n, 4) in [0, 1] and m (n, 256, 256) uint8
+    (255 on a fall-back).
+    """
     if cache.exists():
         found = np.load(cache)
         return found["boxes"], found["weights"]
@@ -79,14 +96,19 @@ def regions(run: Run, frames: np.ndarray, cache: Path) -> tuple[np.ndarray, np.n
     weights = np.full((len(frames), size, size), 255, np.uint8)
     passed = 0
     for i in range(0, len(frames), 16):
-        x = segmenter.pixels(torch.from_numpy(frames[i:i + 16])[:, None].float() / 255)
+        x = segmenter.pixels(torch.from_numpy(frames[i : i + 16])[:, None].float() / 255)
         _, decoded = model(x, True)
         masks = upsampled(decoded.logits, size).unflatten(0, (-1, 2))
         for k in range(len(masks)):
-            own = Decoded(*(v[2 * k:2 * k + 2] for v in (decoded.logits, decoded.iou, decoded.object_score)))
+            own = Decoded(
+                *(v[2 * k : 2 * k + 2] for v in (decoded.logits, decoded.iou, decoded.object_score))
+            )
             if passes_gate(own, masks[k], export.SEGMENTATION["gate"]):
                 box, weight = region_of(masks[k], (size, size), export.SEGMENTATION)
-                boxes[i + k], weights[i + k] = np.array(box) / size, (weight * 255).round().byte().numpy()
+                boxes[i + k], weights[i + k] = (
+                    np.array(box) / size,
+                    (weight * 255).round().byte().numpy(),
+                )
                 passed += 1
     LOG.info("%s: %d of %d frames pass the gate", cache.stem, passed, len(frames))
     np.savez(cache, boxes=boxes, weights=weights)
@@ -101,9 +123,18 @@ def step_views(run: Run) -> dict:
     own, use = run.frames(384), run.part("train")
     boxes, weights = regions(run, run.frames(256), run.work / "regions-nih.npz")
     other = run.extra_frames(384)
-    other_boxes, other_weights = regions(run, run.extra_frames(256), run.work / "regions-hannover.npz")
-    views = vision.make_views(np.concatenate([own[use], other]), np.concatenate([weights[use], other_weights]),
-                              np.concatenate([boxes[use], other_boxes]), run.options.views, run.teachers(), 0, out)
+    other_boxes, other_weights = regions(
+        run, run.extra_frames(256), run.work / "regions-hannover.npz"
+    )
+    views = vision.make_views(
+        np.concatenate([own[use], other]),
+        np.concatenate([weights[use], other_weights]),
+        np.concatenate([boxes[use], other_boxes]),
+        run.options.views,
+        run.teachers(),
+        0,
+        out,
+    )
     return views
 
 
@@ -113,9 +144,17 @@ def shown(run: Run, rows: np.ndarray) -> torch.Tensor:
     plain = data.Augmentation(scale=(1, 1), aspect=0, rotation=0, shift=0, flip=0)
     frames, out = run.frames(384), []
     for pick in np.array_split(rows, max(1, len(rows) // 64)):
-        grid = plain.grid(torch.from_numpy(boxes[pick]).float(), vision.SIZE, torch.Generator().manual_seed(0))
-        out.append(torch.nn.functional.grid_sample(vision.dimmed(frames, weights, boxes, pick), grid, align_corners=False,
-                                                   padding_mode="border"))
+        grid = plain.grid(
+            torch.from_numpy(boxes[pick]).float(), vision.SIZE, torch.Generator().manual_seed(0)
+        )
+        out.append(
+            torch.nn.functional.grid_sample(
+                vision.dimmed(frames, weights, boxes, pick),
+                grid,
+                align_corners=False,
+                padding_mode="border",
+            )
+        )
     return torch.cat(out)
 
 
@@ -128,20 +167,43 @@ def step_vision(run: Run) -> None:
     y = torch.tensor(run.table[data.LABELS].to_numpy(np.float32))
     n = len(views["image"])
     targets, known = torch.zeros(n, len(data.LABELS)), torch.zeros(n, dtype=torch.bool)
-    targets[:len(use)], known[:len(use)] = y[use], True
+    targets[: len(use)], known[: len(use)] = y[use], True
     val_inputs, workers = shown(run, val), run.options.threads
     del views
-    torch.multiprocessing.spawn(vision_worker, (run.options, targets, known, (val_inputs, y[val].numpy()), workers), workers)
+    torch.multiprocessing.spawn(
+        vision_worker, (run.options, targets, known, (val_inputs, y[val].numpy()), workers), workers
+    )
 
 
-def vision_worker(rank: int, options: argparse.Namespace, targets: torch.Tensor, known: torch.Tensor, val: tuple, workers: int) -> None:
+def vision_worker(
+    rank: int,
+    options: argparse.Namespace,
+    targets: torch.Tensor,
+    known: torch.Tensor,
+    val: tuple,
+    workers: int,
+) -> None:
     """One of the processes that train the ViT."""
     if rank == 0:
         log_to(options.work)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{options.work}/vision.rendezvous", rank=rank, world_size=workers)
+    torch.distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{options.work}/vision.rendezvous",
+        rank=rank,
+        world_size=workers,
+    )
     views = torch.load(options.work / "views.pt", mmap=True)
-    vision.train(views, targets, known, val, options.work / "vision.pt", options.minutes, steps=options.vision_steps,
-                 rank=rank, workers=workers)
+    vision.train(
+        views,
+        targets,
+        known,
+        val,
+        options.work / "vision.pt",
+        options.minutes,
+        steps=options.vision_steps,
+        rank=rank,
+        workers=workers,
+    )
     torch.distributed.destroy_process_group()
 
 
@@ -154,17 +216,24 @@ def load_student(path: Path) -> vision.Student:
 
 @torch.no_grad()
 def all_tokens(run: Run, model: MedFusion, cache: Path) -> torch.Tensor:
-    """Region tokens (n, 17, dv) of every NIH image without augmentation: of validation and test patients by the reference
-    network itself, from the files; of the rest from the cached frames, which is faster."""
+    """Region tokens (n, 17, dv) of every NIH image without augmentation: of validation and test
+    patients by the reference network itself, from the files; of the rest from the cached frames,
+    which is faster.
+    """
     if cache.exists():
         return torch.load(cache)
     out = []
     for x in shown(run, np.arange(len(run.table))).split(64):
         with torch.autocast("cpu", torch.bfloat16):
-            out.append(region_tokens(model.vision, ((x - vision.MEAN[0]) / vision.STD[0]).expand(-1, 3, -1, -1), 4).float())
+            out.append(
+                region_tokens(
+                    model.vision, ((x - vision.MEAN[0]) / vision.STD[0]).expand(-1, 3, -1, -1), 4
+                ).float()
+            )
     tokens = torch.cat(out)
     rows, fell_back = run.part("validation", "test"), 0
-    for count, i in enumerate([] if run.options.draft else rows):
+    rows = [] if run.options.draft else rows
+    for count, i in enumerate(data.progress_bar(rows, "tokens")):
         frame = torch.from_numpy(np.array(Image.open(run.files[i]).convert("L"))).float() / 255
         found, _ = model.regions([frame], None)
         fell_back += found[0].status == "fallback"
@@ -176,13 +245,15 @@ def all_tokens(run: Run, model: MedFusion, cache: Path) -> torch.Tensor:
 
 
 @torch.no_grad()
-def view_tokens(vit: torch.nn.Module, images: torch.Tensor, count: int, cache: Path) -> torch.Tensor:
+def view_tokens(
+    vit: torch.nn.Module, images: torch.Tensor, count: int, cache: Path
+) -> torch.Tensor:
     """Tokens (n, count, 17, dv) of the first `count` views of every image."""
     if cache.exists():
         return torch.load(cache)
     out = []
     generator, grey = torch.Generator().manual_seed(1), data.Augmentation(erase=0.1)
-    for k in range(count):
+    for k in data.progress_bar(range(count), "view tokens"):
         tokens = []
         for part in images[:, k].split(64):
             x = grey.grey(part[:, None].float() / 255, generator)
@@ -197,37 +268,61 @@ def view_tokens(vit: torch.nn.Module, images: torch.Tensor, count: int, cache: P
 
 
 def assemble(run: Run, vit: torch.nn.Module, upper: fusion.Upper, ehr: bool = True) -> MedFusion:
-    options = {"segmenter": {"size": [segmenter.SIZE] * 2, "mean": segmenter.MEAN, "std": segmenter.STD},
-               "vision": {"size": [vision.SIZE] * 2, "mean": vision.MEAN, "std": vision.STD}}
-    return MedFusion(export.bundle(run.options.version, options["segmenter"], options["vision"], ehr), run.segmenter(), vit,
-                     upper.temporal, upper.ehr, upper.fusion).eval()
+    options = {
+        "segmenter": {"size": [segmenter.SIZE] * 2, "mean": segmenter.MEAN, "std": segmenter.STD},
+        "vision": {"size": [vision.SIZE] * 2, "mean": vision.MEAN, "std": vision.STD},
+    }
+    return MedFusion(
+        export.bundle(run.options.version, options["segmenter"], options["vision"], ehr),
+        run.segmenter(),
+        vit,
+        upper.temporal,
+        upper.ehr,
+        upper.fusion,
+    ).eval()
 
 
 def step_fusion(run: Run) -> None:
-    """Trains what is above the ViT and writes the bundle; also the two yardsticks image-only and EHR-only."""
+    """Trains what is above the ViT and writes the bundle; also the two yardsticks image-only and
+    EHR-only.
+    """
     tag = run.options.tag
     source = run.work / ("vision.part" if run.options.draft else "vision.pt")
     vit = load_student(source).vit
-    for p in vit.parameters():                              # the tokens are those of the 16-bit weights that ship
+    for p in vit.parameters():  # the tokens are those of the 16-bit weights that ship
         p.data = p.data.half().float()
     size = vit.config.hidden_size
     draft = assemble(run, vit, fusion.Upper(size, True))
     tokens = all_tokens(run, draft, run.work / f"tokens{tag}.pt")
     views, use = step_views(run), run.part("train")
-    crops = view_tokens(vit, views["image"][:len(use)], run.options.token_views, run.work / f"view-tokens{tag}.pt")
+    crops = view_tokens(
+        vit, views["image"][: len(use)], run.options.token_views, run.work / f"view-tokens{tag}.pt"
+    )
     n = len(run.table)
-    pool = tokens[:, None].half().repeat(1, crops.shape[1] + 4, 1, 1)     # a share of the samples is the exact view
+    pool = (
+        tokens[:, None].half().repeat(1, crops.shape[1] + 4, 1, 1)
+    )  # a share of the samples is the exact view
     pool[use, 4:] = crops
     soft = torch.full((n, len(data.LABELS)), float("nan"))
-    soft[use] = views["logits"][:len(use), :, :len(data.LABELS)].mean(1)
+    soft[use] = views["logits"][: len(use), :, : len(data.LABELS)].mean(1)
     val = run.part("validation")
     scores = {}
-    for name, make, steps in (("full", lambda: fusion.Upper(size, True), run.options.fusion_steps),
-                              ("image-only", lambda: fusion.Upper(size, False), run.options.fusion_steps),
-                              ("ehr-only", fusion.EhrOnly, 600)):
+    for name, make, steps in (
+        ("full", lambda: fusion.Upper(size, True), run.options.fusion_steps),
+        ("image-only", lambda: fusion.Upper(size, False), run.options.fusion_steps),
+        ("ehr-only", fusion.EhrOnly, 600),
+    ):
         torch.manual_seed(0)
-        model = fusion.train(make(), pool, soft if name != "ehr-only" else torch.full_like(soft, float("nan")), run.table, use,
-                             steps, (tokens, val), name)
+        model = fusion.train(
+            make(),
+            pool,
+            soft if name != "ehr-only" else torch.full_like(soft, float("nan")),
+            run.table,
+            use,
+            steps,
+            (tokens, val),
+            name,
+        )
         torch.save(model.state_dict(), run.work / f"fusion-{name}{tag}.pt")
         scores[name] = fusion.predict(model, tokens, run.table)
         if name == "full":
@@ -237,19 +332,40 @@ def step_fusion(run: Run) -> None:
     torch.save(scores, run.work / f"scores{tag}.pt")
 
 
-STEPS = {"segmenter": step_segmenter, "teachers": step_teachers, "views": step_views, "vision": step_vision, "fusion": step_fusion}
+def step_crossval(run: Run) -> None:
+    crossval.run(run.table, run.frames(256), run.work, 3, run.options.crossval_epochs)
+
+
+STEPS = {
+    "segmenter": step_segmenter,
+    "teachers": step_teachers,
+    "views": step_views,
+    "vision": step_vision,
+    "fusion": step_fusion,
+    "crossval": step_crossval,
+}
 
 
 def log_to(work: Path) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s",
-                        handlers=[logging.StreamHandler(), logging.FileHandler(work / "train.log")])
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(name)s %(message)s",
+        handlers=[logging.StreamHandler(), logging.FileHandler(work / "train.log")],
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="models/train", description=__doc__)
-    parser.add_argument("steps", nargs="*", default=list(STEPS), help=f"default: all of {', '.join(STEPS)}")
+    parser.add_argument(
+        "steps", nargs="*", default=list(STEPS), help=f"default: all of {', '.join(STEPS)}"
+    )
     parser.add_argument("--data", type=Path, default=MODELS.parent.parent / "shared" / "data")
-    parser.add_argument("--work", type=Path, default=MODELS.parent / "build" / "ml", help="intermediate files, safe to delete")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=MODELS.parent / "build" / "ml",
+        help="intermediate files, safe to delete",
+    )
     parser.add_argument("--bundle", type=Path, default=MODELS / "thorax-nih")
     parser.add_argument("--version", default="1.0.0")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -257,9 +373,19 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=12, help="random views of every image")
     parser.add_argument("--token-views", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=60, help="how long the ViT is trained")
-    parser.add_argument("--vision-steps", type=int, default=0, help="instead of --minutes: exactly so many steps, which makes the run repeatable")
+    parser.add_argument(
+        "--vision-steps",
+        type=int,
+        default=0,
+        help="instead of --minutes: exactly so many steps, which makes the run repeatable",
+    )
     parser.add_argument("--fusion-steps", type=int, default=1500)
-    parser.add_argument("--draft", action="store_true", help="fusion on an unfinished ViT and segmenter, quick tokens")
+    parser.add_argument("--crossval-epochs", type=int, default=15)
+    parser.add_argument(
+        "--draft",
+        action="store_true",
+        help="fusion on an unfinished ViT and segmenter, quick tokens",
+    )
     parser.add_argument("--tag", default="", help="suffix of the last steps' intermediate files")
     options = parser.parse_args()
     unknown = [name for name in options.steps if name not in STEPS]

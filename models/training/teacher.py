@@ -1,11 +1,12 @@
-"""Step `teacher`: a ResNet-18 on whole frames of training patients, whose soft answers the ViT later learns.
+"""Step `teacher`: a ResNet-18 on whole frames of training patients, whose soft answers the ViT
+later learns.
 
-It is a training aid and does not ship. Whole frames with random crops, so that it also answers on any region
-of interest that the student is shown.
+It is a training aid and does not ship. Whole frames with random crops, so that it also answers on
+any region of interest that the student is shown.
 """
+
 from __future__ import annotations
 
-import argparse
 import copy
 import logging
 import math
@@ -24,7 +25,9 @@ MEAN, STD = 0.5, 0.25
 
 
 class Teacher(torch.nn.Module):
-    """ResNet-18 with one input channel; answers 14 findings and 3 auxiliary targets, and its last feature map."""
+    """ResNet-18 with one input channel; answers 14 findings and 3 auxiliary targets, and its last
+    feature map.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,16 +54,28 @@ def predict(model: Teacher, frames: torch.Tensor, boxes: torch.Tensor) -> torch.
         views = 0
         for scale, flip in ((1.0, 0), (1.0, 1), (0.85, 0), (0.85, 1)):
             plain.scale, plain.flip = (scale, scale), flip
-            grid = plain.grid(boxes[i:i + 64], SIZE, torch.Generator().manual_seed(0))
-            x = F.grid_sample(frames[i:i + 64].float() / 255, grid, padding_mode="border", align_corners=False)
+            grid = plain.grid(boxes[i : i + 64], SIZE, torch.Generator().manual_seed(0))
+            x = F.grid_sample(
+                frames[i : i + 64].float() / 255, grid, padding_mode="border", align_corners=False
+            )
             with torch.autocast("cpu", torch.bfloat16):
                 views = views + model(x)[0]
         out.append(views / 4)
     return torch.cat(out)
 
 
-def train(table, frames: np.ndarray, out: Path, seed: int, epochs: int, parts: tuple[str, ...], threads: int = 1) -> None:
-    """Trains one teacher on `parts` and writes its averaged weights to `out` (resumes from `out`.part)."""
+def train(
+    table,
+    frames: np.ndarray,
+    out: Path,
+    seed: int,
+    epochs: int,
+    parts: tuple[str, ...],
+    threads: int = 1,
+) -> None:
+    """Trains one teacher on `parts` and writes its averaged weights to `out` (resumes from
+    `out`.part).
+    """
     log = logging.getLogger("teacher")
     if out.exists():
         return
@@ -70,7 +85,9 @@ def train(table, frames: np.ndarray, out: Path, seed: int, epochs: int, parts: t
     use = np.flatnonzero(table["split"].isin(parts))
     val = np.flatnonzero(table["split"] == "validation")
     x_all = torch.from_numpy(frames)[:, None]
-    y_all = torch.from_numpy(np.concatenate([table[data.LABELS].to_numpy(np.float32), data.auxiliary_targets(table)], 1))
+    y_all = torch.from_numpy(
+        np.concatenate([table[data.LABELS].to_numpy(np.float32), data.auxiliary_targets(table)], 1)
+    )
     full = torch.tensor([[0.0, 0, 1, 1]]).expand(len(table), 4)
     model = Teacher().to(memory_format=torch.channels_last)
     average = copy.deepcopy(model)
@@ -78,7 +95,9 @@ def train(table, frames: np.ndarray, out: Path, seed: int, epochs: int, parts: t
     total = epochs * steps_epoch
     decay = [p for p in model.parameters() if p.dim() > 1]
     rest = [p for p in model.parameters() if p.dim() <= 1]
-    optimiser = torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0}], lr=1e-3)
+    optimiser = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0}], lr=1e-3
+    )
     step, first, state_file = 0, 0, out.with_suffix(".part")
     if state_file.exists():
         state = torch.load(state_file)
@@ -89,9 +108,13 @@ def train(table, frames: np.ndarray, out: Path, seed: int, epochs: int, parts: t
     for epoch in range(first, epochs):
         began, losses = time.time(), []
         order = torch.randperm(len(use), generator=generator)
-        for k in range(steps_epoch):
-            pick = use[order[k * batch:(k + 1) * batch].numpy()]
-            lr = 1e-3 * min(1, (step + 1) / (0.05 * total)) * (0.5 + 0.5 * math.cos(math.pi * step / total))
+        for k in data.progress_bar(range(steps_epoch), f"epoch {epoch + 1}/{epochs}"):
+            pick = use[order[k * batch : (k + 1) * batch].numpy()]
+            lr = (
+                1e-3
+                * min(1, (step + 1) / (0.05 * total))
+                * (0.5 + 0.5 * math.cos(math.pi * step / total))
+            )
             for group in optimiser.param_groups:
                 group["lr"] = lr
             model.train()
@@ -101,7 +124,9 @@ def train(table, frames: np.ndarray, out: Path, seed: int, epochs: int, parts: t
                 logits, _ = model(x)
             n = len(data.LABELS)
             loss = F.binary_cross_entropy_with_logits(logits[:, :n], y[:, :n])
-            loss = loss + 0.1 * F.binary_cross_entropy_with_logits(logits[:, n:n + 2], y[:, n:n + 2])
+            loss = loss + 0.1 * F.binary_cross_entropy_with_logits(
+                logits[:, n : n + 2], y[:, n : n + 2]
+            )
             loss = loss + 0.05 * F.mse_loss(logits[:, n + 2], y[:, n + 2])
             optimiser.zero_grad()
             loss.backward()
@@ -113,12 +138,23 @@ def train(table, frames: np.ndarray, out: Path, seed: int, epochs: int, parts: t
                 for a, p in zip(average.state_dict().values(), model.state_dict().values()):
                     a.lerp_(p, 1 - keep) if a.is_floating_point() else a.copy_(p)
             losses.append(loss.item())
-        message = f"seed {seed} epoch {epoch + 1}/{epochs} loss {np.mean(losses):.4f} {time.time() - began:.1f}s"
+        pace = time.time() - began
+        message = f"seed {seed} epoch {epoch + 1}/{epochs} loss {np.mean(losses):.4f} {pace:.1f}s"
         if (epoch + 1) % 5 == 0 or epoch + 1 == epochs:
-            scores = predict(average, x_all[val], full[val])[:, :len(data.LABELS)]
-            message += f" validation macro-AUROC {data.macro_auroc(y_all[val, :len(data.LABELS)].numpy(), scores.numpy()):.4f}"
-            torch.save({"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(),
-                        "generator": generator.get_state(), "step": step, "epoch": epoch + 1}, state_file)
+            scores = predict(average, x_all[val], full[val])[:, : len(data.LABELS)]
+            truth = y_all[val, : len(data.LABELS)].numpy()
+            message += f" validation macro-AUROC {data.macro_auroc(truth, scores.numpy()):.4f}"
+            torch.save(
+                {
+                    "model": model.state_dict(),
+                    "average": average.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "generator": generator.get_state(),
+                    "step": step,
+                    "epoch": epoch + 1,
+                },
+                state_file,
+            )
         log.info(message)
     torch.save(average.state_dict(), out)
     state_file.unlink(missing_ok=True)

@@ -1,10 +1,12 @@
 """Step `vision`: the ViT, from scratch on a few hundred images.
 
-What makes that work is what it is given: a fixed pool of random views of every training image (and of images without
-labels) with the teachers' answers on the same view, both for the whole (soft labels) and for every place (class
-activation maps, a dense target for the patch tokens). Half the patches are dropped for most of the training: faster, and
-it regularises. Views show what the network will show: the dimmed region of interest that the segmenter found.
+What makes that work is what it is given: a fixed pool of random views of every training image (and
+of images without labels) with the teachers' answers on the same view, both for the whole (soft
+labels) and for every place (class activation maps, a dense target for the patch tokens). Half the
+patches are dropped for most of the training: faster, and it regularises. Views show what the
+network will show: the dimmed region of interest that the segmenter found.
 """
+
 from __future__ import annotations
 
 import copy
@@ -18,6 +20,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
+from tqdm import tqdm
 from transformers import Dinov2Config, Dinov2Model
 
 from . import data, teacher
@@ -25,18 +28,27 @@ from . import data, teacher
 SIZE, PATCH = 224, 14
 MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 OUTPUTS = len(data.LABELS) + 3
-CAM = 6                                              # side of the teachers' last feature map
+CAM = 6  # side of the teachers' last feature map
 
 
 def config() -> Dinov2Config:
-    return Dinov2Config(hidden_size=192, num_hidden_layers=9, num_attention_heads=6, mlp_ratio=4, image_size=SIZE,
-                        patch_size=PATCH, drop_path_rate=0.1, layerscale_value=1.0)
+    return Dinov2Config(
+        hidden_size=192,
+        num_hidden_layers=9,
+        num_attention_heads=6,
+        mlp_ratio=4,
+        image_size=SIZE,
+        patch_size=PATCH,
+        drop_path_rate=0.1,
+        layerscale_value=1.0,
+    )
 
 
 @torch.no_grad()
 def initialise(model: Dinov2Model) -> None:
-    """Mimetic initialisation: sine-cosine positions; Q·Kᵀ ≈ 0.7·(noise + 1) so that a patch first looks at patches like
-    itself, i.e. near it; V·O ≈ 0.4·(noise − 1)."""
+    """Mimetic initialisation: sine-cosine positions; Q·Kᵀ ≈ 0.7·(noise + 1) so that a patch first
+    looks at patches like itself, i.e. near it; V·O ≈ 0.4·(noise − 1).
+    """
     d, side = model.config.hidden_size, SIZE // PATCH
     heads = model.config.num_attention_heads
     omega = 1.0 / 100 ** (torch.arange(d // 4) / (d / 4))
@@ -46,7 +58,7 @@ def initialise(model: Dinov2Model) -> None:
     model.embeddings.position_embeddings[0, 1:] = torch.cat(waves, 1) * 0.5
 
     def factors(noise: float, identity: float, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
-        u, s, v = torch.linalg.svd(noise * torch.randn(d, d) / d ** 0.5 + identity * torch.eye(d))
+        u, s, v = torch.linalg.svd(noise * torch.randn(d, d) / d**0.5 + identity * torch.eye(d))
         root = s[:rank].sqrt()
         return u[:, :rank] * root, v[:rank].T * root
 
@@ -54,26 +66,34 @@ def initialise(model: Dinov2Model) -> None:
         attention, size = layer.attention, d // heads
         for h in range(heads):
             q, k = factors(0.7, 0.7, size)
-            attention.q_proj.weight[h * size:(h + 1) * size] = q.T
-            attention.k_proj.weight[h * size:(h + 1) * size] = k.T
+            attention.q_proj.weight[h * size : (h + 1) * size] = q.T
+            attention.k_proj.weight[h * size : (h + 1) * size] = k.T
         v, o = factors(0.4, -0.4, d)
         attention.v_proj.weight.copy_(v.T)
         attention.o_proj.weight.copy_(o)
 
 
 class Student(nn.Module):
-    """The ViT with the two heads that it is trained with: of CLS and region mean, and of every patch token."""
+    """The ViT with the two heads that it is trained with: of CLS and region mean, and of every
+    patch token.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.vit = Dinov2Model(config())
-        self.vit.set_attn_implementation("eager")     # the fused kernel's backward is the slower one on a CPU
+        self.vit.set_attn_implementation(
+            "eager"
+        )  # the fused kernel's backward is the slower one on a CPU
         initialise(self.vit)
         d = self.vit.config.hidden_size
         self.whole, self.place = nn.Linear(2 * d, OUTPUTS), nn.Linear(d, OUTPUTS)
 
-    def forward(self, x: torch.Tensor, keep: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """x (b, 1, s, s) in [0, 1]; keep (b, k) patch indices, or all → logits (b, 17), patch logits (b, k, 17)."""
+    def forward(
+        self, x: torch.Tensor, keep: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """x (b, 1, s, s) in [0, 1]; keep (b, k) patch indices, or all → logits (b, 17), patch
+        logits (b, k, 17).
+        """
         x = ((x - MEAN[0]) / STD[0]).expand(-1, 3, -1, -1)
         tokens = self.vit.embeddings(x)
         if keep is not None:
@@ -86,18 +106,33 @@ class Student(nn.Module):
         return self.whole(both).float(), self.place(tokens[:, 1:]).float()
 
 
-def dimmed(frames: np.ndarray, weights: np.ndarray, boxes: np.ndarray, pick: np.ndarray) -> torch.Tensor:
-    """Frames as the network shows them, before cropping: (b, 1, s, s); weights (n, 256, 256) uint8."""
+def dimmed(
+    frames: np.ndarray, weights: np.ndarray, boxes: np.ndarray, pick: np.ndarray
+) -> torch.Tensor:
+    """Frames as shown, before cropping: (b, 1, s, s); weights (n, 256, 256) uint8."""
     x = torch.from_numpy(frames[pick]).float()[:, None] / 255
-    m = F.interpolate(torch.from_numpy(weights[pick]).float()[:, None] / 255, x.shape[-2:], mode="bilinear", align_corners=False)
+    m = F.interpolate(
+        torch.from_numpy(weights[pick]).float()[:, None] / 255,
+        x.shape[-2:],
+        mode="bilinear",
+        align_corners=False,
+    )
     return x * (0.3 + 0.7 * m)
 
 
 @torch.no_grad()
-def make_views(frames: np.ndarray, weights: np.ndarray, boxes: np.ndarray, count: int, teachers: list[teacher.Teacher],
-               seed: int, cache: Path) -> dict[str, torch.Tensor]:
-    """`count` random views of every frame: `image` (n, count, s, s) uint8, and the teachers' mean `logits`
-    (n, count, 17) and `cam` (n, count, 36, 17) on the same views without dimming."""
+def make_views(
+    frames: np.ndarray,
+    weights: np.ndarray,
+    boxes: np.ndarray,
+    count: int,
+    teachers: list[teacher.Teacher],
+    seed: int,
+    cache: Path,
+) -> dict[str, torch.Tensor]:
+    """`count` random views of every frame: `image` (n, count, s, s) uint8, and the teachers' mean
+    `logits` (n, count, 17) and `cam` (n, count, 36, 17) on the same views without dimming.
+    """
     if cache.exists():
         return torch.load(cache)
     log = logging.getLogger("views")
@@ -109,7 +144,7 @@ def make_views(frames: np.ndarray, weights: np.ndarray, boxes: np.ndarray, count
     whole = torch.tensor([0.0, 0, 1, 1])
     for model in teachers:
         model.eval()
-    for k in range(count):
+    for k in data.progress_bar(range(count), "views"):
         for i in range(0, n, 64):
             pick = np.arange(i, min(n, i + 64))
             plain = torch.from_numpy(frames[pick]).float()[:, None] / 255
@@ -119,13 +154,19 @@ def make_views(frames: np.ndarray, weights: np.ndarray, boxes: np.ndarray, count
             grid = augment.grid(box, SIZE, generator)
             view = F.grid_sample(shown, grid, padding_mode="border", align_corners=False)
             image[pick, k] = (view[:, 0] * 255).round().clamp(0, 255).byte()
-            small = F.interpolate(F.grid_sample(plain, grid, padding_mode="border", align_corners=False),
-                                  (teacher.SIZE, teacher.SIZE), mode="bilinear", antialias=True)
+            small = F.interpolate(
+                F.grid_sample(plain, grid, padding_mode="border", align_corners=False),
+                (teacher.SIZE, teacher.SIZE),
+                mode="bilinear",
+                antialias=True,
+            )
             maps = 0
             for model in teachers:
                 with torch.autocast("cpu", torch.bfloat16):
                     features = model(small)[1]
-                maps = maps + F.linear(features.flatten(2).transpose(1, 2), model.net.fc.weight, model.net.fc.bias)
+                maps = maps + F.linear(
+                    features.flatten(2).transpose(1, 2), model.net.fc.weight, model.net.fc.bias
+                )
             cam[pick, k] = maps / len(teachers)
             logits[pick, k] = cam[pick, k].mean(1)
         log.info("view %d/%d", k + 1, count)
@@ -138,7 +179,11 @@ def patch_cam(cam: torch.Tensor) -> torch.Tensor:
     """(b, 36, 17) → the same maps at every patch (b, 256, 17)."""
     maps = cam.float().transpose(1, 2).unflatten(2, (CAM, CAM))
     side = SIZE // PATCH
-    return F.interpolate(maps, (side, side), mode="bilinear", align_corners=False).flatten(2).transpose(1, 2)
+    return (
+        F.interpolate(maps, (side, side), mode="bilinear", align_corners=False)
+        .flatten(2)
+        .transpose(1, 2)
+    )
 
 
 @torch.no_grad()
@@ -166,26 +211,46 @@ def patches_kept(progress: float, patches: int) -> int:
     return 3 * patches // 8 if progress < 0.5 else patches // 2 if progress < 0.9 else patches
 
 
-def train(views: dict, targets: torch.Tensor, known: torch.Tensor, val: tuple[torch.Tensor, np.ndarray], out: Path,
-          minutes: float, batch: int = 64, seed: int = 0, threads: int = 1, steps: int = 0, rank: int = 0, workers: int = 1) -> None:
-    """views of n images, targets (n, 17), known (n) whether an image has labels; val = network inputs and labels.
+def train(
+    views: dict,
+    targets: torch.Tensor,
+    known: torch.Tensor,
+    val: tuple[torch.Tensor, np.ndarray],
+    out: Path,
+    minutes: float,
+    batch: int = 64,
+    seed: int = 0,
+    threads: int = 1,
+    steps: int = 0,
+    rank: int = 0,
+    workers: int = 1,
+) -> None:
+    """views of n images, targets (n, 17), known (n) whether an image has labels; val = network
+    inputs and labels.
 
-    One of `workers` single-threaded processes that share every batch (on few, busy cores faster than threads; `dist` is
-    initialised by the caller). `steps` fixes the length and makes a run repeatable; with 0 the schedule follows the clock and ends after `minutes`."""
+    One of `workers` single-threaded processes that share every batch (on few, busy cores faster
+    than threads; `dist` is initialised by the caller). `steps` fixes the length and makes a run
+    repeatable; with 0 the schedule follows the clock and ends after `minutes`.
+    """
     log = logging.getLogger("vision")
     if out.exists():
         return
     torch.set_num_threads(threads)
-    torch.manual_seed(seed)                                  # the same weights in every process
+    torch.manual_seed(seed)  # the same weights in every process
     generator = torch.Generator().manual_seed(seed + 1000 * rank)
     batch //= workers
     model = Student()
     log.info("parameters %d", sum(p.numel() for p in model.vit.parameters()))
     average = copy.deepcopy(model)
     decay = [p for name, p in model.named_parameters() if p.dim() > 1 and "embedding" not in name]
-    rest = [p for name, p in model.named_parameters() if not (p.dim() > 1 and "embedding" not in name)]
-    optimiser = torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0}], lr=1e-3,
-                                  betas=(0.9, 0.98))
+    rest = [
+        p for name, p in model.named_parameters() if not (p.dim() > 1 and "embedding" not in name)
+    ]
+    optimiser = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0}],
+        lr=1e-3,
+        betas=(0.9, 0.98),
+    )
     grey = data.Augmentation(erase=0.2)
     n, count = views["image"].shape[:2]
     patches, step, spent, losses = (SIZE // PATCH) ** 2, 0, 0.0, []
@@ -198,6 +263,7 @@ def train(views: dict, targets: torch.Tensor, known: torch.Tensor, val: tuple[to
     began = time.time() - spent
     labels = len(data.LABELS)
     progress = 0.0
+    bar = tqdm(total=100, desc="vision %", leave=False, disable=None if rank == 0 else True)
     while progress < 1:
         lr = 1e-3 * min(1, (step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-6
         for group in optimiser.param_groups:
@@ -209,7 +275,7 @@ def train(views: dict, targets: torch.Tensor, known: torch.Tensor, val: tuple[to
         x = torch.where(mirror[:, None, None, None], x.flip(-1), x)
         x = grey.grey(x.float() / 255, generator)
         hard, soft = targets[pick], views["logits"][pick, view].clone()
-        soft[:, :labels + 2] = soft[:, :labels + 2].sigmoid()
+        soft[:, : labels + 2] = soft[:, : labels + 2].sigmoid()
         cam = views["cam"][pick, view].unflatten(1, (CAM, CAM))
         cam = torch.where(mirror[:, None, None, None], cam.flip(2), cam).flatten(1, 2)
         cam, sure = patch_cam(cam), known[pick].float()[:, None]
@@ -220,7 +286,13 @@ def train(views: dict, targets: torch.Tensor, known: torch.Tensor, val: tuple[to
             w = weight.view(-1, *[1] * (value.dim() - 1))
             return w * value + (1 - w) * value[other]
 
-        x, hard, soft, cam, sure = mix(x), mix(hard), mix(soft), mix(cam), (mix(sure) > 0.99).float()
+        x, hard, soft, cam, sure = (
+            mix(x),
+            mix(hard),
+            mix(soft),
+            mix(cam),
+            (mix(sure) > 0.99).float(),
+        )
         keep, kept = None, patches_kept(progress, patches)
         if kept < patches:
             keep = torch.rand(batch, patches, generator=generator).argsort(1)[:, :kept]
@@ -229,9 +301,16 @@ def train(views: dict, targets: torch.Tensor, known: torch.Tensor, val: tuple[to
         with torch.autocast("cpu", torch.bfloat16):
             logits, place = model(x, keep)
         findings, extra = logits[:, :labels], logits[:, labels:]
-        loss_hard = (F.binary_cross_entropy_with_logits(findings, hard[:, :labels], reduction="none").mean(1, True) * sure).mean()
+        loss_hard = (
+            F.binary_cross_entropy_with_logits(findings, hard[:, :labels], reduction="none").mean(
+                1, True
+            )
+            * sure
+        ).mean()
         loss_soft = F.binary_cross_entropy_with_logits(findings, soft[:, :labels])
-        loss_extra = F.binary_cross_entropy_with_logits(extra[:, :2], soft[:, labels:labels + 2]) + F.mse_loss(extra[:, 2], soft[:, -1])
+        loss_extra = F.binary_cross_entropy_with_logits(
+            extra[:, :2], soft[:, labels : labels + 2]
+        ) + F.mse_loss(extra[:, 2], soft[:, -1])
         loss_cam = F.smooth_l1_loss(place, cam)
         loss = 0.5 * loss_hard + loss_soft + 0.1 * loss_extra + 0.5 * loss_cam
         optimiser.zero_grad()
@@ -251,16 +330,30 @@ def train(views: dict, targets: torch.Tensor, known: torch.Tensor, val: tuple[to
             dist.broadcast(clock, 0)
         spent = clock.item()
         progress = step / steps if steps else spent / (60 * minutes)
+        bar.update(min(100, int(100 * progress)) - bar.n)
         if rank > 0:
             losses = []
             continue
         if step % 100 == 0 or progress >= 1:
-            message = f"step {step} ({progress:.0%}, {step * batch * workers / n:.0f} epochs) hard/soft/extra/cam {np.round(np.mean(losses, 0), 4)} {spent / step:.2f}s a step"
+            message = (
+                f"step {step} ({progress:.0%}, {step * batch * workers / n:.0f} epochs) "
+                f"hard/soft/extra/cam {np.round(np.mean(losses, 0), 4)} {spent / step:.2f}s a step"
+            )
             losses = []
             if step % 300 == 0 or progress >= 1:
-                message += f" validation macro-AUROC {data.macro_auroc(val[1], predict(average, val[0])[:, :labels].numpy()):.4f}"
-                torch.save({"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(),
-                            "generator": generator.get_state(), "step": step, "spent": spent}, state_file)
+                scores = predict(average, val[0])[:, :labels].numpy()
+                message += f" validation macro-AUROC {data.macro_auroc(val[1], scores):.4f}"
+                torch.save(
+                    {
+                        "model": model.state_dict(),
+                        "average": average.state_dict(),
+                        "optimiser": optimiser.state_dict(),
+                        "generator": generator.get_state(),
+                        "step": step,
+                        "spent": spent,
+                    },
+                    state_file,
+                )
             log.info(message)
     if rank == 0:
         torch.save(average.state_dict(), out)
