@@ -36,11 +36,10 @@ static void load_part(struct mf_loader *ld, const struct mf_bundle *b, int modul
         p->segmenter = mf_sam2_load(ld, true);
         break;
     case MF_MODULE_VISION:
+        /* bundle.json may say "dinov2" for both layouts; config.json decides. */
         if (b->modules.vision == MF_VISION_VIT ? strcmp(type, "vit") != 0 : strncmp(type, "dinov2", 6) != 0)
             mf_loader_fail(ld, "config.json: model_type \"%.40s\" is not what bundle.json says", type);
-        p->vision = mf_vit_load(ld, b->modules.vision == MF_VISION_VIT   ? MF_VIT_VIT
-                                    : strcmp(type, "dinov2") == 0 ? MF_VIT_DINOV2
-                                                                  : MF_VIT_DINOV2_REGISTERS);
+        p->vision = mf_vit_load_any(ld);
         break;
     case MF_MODULE_TEMPORAL:
         p->temporal = mf_temporal_load(ld);
@@ -238,9 +237,9 @@ enum mf_position_kind mf_bundle_position(const struct mf_bundle *b)
     return b->position;
 }
 
-double mf_bundle_voxel_spacing(const struct mf_bundle *b)
+const double *mf_bundle_voxel_spacing(const struct mf_bundle *b)
 {
-    return b->voxel_spacing;
+    return b->has_voxel_spacing ? b->voxel_spacing : NULL;
 }
 
 const struct mf_trust *mf_bundle_trust(const struct mf_bundle *b)

@@ -34,7 +34,7 @@ struct mf_label {
 };
 
 enum mf_segmenter_kind { MF_SEGMENTER_NONE, MF_SEGMENTER_SAM2 };
-enum mf_vision_kind { MF_VISION_DINOV2, MF_VISION_VIT };
+enum mf_vision_kind { MF_VISION_DINOV2, MF_VISION_VIT, MF_VISION_DINOV2_REGISTERS };
 enum mf_temporal_kind { MF_TEMPORAL_NONE, MF_TEMPORAL_MAMBA, MF_TEMPORAL_TRANSFORMER };
 enum mf_ehr_kind { MF_EHR_NONE, MF_EHR_FT_TRANSFORMER };
 
@@ -71,8 +71,8 @@ const struct mf_modules *mf_bundle_modules(const struct mf_bundle *bundle);
 const struct mf_feature_set *mf_bundle_features(const struct mf_bundle *bundle); /* NULL: no EHR */
 uint32_t mf_bundle_max_frames(const struct mf_bundle *bundle);
 enum mf_position_kind mf_bundle_position(const struct mf_bundle *bundle);
-/* Pixel size CT and MR frames are resampled to before the network; 0 = they are not. */
-double mf_bundle_voxel_spacing(const struct mf_bundle *bundle);
+/* Voxel size (slice, row, column; mm) that CT and MR frames are resampled to before the network; NULL = they are not. */
+const double *mf_bundle_voxel_spacing(const struct mf_bundle *bundle);
 /* Calibration and conformal thresholds; never NULL (an uncalibrated bundle has an empty one). */
 const struct mf_trust *mf_bundle_trust(const struct mf_bundle *bundle);
 

@@ -105,7 +105,7 @@ static bool parse_word(const json_t *object, const char *path, const char *key, 
 
 static bool parse_modules(struct mf_bundle *b, struct mf_error *err)
 {
-    static const char *const SEGMENTER[] = {"none", "sam2", NULL}, *const VISION[] = {"dinov2", "vit", NULL};
+    static const char *const SEGMENTER[] = {"none", "sam2", NULL}, *const VISION[] = {"dinov2", "vit", "dinov2_with_registers", NULL};
     static const char *const TEMPORAL[] = {"none", "mamba", "transformer", NULL};
     static const char *const EHR[] = {"none", "ft_transformer", NULL};
     int segmenter, vision, temporal, ehr;
@@ -157,11 +157,11 @@ static bool parse_image(const json_t *object, const char *path, struct mf_image_
     }
     for (size_t i = 0; ok && i < 2; i++) {
         json_int_t n = json_integer_value(json_array_get(size, i));
-        ok = n >= 16 && n <= 4096;
+        ok = n >= 14 && n <= 4096;
         *(i ? &ret->cols : &ret->rows) = (size_t)n;
     }
     return ok || mf_error_set(err, MF_ERR_MODEL,
-                              "%s: must have \"size\" [rows, cols] from 16 to 4096, \"mean\" and positive "
+                              "%s: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and positive "
                               "\"std\" of three channels",
                               path);
 }
@@ -181,8 +181,14 @@ static bool parse_preprocessing(struct mf_bundle *b, struct mf_error *err)
         !parse_image(json_object_get(p, "segmenter"), "preprocessing.segmenter", &b->segmenter, err))
         return false;
     const json_t *spacing = json_object_get(p, "voxel_spacing_mm");
-    return !spacing || json_is_null(spacing) ||
-           number(p, "preprocessing", "voxel_spacing_mm", 0.01, 100, &b->voxel_spacing, err);
+    b->has_voxel_spacing = spacing && !json_is_null(spacing);
+    for (size_t i = 0; b->has_voxel_spacing && i < 3; i++) {
+        b->voxel_spacing[i] = json_number_value(json_array_get(spacing, i));
+        if (json_array_size(spacing) != 3 || !(b->voxel_spacing[i] >= 0.01 && b->voxel_spacing[i] <= 100))
+            return mf_error_set(err, MF_ERR_MODEL,
+                                "preprocessing.voxel_spacing_mm: must be three numbers from 0.01 to 100, or null");
+    }
+    return true;
 }
 
 static bool parse_gate(const json_t *s, struct mf_gate *g, struct mf_error *err)

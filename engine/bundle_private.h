@@ -52,7 +52,8 @@ struct mf_bundle {
     enum mf_equalisation equalisation;
     struct mf_image_input segmenter, vision;
     struct mf_segmentation_options segmentation;
-    double voxel_spacing;
+    bool has_voxel_spacing;
+    double voxel_spacing[3]; /* mm: slice, row, column */
     size_t regions, max_frames;
     enum mf_position_kind position;
     struct mf_feature_set *features;

@@ -15,13 +15,10 @@ static bool load_networks(struct mf_engine *e, struct mf_error *err)
         if (!b->weights[i])
             continue;
         mf_loader_init(&ld, b->weights[i], &e->exec, e->arena, err);
-        const char *type = json_string_value(mf_loader_config(&ld, "model_type"));
         if (i == MF_MODULE_SEGMENTER)
             e->segmenter = mf_sam2_load(&ld, true);
         else if (i == MF_MODULE_VISION)
-            e->vision = mf_vit_load(&ld, b->modules.vision == MF_VISION_VIT             ? MF_VIT_VIT
-                                         : type && strcmp(type, "dinov2") == 0 ? MF_VIT_DINOV2
-                                                                               : MF_VIT_DINOV2_REGISTERS);
+            e->vision = mf_vit_load_any(&ld);
         else if (i == MF_MODULE_TEMPORAL)
             e->temporal = mf_temporal_load(&ld);
         else if (i == MF_MODULE_EHR)

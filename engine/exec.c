@@ -70,6 +70,7 @@ bool mf_exec_replay(struct mf_exec *x, void (*body)(struct mf_exec *x, void *arg
     mf_error_clear(&x->error);
     x->used = 0;
     x->planning = false;
+    x->ops->enter(x->backend);
     body(x, arg);
     return finish(x, err);
 }
@@ -80,6 +81,7 @@ bool mf_exec_run(struct mf_exec *x, void (*body)(struct mf_exec *x, void *arg), 
     mf_error_clear(&x->error);
     x->used = 0;
     x->planning = true;
+    x->ops->enter(x->backend);
     body(x, arg);
     x->planning = false;
     if (!finish(x, err))

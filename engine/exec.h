@@ -59,6 +59,8 @@ struct mf_ops {
     const char *device, *dtype;
     struct mf_backend *(*backend_new)(int threads, struct mf_error *err);
     void (*backend_free)(struct mf_backend *be);
+    /* Called by a thread before it plans or runs: settings that belong to the thread (number of threads, current device). */
+    void (*enter)(const struct mf_backend *be);
     void *(*memory_new)(struct mf_backend *be, size_t bytes, struct mf_error *err);
     void (*memory_free)(struct mf_backend *be, void *memory);
     void (*upload)(struct mf_backend *be, float *device, const float *host, size_t n);

@@ -37,12 +37,9 @@ static void vit_body(struct mf_exec *x, void *arg)
 
 bool mf_module_vit(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io *io)
 {
-    const char *type = json_string_value(mf_loader_config(ld, "model_type"));
     size_t shape[4];
     struct vit_job j = {0};
-    j.net = mf_vit_load(ld, strcmp(type, "vit") == 0      ? MF_VIT_VIT
-                            : strcmp(type, "dinov2") == 0 ? MF_VIT_DINOV2
-                                                          : MF_VIT_DINOV2_REGISTERS);
+    j.net = mf_vit_load_any(ld);
     j.pixels = mf_loader_finish(ld, NULL) ? mf_module_floats(io, "pixel_values", 4, shape) : NULL;
     if (!j.pixels)
         return false;

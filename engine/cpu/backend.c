@@ -73,9 +73,6 @@ static struct mf_backend *backend_new(int threads, struct mf_error *err)
     be->threads = threads > 0 ? threads : available_cores();
     if (be->threads > MAX_THREADS)
         be->threads = MAX_THREADS;
-#ifdef _OPENMP
-    omp_set_num_threads(be->threads); /* oneDNN asks OpenMP for its number of threads */
-#endif
     be->kernels = mf_cpu_kernels_choose(NULL);
     if (dnnl_engine_create(&be->engine, dnnl_cpu, 0) != dnnl_success ||
         dnnl_stream_create(&be->stream, be->engine, dnnl_stream_default_flags) != dnnl_success) {
@@ -84,6 +81,16 @@ static struct mf_backend *backend_new(int threads, struct mf_error *err)
         return NULL;
     }
     return be;
+}
+
+/* oneDNN asks OpenMP for its number of threads, which is a setting of the calling thread. */
+static void enter(const struct mf_backend *be)
+{
+#ifdef _OPENMP
+    omp_set_num_threads(be->threads);
+#else
+    (void)be;
+#endif
 }
 
 static void *memory_new(struct mf_backend *be, size_t bytes, struct mf_error *err)
@@ -319,6 +326,7 @@ const struct mf_ops mf_cpu_ops = {
     .dtype = "f32",
     .backend_new = backend_new,
     .backend_free = backend_free,
+    .enter = enter,
     .memory_new = memory_new,
     .memory_free = memory_free,
     .upload = upload,

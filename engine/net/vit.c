@@ -137,6 +137,17 @@ struct mf_vit *mf_vit_load(struct mf_loader *ld, enum mf_vit_layout layout)
     return ld->failed ? NULL : v;
 }
 
+struct mf_vit *mf_vit_load_any(struct mf_loader *ld)
+{
+    static const char *const TYPES[] = {"dinov2", "dinov2_with_registers", "vit"};
+    const char *type = json_string_value(mf_loader_config(ld, "model_type"));
+    for (int i = 0; type && i < 3; i++)
+        if (strcmp(type, TYPES[i]) == 0)
+            return mf_vit_load(ld, (enum mf_vit_layout)i);
+    mf_loader_fail(ld, "config.json: \"model_type\" must be dinov2, dinov2_with_registers or vit");
+    return NULL;
+}
+
 size_t mf_vit_width(const struct mf_vit *v)
 {
     return v->width;
