@@ -1,0 +1,187 @@
+/* dicom/index.c, index_read.c: the index survives JSON unchanged, and a changed one is refused. */
+#include "dicom/index.h"
+
+#include "dicom/decode.h"
+#include "dicom/dicom.h"
+#include "tests/dicom/builder.h"
+#include "tests/expect.h"
+
+static const struct build_object CHEST = {
+    "DX", "PA", "P\xC3\xA4tient", "20190307", "102000", "CHEST", NULL, 1, 1, 1};
+
+/* JSON text of an index with a native, an encapsulated and a pixel-free object. */
+static json_t *sample_json(void)
+{
+    struct builder b[3];
+    build_start(&b[0], EXPLICIT_LE);
+    build_string(&b[0], TAG(0x0008, 0x0005), "CS", "ISO_IR 192");
+    build_identity(&b[0], &CHEST);
+    build_string(&b[0], TAG(0x0020, 0x0032), "DS", "1.25\\2\\3");
+    build_image(&b[0], 4, 4, 8);
+    build_u16(&b[0], TAG(0x0028, 0x0120), 255);
+    build_string(&b[0], TAG(0x0028, 0x1050), "DS", "40");
+    build_string(&b[0], TAG(0x0028, 0x1051), "DS", "400");
+    build_pixels(&b[0], 16);
+    build_start(&b[1], RLE_LOSSLESS);
+    build_string(&b[1], TAG(0x0028, 0x0008), "IS", "2");
+    build_image(&b[1], 4, 4, 8);
+    build_header(&b[1], TAG(0x7FE0, 0x0010), "OB", UNDEFINED_LENGTH);
+    for (int i = 0; i < 3; i++)
+        build_item(&b[1], TAG(0xFFFE, 0xE000), 0);
+    build_item(&b[1], TAG(0xFFFE, 0xE0DD), 0);
+    build_start(&b[2], DEFLATED_LE);
+    build_identity(&b[2], &CHEST);
+    build_finish(&b[2]);
+    struct mf_scan_input inputs[3];
+    for (int i = 0; i < 3; i++)
+        inputs[i] = (struct mf_scan_input){.fd = build_fd(b[i].bytes.data, b[i].bytes.len),
+                                           .length = b[i].bytes.len};
+    struct mf_error err = MF_ERROR_INIT;
+    MF_AUTO(mf_index) struct mf_index *index = mf_scan(inputs, 3, NULL, &err);
+    assert_no_error(&err);
+    for (int i = 0; i < 3; i++) {
+        close(inputs[i].fd);
+        build_free(&b[i]);
+    }
+    json_t *json = mf_index_to_json(index);
+    assert_non_null(json);
+    return json;
+}
+
+static void json_gives_the_same_index_back(void **state)
+{
+    (void)state;
+    MF_AUTO(mf_json) json_t *json = sample_json();
+    struct mf_error err = MF_ERROR_INIT;
+    MF_AUTO(mf_index) struct mf_index *index = mf_index_from_json(json, &err);
+    assert_no_error(&err);
+    assert_int_equal(index->object_count, 3);
+    const struct mf_index_object *o = &index->objects[0];
+    assert_string_equal(o->patient_id, "P\xC3\xA4tient");
+    assert_true(o->has_position && o->position[0] == 1.25);
+    assert_true(o->has_window && o->window_width == 400);
+    assert_true(o->has_padding && o->padding == 255);
+    assert_int_equal(index->objects[1].fragment_count, 2);
+    assert_int_equal(index->objects[2].layer_count, 2);
+    MF_AUTO(mf_json) json_t *again = mf_index_to_json(index);
+    assert_true(json_equal(json, again));
+}
+
+/* Replaces the value at "objects[i].key" and reads the document. */
+static void expect_refused_with(int object, const char *key, json_t *value, const char *message)
+{
+    MF_AUTO(mf_json) json_t *json = sample_json();
+    struct mf_error err = MF_ERROR_INIT;
+    json_t *o = json_array_get(json_object_get(json, "objects"), (size_t)object);
+    if (value)
+        json_object_set_new(o, key, value);
+    else
+        json_object_del(o, key);
+    assert_null(mf_index_from_json(json, &err));
+    assert_error(&err, MF_ERR_MALFORMED, message);
+}
+
+static void changed_values_are_refused(void **state)
+{
+    (void)state;
+    expect_refused_with(0, "pixels", json_of("[0, 99999999]"),
+                        "index: objects[0]: \"pixels\" is missing or wrong");
+    expect_refused_with(0, "pixels", json_of("[-1, 16]"),
+                        "index: objects[0]: \"pixels\" is missing or wrong");
+    expect_refused_with(0, "pixels", json_of("[0, 15]"),
+                        "index: objects[0]: truncated: the pixel data has 15 bytes, 4 x 4 x 1 "
+                        "samples in 1 frame of 8 bits need 16");
+    expect_refused_with(0, "rows", json_of("0"),
+                        "index: objects[0]: the object has pixel data but no Rows");
+    expect_refused_with(0, "rows", json_of("70000"),
+                        "index: objects[0]: \"rows\" must be a whole number from 0 to 65535");
+    expect_refused_with(0, "rows", json_of("\"4\""),
+                        "index: objects[0]: \"rows\" must be a whole number from 0 to 65535");
+    expect_refused_with(0, "transfer_syntax", json_of("\"1.2.3\""),
+                        "index: objects[0]: \"transfer_syntax\" is missing or wrong");
+    expect_refused_with(0, "sop_instance_uid", json_of("\"1.2/3\""),
+                        "index: objects[0]: \"sop_instance_uid\" is missing or wrong");
+    expect_refused_with(0, "patient_id", json_stringn("a\0b", 3),
+                        "index: objects[0]: \"patient_id\" is missing or wrong");
+    expect_refused_with(0, "modality", json_of("\"D\\nX\""),
+                        "index: objects[0]: \"modality\" is missing or wrong");
+    expect_refused_with(0, "position", json_of("[1, 2]"),
+                        "index: objects[0]: \"position\" is missing or wrong");
+    expect_refused_with(0, "layers", json_of("[]"),
+                        "index: objects[0]: \"layers\" is missing or wrong");
+    expect_refused_with(0, "voi_lut",
+                        json_of("{\"count\":65536,\"first\":0,\"bits\":16,\"entry_bytes\":2,"
+                                "\"range\":[0,100]}"),
+                        "index: objects[0]: \"voi_lut\" is missing or wrong");
+    expect_refused_with(0, "frame_groups", json_of("[{},{}]"),
+                        "index: objects[0]: \"frame_groups\" is missing or wrong");
+    expect_refused_with(0, "photometric", NULL,
+                        "index: objects[0]: \"photometric\" is missing or wrong");
+    expect_refused_with(0, "big_endian", NULL,
+                        "index: objects[0]: \"big_endian\" is missing or wrong");
+    expect_refused_with(1, "fragments", json_of("[[0,10],[0,999999]]"),
+                        "index: objects[1]: \"fragments\" is missing or wrong");
+    expect_refused_with(1, "frame_fragments", json_of("[0,2,1]"),
+                        "index: objects[1]: \"frame_fragments\" is missing or wrong");
+    expect_refused_with(1, "frame_fragments", json_of("[1,2,2]"),
+                        "index: objects[1]: \"frame_fragments\" is missing or wrong");
+    expect_refused_with(1, "frames", json_of("100001"),
+                        "index: objects[1]: \"frames\" must be a whole number from 1 to 100000");
+}
+
+static void other_documents_are_refused(void **state)
+{
+    (void)state;
+    struct mf_error err = MF_ERROR_INIT;
+    MF_AUTO(mf_json)
+    json_t *other = json_of("{\"schema\":\"x\",\"objects\":[],\"skipped\":[]}");
+    assert_null(mf_index_from_json(other, &err));
+    assert_error(&err, MF_ERR_MALFORMED, "index: not a medfusion.index/1 document");
+    MF_AUTO(mf_json) json_t *array = json_of("[]");
+    mf_error_clear(&err);
+    assert_null(mf_index_from_json(array, &err));
+    assert_error(&err, MF_ERR_MALFORMED, "index: \"schema\" must be a string");
+}
+
+/* Every member replaced by values of every type: no crash, and an error or a readable index. */
+static void no_type_confuses_the_reader(void **state)
+{
+    (void)state;
+    static const char *const VALUES[] = {
+        "null", "true", "-1", "1e300", "\"\"", "[]", "{}", "[[],[]]", "9223372036854775807"};
+    for (int object = 0; object < 3; object++) {
+        MF_AUTO(mf_json) json_t *sample = sample_json();
+        const char *key;
+        json_t *unused;
+        json_object_foreach(json_array_get(json_object_get(sample, "objects"), (size_t)object), key,
+                            unused)
+        {
+            for (size_t v = 0; v < sizeof VALUES / sizeof *VALUES; v++) {
+                MF_AUTO(mf_json) json_t *json = json_deep_copy(sample);
+                json_object_set_new(
+                    json_array_get(json_object_get(json, "objects"), (size_t)object), key,
+                    json_of(VALUES[v]));
+                struct mf_error err = MF_ERROR_INIT;
+                MF_AUTO(mf_index) struct mf_index *index = mf_index_from_json(json, &err);
+                assert_true(index || err.code == MF_ERR_MALFORMED);
+            }
+        }
+    }
+}
+
+static int start(void **state)
+{
+    (void)state;
+    return mf_dicom_init(NULL) ? 0 : -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(json_gives_the_same_index_back),
+        cmocka_unit_test(changed_values_are_refused),
+        cmocka_unit_test(other_documents_are_refused),
+        cmocka_unit_test(no_type_confuses_the_reader),
+    };
+    return cmocka_run_group_tests_name("dicom/index", tests, start, NULL);
+}

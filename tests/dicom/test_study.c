@@ -1,0 +1,277 @@
+/* dicom/study.c, study_request.c: patients, studies, order, rules, priors. */
+#include "dicom/study.h"
+
+#include "dicom/dicom.h"
+#include "tests/dicom/builder.h"
+#include "tests/expect.h"
+
+#include <math.h>
+
+static const char *const DX[] = {"CR", "DX"}, *const FRONTAL[] = {"PA", "AP"},
+                         *const CHESTS[] = {"CHEST"};
+static const struct mf_study_rules CHEST_RULES = {.modalities = DX,
+                                                  .modality_count = 2,
+                                                  .views = FRONTAL,
+                                                  .view_count = 2,
+                                                  .body_parts = CHESTS,
+                                                  .body_part_count = 1};
+
+/* An index of small images. */
+static struct mf_index *index_of(const struct build_object *objects, size_t count)
+{
+    struct mf_scan_input inputs[128] = {{.fd = -1}};
+    struct mf_error err = MF_ERROR_INIT;
+    for (size_t i = 0; i < count; i++) {
+        struct builder b;
+        build_simple(&b, &objects[i]);
+        inputs[i] = (struct mf_scan_input){.fd = build_fd(b.bytes.data, b.bytes.len),
+                                           .length = b.bytes.len};
+        build_free(&b);
+    }
+    struct mf_index *index = mf_scan(inputs, count, NULL, &err);
+    assert_no_error(&err);
+    for (size_t i = 0; i < count; i++)
+        close(inputs[i].fd);
+    return index;
+}
+
+static struct mf_study_list *list_of(const struct mf_index *index,
+                                     const struct mf_study_rules *rules)
+{
+    struct mf_error err = MF_ERROR_INIT;
+    struct mf_study_list *list = mf_study_list_new(index, rules, &err);
+    assert_no_error(&err);
+    return list;
+}
+
+static void expect_job_refused(const struct build_object *objects, size_t count,
+                               const struct mf_study_rules *rules, const char *message)
+{
+    struct mf_error err = MF_ERROR_INIT;
+    MF_AUTO(mf_index) struct mf_index *index = index_of(objects, count);
+    MF_AUTO(mf_study_list) struct mf_study_list *list = list_of(index, rules);
+    assert_null(mf_study_list_job(list, true, &err));
+    assert_error(&err, MF_ERR_UNUSABLE, message);
+}
+
+static void newest_study_is_current_and_earlier_ones_are_priors(void **state)
+{
+    (void)state;
+    const struct build_object objects[] = {
+        {"DX", "PA", "P1", "20190307", "102000", "CHEST", NULL, 2, 1, 1},
+        {"DX", "PA", "P1", "20200101", "000000", "CHEST", NULL, 3, 1, 1},
+        {"DX", "PA", "P1", "20190307", "090000", "CHEST", NULL, 1, 1, 1},
+    };
+    struct mf_error err = MF_ERROR_INIT;
+    MF_AUTO(mf_index) struct mf_index *index = index_of(objects, 3);
+    MF_AUTO(mf_study_list) struct mf_study_list *list = list_of(index, &CHEST_RULES);
+    const struct mf_study_request *r = mf_study_list_job(list, true, &err);
+    assert_no_error(&err);
+    assert_int_equal(r->frame_count, 3);
+    assert_int_equal(r->prior_count, 2);
+    assert_string_equal(r->study->study_instance_uid, "1.9.3");
+    assert_string_equal(r->frames[0].object->study_instance_uid, "1.9.1");
+    assert_string_equal(r->frames[1].object->study_instance_uid, "1.9.2");
+    assert_true(r->frames[0].prior && r->frames[1].prior && !r->frames[2].prior);
+    assert_string_equal(r->frames[0].acquired, "2019-03-07T09:00:00");
+    assert_true(r->frames[0].acquired_ms < r->frames[1].acquired_ms);
+    assert_int_equal(r->frames[2].object_index, 1);
+    assert_string_equal(r->demographics.view_position, "PA");
+    assert_int_equal(r->study_time.precision, MF_TIME_SECOND);
+    r = mf_study_list_job(list, false, &err);
+    assert_int_equal(r->frame_count, 1);
+    assert_int_equal(r->prior_count, 0);
+    r = mf_study_list_request(list, 0, 1, true, &err); /* an earlier study as current */
+    assert_int_equal(r->frame_count, 2);
+    assert_string_equal(r->study->study_instance_uid, "1.9.2");
+}
+
+static void unusable_objects_beside_usable_ones_are_listed(void **state)
+{
+    (void)state;
+    const struct build_object objects[] = {
+        {"DX", "LL", "P1", "20190307", "1020", "CHEST", NULL, 1, 1, 1},
+        {"DX", "PA", "P1", "20190307", "1020", "CHEST", NULL, 1, 1, 2},
+        {"SR", NULL, "P1", "20190307", "1020", NULL, "1.2.840.10008.5.1.4.1.1.88.33", 1, 2, 1},
+        {"CT", NULL, "P1", "20190307", "1020", "CHEST", NULL, 1, 3, 1},
+        {"DX", "PA", "P1", "20190307", "1020", "HAND", NULL, 1, 1, 3},
+        {"DX", "PA", "P1", "20190307", "1020", "CHEST", NULL, 1, 1, 2},
+    };
+    static const char *const REASONS[] = {
+        "the view position LL is not accepted (PA, AP)",
+        "a structured report",
+        "the modality CT is not accepted (CR, DX)",
+        "the body part HAND is not accepted (CHEST)",
+        "it came twice",
+    };
+    struct mf_error err = MF_ERROR_INIT;
+    size_t count;
+    MF_AUTO(mf_index) struct mf_index *index = index_of(objects, 6);
+    MF_AUTO(mf_study_list) struct mf_study_list *list = list_of(index, &CHEST_RULES);
+    const struct mf_study_request *r = mf_study_list_job(list, true, &err);
+    assert_no_error(&err);
+    assert_int_equal(r->frame_count, 1);
+    assert_int_equal(r->frames[0].object_index, 1);
+    assert_int_equal(r->study->usable, 1);
+    assert_int_equal(r->study->object_count, 6);
+    const struct mf_study_skipped *skipped = mf_study_list_skipped(list, &count);
+    assert_int_equal(count, 5);
+    for (size_t i = 0; i < 5; i++)
+        assert_string_equal(skipped[i].reason, REASONS[i]);
+    assert_string_equal(skipped[0].name, "1.9.1.1.1");
+}
+
+static void nothing_usable_says_why(void **state)
+{
+    (void)state;
+    const struct build_object lateral = {"DX",    "LL", "P1", "20190307", "1020",
+                                         "CHEST", NULL, 1,    1,          1};
+    expect_job_refused(&lateral, 1, &CHEST_RULES,
+                       "no usable image: part 1: the view position LL is not accepted (PA, AP)");
+    expect_job_refused(NULL, 0, &CHEST_RULES, "no usable image: no DICOM object was given");
+    const struct build_object silent = {NULL, NULL, "P1", "20190307", "1020", NULL, NULL, 1, 1, 1};
+    struct mf_study_rules strict = CHEST_RULES;
+    strict.require_view = true;
+    expect_job_refused(&silent, 1, &strict,
+                       "no usable image: part 1: it has no view position (PA, AP)");
+    strict.require_modality = true;
+    expect_job_refused(&silent, 1, &strict, "no usable image: part 1: it has no modality (CR, DX)");
+    MF_AUTO(mf_index)
+    struct mf_index *index = index_of(&silent, 1); /* absent is accepted otherwise */
+    MF_AUTO(mf_study_list) struct mf_study_list *list = list_of(index, &CHEST_RULES);
+    assert_non_null(mf_study_list_job(list, true, NULL));
+}
+
+static void several_patients_are_no_job(void **state)
+{
+    (void)state;
+    const struct build_object objects[] = {
+        {"DX", "PA", "P1", "20190307", "1020", "CHEST", NULL, 1, 1, 1},
+        {"DX", "PA", "P2", "20190308", "1020", "CHEST", NULL, 2, 1, 1},
+        {"DX", "PA", NULL, "20190309", "1020", "CHEST", NULL, 3, 1, 1},
+        {"DX", "PA", NULL, "20190310", "1020", "CHEST", NULL, 4, 1, 1},
+        {"DX", "AP", NULL, "20190310", "1020", "CHEST", NULL, 4, 1, 2},
+    };
+    expect_job_refused(objects, 2, NULL,
+                       "the objects belong to 2 patients, a job is about one patient");
+    expect_job_refused(objects + 2, 3, NULL,
+                       "the objects belong to 2 patients, a job is about one patient");
+    size_t count;
+    MF_AUTO(mf_index) struct mf_index *index = index_of(objects, 5);
+    MF_AUTO(mf_study_list) struct mf_study_list *list = list_of(index, NULL);
+    const struct mf_study_patient *p = mf_study_list_patients(list, &count);
+    assert_int_equal(count, 4); /* each study without a PatientID is its own patient */
+    assert_string_equal(p[0].patient_id, "P1");
+    assert_string_equal(p[1].patient_id, "P2");
+    assert_null(p[2].patient_id);
+    assert_int_equal(p[3].studies[0].object_count, 2);
+}
+
+/* 40 studies: the newest 31 priors; with 33 frames in all, round(k·32/31) are taken. */
+static void long_series_are_thinned(void **state)
+{
+    (void)state;
+    struct build_object objects[40];
+    char dates[40][9];
+    for (int i = 0; i < 40; i++) {
+        snprintf(dates[i], sizeof dates[i], "2019%02d%02d", 1 + i / 28, 1 + i % 28);
+        objects[i] = (struct build_object){.modality = "DX",
+                                           .patient = "P1",
+                                           .date = dates[i],
+                                           .time = "1200",
+                                           .study = i + 1,
+                                           .series = 1,
+                                           .instance = 1};
+    }
+    struct mf_error err = MF_ERROR_INIT;
+    MF_AUTO(mf_index) struct mf_index *index = index_of(objects, 40);
+    MF_AUTO(mf_study_list) struct mf_study_list *list = list_of(index, NULL);
+    const struct mf_study_request *r = mf_study_list_job(list, true, &err);
+    assert_no_error(&err);
+    assert_int_equal(r->frame_count, 32);
+    assert_int_equal(r->frames[0].object_index, 8);
+    assert_int_equal(r->frames[31].object_index, 39);
+    const struct mf_study_rules few = {.max_frames = 4, .max_priors = 9};
+    MF_AUTO(mf_study_list) struct mf_study_list *thin = list_of(index, &few);
+    r = mf_study_list_job(thin, true, &err);
+    assert_int_equal(r->frame_count, 4); /* of 10: 0, 3, 6, 9 */
+    assert_int_equal(r->frames[0].object_index, 30);
+    assert_int_equal(r->frames[1].object_index, 33);
+    assert_int_equal(r->frames[2].object_index, 36);
+    assert_int_equal(r->frames[3].object_index, 39);
+    assert_int_equal(r->prior_count, 3);
+}
+
+/* One slice of a stack. */
+static void build_slice(struct builder *b, int series, int instance, const char *position)
+{
+    const struct build_object o = {"CT", NULL, "P1", "20190307", "1200",
+                                   NULL, NULL, 1,    series,     instance};
+    build_start(b, EXPLICIT_LE);
+    build_identity(b, &o);
+    build_string(b, TAG(0x0020, 0x0032), "DS", position);
+    build_string(b, TAG(0x0020, 0x0037), "DS", "1\\0\\0\\0\\1\\0");
+    build_image(b, 4, 4, 8);
+    build_pixels(b, 16);
+}
+
+static void slices_are_ordered_along_the_normal(void **state)
+{
+    (void)state;
+    static const char *const positions[] = {"0\\0\\10", "0\\0\\-5", "0\\0\\2.5"};
+    struct mf_scan_input inputs[4];
+    struct mf_error err = MF_ERROR_INIT;
+    for (int i = 0; i < 4; i++) {
+        struct builder b;
+        build_slice(&b, i < 3 ? 2 : 1, i + 1, i < 3 ? positions[i] : "0\\0\\0");
+        inputs[i] = (struct mf_scan_input){.fd = build_fd(b.bytes.data, b.bytes.len),
+                                           .length = b.bytes.len};
+        build_free(&b);
+    }
+    MF_AUTO(mf_index) struct mf_index *index = mf_scan(inputs, 4, NULL, &err);
+    assert_no_error(&err);
+    const struct mf_study_rules rules = {.order = MF_STUDY_BY_SLICE};
+    MF_AUTO(mf_study_list) struct mf_study_list *list = list_of(index, &rules);
+    const struct mf_study_request *r = mf_study_list_job(list, true, &err);
+    assert_int_equal(r->frame_count, 3); /* the larger series */
+    assert_int_equal(r->frames[0].object->instance_number, 2);
+    assert_int_equal(r->frames[1].object->instance_number, 3);
+    assert_int_equal(r->frames[2].object->instance_number, 1);
+    assert_true(fabs(r->frames[0].slice_position + 5) < 1e-9);
+    for (int i = 0; i < 4; i++)
+        close(inputs[i].fd);
+}
+
+static void requests_that_do_not_exist(void **state)
+{
+    (void)state;
+    const struct build_object one = {"DX", "PA", "P1", "20190307", "1020", "CHEST", NULL, 1, 1, 1};
+    struct mf_error err = MF_ERROR_INIT;
+    MF_AUTO(mf_index) struct mf_index *index = index_of(&one, 1);
+    MF_AUTO(mf_study_list) struct mf_study_list *list = list_of(index, NULL);
+    assert_null(mf_study_list_request(list, 0, 1, true, &err));
+    assert_error(&err, MF_ERR_NOT_FOUND, "there is no such study");
+    mf_error_clear(&err);
+    assert_null(mf_study_list_request(list, 1, 0, true, &err));
+    assert_error(&err, MF_ERR_NOT_FOUND, "there is no such study");
+}
+
+static int start(void **state)
+{
+    (void)state;
+    return mf_dicom_init(NULL) ? 0 : -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(newest_study_is_current_and_earlier_ones_are_priors),
+        cmocka_unit_test(unusable_objects_beside_usable_ones_are_listed),
+        cmocka_unit_test(nothing_usable_says_why),
+        cmocka_unit_test(several_patients_are_no_job),
+        cmocka_unit_test(long_series_are_thinned),
+        cmocka_unit_test(slices_are_ordered_along_the_normal),
+        cmocka_unit_test(requests_that_do_not_exist),
+    };
+    return cmocka_run_group_tests_name("dicom/study", tests, start, NULL);
+}
