@@ -129,6 +129,29 @@ static int open_file(const char *path, struct mf_error *err)
     return fd;
 }
 
+/* The decoder knows parts, people know files: "part 1, member 3: reason" → "PATH, member 3: reason". Of a long path
+ * the end is kept, so that the reason has room. */
+static bool name_file(struct mf_error *err, const char *path)
+{
+    static const char *const PARTS[] = {"part 1", "ehr"};
+    enum { ROOM = 120 };
+    char reason[sizeof err->msg];
+    size_t length = strlen(path), skip = 0;
+    if (!err || err->code == MF_OK)
+        return false;
+    for (size_t i = 0; i < 2; i++) {
+        size_t n = strlen(PARTS[i]);
+        if (strncmp(err->msg, PARTS[i], n) == 0 && (err->msg[n] == ':' || err->msg[n] == ','))
+            skip = n;
+    }
+    memcpy(reason, err->msg, sizeof reason);
+    enum mf_code code = err->code;
+    mf_error_clear(err);
+    return mf_error_set(err, code, "%s%s%s%s", length > ROOM ? "..." : "",
+                        length > ROOM ? path + length - ROOM : path, skip ? "" : ": ",
+                        reason + skip);
+}
+
 /* Scans one whole file as one part. */
 static bool scan_file(struct mf_decoder *decoder, const char *path, enum mf_part_kind kind,
                       struct mf_upload *ret, struct mf_error *err)
@@ -144,7 +167,7 @@ static bool scan_file(struct mf_decoder *decoder, const char *path, enum mf_part
     struct mf_part part = {kind, fd, 0, (uint64_t)st.st_size};
     return (mf_decoder_scan(decoder, &part, 1, &text, err) &&
             mf_upload_parse(text.data, text.len, MF_UPLOAD_ALL, ret, err)) ||
-           mf_error_prefix(err, "%s", path);
+           name_file(err, path);
 }
 
 /* "part 1, member 3" → "PATH, member 3": the file is what a person knows. */
