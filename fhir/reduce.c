@@ -49,6 +49,17 @@ static const char *id_in(const char *reference, const char *type)
     return strncmp(reference, type, n) == 0 && reference[n] == '/' ? reference + n + 1 : NULL;
 }
 
+/* Whether a name is a fullUrl that can stay one. Our own are given anew, lest two resources share
+ * one. */
+static bool is_url(const char *reference)
+{
+    static const char *const SCHEMES[] = {"urn:", "http://", "https://"};
+    for (size_t i = 0; i < sizeof SCHEMES / sizeof *SCHEMES; i++)
+        if (strncmp(reference, SCHEMES[i], strlen(SCHEMES[i])) == 0)
+            return strncmp(reference, "urn:medfusion:", strlen("urn:medfusion:")) != 0;
+    return false;
+}
+
 static json_t *patient_entry(const struct mf_fhir_patient *patient, const char *url)
 {
     return json_pack("{s:s, s:{s:s, s:s*, s:o, s:s*, s:s*}}", "fullUrl", url, "resource",
@@ -92,9 +103,9 @@ static json_t *numbered_entry(const struct mf_fhir_patient *patient, size_t i,
 {
     const char *reference = patient->observation_references[i];
     const char *id = strchr(reference, '#') ? NULL : id_in(reference, "Observation");
-    bool absolute = !id && strchr(reference, ':');
     MF_AUTO(mf_json)
-    json_t *url = absolute ? json_string(reference) : json_sprintf("%s:%zu", patient_url, i + 1);
+    json_t *url =
+        is_url(reference) ? json_string(reference) : json_sprintf("%s:%zu", patient_url, i + 1);
     json_t *entry =
         observation_entry(patient->observations[i], patient_url, json_string_value(url));
     if (id && json_object_set_new(json_object_get(entry, "resource"), "id", json_string(id)) != 0) {
@@ -106,9 +117,8 @@ static json_t *numbered_entry(const struct mf_fhir_patient *patient, size_t i,
 
 json_t *mf_fhir_reduce(const struct mf_fhir_document *doc, const struct mf_fhir_patient *patient)
 {
-    bool absolute = !id_in(patient->reference, "Patient") && strchr(patient->reference, ':');
     MF_AUTO(mf_json)
-    json_t *url = absolute
+    json_t *url = is_url(patient->reference)
                       ? json_string(patient->reference)
                       : json_sprintf("urn:medfusion:%zu", (size_t)(patient - doc->patients) + 1);
     MF_AUTO(mf_json) json_t *entries = json_array();
