@@ -1,8 +1,8 @@
 /*
  * Payloads in a directory: <data>/payloads/<32 hex digits>, one file per pack.
  *
- * Writes go through one buffer per pack so that the byte-sized pieces of a parser become large writes; the digest
- * is taken as bytes enter the buffer.
+ * Writes go through one buffer per pack so that the byte-sized pieces of a parser become large
+ * writes; the digest is taken as bytes enter the buffer.
  */
 #include "server/blobs.h"
 
@@ -30,7 +30,7 @@ struct mf_pack {
     char name[MF_BLOB_NAME];
     int fd;
     bool keep, failed;
-    uint64_t size;         /* bytes appended, buffered ones included */
+    uint64_t size; /* bytes appended, buffered ones included */
     uint64_t member_start;
     struct mf_sha256 *hash;
     size_t buffered;
@@ -245,7 +245,8 @@ static bool write_buffer(struct mf_pack *pack, struct mf_error *err)
 
 bool mf_pack_begin(struct mf_pack *pack, struct mf_error *err)
 {
-    /* Members start at multiples of 8, so that readers can map and cast what is aligned inside them. */
+    /* Members start at multiples of 8, so that readers can map and cast what is aligned inside
+     * them. */
     static const char zeros[8];
     size_t padding = (size_t)(-pack->size & 7);
     if (pack->buffered + padding > PACK_BUFFER && !write_buffer(pack, err))

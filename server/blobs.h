@@ -1,10 +1,10 @@
 /*
  * Payloads: one append-only pack of members per request, in a directory that only this file knows.
  *
- * Streaming put, ranged read through a descriptor, delete. Names are made here (128 random bits), never
- * taken from outside. Members are hashed in the pass that writes them; mf_pack_sync() makes the pack durable
- * with one fsync of the file and one of the directory. A pack that is not kept is deleted with its handle;
- * what a killed process left behind is found by the sweep.
+ * Streaming put, ranged read through a descriptor, delete. Names are made here (128 random bits),
+ * never taken from outside. Members are hashed in the pass that writes them; mf_pack_sync() makes
+ * the pack durable with one fsync of the file and one of the directory. A pack that is not kept is
+ * deleted with its handle; what a killed process left behind is found by the sweep.
  */
 #ifndef MF_SERVER_BLOBS_H
 #define MF_SERVER_BLOBS_H
@@ -30,24 +30,26 @@ struct mf_pack_member {
     unsigned char sha256[MF_SHA256_BYTES];
 };
 
-/* Opens (and creates) the payload directory below `directory`. min_free: bytes that must stay free. */
-struct mf_blobs *mf_blobs_open(const char *directory, uint64_t min_free, struct mf_error *err)
-    MF_CHECK_RESULT;
+/* Opens (and creates) the payload directory below `directory`. min_free: bytes that must stay free.
+ */
+struct mf_blobs *mf_blobs_open(const char *directory, uint64_t min_free,
+                               struct mf_error *err) MF_CHECK_RESULT;
 void mf_blobs_free(struct mf_blobs *blobs);
 
 /* A descriptor to read the pack with pread or mmap; members lie at their offsets. −1 with
  * MF_ERR_NOT_FOUND or MF_ERR_IO. The caller closes it. */
-int mf_blobs_open_pack(const struct mf_blobs *blobs, const char *name, struct mf_error *err)
-    MF_CHECK_RESULT;
+int mf_blobs_open_pack(const struct mf_blobs *blobs, const char *name,
+                       struct mf_error *err) MF_CHECK_RESULT;
 /* Deleting what is not there succeeds. */
-bool mf_blobs_delete(const struct mf_blobs *blobs, const char *name, struct mf_error *err)
-    MF_CHECK_RESULT;
-/* Whether an upload of `expected` bytes (0 = unknown) leaves min_free bytes; else MF_ERR_UNAVAILABLE. */
-bool mf_blobs_have_room(const struct mf_blobs *blobs, uint64_t expected, struct mf_error *err)
-    MF_CHECK_RESULT;
+bool mf_blobs_delete(const struct mf_blobs *blobs, const char *name,
+                     struct mf_error *err) MF_CHECK_RESULT;
+/* Whether an upload of `expected` bytes (0 = unknown) leaves min_free bytes; else
+ * MF_ERR_UNAVAILABLE. */
+bool mf_blobs_have_room(const struct mf_blobs *blobs, uint64_t expected,
+                        struct mf_error *err) MF_CHECK_RESULT;
 
-/* Deletes packs older than min_age_s for which `used` says false. It is asked about up to 256 names at a
- * time. *ret_deleted counts them. */
+/* Deletes packs older than min_age_s for which `used` says false. It is asked about up to 256 names
+ * at a time. *ret_deleted counts them. */
 bool mf_blobs_sweep(const struct mf_blobs *blobs, int64_t min_age_s,
                     bool (*used)(void *context, const char *const *names, size_t n, bool *ret_used,
                                  struct mf_error *err),
@@ -60,12 +62,12 @@ void mf_pack_free(struct mf_pack *pack);
 const char *mf_pack_name(const struct mf_pack *pack);
 
 bool mf_pack_begin(struct mf_pack *pack, struct mf_error *err) MF_CHECK_RESULT;
-bool mf_pack_write(struct mf_pack *pack, const void *data, size_t len, struct mf_error *err)
-    MF_CHECK_RESULT;
-bool mf_pack_end(struct mf_pack *pack, struct mf_pack_member *ret, struct mf_error *err)
-    MF_CHECK_RESULT;
-/* Hands everything written so far to the kernel and returns the descriptor (the pack's own: do not close)
- * for readers; it is not durable yet. −1 on failure. */
+bool mf_pack_write(struct mf_pack *pack, const void *data, size_t len,
+                   struct mf_error *err) MF_CHECK_RESULT;
+bool mf_pack_end(struct mf_pack *pack, struct mf_pack_member *ret,
+                 struct mf_error *err) MF_CHECK_RESULT;
+/* Hands everything written so far to the kernel and returns the descriptor (the pack's own: do not
+ * close) for readers; it is not durable yet. −1 on failure. */
 int mf_pack_flush(struct mf_pack *pack, struct mf_error *err) MF_CHECK_RESULT;
 /* Makes it durable. After a failure the pack must not be used: fsync is never tried twice. */
 bool mf_pack_sync(struct mf_pack *pack, struct mf_error *err) MF_CHECK_RESULT;

@@ -1,6 +1,6 @@
 /*
- * Configuration: the table of keys, and the three ways to set them. Adding a key is one row here and one member in
- * config.h; files, environment, command line, help and example follow.
+ * Configuration: the table of keys, and the three ways to set them. Adding a key is one row here
+ * and one member in config.h; files, environment, command line, help and example follow.
  */
 #include "server/config.h"
 
@@ -248,10 +248,10 @@ static bool set_from_json(struct mf_config *config, const struct key *key, const
         break;
     }
     if (!json_is_array(value) || json_array_size(value) > MAX_LIST)
-        return mf_error_set(err, MF_ERR_USAGE,
-                            "%s: \"%s\" must be an array of at most %d strings", where, key->name,
-                            MAX_LIST);
-    json_array_foreach(value, i, item) {
+        return mf_error_set(err, MF_ERR_USAGE, "%s: \"%s\" must be an array of at most %d strings",
+                            where, key->name, MAX_LIST);
+    json_array_foreach(value, i, item)
+    {
         if (!(items[i] = json_string_value(item)))
             return mf_error_set(err, MF_ERR_USAGE, "%s: \"%s\" must be an array of strings", where,
                                 key->name);
@@ -267,7 +267,8 @@ static bool load_section(struct mf_config *config, const char *section, json_t *
     char full[128];
     if (!json_is_object(members))
         return mf_error_set(err, MF_ERR_USAGE, "%s: \"%s\" must be an object", path, section);
-    json_object_foreach(members, name, value) {
+    json_object_foreach(members, name, value)
+    {
         snprintf(full, sizeof full, "%s.%s", section, name);
         const struct key *key = find_key(full);
         if (!key)
@@ -289,7 +290,8 @@ bool mf_config_load_file(struct mf_config *config, const char *path, struct mf_e
         return mf_error_set(err, MF_ERR_USAGE, "%s: must hold a JSON object", path);
     const char *section;
     json_t *members;
-    json_object_foreach(root, section, members) {
+    json_object_foreach(root, section, members)
+    {
         if (!load_section(config, section, members, path, err))
             return false;
     }
@@ -322,8 +324,7 @@ bool mf_config_load_environment(struct mf_config *config, char *const *environme
         char name[128] = "";
         for (size_t i = 0; i < KEY_COUNT && !key; i++) {
             environment_name(&KEYS[i], name);
-            if (strlen(name) == (size_t)(equals - entry) &&
-                memcmp(name, entry, strlen(name)) == 0)
+            if (strlen(name) == (size_t)(equals - entry) && memcmp(name, entry, strlen(name)) == 0)
                 key = &KEYS[i];
         }
         if (!key)
@@ -354,7 +355,8 @@ static const char *type_name(enum type type)
 bool mf_config_help(struct mf_buffer *out, struct mf_error *err)
 {
     if (!mf_buffer_append_str(
-            out, "| key | environment | type | default | range | meaning |\n|---|---|---|---|---|---|\n",
+            out,
+            "| key | environment | type | default | range | meaning |\n|---|---|---|---|---|---|\n",
             err))
         return false;
     for (size_t i = 0; i < KEY_COUNT; i++) {

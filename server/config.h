@@ -1,9 +1,11 @@
 /*
- * Configuration: one table (config.c) holds every key with its type, default, range and help; the JSON file, the
- * environment, the command line, `--help-config` and deploy/config.example.json all follow from it.
+ * Configuration: one table (config.c) holds every key with its type, default, range and help; the
+ * JSON file, the environment, the command line, `--help-config` and deploy/config.example.json all
+ * follow from it.
  *
- * Order of preference: command line > environment (MEDFUSION_SECTION_KEY) > file > default. An unknown key,
- * a value of the wrong type or out of range fails with MF_ERR_USAGE and names the key and where it stood.
+ * Order of preference: command line > environment (MEDFUSION_SECTION_KEY) > file > default. An
+ * unknown key, a value of the wrong type or out of range fails with MF_ERR_USAGE and names the key
+ * and where it stood.
  */
 #ifndef MF_SERVER_CONFIG_H
 #define MF_SERVER_CONFIG_H
@@ -39,15 +41,15 @@ struct mf_config {
     } http;
 
     struct {
-        const char *directory; /* database, payloads and sockets of the local processes */
+        const char *directory;  /* database, payloads and sockets of the local processes */
         int64_t min_free_bytes; /* uploads are refused below this much free space */
         int64_t orphan_age_s;   /* payloads that no job refers to are removed after this time */
     } data;
 
     struct {
-        int64_t max_queued;            /* more → 429 */
+        int64_t max_queued; /* more → 429 */
         int64_t lease_s, max_crashes, max_losses;
-        int64_t retention_s;           /* finished jobs and their payloads are removed after this time */
+        int64_t retention_s; /* finished jobs and their payloads are removed after this time */
     } jobs;
 
     struct {
@@ -77,10 +79,10 @@ struct mf_config *mf_config_new(struct mf_error *err) MF_CHECK_RESULT;
 void mf_config_free(struct mf_config *config);
 
 /* Each call overrides what was set before, so call them in this order. */
-bool mf_config_load_file(struct mf_config *config, const char *path, struct mf_error *err)
-    MF_CHECK_RESULT;
-/* environment: NULL-terminated "NAME=value" strings; lists are separated by ':'. A name that begins with
- * MEDFUSION_ and is no key is an error. */
+bool mf_config_load_file(struct mf_config *config, const char *path,
+                         struct mf_error *err) MF_CHECK_RESULT;
+/* environment: NULL-terminated "NAME=value" strings; lists are separated by ':'. A name that begins
+ * with MEDFUSION_ and is no key is an error. */
 bool mf_config_load_environment(struct mf_config *config, char *const *environment,
                                 struct mf_error *err) MF_CHECK_RESULT;
 /* One value as text; `key` is "section.key". On the command line this is `--section.key VALUE`. */

@@ -15,7 +15,8 @@ static bool worker_has(const struct mf_worker *worker, const char *model)
     MF_AUTO(mf_json) json_t *models = json_loads(worker->models, 0, NULL);
     size_t i;
     const json_t *entry;
-    json_array_foreach(models, i, entry) {
+    json_array_foreach(models, i, entry)
+    {
         if (strcmp(mf_json_get_string(entry, "name", ""), model) == 0)
             return true;
     }
@@ -52,10 +53,10 @@ bool mf_services_ready(const struct mf_services *services, struct mf_store *stor
 
 static bool server(struct mf_request *request, struct mf_error *err)
 {
-    return mf_respond_json_take(request, 200, JSON_TYPE,
-                                json_pack("{s:s, s:s, s:[]}", "name", "medfusion", "version",
-                                          MF_VERSION, "extensions"),
-                                err);
+    return mf_respond_json_take(
+        request, 200, JSON_TYPE,
+        json_pack("{s:s, s:s, s:[]}", "name", "medfusion", "version", MF_VERSION, "extensions"),
+        err);
 }
 
 static bool live(struct mf_request *request, struct mf_error *err)
@@ -89,18 +90,19 @@ static const struct mf_served_model *find_model(const struct mf_request *request
 static bool model(struct mf_request *request, struct mf_error *err)
 {
     const struct mf_served_model *m = find_model(request, err);
-    return m && mf_respond_json_take(request, 200, JSON_TYPE,
-                                     json_pack("{s:s, s:[s], s:s, s:[], s:[], s:o}", "name", m->name,
-                                               "versions", m->version, "platform", "medfusion",
-                                               "inputs", "outputs", "digest",
-                                               mf_json_string(m->digest)),
-                                     err);
+    return m &&
+           mf_respond_json_take(request, 200, JSON_TYPE,
+                                json_pack("{s:s, s:[s], s:s, s:[], s:[], s:o}", "name", m->name,
+                                          "versions", m->version, "platform", "medfusion", "inputs",
+                                          "outputs", "digest", mf_json_string(m->digest)),
+                                err);
 }
 
 static bool one_model_ready(struct mf_request *request, struct mf_error *err)
 {
     const struct mf_served_model *m = find_model(request, err);
-    return m && mf_services_ready(request->services, request->store, request->arena, m->name, err) &&
+    return m &&
+           mf_services_ready(request->services, request->store, request->arena, m->name, err) &&
            mf_respond_json_take(request, 200, JSON_TYPE,
                                 json_pack("{s:s, s:b}", "name", m->name, "ready", 1), err);
 }

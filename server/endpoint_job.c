@@ -1,4 +1,5 @@
-/* GET and DELETE /v1/jobs/{id}, DELETE /v1/jobs/{id}/data: one job's state, its cancellation, its purge. */
+/* GET and DELETE /v1/jobs/{id}, DELETE /v1/jobs/{id}/data: one job's state, its cancellation, its
+ * purge. */
 #include "server/endpoints.h"
 #include "server/job_response.h"
 #include "server/services.h"

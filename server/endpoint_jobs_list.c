@@ -11,8 +11,8 @@
 
 enum { DEFAULT_LIMIT = 100, MAX_LIMIT = 1000 };
 
-static const char *const PARAMETERS[] = {"state", "priority", "created_from", "created_to",
-                                         "limit", "cursor",   NULL};
+static const char *const PARAMETERS[] = {
+    "state", "priority", "created_from", "created_to", "limit", "cursor", NULL};
 
 static bool bad(struct mf_error *err, const char *name)
 {

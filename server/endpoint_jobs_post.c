@@ -1,9 +1,10 @@
 /*
  * POST /v1/jobs: an upload becomes a job.
  *
- * Parts stream into one pack while they are hashed; then a decoder scans the pack and the scan decides whether
- * it can be run; then the pack is made durable and the job committed; only then the 202 (or, with `Prefer: wait`,
- * the result). Whatever fails on the way leaves neither a job nor a file, and does not use up the Idempotency-Key.
+ * Parts stream into one pack while they are hashed; then a decoder scans the pack and the scan
+ * decides whether it can be run; then the pack is made durable and the job committed; only then the
+ * 202 (or, with `Prefer: wait`, the result). Whatever fails on the way leaves neither a job nor a
+ * file, and does not use up the Idempotency-Key.
  */
 #include "server/endpoints.h"
 #include "server/job_response.h"
@@ -105,8 +106,8 @@ static bool begin_body(struct upload *u, struct mf_error *err)
     struct mf_request *request = u->request;
     const char *type = mf_request_header(request, "Content-Type");
     if (mf_media_type_is(type, "multipart/form-data")) {
-        u->multipart = mf_multipart_new(
-            type, (size_t)request->services->config->http.max_parts, &sink, u, err);
+        u->multipart = mf_multipart_new(type, (size_t)request->services->config->http.max_parts,
+                                        &sink, u, err);
         return u->multipart != NULL;
     }
     if (mf_media_type_is(type, "application/zip"))
@@ -186,8 +187,8 @@ static const char *read_options(struct upload *u, enum mf_priority *priority, st
     if (!u->has_options)
         return "{}";
     MF_AUTO(mf_json)
-    json_t *options = mf_json_parse(u->options.data ? u->options.data : "", u->options.len,
-                                    &limits, "part \"options\"", err);
+    json_t *options = mf_json_parse(u->options.data ? u->options.data : "", u->options.len, &limits,
+                                    "part \"options\"", err);
     if (!options)
         return NULL;
     const json_t *value = json_object_get(options, "priority");
@@ -195,7 +196,8 @@ static const char *read_options(struct upload *u, enum mf_priority *priority, st
         mf_error_set(err, MF_ERR_UNUSABLE, "part \"options\": must be a JSON object");
         return NULL;
     }
-    if (value && (!json_is_string(value) || !mf_priority_parse(json_string_value(value), priority))) {
+    if (value &&
+        (!json_is_string(value) || !mf_priority_parse(json_string_value(value), priority))) {
         mf_error_set(err, MF_ERR_UNUSABLE,
                      "part \"options\": \"priority\" must be stat, urgent or routine");
         return NULL;
@@ -209,7 +211,8 @@ static const char *read_options(struct upload *u, enum mf_priority *priority, st
     return mf_arena_strdup(u->request->arena, text, err);
 }
 
-/* Route, then every part's name and content in order: never the raw body, whose boundary is random. */
+/* Route, then every part's name and content in order: never the raw body, whose boundary is random.
+ */
 static bool fingerprint(const struct upload *u, unsigned char out[MF_SHA256_BYTES],
                         struct mf_error *err)
 {
@@ -276,7 +279,8 @@ static bool respond_accepted(struct mf_request *request, const char *id, struct 
            mf_respond_job(request, 202, &job, err);
 }
 
-/* The upload is a job now, or was refused: the key is free, files and memory are not needed any more. */
+/* The upload is a job now, or was refused: the key is free, files and memory are not needed any
+ * more. */
 static void end_upload(struct mf_request *request)
 {
     struct upload *u = request->state;

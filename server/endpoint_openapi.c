@@ -1,4 +1,5 @@
-/* GET /openapi.json: the contract, compiled in from server/openapi.json (made from openapi.yaml). */
+/* GET /openapi.json: the contract, compiled in from server/openapi.json (made from openapi.yaml).
+ */
 #include "server/endpoints.h"
 
 extern const char mf_openapi_json[];

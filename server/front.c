@@ -1,8 +1,8 @@
 /*
  * Front: making the services, serving, draining.
  *
- * Threads: event loops and a guard (http.c), a pool for what blocks, a waiter for what waits; this one waits for
- * the signal to stop and, now and then, sweeps payloads that no job refers to.
+ * Threads: event loops and a guard (http.c), a pool for what blocks, a waiter for what waits; this
+ * one waits for the signal to stop and, now and then, sweeps payloads that no job refers to.
  */
 #include "server/front.h"
 
@@ -35,8 +35,8 @@ struct front {
 
 static bool open_models(struct front *f, const struct mf_config *config, struct mf_error *err)
 {
-    f->registry =
-        mf_registry_open(config->models.directories.items, config->models.directories.count, NULL, err);
+    f->registry = mf_registry_open(config->models.directories.items,
+                                   config->models.directories.count, NULL, err);
     if (!f->registry)
         return false;
     size_t n = mf_registry_count(f->registry);
@@ -65,8 +65,8 @@ static bool open_decoder(struct front *f, const struct mf_front_options *o, stru
         .objects = (unsigned)config->decoder.max_objects,
         .ehr_bytes = (uint64_t)config->http.max_ehr_bytes,
     };
-    f->scan.decoder = mf_decoder_new(o->decoder_address, (unsigned)config->decoder.processes,
-                                     &limits, err);
+    f->scan.decoder =
+        mf_decoder_new(o->decoder_address, (unsigned)config->decoder.processes, &limits, err);
     f->services.scanner = (struct mf_scanner){mf_front_scan, &f->scan};
     return f->scan.decoder != NULL;
 }
@@ -82,8 +82,8 @@ static bool open_services(struct front *f, const struct mf_front_options *o, str
            (s->keys = mf_keys_new(err)) && (s->metrics = mf_metrics_new(err)) &&
            (f->store = mf_store_connect(directory, PATIENCE_MS, err)) &&
            (f->pool = mf_pool_new((size_t)config->http.handlers, directory, PATIENCE_MS, err)) &&
-           (f->waiter = mf_waiter_new(directory, PATIENCE_MS,
-                                      (size_t)config->http.max_connections, err));
+           (f->waiter =
+                mf_waiter_new(directory, PATIENCE_MS, (size_t)config->http.max_connections, err));
 }
 
 /* In this order: no request is left that could use what goes next. */

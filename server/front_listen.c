@@ -63,8 +63,7 @@ static bool write_url(int fd, char *url, size_t size)
 int mf_front_listen(const char *where, char *url, size_t url_size, struct mf_error *err)
 {
     char host[HOST_BYTES], port[PORT_BYTES];
-    struct addrinfo hints = {
-        .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *list = NULL;
     if (!split(where, host, port)) {
         mf_error_set(err, MF_ERR_USAGE, "http.listen: \"%s\" is not \"address:port\"", where);

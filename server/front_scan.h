@@ -1,4 +1,5 @@
-/* Scanner of the front: a decoder's scan, then the pipeline's decision which bundle will run (services.h). */
+/* Scanner of the front: a decoder's scan, then the pipeline's decision which bundle will run
+ * (services.h). */
 #ifndef MF_SERVER_FRONT_SCAN_H
 #define MF_SERVER_FRONT_SCAN_H
 

@@ -1,13 +1,14 @@
 /*
  * HTTP over libmicrohttpd: the only file that knows it.
  *
- * Event loops (http.threads) read sockets, feed endpoints and send responses; they never block: what may block
- * runs on the pool while its connection is suspended, and a request that waits for a job holds no thread at all.
+ * Event loops (http.threads) read sockets, feed endpoints and send responses; they never block:
+ * what may block runs on the pool while its connection is suspended, and a request that waits for a
+ * job holds no thread at all.
  *
- * The library hides some malformed framing from its callbacks; what it shows is judged here and in request.c
- * (RFC 9112, 6.3 and 11.2): the raw target with its escapes, repeated Host, Content-Length and Transfer-Encoding, and
- * both of the latter together. After a refusal the rest of the body is read and dropped, so that the client
- * sees the answer instead of a reset.
+ * The library hides some malformed framing from its callbacks; what it shows is judged here and in
+ * request.c (RFC 9112, 6.3 and 11.2): the raw target with its escapes, repeated Host,
+ * Content-Length and Transfer-Encoding, and both of the latter together. After a refusal the rest
+ * of the body is read and dropped, so that the client sees the answer instead of a reset.
  */
 #include "server/http.h"
 
@@ -26,11 +27,11 @@
 #include <time.h>
 
 enum {
-    CONNECTION_BYTES = 64 << 10,          /* of the library's buffers for one connection */
+    CONNECTION_BYTES = 64 << 10, /* of the library's buffers for one connection */
     LOOP_STACK = 256 << 10,
-    BODY_GRACE_S = 10,                    /* before min_body_rate counts */
-    RESPONSE_S = 120,                     /* to take a response */
-    DROP_BYTES = 8 << 20                  /* a refused body announced as larger is not read at all */
+    BODY_GRACE_S = 10,   /* before min_body_rate counts */
+    RESPONSE_S = 120,    /* to take a response */
+    DROP_BYTES = 8 << 20 /* a refused body announced as larger is not read at all */
 };
 
 struct mf_http {
@@ -53,6 +54,7 @@ struct exchange {
     struct mf_request *request;
     struct mf_error refusal; /* why the request is refused, once it is */
     enum stage stage;
+    bool unframed; /* refused because of its framing: where its body ends is anybody's guess */
     uint64_t body_start_ns;
     struct mf_task task;
     struct mf_wait wait;
@@ -65,13 +67,12 @@ struct connection {
 };
 
 #define EXCHANGE_OF(pointer, member)                                                               \
-    ((struct exchange *)(void *)((char *)(pointer) - offsetof(struct exchange, member)))
+    ((struct exchange *)(void *)((char *)(pointer)-offsetof(struct exchange, member)))
 
 static void set_deadline(struct connection *c, int64_t seconds)
 {
     if (c && c->guarded)
-        mf_guard_set_deadline(c->guarded,
-                              mf_clock_monotonic_ns() + (uint64_t)seconds * 1000000000);
+        mf_guard_set_deadline(c->guarded, mf_clock_monotonic_ns() + (uint64_t)seconds * 1000000000);
 }
 
 static void clear_deadline(struct connection *c)
@@ -194,8 +195,7 @@ static enum MHD_Result send_response(struct exchange *x)
     if (r->content_type)
         ok = ok && MHD_add_response_header(out, "Content-Type", r->content_type) == MHD_YES;
     for (size_t i = 0; i < r->field_count; i++)
-        ok = ok &&
-             MHD_add_response_header(out, r->fields[i].name, r->fields[i].value) == MHD_YES;
+        ok = ok && MHD_add_response_header(out, r->fields[i].name, r->fields[i].value) == MHD_YES;
     enum MHD_Result result =
         ok ? MHD_queue_response(x->connection, (unsigned)r->status, out) : MHD_NO;
     MHD_destroy_response(out);
@@ -274,9 +274,9 @@ static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char 
     (void)kind;
     scan->bytes += name_len + value_len + 4;
     if (scan->bytes > (size_t)x->http->config->http.max_header_bytes)
-        scan->ok = mf_error_set(&x->refusal, MF_ERR_HEADERS,
-                                "the header fields have more than %d bytes",
-                                (int)x->http->config->http.max_header_bytes);
+        scan->ok =
+            mf_error_set(&x->refusal, MF_ERR_HEADERS, "the header fields have more than %d bytes",
+                         (int)x->http->config->http.max_header_bytes);
     else if (strlen(name) != name_len || (value && strlen(value) != value_len))
         scan->ok = mf_error_set(&x->refusal, MF_ERR_MALFORMED, "a header field has a NUL byte");
     else
@@ -291,13 +291,15 @@ static bool admit(struct exchange *x, const char *method)
     struct header_scan scan = {x, 0, true};
     r->method = mf_arena_strdup(r->arena, method, &x->refusal);
     MHD_get_connection_values_n(x->connection, MHD_HEADER_KIND, on_header, &scan);
-    return x->refusal.code == MF_OK && r->method && scan.ok &&
-           mf_request_check_headers(r, &x->refusal) && mf_route(r, &x->refusal) &&
+    x->unframed = x->refusal.code != MF_OK || !r->method || !scan.ok ||
+                  !mf_request_check_headers(r, &x->refusal);
+    return !x->unframed && mf_route(r, &x->refusal) &&
            (!r->endpoint->begin || r->endpoint->begin(r, &x->refusal));
 }
 
-/* The header is in. A refusal is sent at once when the client waits for leave to send its body, or when its body is
- * too large to be read just for good manners. */
+/* The header is in. A refusal is sent at once when the framing is in doubt (and the connection
+ * closed), when the client waits for leave to send its body, or when its body is too large to be
+ * read just for good manners. */
 static enum MHD_Result on_head(struct exchange *x, const char *method)
 {
     struct mf_request *r = x->request;
@@ -306,10 +308,12 @@ static enum MHD_Result on_head(struct exchange *x, const char *method)
     x->body_start_ns = mf_clock_monotonic_ns();
     set_deadline(x->owner, BODY_GRACE_S);
     const char *expect = mf_request_header(r, "Expect");
-    if (!ok && ((expect && strcasecmp(expect, "100-continue") == 0) ||
-                (r->has_length && r->content_length > DROP_BYTES)))
-        return send_problem(x);
-    return MHD_YES;
+    if (ok || (!x->unframed && !(expect && strcasecmp(expect, "100-continue") == 0) &&
+               !(r->has_length && r->content_length > DROP_BYTES)))
+        return MHD_YES;
+    if (x->unframed && !mf_respond_field(r, &x->refusal, MHD_HTTP_HEADER_CONNECTION, "close"))
+        return MHD_NO;
+    return send_problem(x);
 }
 
 static enum MHD_Result on_body(struct exchange *x, const char *data, size_t len)

@@ -1,4 +1,5 @@
-/* HTTP: the sockets. Requests come from the network into endpoints and their responses go back (http.c). */
+/* HTTP: the sockets. Requests come from the network into endpoints and their responses go back
+ * (http.c). */
 #ifndef MF_SERVER_HTTP_H
 #define MF_SERVER_HTTP_H
 
@@ -19,8 +20,8 @@ struct mf_http_options {
     struct mf_waiter *waiter; /* for requests that wait for a job */
 };
 
-struct mf_http *mf_http_start(const struct mf_http_options *options, struct mf_error *err)
-    MF_CHECK_RESULT;
+struct mf_http *mf_http_start(const struct mf_http_options *options,
+                              struct mf_error *err) MF_CHECK_RESULT;
 /* Accepts no more connections and waits until no request is under way, at most so long. */
 void mf_http_drain(struct mf_http *http, int timeout_ms);
 /* Closes all connections. The pool and the waiter must have ended what they had. */

@@ -22,26 +22,23 @@ static json_t *time_or_null(int64_t ms)
 
 json_t *mf_job_to_json(const struct mf_job *job)
 {
-    json_t *problem = job->problem.code == MF_OK
-                          ? json_null()
-                          : mf_problem_to_json(&job->problem, NULL, job->id);
-    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:f, s:I, s:o, s:o, s:o, s:b, s:b, s:o}",
-                     "schema", "medfusion.job/1", "id", job->id, "state",
-                     mf_job_state_name(job->state), "priority", mf_priority_name(job->priority),
-                     "model", mf_json_string(job->model[0] ? job->model : NULL), "position",
-                     job->position ? json_integer(job->position) : json_null(), "eta_s",
-                     mf_json_real(job->eta_s), "progress", job->progress, "attempts",
-                     (json_int_t)job->attempts, "created", time_or_null(job->created_ms),
-                     "started", time_or_null(job->started_ms), "finished",
-                     time_or_null(job->finished_ms), "cancel_requested", job->cancel_requested,
-                     "purged", job->purged, "problem", problem);
+    json_t *problem =
+        job->problem.code == MF_OK ? json_null() : mf_problem_to_json(&job->problem, NULL, job->id);
+    return json_pack(
+        "{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:f, s:I, s:o, s:o, s:o, s:b, s:b, s:o}", "schema",
+        "medfusion.job/1", "id", job->id, "state", mf_job_state_name(job->state), "priority",
+        mf_priority_name(job->priority), "model", mf_json_string(job->model[0] ? job->model : NULL),
+        "position", job->position ? json_integer(job->position) : json_null(), "eta_s",
+        mf_json_real(job->eta_s), "progress", job->progress, "attempts", (json_int_t)job->attempts,
+        "created", time_or_null(job->created_ms), "started", time_or_null(job->started_ms),
+        "finished", time_or_null(job->finished_ms), "cancel_requested", job->cancel_requested,
+        "purged", job->purged, "problem", problem);
 }
 
 bool mf_respond_job(struct mf_request *request, int status, const struct mf_job *job,
                     struct mf_error *err)
 {
-    return (status != 202 ||
-            mf_respond_field(request, err, "Location", "/v1/jobs/%s", job->id)) &&
+    return (status != 202 || mf_respond_field(request, err, "Location", "/v1/jobs/%s", job->id)) &&
            mf_respond_json_take(request, status, OFFERS[JSON_TYPE], mf_job_to_json(job), err);
 }
 
@@ -49,8 +46,9 @@ bool mf_result_acceptable(const struct mf_request *request, struct mf_error *err
 {
     if (mf_negotiate(mf_request_header(request, "Accept"), OFFERS, TYPE_COUNT) >= 0)
         return true;
-    return mf_error_set(err, MF_ERR_NOT_ACCEPTABLE,
-                        "a result is given as application/json, application/fhir+json or text/plain");
+    return mf_error_set(
+        err, MF_ERR_NOT_ACCEPTABLE,
+        "a result is given as application/json, application/fhir+json or text/plain");
 }
 
 static bool respond_text(struct mf_request *request, const json_t *result, struct mf_error *err)

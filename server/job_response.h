@@ -15,11 +15,11 @@ json_t *mf_job_to_json(const struct mf_job *job);
 bool mf_respond_job(struct mf_request *request, int status, const struct mf_job *job,
                     struct mf_error *err) MF_CHECK_RESULT;
 
-/* The result, or why there is none: `text` is what mf_store_result() appended for a succeeded job (it is emptied
- * when it becomes the response). Failed and cancelled jobs give 409 with the problem (`late`: a waiting POST
- * gets the problem's own status); purged ones 410; others 409. */
-bool mf_respond_result(struct mf_request *request, const struct mf_job *job,
-                       struct mf_buffer *text, bool late, struct mf_error *err) MF_CHECK_RESULT;
+/* The result, or why there is none: `text` is what mf_store_result() appended for a succeeded job
+ * (it is emptied when it becomes the response). Failed and cancelled jobs give 409 with the problem
+ * (`late`: a waiting POST gets the problem's own status); purged ones 410; others 409. */
+bool mf_respond_result(struct mf_request *request, const struct mf_job *job, struct mf_buffer *text,
+                       bool late, struct mf_error *err) MF_CHECK_RESULT;
 
 /* Whether a result can be given as this request's Accept asks; else MF_ERR_NOT_ACCEPTABLE. */
 bool mf_result_acceptable(const struct mf_request *request, struct mf_error *err) MF_CHECK_RESULT;

@@ -1,6 +1,6 @@
 /*
- * Metrics: counters without locks. Labels are endpoints, statuses, job states and devices: never an id, a UID or a name
- * that came from outside.
+ * Metrics: counters without locks. Labels are endpoints, statuses, job states and devices: never an
+ * id, a UID or a name that came from outside.
  */
 #include "server/metrics.h"
 
@@ -11,8 +11,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-static const int STATUSES[] = {200, 202, 204, 304, 400, 404, 405, 406, 409, 410, 413,
-                               415, 422, 429, 431, 500, 503, 504};
+static const int STATUSES[] = {200, 202, 204, 304, 400, 404, 405, 406, 409,
+                               410, 413, 415, 422, 429, 431, 500, 503, 504};
 static const double BUCKETS[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
                                  0.5,   1,      2.5,   5,    10,    30,   60};
 
@@ -29,7 +29,8 @@ struct route {
 };
 
 struct mf_metrics {
-    struct route routes[MAX_ROUTES + 1]; /* by mf_route_index(); the one after the last: no endpoint */
+    struct route
+        routes[MAX_ROUTES + 1]; /* by mf_route_index(); the one after the last: no endpoint */
     uint64_t received_bytes;
     int64_t connections, start_ms;
 };
@@ -108,9 +109,9 @@ static bool write_requests(const struct mf_metrics *m, struct mf_buffer *out, st
                 continue;
             if (k < STATUS_COUNT)
                 snprintf(status, sizeof status, "%d", STATUSES[k]);
-            if (!mf_buffer_printf(
-                    out, err, "%s{method=\"%s\",route=\"%s\",status=\"%s\"} %" PRIu64 "\n", name,
-                    e->method, e->pattern, status, GET(r->statuses[k])))
+            if (!mf_buffer_printf(out, err,
+                                  "%s{method=\"%s\",route=\"%s\",status=\"%s\"} %" PRIu64 "\n",
+                                  name, e->method, e->pattern, status, GET(r->statuses[k])))
                 return false;
         }
     }
@@ -166,8 +167,7 @@ static bool write_states(struct mf_buffer *out, const char *name, const char *ty
     return true;
 }
 
-static bool write_jobs(const struct mf_store_counts *c, struct mf_buffer *out,
-                       struct mf_error *err)
+static bool write_jobs(const struct mf_store_counts *c, struct mf_buffer *out, struct mf_error *err)
 {
     return write_states(out, "medfusion_jobs", "gauge", "Jobs in each state", c->jobs, 0, err) &&
            write_states(out, "medfusion_jobs_finished_total", "counter", "Jobs that have ended",
@@ -219,6 +219,6 @@ bool mf_metrics_write(const struct mf_metrics *m, const struct mf_store_counts *
                (double)GET(m->connections), err) &&
            one(out, "medfusion_http_received_bytes_total", "counter", "Bytes of request bodies",
                (double)GET(m->received_bytes), err) &&
-           write_requests(m, out, err) && write_times(m, out, err) && write_jobs(counts, out, err) &&
-           write_workers(workers, worker_count, out, err);
+           write_requests(m, out, err) && write_times(m, out, err) &&
+           write_jobs(counts, out, err) && write_workers(workers, worker_count, out, err);
 }

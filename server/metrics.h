@@ -27,8 +27,8 @@ void mf_metrics_connection(struct mf_metrics *metrics, int change);
 
 /* Appends everything. `workers` may be empty. */
 bool mf_metrics_write(const struct mf_metrics *metrics, const struct mf_store_counts *counts,
-                      const struct mf_worker *workers, size_t worker_count,
-                      struct mf_buffer *out, struct mf_error *err) MF_CHECK_RESULT;
+                      const struct mf_worker *workers, size_t worker_count, struct mf_buffer *out,
+                      struct mf_error *err) MF_CHECK_RESULT;
 
 #ifdef __cplusplus
 }

@@ -1,11 +1,13 @@
 /*
  * multipart/form-data: a state machine over bytes.
  *
- *   PREAMBLE ─delimiter→ AFTER ─CRLF→ HEADERS ─blank line→ CONTENT ─delimiter→ AFTER ─"--"→ EPILOGUE
+ *   PREAMBLE ─delimiter→ AFTER ─CRLF→ HEADERS ─blank line→ CONTENT ─delimiter→ AFTER ─"--"→
+ * EPILOGUE
  *
- * A delimiter is CRLF "--" boundary. Only its first byte is CR, so a failed match never hides the beginning of
- * another one. At the start of the body and right behind a part's header the CRLF before a delimiter has been
- * seen already: matching then starts behind it, and those two bytes (`unreal`) are never given out as content.
+ * A delimiter is CRLF "--" boundary. Only its first byte is CR, so a failed match never hides the
+ * beginning of another one. At the start of the body and right behind a part's header the CRLF
+ * before a delimiter has been seen already: matching then starts behind it, and those two bytes
+ * (`unreal`) are never given out as content.
  */
 #include "server/multipart.h"
 
@@ -117,8 +119,7 @@ struct mf_multipart *mf_multipart_new(const char *content_type, size_t max_parts
     m->sink = *sink;
     m->context = context;
     m->max_parts = max_parts;
-    m->delimiter_len =
-        (size_t)snprintf(m->delimiter, sizeof m->delimiter, "\r\n--%s", boundary);
+    m->delimiter_len = (size_t)snprintf(m->delimiter, sizeof m->delimiter, "\r\n--%s", boundary);
     m->matched = m->unreal = 2;
     return m;
 }
@@ -239,7 +240,8 @@ static bool delimiter_found(struct mf_multipart *m, struct mf_error *err)
     return !in_part || m->sink.end(m->context, err);
 }
 
-/* Goes on with a match that an earlier slice (or the start) began. Returns how many bytes were used. */
+/* Goes on with a match that an earlier slice (or the start) began. Returns how many bytes were
+ * used. */
 static size_t continue_match(struct mf_multipart *m, const char *data, size_t len,
                              struct mf_error *err, bool *ok)
 {

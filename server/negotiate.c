@@ -1,4 +1,5 @@
-/* Content negotiation: Accept = ranges with weights; the most specific range that fits an offer gives its weight. */
+/* Content negotiation: Accept = ranges with weights; the most specific range that fits an offer
+ * gives its weight. */
 #include "server/negotiate.h"
 
 #include <string.h>

@@ -9,8 +9,9 @@
 extern "C" {
 #endif
 
-/* The index of the offer that an Accept field prefers; equal preference goes to the first offer. NULL or empty
- * accepts anything. −1: none is acceptable. Offers are "type/subtype" in lower case. */
+/* The index of the offer that an Accept field prefers; equal preference goes to the first offer.
+ * NULL or empty accepts anything. −1: none is acceptable. Offers are "type/subtype" in lower case.
+ */
 int mf_negotiate(const char *accept, const char *const offers[], size_t count);
 
 /* Whether a Content-Type is of this type, whatever its parameters and case. */

@@ -163,8 +163,9 @@ static bool check_length(struct mf_request *request, const char *text, struct mf
 
 bool mf_request_check_headers(struct mf_request *request, struct mf_error *err)
 {
-    static const char *const single[] = {"Host",         "Content-Length",  "Transfer-Encoding",
-                                         "Content-Type", "Idempotency-Key", "Expect", NULL};
+    static const char *const single[] = {
+        "Host", "Content-Length", "Transfer-Encoding", "Content-Type", "Idempotency-Key", "Expect",
+        NULL};
     for (size_t i = 0; single[i]; i++)
         if (mf_request_header_count(request, single[i]) > 1)
             return mf_error_set(err, MF_ERR_MALFORMED, "%s is given more than once", single[i]);

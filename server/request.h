@@ -1,10 +1,12 @@
 /*
- * One request and its response, without a socket: what endpoints see. http.c fills requests from the network, tests from
- * text. All memory of a request lies in its arena and lives until the response has been sent.
+ * One request and its response, without a socket: what endpoints see. http.c fills requests from
+ * the network, tests from text. All memory of a request lies in its arena and lives until the
+ * response has been sent.
  *
- * The way of a request: begin (headers are in, must not block) → data… (its body) → handle (may block; runs on
- * a pool thread, with a store) → response; or handle leaves it waiting for a job, and resume follows when the job
- * is terminal or the time is over. Whatever fails turns into a problem document (RFC 9457).
+ * The way of a request: begin (headers are in, must not block) → data… (its body) → handle (may
+ * block; runs on a pool thread, with a store) → response; or handle leaves it waiting for a job,
+ * and resume follows when the job is terminal or the time is over. Whatever fails turns into a
+ * problem document (RFC 9457).
  */
 #ifndef MF_SERVER_REQUEST_H
 #define MF_SERVER_REQUEST_H
@@ -63,7 +65,7 @@ struct mf_request {
     struct mf_services *services;
     struct mf_store *store; /* set while handle and resume run */
     const struct mf_endpoint *endpoint;
-    const char *method, *path; /* path: without the query, escapes as they came */
+    const char *method, *path;                  /* path: without the query, escapes as they came */
     const char *parameters[MF_PATH_PARAMETERS]; /* what the pattern's {…} took, decoded */
     struct mf_field headers[MF_REQUEST_FIELDS], query[MF_REQUEST_FIELDS];
     size_t header_count, query_count;
@@ -79,14 +81,15 @@ struct mf_request {
     uint64_t wait_until_ns;
 };
 
-struct mf_request *mf_request_new(struct mf_services *services, struct mf_error *err)
-    MF_CHECK_RESULT;
+struct mf_request *mf_request_new(struct mf_services *services,
+                                  struct mf_error *err) MF_CHECK_RESULT;
 void mf_request_free(struct mf_request *request);
 
-/* Splits and decodes the target of the request line ("/v1/jobs?limit=3"). MF_ERR_MALFORMED: a percent escape
- * that is incomplete or NUL, a control character, or a segment "." or ".."; MF_ERR_TOO_LARGE: too long. */
-bool mf_request_set_target(struct mf_request *request, const char *target, struct mf_error *err)
-    MF_CHECK_RESULT;
+/* Splits and decodes the target of the request line ("/v1/jobs?limit=3"). MF_ERR_MALFORMED: a
+ * percent escape that is incomplete or NUL, a control character, or a segment "." or "..";
+ * MF_ERR_TOO_LARGE: too long. */
+bool mf_request_set_target(struct mf_request *request, const char *target,
+                           struct mf_error *err) MF_CHECK_RESULT;
 /* Adds a header field. MF_ERR_HEADERS when there are too many. The strings are copied. */
 bool mf_request_add_header(struct mf_request *request, const char *name, const char *value,
                            struct mf_error *err) MF_CHECK_RESULT;
@@ -102,7 +105,8 @@ const char *mf_request_query(const struct mf_request *request, const char *name)
 bool mf_request_only_query(const struct mf_request *request, const char *const names[],
                            struct mf_error *err) MF_CHECK_RESULT;
 
-/* `Prefer: wait=n` (RFC 7240) in seconds, at most 60; 0 without one, and for one that is not understood. */
+/* `Prefer: wait=n` (RFC 7240) in seconds, at most 60; 0 without one, and for one that is not
+ * understood. */
 int mf_request_wait_seconds(const struct mf_request *request);
 
 /* --- responses --- */
@@ -120,8 +124,9 @@ void mf_respond_take(struct mf_request *request, int status, const char *content
 bool mf_respond_json_take(struct mf_request *request, int status, const char *content_type,
                           json_t *value, struct mf_error *err) MF_CHECK_RESULT;
 void mf_respond_empty(struct mf_request *request, int status);
-/* A problem document with the error's status, and Retry-After for 429 and 503. `job` may be NULL. It cannot
- * fail: without memory it is a fixed text. A body that was prepared before is dropped, fields stay. */
+/* A problem document with the error's status, and Retry-After for 429 and 503. `job` may be NULL.
+ * It cannot fail: without memory it is a fixed text. A body that was prepared before is dropped,
+ * fields stay. */
 void mf_respond_problem(struct mf_request *request, const struct mf_error *problem,
                         const char *job);
 

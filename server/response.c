@@ -68,10 +68,10 @@ bool mf_respond_json_take(struct mf_request *request, int status, const char *co
     return true;
 }
 
-void mf_respond_problem(struct mf_request *request, const struct mf_error *problem,
-                        const char *job)
+void mf_respond_problem(struct mf_request *request, const struct mf_error *problem, const char *job)
 {
-    static const char fallback[] = "{\"type\":\"about:blank\",\"title\":\"Out of memory\",\"status\":500}";
+    static const char fallback[] =
+        "{\"type\":\"about:blank\",\"title\":\"Out of memory\",\"status\":500}";
     static const char type[] = "application/problem+json";
     int status = mf_code_http_status(problem->code);
     struct mf_error ignored = MF_ERROR_INIT;

@@ -54,7 +54,8 @@ static const char *decode_segment(struct mf_arena *arena, const char *text, size
     return out;
 }
 
-/* Whether the path fits; the segments that {…} took are left in taken[] (pointers into the path). */
+/* Whether the path fits; the segments that {…} took are left in taken[] (pointers into the path).
+ */
 static bool fits(const char *pattern, const char *path, const char *taken[MF_PATH_PARAMETERS],
                  size_t *count)
 {

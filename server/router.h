@@ -8,8 +8,8 @@
 extern "C" {
 #endif
 
-/* Sets request->endpoint and its path parameters. MF_ERR_NOT_FOUND, or MF_ERR_METHOD with an Allow field in
- * the response. */
+/* Sets request->endpoint and its path parameters. MF_ERR_NOT_FOUND, or MF_ERR_METHOD with an Allow
+ * field in the response. */
 bool mf_route(struct mf_request *request, struct mf_error *err) MF_CHECK_RESULT;
 
 /* All endpoints, for metrics: a stable index of each. */

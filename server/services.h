@@ -40,13 +40,13 @@ struct mf_services {
     const struct mf_config *config;
     struct mf_blobs *blobs;
     struct mf_scanner scanner;
-    struct mf_keys *keys;       /* idempotency keys of requests under way */
+    struct mf_keys *keys; /* idempotency keys of requests under way */
     struct mf_metrics *metrics;
     const struct mf_served_model *models;
     size_t model_count;
-    int draining;               /* atomic: no new work */
-    int64_t queued;             /* atomic: length of the queue as last seen … */
-    uint64_t queued_seen_ns;    /* … and when */
+    int draining;            /* atomic: no new work */
+    int64_t queued;          /* atomic: length of the queue as last seen … */
+    uint64_t queued_seen_ns; /* … and when */
 };
 
 /* Whether a worker is ready for the model (any model: NULL = all of them). */

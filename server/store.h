@@ -1,19 +1,22 @@
 /*
  * Store: jobs, their inputs, results, idempotency keys and audit trail, behind one interface.
  *
- * Two implementations share the table of operations below: SQLite in the process that owns the database
- * (store_sqlite*.c, driven by store_server.c, which commits the requests of many processes in groups), and a
- * client of that process over a Unix socket (store_client.c). Rules that every implementation keeps:
+ * Two implementations share the table of operations below: SQLite in the process that owns the
+ * database (store_sqlite*.c, driven by store_server.c, which commits the requests of many processes
+ * in groups), and a client of that process over a Unix socket (store_client.c). Rules that every
+ * implementation keeps:
  *
- *  - A call that returns true is durable (fsync'd), and is one transaction: state, result, idempotency key
- *    and audit entry change together or not at all.
- *  - Time is the store's. Leases are kept by its monotonic clock; no caller's clock is ever compared.
- *  - A claim carries a fence (it grows with every claim of the job). heartbeat, finish and release with an
- *    old fence change nothing and report MF_LEASE_LOST.
- *  - Every verb may be sent again after a broken connection without harm: job ids are made by the caller,
- *    a claim whose reply was lost is handed out again, a repeated finish finds its own result.
+ *  - A call that returns true is durable (fsync'd), and is one transaction: state, result,
+ * idempotency key and audit entry change together or not at all.
+ *  - Time is the store's. Leases are kept by its monotonic clock; no caller's clock is ever
+ * compared.
+ *  - A claim carries a fence (it grows with every claim of the job). heartbeat, finish and release
+ * with an old fence change nothing and report MF_LEASE_LOST.
+ *  - Every verb may be sent again after a broken connection without harm: job ids are made by the
+ * caller, a claim whose reply was lost is handed out again, a repeated finish finds its own result.
  *
- * A handle serves one thread at a time; only mf_store_interrupt() may be called from another thread.
+ * A handle serves one thread at a time; only mf_store_interrupt() may be called from another
+ * thread.
  */
 #ifndef MF_SERVER_STORE_H
 #define MF_SERVER_STORE_H
@@ -32,7 +35,7 @@ extern "C" {
 #endif
 
 enum {
-    MF_JOB_ID = 33,      /* 32 lower-case hex digits (128 random bits) and the NUL */
+    MF_JOB_ID = 33, /* 32 lower-case hex digits (128 random bits) and the NUL */
     MF_TENANT = 65,
     MF_WORKER_ID = 65,
     MF_MODEL_NAME = 129,
@@ -120,11 +123,12 @@ struct mf_job_ref {
 };
 
 struct mf_claim_request {
-    const char *worker;            /* unique for each start of a worker process */
-    size_t max;                    /* most jobs wanted, ≥ 1 */
-    int wait_ms;                   /* how long to wait for work; 0 = not at all; −1 = until interrupted */
-    const struct mf_job_ref *held; /* what this worker is running: anything else the store thinks it has
-                                      was claimed in a reply that got lost, and is handed out again */
+    const char *worker; /* unique for each start of a worker process */
+    size_t max;         /* most jobs wanted, ≥ 1 */
+    int wait_ms;        /* how long to wait for work; 0 = not at all; −1 = until interrupted */
+    const struct mf_job_ref
+        *held; /* what this worker is running: anything else the store thinks it has
+                  was claimed in a reply that got lost, and is handed out again */
     size_t held_count;
 };
 
@@ -132,8 +136,9 @@ enum mf_lease { MF_LEASE_KEPT, MF_LEASE_CANCEL, MF_LEASE_LOST };
 
 struct mf_heartbeat {
     struct mf_job_ref job;
-    double progress;           /* 0 … 1 */
-    enum mf_lease lease;       /* out: CANCEL = stop and finish with cancelled; LOST = somebody else's now */
+    double progress; /* 0 … 1 */
+    enum mf_lease
+        lease; /* out: CANCEL = stop and finish with cancelled; LOST = somebody else's now */
 };
 
 struct mf_outcome {
@@ -142,29 +147,32 @@ struct mf_outcome {
     const char *result;      /* `medfusion.result/1` text when succeeded */
     size_t result_len;
     struct mf_error problem; /* when failed */
-    enum mf_lease lease;     /* out: KEPT = recorded (also when it had been recorded before, and when a cancel
-                                came first: then the state is cancelled), LOST = not recorded */
+    enum mf_lease lease; /* out: KEPT = recorded (also when it had been recorded before, and when a
+                            cancel came first: then the state is cancelled), LOST = not recorded */
 };
 
 /* How an attempt ended without an outcome. */
 enum mf_attempt_end {
     MF_END_RETURNED, /* given back by a graceful stop: counts for nothing */
-    MF_END_LOST,     /* lease ran out, SIGKILL or SIGTERM from outside: jobs.max_losses of them fail the job */
-    MF_END_CRASHED   /* the process died by itself: counts if the job was the worker's only one, otherwise all
-                        of its jobs run alone next; jobs.max_crashes own crashes fail the job */
+    MF_END_LOST, /* lease ran out, SIGKILL or SIGTERM from outside: jobs.max_losses of them fail the
+                    job */
+    MF_END_CRASHED /* the process died by itself: counts if the job was the worker's only one,
+                      otherwise all of its jobs run alone next; jobs.max_crashes own crashes fail
+                      the job */
 };
 
 struct mf_worker {
     char id[MF_WORKER_ID];
     char device[32];
     bool ready;
-    const char *models; /* JSON text: [{"name","version","digest","labels":[…]}…]; arena memory when read */
+    const char *
+        models; /* JSON text: [{"name","version","digest","labels":[…]}…]; arena memory when read */
 };
 
 struct mf_job_filter {
     const char *tenant;
-    int state;    /* enum mf_job_state, or −1 */
-    int priority; /* enum mf_priority, or −1 */
+    int state;                              /* enum mf_job_state, or −1 */
+    int priority;                           /* enum mf_priority, or −1 */
     int64_t created_from_ms, created_to_ms; /* half-open; 0 = open */
     size_t limit;                           /* 1 … 1000 */
     int64_t cursor;                         /* 0 = newest; else the `next` of the page before */
@@ -174,7 +182,8 @@ struct mf_store_counts {
     int64_t jobs[MF_JOB_STATE_COUNT];           /* rows in each state now */
     int64_t finished_total[MF_JOB_STATE_COUNT]; /* ever, the terminal states only */
     int64_t submitted_total, replayed_total, crashes_total, losses_total;
-    double wait_seconds_total, run_seconds_total; /* over claims and over succeeded jobs, since start */
+    double wait_seconds_total,
+        run_seconds_total; /* over claims and over succeeded jobs, since start */
     int64_t wait_count, run_count;
 };
 
@@ -185,11 +194,12 @@ struct mf_store_ops;
 
 void mf_store_free(struct mf_store *store);
 
-/* Queues a job. MF_ERR_BUSY: queue full; MF_ERR_UNUSABLE: the key was used with another fingerprint. */
+/* Queues a job. MF_ERR_BUSY: queue full; MF_ERR_UNUSABLE: the key was used with another
+ * fingerprint. */
 bool mf_store_submit(struct mf_store *store, const struct mf_submission *s,
                      struct mf_submitted *ret, struct mf_error *err) MF_CHECK_RESULT;
-/* Hands out up to `max` jobs (by priority, then age), waiting for work; *ret_count 0 = none came. A claim
- * that waits is served in the transaction of the submit that brings the work. */
+/* Hands out up to `max` jobs (by priority, then age), waiting for work; *ret_count 0 = none came. A
+ * claim that waits is served in the transaction of the submit that brings the work. */
 bool mf_store_claim(struct mf_store *store, const struct mf_claim_request *request,
                     struct mf_arena *arena, struct mf_claim **ret, size_t *ret_count,
                     struct mf_error *err) MF_CHECK_RESULT;
@@ -214,43 +224,44 @@ bool mf_store_workers(struct mf_store *store, struct mf_arena *arena, struct mf_
 /* One job. MF_ERR_NOT_FOUND also when it is another tenant's. */
 bool mf_store_job(struct mf_store *store, const char *tenant, const char *id, struct mf_job *ret,
                   struct mf_error *err) MF_CHECK_RESULT;
-/* The job, and the text of its result appended to `ret_text` (nothing unless succeeded and not purged). */
+/* The job, and the text of its result appended to `ret_text` (nothing unless succeeded and not
+ * purged). */
 bool mf_store_result(struct mf_store *store, const char *tenant, const char *id,
-                     struct mf_job *ret_job, struct mf_buffer *ret_text, struct mf_error *err)
-    MF_CHECK_RESULT;
+                     struct mf_job *ret_job, struct mf_buffer *ret_text,
+                     struct mf_error *err) MF_CHECK_RESULT;
 /* Newest first; *ret_next = cursor of the next page, 0 at the end. */
 bool mf_store_list(struct mf_store *store, const struct mf_job_filter *filter,
                    struct mf_arena *arena, struct mf_job **ret, size_t *ret_count,
                    int64_t *ret_next, struct mf_error *err) MF_CHECK_RESULT;
-/* Asks for cancellation: a queued job is cancelled at once, a running one when its worker hears of it.
- * MF_ERR_CONFLICT when terminal. */
-bool mf_store_cancel(struct mf_store *store, const char *tenant, const char *id,
-                     struct mf_job *ret, struct mf_error *err) MF_CHECK_RESULT;
-/* Forgets inputs, index and result of a terminal job; the locators to delete are returned (each once).
- * MF_ERR_CONFLICT unless terminal; purging again succeeds with none. */
+/* Asks for cancellation: a queued job is cancelled at once, a running one when its worker hears of
+ * it. MF_ERR_CONFLICT when terminal. */
+bool mf_store_cancel(struct mf_store *store, const char *tenant, const char *id, struct mf_job *ret,
+                     struct mf_error *err) MF_CHECK_RESULT;
+/* Forgets inputs, index and result of a terminal job; the locators to delete are returned (each
+ * once). MF_ERR_CONFLICT unless terminal; purging again succeeds with none. */
 bool mf_store_purge(struct mf_store *store, const char *tenant, const char *id,
                     struct mf_arena *arena, const char *const **ret_locators, size_t *ret_count,
                     struct mf_error *err) MF_CHECK_RESULT;
 /* For each locator whether a job refers to it: what is left over may be deleted. */
 bool mf_store_locators_used(struct mf_store *store, const char *const *locators, size_t n,
                             bool *ret_used, struct mf_error *err) MF_CHECK_RESULT;
-bool mf_store_counts(struct mf_store *store, struct mf_store_counts *ret, struct mf_error *err)
-    MF_CHECK_RESULT;
+bool mf_store_counts(struct mf_store *store, struct mf_store_counts *ret,
+                     struct mf_error *err) MF_CHECK_RESULT;
 
-/* Waits until at least one of these jobs is terminal (or unknown); ret_terminal[i] tells which. All false
- * when the time is over (wait_ms −1 = never) or the wait was interrupted. */
+/* Waits until at least one of these jobs is terminal (or unknown); ret_terminal[i] tells which. All
+ * false when the time is over (wait_ms −1 = never) or the wait was interrupted. */
 bool mf_store_wait_for_jobs(struct mf_store *store, const char (*ids)[MF_JOB_ID], size_t n,
                             int wait_ms, bool *ret_terminal, struct mf_error *err) MF_CHECK_RESULT;
-/* Ends a claim or wait that another thread is blocked in on this handle, or the next one, early. What had
- * been claimed is still returned. Async-signal-safe. */
+/* Ends a claim or wait that another thread is blocked in on this handle, or the next one, early.
+ * What had been claimed is still returned. Async-signal-safe. */
 void mf_store_interrupt(struct mf_store *store);
 
 /* --- opening --- */
 
 struct mf_store_settings {
     int64_t lease_s, max_crashes, max_losses, retention_s;
-    bool fresh_start; /* no worker can be alive: what was running is taken as lost at once. Otherwise running
-                         jobs get a new lease (the store alone was restarted) */
+    bool fresh_start; /* no worker can be alive: what was running is taken as lost at once.
+                         Otherwise running jobs get a new lease (the store alone was restarted) */
 };
 
 /* The SQLite database "store.db" in `directory`, owned by this process; a second owner fails with
@@ -259,13 +270,15 @@ struct mf_store *mf_store_open_sqlite(const char *directory,
                                       const struct mf_store_settings *settings,
                                       struct mf_error *err) MF_CHECK_RESULT;
 
-/* A client of the store process that listens in `directory`. Connects on first use, and again when the
- * connection breaks; a call fails with MF_ERR_IO when the store has not answered for patience_ms. */
-struct mf_store *mf_store_connect(const char *directory, int patience_ms, struct mf_error *err)
-    MF_CHECK_RESULT;
+/* A client of the store process that listens in `directory`. Connects on first use, and again when
+ * the connection breaks; a call fails with MF_ERR_IO when the store has not answered for
+ * patience_ms. */
+struct mf_store *mf_store_connect(const char *directory, int patience_ms,
+                                  struct mf_error *err) MF_CHECK_RESULT;
 
-/* Binds and listens on "store.sock" in `directory` (any length of path). The supervisor keeps this socket
- * across restarts of the store, so that clients find it at once. The caller closes it. −1 on failure. */
+/* Binds and listens on "store.sock" in `directory` (any length of path). The supervisor keeps this
+ * socket across restarts of the store, so that clients find it at once. The caller closes it. −1 on
+ * failure. */
 int mf_store_listen(const char *directory, struct mf_error *err) MF_CHECK_RESULT;
 
 struct mf_store_server {
@@ -276,11 +289,11 @@ struct mf_store_server {
     int ready_fd;  /* gets one byte when the database is open, and is closed; −1 = none */
 };
 
-/* The store process: opens the database and serves until SIGTERM or SIGINT (which it blocks and takes
- * itself) or stop_fd. Returns false when the disk failed: nothing was acknowledged that is not durable, and
- * the process should be started again. */
-bool mf_store_server_run(const struct mf_store_server *server, struct mf_error *err)
-    MF_CHECK_RESULT;
+/* The store process: opens the database and serves until SIGTERM or SIGINT (which it blocks and
+ * takes itself) or stop_fd. Returns false when the disk failed: nothing was acknowledged that is
+ * not durable, and the process should be started again. */
+bool mf_store_server_run(const struct mf_store_server *server,
+                         struct mf_error *err) MF_CHECK_RESULT;
 
 /* --- names --- */
 

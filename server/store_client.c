@@ -1,8 +1,9 @@
 /*
  * Store client: the verbs over a Unix socket to the store process.
  *
- * One request is under way at a time. When the connection breaks the request is sent again over a new one, which
- * is harmless for every verb (store.h), until patience_ms have passed without an answer.
+ * One request is under way at a time. When the connection breaks the request is sent again over a
+ * new one, which is harmless for every verb (store.h), until patience_ms have passed without an
+ * answer.
  */
 #include "server/store_ops.h"
 #include "server/store_socket.h"
@@ -24,8 +25,8 @@ struct client {
     struct mf_store base;
     char *directory;
     int patience_ms;
-    int socket;    /* −1 = not connected */
-    int interrupt; /* eventfd */
+    int socket;            /* −1 = not connected */
+    int interrupt;         /* eventfd */
     bool interrupt_passed; /* an interrupt was sent with the request under way */
     struct mf_buffer out, in;
 };
@@ -138,7 +139,8 @@ static void client_interrupt(struct mf_store *store)
     (void)ignored; /* a full counter has been interrupted already */
 }
 
-/* Sends the frame in c->out until it is answered. wait_ms: how long the server may hold the answer back. */
+/* Sends the frame in c->out until it is answered. wait_ms: how long the server may hold the answer
+ * back. */
 static bool call(struct client *c, int wait_ms, struct mf_wire_reader *reply, struct mf_error *err)
 {
     uint64_t patience = (uint64_t)c->patience_ms * 1000000;

@@ -1,4 +1,5 @@
-/* Private to the store: the table of operations that an implementation fills in (store.h says what each does). */
+/* Private to the store: the table of operations that an implementation fills in (store.h says what
+ * each does). */
 #ifndef MF_SERVER_STORE_OPS_H
 #define MF_SERVER_STORE_OPS_H
 

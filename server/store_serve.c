@@ -95,8 +95,7 @@ static bool serve_claim(struct request *r, struct mf_error *err)
     request.worker = or_empty(mf_wire_get_text(&r->in));
     request.max = (size_t)mf_wire_get_int(&r->in);
     request.held_count = mf_wire_get_count(&r->in, sizeof *request.held);
-    struct mf_job_ref *held =
-        mf_arena_alloc(r->arena, request.held_count + 1, sizeof *held, err);
+    struct mf_job_ref *held = mf_arena_alloc(r->arena, request.held_count + 1, sizeof *held, err);
     if (!held)
         return false;
     mf_wire_get(&r->in, held, request.held_count * sizeof *held);

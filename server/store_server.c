@@ -1,10 +1,11 @@
 /*
  * Store server: the loop of the process that owns the database.
  *
- * One thread. Each turn takes every request that has arrived, carries them out in one transaction, lets waiting
- * claims share it, commits once, and only then answers: so a submit and the claim that was waiting for it cost
- * one fsync together, and load makes groups larger instead of waits longer. Claims and waits with nothing to
- * answer stay in their connection's input (parked) until a later turn can answer them or their time is over.
+ * One thread. Each turn takes every request that has arrived, carries them out in one transaction,
+ * lets waiting claims share it, commits once, and only then answers: so a submit and the claim that
+ * was waiting for it cost one fsync together, and load makes groups larger instead of waits longer.
+ * Claims and waits with nothing to answer stay in their connection's input (parked) until a later
+ * turn can answer them or their time is over.
  */
 #include "server/store_server.h"
 
@@ -25,7 +26,7 @@ enum {
     EVENTS = 64,
     READ_CHUNK = 16 << 10,
     KEEP_BYTES = 1 << 20,
-    IDLE_MS = 2000,             /* without requests for so long: checkpoint */
+    IDLE_MS = 2000, /* without requests for so long: checkpoint */
     EXPIRE_EVERY_MS = 3600 * 1000,
     EXPIRE_BATCH = 200
 };
@@ -33,8 +34,8 @@ enum {
 struct connection {
     int fd;
     struct mf_buffer in, out;
-    size_t sent;   /* of out */
-    size_t reply;  /* where in `out` the answer of this turn begins */
+    size_t sent;  /* of out */
+    size_t reply; /* where in `out` the answer of this turn begins */
     bool parked, closed, answered;
     uint64_t park_deadline_ns;
     uint64_t park_order;
@@ -146,7 +147,8 @@ static void send_replies(struct server *v, struct connection *c)
     }
 }
 
-/* The frame at `offset` of the input, if it is whole. A frame that is not ours closes the connection. */
+/* The frame at `offset` of the input, if it is whole. A frame that is not ours closes the
+ * connection. */
 static bool peek(struct connection *c, size_t offset, struct mf_wire_header *ret)
 {
     if (c->in.len < offset + sizeof *ret)
@@ -175,14 +177,12 @@ static void serve_head(struct server *v, struct connection *c, const struct mf_w
 {
     int wait_ms = 0;
     c->reply = c->answered ? c->reply : c->out.len;
-    enum mf_served served =
-        mf_store_serve(v->s, header->kind, c->in.data + sizeof *header, (size_t)header->len, final,
-                       &c->out, &wait_ms);
+    enum mf_served served = mf_store_serve(v->s, header->kind, c->in.data + sizeof *header,
+                                           (size_t)header->len, final, &c->out, &wait_ms);
     if (served == MF_SERVED_LATER) {
         if (!c->parked) {
             c->park_deadline_ns =
-                wait_ms < 0 ? UINT64_MAX
-                            : mf_clock_monotonic_ns() + (uint64_t)wait_ms * 1000000;
+                wait_ms < 0 ? UINT64_MAX : mf_clock_monotonic_ns() + (uint64_t)wait_ms * 1000000;
             c->park_order = ++v->park_counter;
         }
         c->parked = true;
@@ -193,7 +193,8 @@ static void serve_head(struct server *v, struct connection *c, const struct mf_w
     consume(c, header);
 }
 
-/* Takes all whole frames of one connection. While one is parked only an interrupt is expected behind it. */
+/* Takes all whole frames of one connection. While one is parked only an interrupt is expected
+ * behind it. */
 static void serve_input(struct server *v, struct connection *c)
 {
     struct mf_wire_header header, next;
@@ -227,7 +228,8 @@ static struct connection *next_parked(struct server *v, uint32_t verb, uint64_t 
     return best;
 }
 
-/* Lets the parked requests see what this turn changed: claims in the order they came, then waits. */
+/* Lets the parked requests see what this turn changed: claims in the order they came, then waits.
+ */
 static void serve_parked(struct server *v)
 {
     struct mf_wire_header header;
@@ -383,8 +385,7 @@ static bool start(struct server *v, struct mf_error *err)
     if (v->epoll < 0 || v->signals < 0 ||
         !watch(v, v->signals, &v->signals, EPOLLIN, EPOLL_CTL_ADD) ||
         !watch(v, o->listen_fd, (void *)&o->listen_fd, EPOLLIN, EPOLL_CTL_ADD) ||
-        (o->stop_fd >= 0 &&
-         !watch(v, o->stop_fd, (void *)&o->stop_fd, EPOLLIN, EPOLL_CTL_ADD)))
+        (o->stop_fd >= 0 && !watch(v, o->stop_fd, (void *)&o->stop_fd, EPOLLIN, EPOLL_CTL_ADD)))
         return mf_error_set(err, MF_ERR_IO, "the job store cannot start (%s)", strerror(errno));
     if (o->ready_fd >= 0) {
         ssize_t ignored = write(o->ready_fd, "1", 1);

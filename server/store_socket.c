@@ -1,5 +1,6 @@
 /*
- * The store's socket. sun_path holds 107 bytes; longer paths are reached through /proc/self/fd of the opened directory.
+ * The store's socket. sun_path holds 107 bytes; longer paths are reached through /proc/self/fd of
+ * the opened directory.
  */
 #include "server/store_socket.h"
 

@@ -1,4 +1,5 @@
-/* Private to the store: its Unix socket, "store.sock" in the data directory, whatever the length of that path. */
+/* Private to the store: its Unix socket, "store.sock" in the data directory, whatever the length of
+ * that path. */
 #ifndef MF_SERVER_STORE_SOCKET_H
 #define MF_SERVER_STORE_SOCKET_H
 

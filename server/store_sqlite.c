@@ -1,9 +1,10 @@
 /*
  * SQLite store: opening, schema, statements, groups.
  *
- * WAL with synchronous=FULL: a commit is one fsync of the log. The database is locked for this process alone
- * (locking_mode=EXCLUSIVE), which also spares the shared-memory index. Leases, progress and the list of workers
- * live in TEMP tables in memory: they change every few seconds and mean nothing after a restart.
+ * WAL with synchronous=FULL: a commit is one fsync of the log. The database is locked for this
+ * process alone (locking_mode=EXCLUSIVE), which also spares the shared-memory index. Leases,
+ * progress and the list of workers live in TEMP tables in memory: they change every few seconds and
+ * mean nothing after a restart.
  */
 #include "server/store_sqlite.h"
 
@@ -189,7 +190,8 @@ bool mf_sqlite_begin(struct mf_sqlite_store *s, struct mf_error *err)
 bool mf_sqlite_commit(struct mf_sqlite_store *s, bool *ret_fatal, struct mf_error *err)
 {
     *ret_fatal = false;
-    if (sqlite3_get_autocommit(s->db)) /* SQLite has undone the group by itself: disk full or I/O error */
+    if (sqlite3_get_autocommit(
+            s->db)) /* SQLite has undone the group by itself: disk full or I/O error */
         return mf_error_set(err, MF_ERR_IO, "the job store cannot write; try again later");
     if (MF_SQLITE_RUN(s, err, "COMMIT", ""))
         return true;
@@ -288,7 +290,8 @@ static bool check_version(struct mf_sqlite_store *s, const char *path, struct mf
     return execute(s, "PRAGMA user_version=1", err);
 }
 
-/* After a restart: what was running is lost, or (the store alone was restarted) gets a whole lease. */
+/* After a restart: what was running is lost, or (the store alone was restarted) gets a whole lease.
+ */
 static bool recover(struct mf_sqlite_store *s, struct mf_error *err)
 {
     int64_t lease_ns = s->settings.fresh_start ? 0 : s->settings.lease_s * INT64_C(1000000000);

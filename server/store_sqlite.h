@@ -1,9 +1,10 @@
 /*
- * Private to the SQLite store: its struct, the small layer over SQLite that its files share, and what the server
- * loop needs beyond the verbs (group commit, events, timers).
+ * Private to the SQLite store: its struct, the small layer over SQLite that its files share, and
+ * what the server loop needs beyond the verbs (group commit, events, timers).
  *
- * Every verb runs inside a savepoint, so it is a transaction of its own when called alone and one step of a
- * group when the loop has opened one: a verb that fails leaves the others of its group untouched.
+ * Every verb runs inside a savepoint, so it is a transaction of its own when called alone and one
+ * step of a group when the loop has opened one: a verb that fails leaves the others of its group
+ * untouched.
  */
 #ifndef MF_SERVER_STORE_SQLITE_H
 #define MF_SERVER_STORE_SQLITE_H
@@ -25,12 +26,13 @@ struct mf_sqlite_store {
     size_t statement_count;
 
     /* What the verbs since the last mf_sqlite_events_clear() changed. */
-    bool work_changed; /* something became claimable, or a worker became free */
+    bool work_changed;        /* something became claimable, or a worker became free */
     char (*ended)[MF_JOB_ID]; /* jobs that became terminal */
     size_t ended_count, ended_capacity;
 
     /* Since start, for metrics and estimates. */
-    double wait_seconds_total, run_seconds_total, typical_run_s; /* typical: moving mean, NaN at first */
+    double wait_seconds_total, run_seconds_total,
+        typical_run_s; /* typical: moving mean, NaN at first */
     int64_t wait_count, run_count;
 };
 
@@ -65,9 +67,9 @@ bool mf_sqlite_wait_for_jobs(struct mf_store *, const char (*)[MF_JOB_ID], size_
 
 /* --- for the loop --- */
 
-/* Opens and closes a group. Until the group is committed nothing in it may be acknowledged. A commit that
- * fails has undone the group; *ret_fatal: for another reason than a full disk, so the log is in doubt and the
- * process must stop (fsync is never tried twice). */
+/* Opens and closes a group. Until the group is committed nothing in it may be acknowledged. A
+ * commit that fails has undone the group; *ret_fatal: for another reason than a full disk, so the
+ * log is in doubt and the process must stop (fsync is never tried twice). */
 bool mf_sqlite_begin(struct mf_sqlite_store *s, struct mf_error *err);
 bool mf_sqlite_commit(struct mf_sqlite_store *s, bool *ret_fatal, struct mf_error *err);
 void mf_sqlite_events_clear(struct mf_sqlite_store *s);
@@ -75,7 +77,8 @@ void mf_sqlite_events_clear(struct mf_sqlite_store *s);
 bool mf_sqlite_expire_leases(struct mf_sqlite_store *s, struct mf_error *err);
 /* When the next lease runs out (monotonic ns); UINT64_MAX = no job is running. */
 uint64_t mf_sqlite_next_lease_ns(struct mf_sqlite_store *s);
-/* Removes up to `limit` jobs that finished longer than retention_s ago, and idempotency keys as old. */
+/* Removes up to `limit` jobs that finished longer than retention_s ago, and idempotency keys as
+ * old. */
 bool mf_sqlite_expire_jobs(struct mf_sqlite_store *s, int limit, int *ret_removed,
                            struct mf_error *err);
 /* Moves the log into the database file without waiting for anybody. */
@@ -83,9 +86,9 @@ void mf_sqlite_checkpoint(struct mf_sqlite_store *s);
 
 /* --- the layer over SQLite --- */
 
-/* A prepared statement with its parameters bound: one letter of `types` per parameter: t text (NULL allowed),
- * i int64_t, d double, b blob (pointer, size_t). Bound memory must live until the statement is stepped. `sql`
- * must be a literal. NULL on failure. */
+/* A prepared statement with its parameters bound: one letter of `types` per parameter: t text (NULL
+ * allowed), i int64_t, d double, b blob (pointer, size_t). Bound memory must live until the
+ * statement is stepped. `sql` must be a literal. NULL on failure. */
 sqlite3_stmt *mf_sqlite_query(struct mf_sqlite_store *s, struct mf_error *err, const char *sql,
                               const char *types, ...);
 /* 1: a row is there; 0: done (the statement is reset); −1: failed. */

@@ -1,9 +1,10 @@
 /*
- * SQLite store: how attempts end. heartbeat and finish, and the ways back: release, lost leases, crashes.
+ * SQLite store: how attempts end. heartbeat and finish, and the ways back: release, lost leases,
+ * crashes.
  *
- * Crash accounting (DESIGN.md, "Processes"): a crash counts against a job only if it was all that its worker
- * was running; otherwise every job of that worker runs alone next time (`solo`). max_crashes own crashes, or
- * max_losses lost attempts, fail the job with the reason.
+ * Crash accounting (DESIGN.md, "Processes"): a crash counts against a job only if it was all that
+ * its worker was running; otherwise every job of that worker runs alone next time (`solo`).
+ * max_crashes own crashes, or max_losses lost attempts, fail the job with the reason.
  */
 #include "server/store_sqlite.h"
 
@@ -46,8 +47,8 @@ static void read_running(sqlite3_stmt *q, struct running *r)
 static int find_running(struct mf_sqlite_store *s, const char *id, struct running *ret,
                         struct mf_error *err)
 {
-    sqlite3_stmt *q = mf_sqlite_query(
-        s, err, "SELECT " RUNNING_COLUMNS " FROM jobs WHERE id = ?", "t", id);
+    sqlite3_stmt *q =
+        mf_sqlite_query(s, err, "SELECT " RUNNING_COLUMNS " FROM jobs WHERE id = ?", "t", id);
     int row = mf_sqlite_row(s, q, err);
     if (row == 1) {
         read_running(q, ret);
@@ -149,8 +150,7 @@ bool mf_sqlite_heartbeat(struct mf_store *store, struct mf_heartbeat *beats, siz
                          struct mf_error *err)
 {
     struct mf_sqlite_store *s = self(store);
-    return mf_sqlite_savepoint(s, err) &&
-           mf_sqlite_end(s, heartbeat_step(s, beats, n, err), err);
+    return mf_sqlite_savepoint(s, err) && mf_sqlite_end(s, heartbeat_step(s, beats, n, err), err);
 }
 
 static void note_run(struct mf_sqlite_store *s, const struct running *r)
@@ -159,8 +159,7 @@ static void note_run(struct mf_sqlite_store *s, const struct running *r)
     double seconds = (double)(ms > 0 ? ms : 0) / 1e3;
     s->run_seconds_total += seconds;
     s->run_count++;
-    s->typical_run_s =
-        isnan(s->typical_run_s) ? seconds : 0.8 * s->typical_run_s + 0.2 * seconds;
+    s->typical_run_s = isnan(s->typical_run_s) ? seconds : 0.8 * s->typical_run_s + 0.2 * seconds;
 }
 
 static bool finish_one(struct mf_sqlite_store *s, struct mf_outcome *o, struct mf_error *err)
@@ -245,8 +244,7 @@ bool mf_sqlite_release(struct mf_store *store, const struct mf_job_ref *jobs, si
                        enum mf_attempt_end end, struct mf_error *err)
 {
     struct mf_sqlite_store *s = self(store);
-    return mf_sqlite_savepoint(s, err) &&
-           mf_sqlite_end(s, release_step(s, jobs, n, end, err), err);
+    return mf_sqlite_savepoint(s, err) && mf_sqlite_end(s, release_step(s, jobs, n, end, err), err);
 }
 
 static bool worker_gone_step(struct mf_sqlite_store *s, const char *worker, enum mf_attempt_end end,
@@ -257,10 +255,9 @@ static bool worker_gone_step(struct mf_sqlite_store *s, const char *worker, enum
         return false;
     for (;;) { /* one at a time: each step takes its row out of the selection */
         struct running r;
-        sqlite3_stmt *q = mf_sqlite_query(s, err,
-                                          "SELECT " RUNNING_COLUMNS
-                                          " FROM jobs WHERE state = 1 AND worker = ? LIMIT 1",
-                                          "t", worker);
+        sqlite3_stmt *q = mf_sqlite_query(
+            s, err, "SELECT " RUNNING_COLUMNS " FROM jobs WHERE state = 1 AND worker = ? LIMIT 1",
+            "t", worker);
         int row = mf_sqlite_row(s, q, err);
         if (row < 0)
             return false;
@@ -288,11 +285,11 @@ static bool expire_step(struct mf_sqlite_store *s, int64_t now, struct mf_error 
 {
     for (;;) {
         struct running r;
-        sqlite3_stmt *q = mf_sqlite_query(
-            s, err,
-            "SELECT " RUNNING_COLUMNS
-            " FROM leases JOIN jobs ON seq = job WHERE deadline <= ? LIMIT 1",
-            "i", now);
+        sqlite3_stmt *q =
+            mf_sqlite_query(s, err,
+                            "SELECT " RUNNING_COLUMNS
+                            " FROM leases JOIN jobs ON seq = job WHERE deadline <= ? LIMIT 1",
+                            "i", now);
         int row = mf_sqlite_row(s, q, err);
         if (row <= 0)
             return row == 0;
@@ -313,7 +310,7 @@ uint64_t mf_sqlite_next_lease_ns(struct mf_sqlite_store *s)
 {
     int64_t deadline = 0;
     struct mf_error ignored = MF_ERROR_INIT;
-    sqlite3_stmt *q = mf_sqlite_query(
-        s, &ignored, "SELECT deadline FROM leases ORDER BY deadline LIMIT 1", "");
+    sqlite3_stmt *q =
+        mf_sqlite_query(s, &ignored, "SELECT deadline FROM leases ORDER BY deadline LIMIT 1", "");
     return mf_sqlite_int(s, q, &deadline, &ignored) ? (uint64_t)deadline : UINT64_MAX;
 }

@@ -1,6 +1,6 @@
 /*
- * SQLite store: the queue. submit puts a job in, claim hands jobs out by priority, then age. How attempts end is in
- * store_sqlite_attempts.c.
+ * SQLite store: the queue. submit puts a job in, claim hands jobs out by priority, then age. How
+ * attempts end is in store_sqlite_attempts.c.
  */
 #include "server/store_sqlite.h"
 
@@ -21,7 +21,8 @@ int64_t mf_sqlite_lease_deadline(const struct mf_sqlite_store *s)
 
 /* --- submit --- */
 
-/* 1: the key was used with this fingerprint (or the id exists already: a repeated call); 0: new; −1: refused. */
+/* 1: the key was used with this fingerprint (or the id exists already: a repeated call); 0: new;
+ * −1: refused. */
 static int find_replay(struct mf_sqlite_store *s, const struct mf_submission *sub,
                        struct mf_submitted *ret, struct mf_error *err)
 {
@@ -112,8 +113,8 @@ static bool submit_step(struct mf_sqlite_store *s, const struct mf_submission *s
     if (replay > 0)
         return true;
     if (sub->max_queued > 0 && ret->queued >= sub->max_queued)
-        return mf_error_set(err, MF_ERR_BUSY, "the queue is full (%" PRId64 " jobs); try again later",
-                            ret->queued);
+        return mf_error_set(err, MF_ERR_BUSY,
+                            "the queue is full (%" PRId64 " jobs); try again later", ret->queued);
     memcpy(ret->id, sub->id, MF_JOB_ID);
     ret->queued++;
     return insert_job(s, sub, err);
@@ -126,8 +127,7 @@ bool mf_sqlite_submit(struct mf_store *store, const struct mf_submission *sub,
     if (!mf_job_id_valid(sub->id) || (unsigned)sub->priority >= MF_PRIORITY_COUNT)
         return mf_error_set(err, MF_ERR_INTERNAL, "a submission has an invalid id or priority");
     struct mf_submitted made = {.replayed = false};
-    if (!mf_sqlite_savepoint(s, err) ||
-        !mf_sqlite_end(s, submit_step(s, sub, &made, err), err))
+    if (!mf_sqlite_savepoint(s, err) || !mf_sqlite_end(s, submit_step(s, sub, &made, err), err))
         return false;
     s->work_changed = true;
     *ret = made;
@@ -149,7 +149,8 @@ static bool is_held(const struct mf_claim_request *r, const char *id, int64_t fe
     return false;
 }
 
-/* Finds the jobs to hand out: lost replies first, then the head of the queue as far as the solo rule allows. */
+/* Finds the jobs to hand out: lost replies first, then the head of the queue as far as the solo
+ * rule allows. */
 static bool pick(struct mf_sqlite_store *s, const struct mf_claim_request *r,
                  struct candidate *picked, size_t *ret_count, struct mf_error *err)
 {
@@ -162,8 +163,8 @@ static bool pick(struct mf_sqlite_store *s, const struct mf_claim_request *r,
     while ((row = mf_sqlite_row(s, q, err)) == 1) {
         running++;
         solo_running = solo_running || sqlite3_column_int(q, 3);
-        if (count < r->max && !is_held(r, (const char *)sqlite3_column_text(q, 1),
-                                       sqlite3_column_int64(q, 2)))
+        if (count < r->max &&
+            !is_held(r, (const char *)sqlite3_column_text(q, 1), sqlite3_column_int64(q, 2)))
             picked[count++] = (struct candidate){sqlite3_column_int64(q, 0), true};
     }
     if (row < 0)
@@ -171,9 +172,9 @@ static bool pick(struct mf_sqlite_store *s, const struct mf_claim_request *r,
     *ret_count = count;
     if (solo_running || count == r->max)
         return true;
-    q = mf_sqlite_query(
-        s, err, "SELECT seq, solo FROM jobs WHERE state = 0 ORDER BY priority, seq LIMIT ?", "i",
-        (int64_t)(r->max - count));
+    q = mf_sqlite_query(s, err,
+                        "SELECT seq, solo FROM jobs WHERE state = 0 ORDER BY priority, seq LIMIT ?",
+                        "i", (int64_t)(r->max - count));
     while ((row = mf_sqlite_row(s, q, err)) == 1) {
         bool solo = sqlite3_column_int(q, 1);
         if (solo && running + count > 0) /* it waits until it can have a worker for itself */
@@ -256,8 +257,7 @@ static bool load_claim(struct mf_sqlite_store *s, int64_t seq, struct mf_arena *
     mf_sqlite_text(q, 0, claim->id, MF_JOB_ID);
     claim->fence = sqlite3_column_int64(q, 1);
     claim->tenant = column_copy(q, 2, arena, err);
-    claim->model =
-        sqlite3_column_type(q, 3) == SQLITE_NULL ? NULL : column_copy(q, 3, arena, err);
+    claim->model = sqlite3_column_type(q, 3) == SQLITE_NULL ? NULL : column_copy(q, 3, arena, err);
     claim->options = column_copy(q, 4, arena, err);
     claim->attempt = sqlite3_column_int64(q, 5);
     claim->solo = sqlite3_column_int(q, 6) != 0;

@@ -1,4 +1,5 @@
-/* SQLite store: looking at jobs, and what people do with them: read, list, cancel, purge; workers and counts. */
+/* SQLite store: looking at jobs, and what people do with them: read, list, cancel, purge; workers
+ * and counts. */
 #include "server/store_sqlite.h"
 
 #include "core/clock.h"
@@ -131,8 +132,7 @@ bool mf_sqlite_result(struct mf_store *store, const char *tenant, const char *id
 }
 
 bool mf_sqlite_list(struct mf_store *store, const struct mf_job_filter *f, struct mf_arena *arena,
-                    struct mf_job **ret, size_t *ret_count, int64_t *ret_next,
-                    struct mf_error *err)
+                    struct mf_job **ret, size_t *ret_count, int64_t *ret_next, struct mf_error *err)
 {
     struct mf_sqlite_store *s = self(store);
     if (f->limit == 0 || f->limit > 1000)
@@ -181,9 +181,8 @@ static bool cancel_step(struct mf_sqlite_store *s, const char *tenant, const cha
     if (ret->cancel_requested)
         return true;
     bool queued = ret->state == MF_JOB_QUEUED;
-    if (!MF_SQLITE_RUN(s, err,
-                       "UPDATE jobs SET cancel = 1, state = ?, finished = ? WHERE seq = ?", "iii",
-                       (int64_t)(queued ? MF_JOB_CANCELLED : MF_JOB_RUNNING),
+    if (!MF_SQLITE_RUN(s, err, "UPDATE jobs SET cancel = 1, state = ?, finished = ? WHERE seq = ?",
+                       "iii", (int64_t)(queued ? MF_JOB_CANCELLED : MF_JOB_RUNNING),
                        queued ? mf_clock_wall_ms() : INT64_C(0), seq) ||
         !mf_sqlite_audit(s, tenant, id, "job.cancel_requested", NULL, err))
         return false;
@@ -205,16 +204,16 @@ static bool collect_locators(struct mf_sqlite_store *s, int64_t seq, struct mf_a
 {
     int64_t n = 0;
     if (!mf_sqlite_int(s,
-                       mf_sqlite_query(
-                           s, err, "SELECT count(DISTINCT locator) FROM inputs WHERE job = ?", "i",
-                           seq),
+                       mf_sqlite_query(s, err,
+                                       "SELECT count(DISTINCT locator) FROM inputs WHERE job = ?",
+                                       "i", seq),
                        &n, err))
         return false;
     const char **list = mf_arena_alloc(arena, (size_t)n + 1, sizeof *list, err);
     if (!list)
         return false;
-    sqlite3_stmt *q = mf_sqlite_query(
-        s, err, "SELECT DISTINCT locator FROM inputs WHERE job = ?", "i", seq);
+    sqlite3_stmt *q =
+        mf_sqlite_query(s, err, "SELECT DISTINCT locator FROM inputs WHERE job = ?", "i", seq);
     size_t i = 0;
     int row;
     while ((row = mf_sqlite_row(s, q, err)) == 1 && i < (size_t)n) {
@@ -272,11 +271,11 @@ bool mf_sqlite_locators_used(struct mf_store *store, const char *const *locators
     struct mf_sqlite_store *s = self(store);
     for (size_t i = 0; i < n; i++) {
         int64_t used = 0;
-        if (!mf_sqlite_int(
-                s,
-                mf_sqlite_query(s, err, "SELECT EXISTS(SELECT 1 FROM inputs WHERE locator = ?)",
-                                "t", locators[i]),
-                &used, err))
+        if (!mf_sqlite_int(s,
+                           mf_sqlite_query(s, err,
+                                           "SELECT EXISTS(SELECT 1 FROM inputs WHERE locator = ?)",
+                                           "t", locators[i]),
+                           &used, err))
             return false;
         ret_used[i] = used != 0;
     }
@@ -308,8 +307,9 @@ static bool expire_jobs_step(struct mf_sqlite_store *s, int limit, int *ret_remo
             !MF_SQLITE_RUN(s, err, "DELETE FROM jobs WHERE seq = ?", "i", seq))
             return false;
     }
-    return MF_SQLITE_RUN(s, err, "DELETE FROM idempotency WHERE created <= ? AND NOT EXISTS"
-                                 " (SELECT 1 FROM jobs WHERE id = job)",
+    return MF_SQLITE_RUN(s, err,
+                         "DELETE FROM idempotency WHERE created <= ? AND NOT EXISTS"
+                         " (SELECT 1 FROM jobs WHERE id = job)",
                          "i", before);
 }
 

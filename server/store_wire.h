@@ -1,9 +1,10 @@
 /*
- * Private to the store: messages between its clients and its server, both of the same build on the same machine.
+ * Private to the store: messages between its clients and its server, both of the same build on the
+ * same machine.
  *
- * A frame is a header and a body. Bodies are sequences of plain structs as they lie in memory, texts (with
- * their NUL, so that they can be used where they are) and blocks. The header's magic covers the sizes of the
- * structs: another build is refused at its first frame.
+ * A frame is a header and a body. Bodies are sequences of plain structs as they lie in memory,
+ * texts (with their NUL, so that they can be used where they are) and blocks. The header's magic
+ * covers the sizes of the structs: another build is refused at its first frame.
  */
 #ifndef MF_SERVER_STORE_WIRE_H
 #define MF_SERVER_STORE_WIRE_H
@@ -67,8 +68,9 @@ void mf_wire_get(struct mf_wire_reader *r, void *out, size_t len);
 int64_t mf_wire_get_int(struct mf_wire_reader *r);
 /* A number of elements that the rest of the body can hold at `least` bytes each. */
 size_t mf_wire_get_count(struct mf_wire_reader *r, size_t least);
-const char *mf_wire_get_text(struct mf_wire_reader *r);             /* lies in the body; NULL allowed */
-const char *mf_wire_get_block(struct mf_wire_reader *r, size_t *len); /* lies in the body, NUL behind it */
+const char *mf_wire_get_text(struct mf_wire_reader *r); /* lies in the body; NULL allowed */
+const char *mf_wire_get_block(struct mf_wire_reader *r,
+                              size_t *len); /* lies in the body, NUL behind it */
 /* The same, copied. */
 const char *mf_wire_copy_text(struct mf_wire_reader *r, struct mf_arena *arena,
                               struct mf_error *err);

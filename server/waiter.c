@@ -1,6 +1,7 @@
 /*
- * Waiter: holds one wait_for_jobs at the store for all that wait. A newcomer interrupts it, and the next one includes the
- * newcomer; a job that ended in between is seen at once, because the store answers what is already terminal.
+ * Waiter: holds one wait_for_jobs at the store for all that wait. A newcomer interrupts it, and the
+ * next one includes the newcomer; a job that ended in between is seen at once, because the store
+ * answers what is already terminal.
  */
 #include "server/waiter.h"
 
@@ -80,8 +81,8 @@ static void *thread_main(void *argument)
         pthread_mutex_unlock(&w->lock);
         struct mf_error ignored = MF_ERROR_INIT; /* the store is down: deadlines still hold */
         memset(w->terminal, 0, w->capacity);
-        if (n > 0 && !mf_store_wait_for_jobs(w->store, (const char(*)[MF_JOB_ID])w->ids, n,
-                                             wait_ms, w->terminal, &ignored))
+        if (n > 0 && !mf_store_wait_for_jobs(w->store, (const char(*)[MF_JOB_ID])w->ids, n, wait_ms,
+                                             w->terminal, &ignored))
             poll(NULL, 0, RETRY_MS);
         pthread_mutex_lock(&w->lock);
         struct mf_wait *over = take_over(w, n);

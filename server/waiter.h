@@ -1,6 +1,6 @@
 /*
- * Waiter: one thread that waits for the jobs of all requests with `Prefer: wait`, so that a waiting request costs a
- * little memory and no thread.
+ * Waiter: one thread that waits for the jobs of all requests with `Prefer: wait`, so that a waiting
+ * request costs a little memory and no thread.
  */
 #ifndef MF_SERVER_WAITER_H
 #define MF_SERVER_WAITER_H
@@ -13,8 +13,8 @@ extern "C" {
 
 struct mf_waiter;
 
-/* What waits, embedded in its owner. `done` is called once, on the waiter's thread: the job is terminal, or the
- * time is over, or the waiter is stopping. It must not block. */
+/* What waits, embedded in its owner. `done` is called once, on the waiter's thread: the job is
+ * terminal, or the time is over, or the waiter is stopping. It must not block. */
 struct mf_wait {
     char job[MF_JOB_ID];
     uint64_t until_ns; /* monotonic */

@@ -1,4 +1,5 @@
-/* Drives endpoints without sockets: a request from text, services with a scanner that judges by the content, a store of its own. */
+/* Drives endpoints without sockets: a request from text, services with a scanner that judges by the
+ * content, a store of its own. */
 #ifndef MF_TESTS_SERVER_LOOPBACK_H
 #define MF_TESTS_SERVER_LOOPBACK_H
 
@@ -16,7 +17,8 @@ struct loopback {
     size_t scans;
 };
 
-/* Accepts everything except a first DICOM part that begins with "refuse:NAME", which it refuses with that code. */
+/* Accepts everything except a first DICOM part that begins with "refuse:NAME", which it refuses
+ * with that code. */
 static inline bool loopback_scan(void *context, const struct mf_scan *scan,
                                  struct mf_buffer *ret_index, char ret_model[MF_MODEL_NAME],
                                  struct mf_error *err)
@@ -63,7 +65,8 @@ static inline void loopback_end(struct loopback *l)
     fixture_end(&l->f);
 }
 
-/* A request up to its header; `headers` are "Name: value" lines separated by \n. Refusals are in *err. */
+/* A request up to its header; `headers` are "Name: value" lines separated by \n. Refusals are in
+ * *err. */
 static inline struct mf_request *loopback_open(struct loopback *l, const char *method,
                                                const char *target, const char *headers,
                                                struct mf_error *err)
@@ -87,7 +90,8 @@ static inline struct mf_request *loopback_open(struct loopback *l, const char *m
     return r;
 }
 
-/* The whole way of a request without waiting. The response, or the problem made of *err, is in the request. */
+/* The whole way of a request without waiting. The response, or the problem made of *err, is in the
+ * request. */
 static inline struct mf_request *loopback_request(struct loopback *l, const char *method,
                                                   const char *target, const char *headers,
                                                   const char *body, size_t body_len)

@@ -28,9 +28,10 @@ static void an_upload_is_accepted_with_its_address(void **state)
     (void)state;
     struct loopback l;
     loopback_start(&l);
-    struct mf_request *r = loopback_post(
-        &l, MULTIPART, PART("dicom", "one") PART("dicom", "two") PART("ehr", "{}")
-                           PART("options", "{\"alpha\":0.2,\"priority\":\"stat\"}") END_PARTS);
+    struct mf_request *r =
+        loopback_post(&l, MULTIPART,
+                      PART("dicom", "one") PART("dicom", "two") PART("ehr", "{}")
+                          PART("options", "{\"alpha\":0.2,\"priority\":\"stat\"}") END_PARTS);
     assert_int_equal(r->response.status, 202);
     json_t *job = response_json(r);
     const char *id = json_string_value(json_object_get(job, "id"));
@@ -41,7 +42,8 @@ static void an_upload_is_accepted_with_its_address(void **state)
     assert_string_equal(json_string_value(json_object_get(job, "priority")), "stat");
     struct mf_claim *c;
     assert_int_equal(fixture_claim(&l.f, "w", 1, NULL, 0, &c), 1);
-    assert_string_equal(c->options, "{\"alpha\":0.2}"); /* priority is the queue's, not the pipeline's */
+    assert_string_equal(c->options,
+                        "{\"alpha\":0.2}"); /* priority is the queue's, not the pipeline's */
     assert_string_equal(c->model, "thorax");
     assert_int_equal(c->input_count, 4);
     int fd = mf_blobs_open_pack(l.services.blobs, c->inputs[1].locator, NULL);

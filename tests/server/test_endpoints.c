@@ -30,10 +30,10 @@ static void a_job_document_has_every_member(void **state)
     struct mf_request *r = on_job(&l, "GET", id, "", NULL);
     assert_int_equal(r->response.status, 200);
     json_t *job = response_json(r);
-    static const char *const members[] = {"schema",  "id",       "state",    "priority",
-                                          "model",   "position", "eta_s",    "progress",
-                                          "attempts", "created", "started",  "finished",
-                                          "cancel_requested", "purged", "problem"};
+    static const char *const members[] = {
+        "schema",   "id",       "state",   "priority", "model",    "position",         "eta_s",
+        "progress", "attempts", "created", "started",  "finished", "cancel_requested", "purged",
+        "problem"};
     assert_int_equal(json_object_size(job), 15);
     for (size_t i = 0; i < 15; i++)
         assert_non_null(json_object_get(job, members[i]));
@@ -69,9 +69,9 @@ static void an_unchanged_job_is_304(void **state)
 static void what_is_no_job_is_404(void **state)
 {
     (void)state;
-    static const char *const targets[] = {
-        "/v1/jobs/00000000000000000000000000000000", "/v1/jobs/x", "/v1/jobs/%41",
-        "/v1/jobs/00000000000000000000000000000000/result"};
+    static const char *const targets[] = {"/v1/jobs/00000000000000000000000000000000", "/v1/jobs/x",
+                                          "/v1/jobs/%41",
+                                          "/v1/jobs/00000000000000000000000000000000/result"};
     struct loopback l;
     loopback_start(&l);
     for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++) {
@@ -206,7 +206,8 @@ static void wrong_query_parameters_are_named(void **state)
         {"/v1/jobs?limit=0", "query parameter \"limit\" has an invalid value"},
         {"/v1/jobs?limit=+3", "query parameter \"limit\" has an invalid value"},
         {"/v1/jobs?cursor=99999999999999999999", "query parameter \"cursor\" has an invalid value"},
-        {"/v1/jobs?created_from=yesterday", "query parameter \"created_from\" has an invalid value"},
+        {"/v1/jobs?created_from=yesterday",
+         "query parameter \"created_from\" has an invalid value"},
         {"/v1/jobs?colour=red", "unknown query parameter"},
         {"/v1/jobs?limit=1&limit=2", "query parameter \"limit\" is given twice"},
     };
@@ -231,8 +232,8 @@ static void health_is_honest(void **state)
     r = loopback_get(&l, "/v2/health/ready", NULL);
     assert_problem(r, 503, "no worker is ready for model \"thorax\"");
     mf_request_free(r);
-    struct mf_worker worker = {.id = "w", .device = "cpu", .ready = true,
-                               .models = "[{\"name\":\"other\"}]"};
+    struct mf_worker worker = {
+        .id = "w", .device = "cpu", .ready = true, .models = "[{\"name\":\"other\"}]"};
     assert_true(mf_store_announce(l.f.store, &worker, 60, NULL));
     r = loopback_get(&l, "/v2/health/ready", NULL);
     assert_int_equal(r->response.status, 503);
