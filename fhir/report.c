@@ -84,34 +84,84 @@ static json_t *urn_identifier(const char *urn)
     return json_pack("[{s:s, s:s}]", "system", URI_SYSTEM, "value", urn);
 }
 
-/* The patient by reference or identifier; NULL when neither is known. */
-static json_t *subject(const struct builder *b)
+/* The `source` of feature `i` when it is a resource of this type and its value was used, else NULL.
+ */
+static const char *feature_source(const struct builder *b, size_t i, const char *type)
 {
-    const struct mf_fhir_report_context *c = b->context;
-    if (c->patient_reference)
-        return reference(c->patient_reference);
-    if (!c->patient_id || !*c->patient_id)
-        return NULL;
-    bool issued = c->patient_issuer && *c->patient_issuer;
-    bool uri = issued && strchr(c->patient_issuer, ':');
-    bool oid = issued && !uri && strchr(c->patient_issuer, '.') &&
-               strspn(c->patient_issuer, "0123456789.") == strlen(c->patient_issuer);
-    json_t *system = oid   ? json_sprintf("urn:oid:%s", c->patient_issuer)
-                     : uri ? json_string(c->patient_issuer)
-                           : NULL;
-    json_t *assigner =
-        issued && !uri && !oid ? json_pack("{s:s}", "display", c->patient_issuer) : NULL;
-    return json_pack("{s:s, s:{s:o*, s:s, s:o*}}", "type", "Patient", "identifier", "system",
-                     system, "value", c->patient_id, "assigner", assigner);
+    const json_t *list = json_object_get(json_object_get(b->result, "ehr"), "features");
+    const json_t *feature = json_array_get(list, i);
+    const char *source = mf_json_get_string(feature, "source", "");
+    size_t n = strlen(type);
+    bool used = strcmp(mf_json_get_string(feature, "status", ""), "used") == 0;
+    return used && strncmp(source, type, n) == 0 && source[n] == '/' ? source : NULL;
 }
 
-/* The imaging study by its UID, a logical reference. NULL without a UID. */
+static size_t feature_count(const struct builder *b)
+{
+    return json_array_size(json_object_get(json_object_get(b->result, "ehr"), "features"));
+}
+
+/* The patient in the receiver's EHR: what the caller says, else the Patient that the features came
+ * from. */
+static const char *patient_reference(const struct builder *b)
+{
+    const char *found = b->context->patient_reference;
+    for (size_t i = 0; i < feature_count(b) && !found; i++)
+        found = feature_source(b, i, "Patient");
+    return found;
+}
+
+/* PatientID and its issuer: an OID or URI is a system, a name an assigner. NULL without an ID. */
+static json_t *patient_identifier(const struct builder *b)
+{
+    const char *id = b->context->patient_id, *issuer = b->context->patient_issuer;
+    if (!id || !*id)
+        return NULL;
+    issuer = issuer ? issuer : "";
+    bool uri = strchr(issuer, ':') != NULL;
+    bool oid = strchr(issuer, '.') && strspn(issuer, "0123456789.") == strlen(issuer);
+    json_t *system = oid ? json_sprintf("urn:oid:%s", issuer) : uri ? json_string(issuer) : NULL;
+    json_t *assigner = *issuer && !uri && !oid ? json_pack("{s:s}", "display", issuer) : NULL;
+    return json_pack("{s:o*, s:s, s:o*}", "system", system, "value", id, "assigner", assigner);
+}
+
+/* The patient by reference, identifier or both; NULL when neither is known. */
+static json_t *subject(const struct builder *b)
+{
+    const char *ref = patient_reference(b);
+    json_t *identifier = patient_identifier(b);
+    if (!ref && !identifier)
+        return NULL;
+    return json_pack("{s:s*, s:s, s:o*}", "reference", ref, "type", "Patient", "identifier",
+                     identifier);
+}
+
+/* The imaging study by its UID, a logical reference, as the only item of a new list. */
 static json_t *imaging_study(const struct builder *b)
 {
     const char *uid = mf_json_get_string(b->study, "study_instance_uid", NULL);
     return uid ? json_pack("[{s:s, s:{s:s, s:o}}]", "type", "ImagingStudy", "identifier", "system",
                            UID_SYSTEM, "value", json_sprintf("urn:oid:%s", uid))
                : NULL;
+}
+
+/* What a prediction was made from: the study, and the EHR's Observations that were used. */
+static json_t *derived_from(const struct builder *b)
+{
+    json_t *list = imaging_study(b);
+    for (size_t i = 0; i < feature_count(b); i++) {
+        const char *source = feature_source(b, i, "Observation");
+        bool again = !source;
+        for (size_t k = 0; k < i && !again; k++) {
+            const char *earlier = feature_source(b, k, "Observation");
+            again = earlier && strcmp(earlier, source) == 0;
+        }
+        if (again)
+            continue;
+        list = list ? list : json_array();
+        json_array_append_new(list, reference(source));
+    }
+    return list;
 }
 
 /* Adds a resource (taken; NULL fails) as an entry. */
@@ -233,7 +283,7 @@ static bool add_observation(struct builder *b, const json_t *prediction, const c
                 s->interpretation, s->interpretation_display, NULL),
         "note", mf_fhir_prediction_note(b->result, prediction), "method", "text",
         "Conformal prediction per label and class (split_conformal, label_class)", "device",
-        reference(b->device), "derivedFrom", imaging_study(b), "component", components(prediction));
+        reference(b->device), "derivedFrom", derived_from(b), "component", components(prediction));
     if (resource && json_array_size(json_object_get(resource, "component")) == 0)
         json_object_del(resource, "component");
     return add_entry(b, urn, resource);

@@ -16,8 +16,9 @@ extern "C" {
 
 /* What a result does not hold; all may be NULL, and then the element is left out. */
 struct mf_fhir_report_context {
-    const char *patient_reference; /* "Patient/1" in the receiver's EHR; wins over the identifier */
-    const char *patient_id, *patient_issuer; /* a logical reference by identifier */
+    const char *patient_reference; /* "Patient/1" in the receiver's EHR; NULL = the Patient resource
+                                    * that EHR features of the result came from, if any did */
+    const char *patient_id, *patient_issuer; /* of the study: a logical reference by identifier */
     const char *accession_number;
     const char *issued; /* FHIR instant: when the result was made */
 };

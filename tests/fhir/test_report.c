@@ -146,8 +146,9 @@ static void subjects(void **state)
         struct mf_fhir_report_context context;
         const char *subject;
     } ROWS[] = {
-        {{.patient_reference = "Patient/1", .patient_id = "007"}, "{\"reference\":\"Patient/1\"}"},
-        {{.patient_id = "007"}, "{\"type\":\"Patient\",\"identifier\":{\"value\":\"007\"}}"},
+        {{.patient_reference = "Patient/2"}, "{\"reference\":\"Patient/2\",\"type\":\"Patient\"}"},
+        {{.patient_reference = "Patient/2", .patient_id = "007"},
+         "{\"reference\":\"Patient/2\",\"type\":\"Patient\",\"identifier\":{\"value\":\"007\"}}"},
         {{.patient_id = "007", .patient_issuer = "1.2.3"},
          "{\"type\":\"Patient\",\"identifier\":{\"system\":\"urn:oid:1.2.3\",\"value\":\"007\"}}"},
         {{.patient_id = "007", .patient_issuer = "http://a/mrn"},
@@ -158,6 +159,11 @@ static void subjects(void **state)
         {{.patient_id = ""}, NULL},
     };
     MF_AUTO(mf_json) json_t *result = load(RESULTS, "full.json");
+    MF_AUTO(mf_json)
+    json_t *by_features = mf_fhir_report(result, NULL, MF_FHIR_BUNDLE_COLLECTION, NULL);
+    assert_json(json_object_get(first_observation(by_features), "subject"),
+                "{\"reference\":\"Patient/1\",\"type\":\"Patient\"}");
+    json_object_set_new(json_object_get(result, "ehr"), "features", json_array());
     for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
         MF_AUTO(mf_json)
         json_t *b = mf_fhir_report(result, &ROWS[i].context, MF_FHIR_BUNDLE_COLLECTION, NULL);
@@ -167,6 +173,29 @@ static void subjects(void **state)
         else
             assert_null(subject);
     }
+}
+
+/* Used Observations are named once; refused values and other sources are not. */
+static void observations_used_are_named(void **state)
+{
+    (void)state;
+    MF_AUTO(mf_json) json_t *result = load(RESULTS, "full.json");
+    json_object_set_new(
+        json_object_get(result, "ehr"), "features",
+        json_of(
+            "[{\"status\":\"used\",\"source\":\"Observation/1\"},{\"status\":\"stale\",\"source\":"
+            "\"Observation/2\"},{\"status\":\"used\",\"source\":\"Observation/"
+            "3\"},{\"status\":\"used\","
+            "\"source\":\"Observation/1\"},{\"status\":\"used\",\"source\":\"dicom:PatientAge\"},"
+            "{\"status\":\"missing\",\"source\":null}]"));
+    MF_AUTO(mf_json) json_t *b = mf_fhir_report(result, NULL, MF_FHIR_BUNDLE_COLLECTION, NULL);
+    assert_json(
+        json_object_get(first_observation(b), "derivedFrom"),
+        "[{\"type\":\"ImagingStudy\",\"identifier\":{\"system\":\"urn:dicom:uid\",\"value\":"
+        "\"urn:oid:1.2.4\"}},{\"reference\":\"Observation/1\"},{\"reference\":\"Observation/3\"}]");
+    json_object_del(json_object_get(result, "study"), "study_instance_uid");
+    MF_AUTO(mf_json) json_t *c = mf_fhir_report(result, NULL, MF_FHIR_BUNDLE_COLLECTION, NULL);
+    assert_int_equal(json_array_size(json_object_get(first_observation(c), "derivedFrom")), 2);
 }
 
 static void other_documents_are_refused(void **state)
@@ -243,6 +272,7 @@ int main(void)
         cmocka_unit_test(identifiers_follow_the_result),
         cmocka_unit_test(times_without_zone_become_days),
         cmocka_unit_test(subjects),
+        cmocka_unit_test(observations_used_are_named),
         cmocka_unit_test(other_documents_are_refused),
         cmocka_unit_test(markup_in_names_is_escaped),
         cmocka_unit_test(outcomes),

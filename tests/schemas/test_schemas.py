@@ -88,9 +88,10 @@ def test_wrong_results_are_refused(path, value):
     assert errors("result", document)
 
 
-JOB = {"schema": "medfusion.job/1", "id": "0123456789abcdef", "state": "failed", "position": None, "eta_s": None, "progress": 0.5,
-       "attempts": 1, "created": "2026-11-22T13:24:00.123Z", "started": "2026-11-22T13:24:01.000Z",
-       "finished": "2026-11-22T13:24:02.000Z", "problem": load("tests/core/result/problem.json")}
+JOB = {"schema": "medfusion.job/1", "id": "0123456789abcdef", "state": "failed", "priority": "routine", "model": "thorax-nih",
+       "position": None, "eta_s": None, "progress": 0.5, "attempts": 1, "created": "2026-11-22T13:24:00.123Z", "started": "2026-11-22T13:24:01.000Z",
+       "finished": "2026-11-22T13:24:02.000Z", "cancel_requested": False, "purged": False,
+       "problem": load("tests/core/result/problem.json")}
 
 
 def test_jobs():
