@@ -28,11 +28,12 @@ static const char USAGE[] =
     "  --device DEV    cpu or cuda:N; default: the best that works\n"
     "  --threads N     CPU threads; default: all cores\n"
     "  --runs N        runs after one to warm up; default 20\n"
-    "  --size N        rows and columns of the synthetic frames; default 2048\n"
+    "  --seconds N     stop a case after this time, but not before 3 runs; default 10\n"
+    "  --size N        rows and columns of the synthetic frames; default 1024\n"
     "  --json          one JSON object instead of a table\n"
     "  PATH            DICOM files: the first study in them is run from decoding to result\n";
 
-enum { STAGES = 7, MAX_RUNS = 10000 };
+enum { STAGES = 7, MIN_RUNS = 3, MAX_RUNS = 10000 };
 
 static const char *const STAGE_NAMES[STAGES] = {"decode", "segment", "vision", "temporal",
                                                 "ehr",    "fusion",  "total"};
@@ -41,6 +42,7 @@ struct arguments {
     const char *model;
     struct mf_registry_device device;
     size_t runs;
+    double seconds;
     uint32_t size;
     bool json, help;
     char **paths;
@@ -51,6 +53,7 @@ struct arguments {
 struct table {
     double *ms;
     size_t runs;
+    uint64_t start_ns;
 };
 
 static bool take_number(const char *option, double low, double high, double *ret,
@@ -73,6 +76,8 @@ static bool take_option(int c, struct arguments *a, struct mf_error *err)
         a->device.threads = (unsigned)n;
     else if (c == 'r' && (ok = take_number("--runs", 1, MAX_RUNS, &n, err)))
         a->runs = (size_t)n;
+    else if (c == 'u' && (ok = take_number("--seconds", 0, 86400, &n, err)))
+        a->seconds = n;
     else if (c == 's' && (ok = take_number("--size", 16, 8192, &n, err)))
         a->size = (uint32_t)n;
     return ok && c != '?';
@@ -83,8 +88,9 @@ static bool parse(int argc, char **argv, struct arguments *a, struct mf_error *e
     static const struct option LONG[] = {
         {"model", required_argument, NULL, 'm'},   {"device", required_argument, NULL, 'd'},
         {"threads", required_argument, NULL, 't'}, {"runs", required_argument, NULL, 'r'},
-        {"size", required_argument, NULL, 's'},    {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
+        {"seconds", required_argument, NULL, 'u'}, {"size", required_argument, NULL, 's'},
+        {"json", no_argument, NULL, 'j'},          {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0}};
     int c;
     while ((c = mf_cli_option(argc, argv, ":h", LONG, err)) != -1) {
         if (c == 'h')
@@ -153,8 +159,17 @@ static bool show(const struct arguments *a, const char *name, const struct table
 
 static bool new_table(size_t runs, struct table *ret, struct mf_error *err)
 {
-    *ret = (struct table){calloc(runs * STAGES, sizeof(double)), runs};
+    *ret = (struct table){calloc(runs * STAGES, sizeof(double)), 0, mf_clock_monotonic_ns()};
     return ret->ms || mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
+}
+
+/* Where the next run's times go, or NULL when there were enough runs. */
+static double *next_row(const struct arguments *a, struct table *t)
+{
+    double spent = (double)(mf_clock_monotonic_ns() - t->start_ns) / 1e9;
+    if (t->runs == a->runs || (t->runs >= MIN_RUNS && spent >= a->seconds))
+        return NULL;
+    return t->ms + t->runs++ * STAGES;
 }
 
 /* --- the engine on synthetic frames --- */
@@ -216,8 +231,8 @@ static bool bench_frames(const struct arguments *a, struct mf_registry *registry
     snprintf(name, sizeof name, "engine, %zu synthetic frame%s of %u x %u", frames,
              frames == 1 ? "" : "s", a->size, a->size);
     bool ok = logits && run_engine(engine, &input, &output, warm_row, err);
-    for (size_t i = 0; ok && i < a->runs; i++)
-        ok = run_engine(engine, &input, &output, t.ms + i * STAGES, err);
+    for (double *row; ok && (row = next_row(a, &t));)
+        ok = run_engine(engine, &input, &output, row, err);
     ok = ok && show(a, name, &t, cases);
     free(t.ms);
     return ok || mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
@@ -275,8 +290,8 @@ static bool bench_plan(const struct arguments *a, struct mf_pipeline *pipeline,
     snprintf(name, sizeof name, "study of %zu frames, decoding to result",
              plan->request->frame_count);
     bool ok = run_study(pipeline, dataset, plan, warm_row, err);
-    for (size_t i = 0; ok && i < a->runs; i++)
-        ok = run_study(pipeline, dataset, plan, t.ms + i * STAGES, err);
+    for (double *row; ok && (row = next_row(a, &t));)
+        ok = run_study(pipeline, dataset, plan, row, err);
     ok = ok && show(a, name, &t, cases);
     free(t.ms);
     return ok;
@@ -335,7 +350,7 @@ static bool run(const struct arguments *a, struct mf_error *err)
 
 int mf_cmd_bench(int argc, char **argv)
 {
-    struct arguments a = {.runs = 20, .size = 2048};
+    struct arguments a = {.runs = 20, .seconds = 10, .size = 1024};
     struct mf_error err = MF_ERROR_INIT;
     if (!parse(argc, argv, &a, &err))
         return mf_cli_fail("bench", &err);
