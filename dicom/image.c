@@ -98,10 +98,8 @@ static void set_defaults(struct mf_collector *c)
         o->samples_per_pixel = 1;
     if (!o->photometric)
         o->photometric = o->samples_per_pixel == 3 ? "RGB" : "MONOCHROME2";
-    if (o->pixel_data == MF_PIXEL_DATA_FLOAT || o->pixel_data == MF_PIXEL_DATA_DOUBLE) {
-        o->bits_stored = o->bits_allocated;
-        o->high_bit = o->bits_allocated - 1;
-    } else if (!o->bits_stored) {
+    bool is_float = o->pixel_data == MF_PIXEL_DATA_FLOAT || o->pixel_data == MF_PIXEL_DATA_DOUBLE;
+    if ((is_float || !o->bits_stored) && o->bits_allocated) {
         o->bits_stored = o->bits_allocated;
         o->high_bit = o->bits_allocated - 1;
     }
