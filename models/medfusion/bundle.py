@@ -90,6 +90,7 @@ def save_module(
         name: value.to(dtype).contiguous() for name, value in tensors_of(kind, module).items()
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
     write_json(folder / "config.json", config_of(kind, module))
 
 

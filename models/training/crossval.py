@@ -25,7 +25,7 @@ def folds(table: pd.DataFrame, count: int) -> np.ndarray:
 
 
 def run(table: pd.DataFrame, frames: np.ndarray, work: Path, count: int, epochs: int) -> dict:
-    """Trains `count` networks; returns pooled macro-AUROC over all out-of-fold answers and per fold."""
+    """Trains `count` networks; returns macro-AUROC of all out-of-fold answers and per fold."""
     log = logging.getLogger("crossval")
     fold = folds(table, count)
     pooled = torch.empty(len(table), len(data.LABELS))

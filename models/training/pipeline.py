@@ -307,11 +307,12 @@ def step_fusion(run: Run) -> None:
     soft[use] = views["logits"][: len(use), :, : len(data.LABELS)].mean(1)
     val = run.part("validation")
     scores = {}
-    for name, make, steps in (
+    kinds = (
         ("full", lambda: fusion.Upper(size, True), run.options.fusion_steps),
         ("image-only", lambda: fusion.Upper(size, False), run.options.fusion_steps),
         ("ehr-only", fusion.EhrOnly, 600),
-    ):
+    )
+    for name, make, steps in kinds[:1] if run.options.draft else kinds:
         torch.manual_seed(0)
         model = fusion.train(
             make(),
