@@ -13,6 +13,11 @@ extern "C" {
 void mf_charset_to_utf8(const char *charset, const char *text, size_t length, char *out,
                         size_t size);
 
+/* Opens a converter for every defined term and keeps it: glibc loads a module per character set,
+ * unloads those that nobody holds, and could not load them again behind a seccomp filter. May throw
+ * std::bad_alloc. */
+void mf_charset_preload(void);
+
 #ifdef __cplusplus
 }
 #endif

@@ -8,9 +8,20 @@
 #include <cstring>
 #include <iconv.h>
 #include <memory>
+#include <vector>
 
 namespace
 {
+
+/* The defined terms of Specific Character Set (PS3.3 C.12.1.1.2) whose conversion modules must be
+ * loaded. */
+const char *const CHARSETS[] = {
+    "ISO_IR 100",       "ISO_IR 101",        "ISO_IR 109",        "ISO_IR 110",      "ISO_IR 144",
+    "ISO_IR 127",       "ISO_IR 126",        "ISO_IR 138",        "ISO_IR 148",      "ISO_IR 203",
+    "ISO_IR 13",        "ISO_IR 166",        "ISO_IR 192",        "GB18030",         "GBK",
+    "\\ISO 2022 IR 87", "\\ISO 2022 IR 159", "\\ISO 2022 IR 149", "\\ISO 2022 IR 58"};
+
+const char KANJI[] = "ISO-2022-JP-2";
 
 bool is_ascii(const char *text, size_t length)
 {
@@ -63,7 +74,7 @@ bool convert_kanji(const char *charset, const char *text, size_t length, char *o
 {
     if (!std::strstr(charset, "IR 87") && !std::strstr(charset, "IR 159"))
         return false;
-    iconv_t converter = iconv_open("UTF-8", "ISO-2022-JP-2");
+    iconv_t converter = iconv_open("UTF-8", KANJI);
     if (converter == reinterpret_cast<iconv_t>(-1))
         return false;
     std::unique_ptr<char[]> utf8(new char[4 * length + 1]);
@@ -98,5 +109,17 @@ void mf_charset_to_utf8(const char *charset, const char *text, size_t length, ch
             copy_utf8(text, length, out, size);
     } catch (...) {
         copy_utf8(text, length, out, size); /* whatever it was: the raw bytes, made valid */
+    }
+}
+
+void mf_charset_preload(void)
+{
+    static std::vector<std::unique_ptr<DcmSpecificCharacterSet>> kept;
+    static iconv_t kanji = iconv_open("UTF-8", KANJI);
+    (void)kanji;
+    for (const char *charset : CHARSETS) {
+        kept.push_back(std::make_unique<DcmSpecificCharacterSet>());
+        if (kept.back()->selectCharacterSet(charset).bad())
+            kept.pop_back(); /* a term that this iconv does not have */
     }
 }

@@ -5,7 +5,6 @@
 #include "dcmtk/config/osconfig.h"
 
 #include "dcmtk/dcmdata/dcdict.h"
-#include "dcmtk/dcmdata/dcspchrs.h"
 #include "dcmtk/dcmjpls/djdecode.h"
 #include "dcmtk/oflog/oflog.h"
 
@@ -14,14 +13,6 @@
 namespace
 {
 
-/* The defined terms of Specific Character Set (PS3.3 C.12.1.1.2) whose conversion modules must be
- * loaded. */
-const char *const CHARSETS[] = {
-    "ISO_IR 100",       "ISO_IR 101",        "ISO_IR 109",        "ISO_IR 110",      "ISO_IR 144",
-    "ISO_IR 127",       "ISO_IR 126",        "ISO_IR 138",        "ISO_IR 148",      "ISO_IR 203",
-    "ISO_IR 13",        "ISO_IR 166",        "ISO_IR 192",        "GB18030",         "GBK",
-    "\\ISO 2022 IR 87", "\\ISO 2022 IR 159", "\\ISO 2022 IR 149", "\\ISO 2022 IR 58"};
-
 bool initialise(struct mf_error *err)
 {
     OFLog::configure(OFLogger::OFF_LOG_LEVEL);
@@ -29,10 +20,7 @@ bool initialise(struct mf_error *err)
     dcmDataDict.rdunlock();
     if (!dcmDataDict.isDictionaryLoaded())
         return mf_error_set(err, MF_ERR_UNAVAILABLE, "DCMTK's data dictionary is not installed");
-    for (const char *charset : CHARSETS) {
-        char out[16];
-        mf_charset_to_utf8(charset, "\x1B(B\xC4", 4, out, sizeof out);
-    }
+    mf_charset_preload();
     DJLSDecoderRegistration::registerCodecs();
     return true;
 }
