@@ -1,4 +1,4 @@
-/* Separable resampling: a table of taps for each axis, rows first (long loops over contiguous floats). */
+/* Separable resampling: a table of taps for each axis, then both axes one after the other. */
 #include "engine/resample.h"
 
 #include <math.h>
@@ -94,8 +94,9 @@ static bool prepare(enum mf_filter filter, size_t in, size_t out, struct mf_axis
     return true;
 }
 
+/* in rows → axis->out rows of `width` floats: long loops over contiguous floats. */
 static void resample_rows(const struct mf_axis *axis, const float *in, size_t width, size_t in_row,
-                          float *out)
+                          float *restrict out)
 {
     for (size_t i = 0; i < axis->out; i++, out += width) {
         memset(out, 0, width * sizeof *out);
@@ -108,17 +109,37 @@ static void resample_rows(const struct mf_axis *axis, const float *in, size_t wi
     }
 }
 
-static void resample_columns(const struct mf_axis *axis, const float *in, size_t channels, float *out)
+/* One row of cells → axis->out cells of `channels` floats. */
+static void resample_columns(const struct mf_axis *axis, const float *in, size_t channels,
+                             float *restrict out)
 {
     for (size_t i = 0; i < axis->out; i++, out += channels) {
-        memset(out, 0, channels * sizeof *out);
-        for (size_t j = 0; j < axis->taps; j++) {
-            float w = axis->weight[i * axis->taps + j];
-            const float *cell = in + axis->index[i * axis->taps + j] * channels;
-            for (size_t c = 0; w != 0 && c < channels; c++)
-                out[c] += w * cell[c];
+        const float *weight = axis->weight + i * axis->taps;
+        const size_t *index = axis->index + i * axis->taps;
+        if (channels == 1) {
+            float sum = 0;
+            for (size_t j = 0; j < axis->taps; j++)
+                sum += weight[j] * in[index[j]];
+            *out = sum;
+            continue;
         }
+        memset(out, 0, channels * sizeof *out);
+        for (size_t j = 0; j < axis->taps; j++)
+            for (size_t c = 0; weight[j] != 0 && c < channels; c++)
+                out[c] += weight[j] * in[index[j] * channels + c];
     }
+}
+
+static bool reserve(struct mf_resampler *r, size_t n, struct mf_error *err)
+{
+    if (n <= r->between_room)
+        return true;
+    float *more = realloc(r->between, n * sizeof *more);
+    if (!more)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for resampling");
+    r->between = more;
+    r->between_room = n;
+    return true;
 }
 
 bool mf_resample(struct mf_resampler *r, enum mf_filter filter, const float *in, size_t rows,
@@ -128,13 +149,16 @@ bool mf_resample(struct mf_resampler *r, enum mf_filter filter, const float *in,
     if (!prepare(filter, rows, out_rows, &r->rows, err) ||
         !prepare(filter, cols, out_cols, &r->cols, err))
         return false;
-    size_t width = cols * channels, n = out_rows * width;
-    if (n > r->between_room) {
-        float *more = realloc(r->between, n * sizeof *more);
-        if (!more)
-            return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for resampling");
-        r->between = more;
-        r->between_room = n;
+    /* The axis whose loops are short goes first when that leaves it fewer cells. */
+    bool columns_first = rows < out_rows;
+    size_t width = (columns_first ? out_cols : cols) * channels;
+    if (!reserve(r, (columns_first ? rows : out_rows) * width, err))
+        return false;
+    if (columns_first) {
+        for (size_t i = 0; i < rows; i++)
+            resample_columns(&r->cols, in + i * in_row, channels, r->between + i * width);
+        resample_rows(&r->rows, r->between, width, width, out);
+        return true;
     }
     resample_rows(&r->rows, in, width, in_row, r->between);
     for (size_t i = 0; i < out_rows; i++)

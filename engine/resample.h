@@ -25,7 +25,7 @@ struct mf_resampler {
         size_t *index; /* (out, taps) source positions */
         float *weight; /* (out, taps); 0 = unused tap */
     } rows, cols;
-    float *between; /* (out rows, in cols · channels) */
+    float *between; /* the image after the first axis */
     size_t between_room;
 };
 

@@ -16,7 +16,7 @@ static size_t padded(size_t n, size_t unit)
 size_t MF_KERNEL(mf_cpu_attention_floats)(const struct mf_attention *at)
 {
     size_t keys = padded(at->keys, PANEL), width = padded(at->head_size, W);
-    return keys * at->head_size + at->keys * width + BLOCK * keys + BLOCK * width + 64;
+    return keys * at->head_size + at->keys * width + BLOCK * keys + BLOCK * width + BLOCK * at->head_size + 64;
 }
 
 /* keys (n, size; rows `row` apart) → panels [n/PANEL][size][PANEL], zero padded */
@@ -67,19 +67,25 @@ static float soften(float *s, size_t keys, size_t keys_padded)
 {
     for (size_t i = keys; i < keys_padded; i++)
         s[i] = -INFINITY;
-    vf top = load(s);
+    vf top = load(s), sum = {0};
     for (size_t i = W; i < keys_padded; i += W)
         top = vmax(top, load(s + i));
     float most = max_lanes(top);
-    vf sum = {0};
-    for (size_t i = 0; i < keys_padded; i += W) {
+    size_t i = 0;
+    for (; i + W <= keys; i += W) {
         vf e = vexp(load(s + i) - most);
-        if (i + W > keys)
-            for (size_t j = keys > i ? keys - i : 0; j < W; j++)
-                e[j] = 0;
         store(s + i, e);
         sum += e;
     }
+    if (i < keys) { /* vexp() of −infinity is tiny, not zero */
+        vf e = vexp(load(s + i) - most), rest = {0};
+        memcpy(&rest, &e, (keys - i) * sizeof(float));
+        store(s + i, rest);
+        sum += rest;
+        i += W;
+    }
+    for (; i < keys_padded; i += W)
+        store(s + i, (vf){0});
     return sum_lanes(sum);
 }
 
@@ -106,21 +112,34 @@ MF_INLINE void mix_values(const float *p, size_t p_row, size_t rows, size_t keys
     }
 }
 
-MF_INLINE void score_rows(const float *q, size_t q_row, size_t rows, size_t size, const float *kt,
-                          size_t keys, float scale, float *s)
+/* scores of n query rows (a multiple of ROWS) against all keys */
+static void score_rows(const float *q, size_t n, size_t size, const float *kt, size_t keys, float scale,
+                       float *s)
 {
-    for (size_t p = 0; p < keys; p += PANEL)
-        score_panel(q, q_row, rows, size, kt + p * size, scale, s + p, keys);
+    for (size_t p = 0; p < keys; p += PANEL) /* a panel stays in the cache for all rows */
+        for (size_t r = 0; r < n; r += ROWS)
+            score_panel(q + r * size, size, ROWS, size, kt + p * size, scale, s + r * keys + p, keys);
 }
 
-MF_INLINE void mix_rows(const float *p, size_t p_row, size_t rows, size_t keys, const float *v,
-                        size_t width, float *o)
+static void mix_rows(const float *p, size_t p_row, size_t n, size_t keys, const float *v, size_t width,
+                     float *o)
 {
     size_t c = 0;
     for (; c + PANEL <= width; c += PANEL)
-        mix_values(p, p_row, rows, keys, v + c, width, 2, o + c);
-    if (c < width)
-        mix_values(p, p_row, rows, keys, v + c, width, 1, o + c);
+        for (size_t r = 0; r < n; r += ROWS)
+            mix_values(p + r * p_row, p_row, ROWS, keys, v + c, width, 2, o + r * width + c);
+    for (size_t r = 0; c < width && r < n; r += ROWS)
+        mix_values(p + r * p_row, p_row, ROWS, keys, v + c, width, 1, o + r * width + c);
+}
+
+/* Query rows side by side, with zero rows up to a multiple of ROWS; returns how many there are then. */
+static size_t gather_queries(const float *q, size_t n, size_t row, size_t size, float *out)
+{
+    size_t whole = padded(n, ROWS);
+    for (size_t r = 0; r < n; r++)
+        memcpy(out + r * size, q + r * row, size * sizeof *out);
+    memset(out + n * size, 0, (whole - n) * size * sizeof *out);
+    return whole;
 }
 
 void MF_KERNEL(mf_cpu_attention)(const struct mf_attention *at, const float *q, const float *k,
@@ -128,23 +147,18 @@ void MF_KERNEL(mf_cpu_attention)(const struct mf_attention *at, const float *q, 
 {
     size_t size = at->head_size, keys = padded(at->keys, PANEL), width = padded(size, W);
     float *kt = scratch, *vs = kt + keys * size, *s = vs + at->keys * width, *mixed = s + BLOCK * keys;
+    float *qs = mixed + BLOCK * width;
     pack_keys(k, at->keys, at->k_row, size, kt);
     pack_values(v, at->keys, at->v_row, size, width, vs);
     for (size_t i = begin; i < end; i += BLOCK) {
-        size_t n = end - i < BLOCK ? end - i : BLOCK, r = 0;
-        const float *rows = q + i * at->q_row;
-        for (; r + ROWS <= n; r += ROWS)
-            score_rows(rows + r * at->q_row, at->q_row, ROWS, size, kt, keys, at->scale, s + r * keys);
-        for (; r < n; r++)
-            score_rows(rows + r * at->q_row, at->q_row, 1, size, kt, keys, at->scale, s + r * keys);
+        size_t n = end - i < BLOCK ? end - i : BLOCK;
+        size_t whole = gather_queries(q + i * at->q_row, n, at->q_row, size, qs);
         float factor[BLOCK];
-        for (r = 0; r < n; r++)
+        score_rows(qs, whole, size, kt, keys, at->scale, s);
+        for (size_t r = 0; r < whole; r++)
             factor[r] = 1.0f / soften(s + r * keys, at->keys, keys);
-        for (r = 0; r + ROWS <= n; r += ROWS)
-            mix_rows(s + r * keys, keys, ROWS, at->keys, vs, width, mixed + r * width);
-        for (; r < n; r++)
-            mix_rows(s + r * keys, keys, 1, at->keys, vs, width, mixed + r * width);
-        for (r = 0; r < n; r++)
+        mix_rows(s, keys, whole, at->keys, vs, width, mixed);
+        for (size_t r = 0; r < n; r++)
             for (size_t d = 0; d < size; d++)
                 o[(i + r) * at->o_row + d] = mixed[r * width + d] * factor[r];
     }

@@ -97,12 +97,14 @@ static void pool_row(void *arg, size_t i, int thread)
     const struct pool_job *job = arg;
     size_t oh = job->h / job->sh, ow = job->w / job->sw, b = i / oh, oy = i % oh;
     for (size_t ox = 0; ox < ow; ox++) {
-        float *out = job->y + (i * ow + ox) * job->c;
+        float *restrict out = job->y + (i * ow + ox) * job->c;
         for (size_t k = 0; k < job->sh * job->sw; k++) {
             size_t at = (b * job->h + oy * job->sh + k / job->sw) * job->w + ox * job->sw + k % job->sw;
-            const float *in = job->x + at * job->row;
-            for (size_t j = 0; j < job->c; j++)
-                out[j] = k == 0 || in[j] > out[j] ? in[j] : out[j];
+            const float *restrict in = job->x + at * job->row;
+            if (k == 0)
+                memcpy(out, in, job->c * sizeof *out);
+            for (size_t j = 0; k > 0 && j < job->c; j++)
+                out[j] = in[j] > out[j] ? in[j] : out[j];
         }
     }
 }
