@@ -19,7 +19,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { RETRY_PAUSE_MS = 20, KEEP_BYTES = 1 << 20 };
+enum {
+    RETRY_PAUSE_MS = 20,
+    READ_CHUNK = 4096,
+    KEEP_BYTES = 1 << 20,
+    MESSAGE_ROOM = MF_STORE_MESSAGE_MAX + READ_CHUNK * 2
+};
 
 struct client {
     struct mf_store base;
@@ -77,46 +82,41 @@ static bool pass_interrupt(struct client *c)
            send_all(c, (const char *)&header, sizeof header);
 }
 
-/* Reads exactly len bytes. `waiting`: an interrupt may end the wait. */
-static bool receive(struct client *c, char *data, size_t len, bool waiting, uint64_t deadline_ns)
+/* Reads on until c->in holds `need` bytes. `waiting`: an interrupt may end the wait. */
+static bool receive(struct client *c, size_t need, bool waiting, uint64_t deadline_ns)
 {
-    while (len > 0) {
+    while (c->in.len < need) {
         struct pollfd fds[2] = {{c->socket, POLLIN, 0}, {waiting ? c->interrupt : -1, POLLIN, 0}};
         int ready = poll(fds, 2, remaining_ms(deadline_ns));
         if (ready < 0 && errno == EINTR)
             continue;
-        if (ready <= 0)
-            return false;
-        if (fds[1].revents && !pass_interrupt(c))
+        if (ready <= 0 || (fds[1].revents && !pass_interrupt(c)))
             return false;
         if (!fds[0].revents)
             continue;
-        ssize_t n = recv(c->socket, data, len, 0);
+        size_t room = need - c->in.len < READ_CHUNK ? READ_CHUNK : need - c->in.len;
+        char *at = mf_buffer_reserve(&c->in, room, NULL);
+        ssize_t n = at ? recv(c->socket, at, room, 0) : 0;
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
             return false;
-        data += n;
-        len -= (size_t)n;
+        c->in.len += (size_t)n;
     }
     return true;
 }
 
-/* The reply's body in c->in; false when the connection is of no use any more. */
+/* The whole reply in c->in; false when the connection is of no use any more. */
 static bool exchange(struct client *c, bool waiting, uint64_t deadline_ns, uint32_t *ret_kind)
 {
     struct mf_wire_header header;
     mf_buffer_clear(&c->in);
-    if (!send_all(c, c->out.data, c->out.len) ||
-        !receive(c, (char *)&header, sizeof header, waiting, deadline_ns) ||
-        header.magic != mf_wire_magic() || header.len > MF_STORE_MESSAGE_MAX)
+    if (!send_all(c, c->out.data, c->out.len) || !receive(c, sizeof header, waiting, deadline_ns))
         return false;
-    char *body = mf_buffer_reserve(&c->in, (size_t)header.len + 1, NULL);
-    if (!body || !receive(c, body, (size_t)header.len, false, deadline_ns))
-        return false;
-    c->in.len = (size_t)header.len;
+    memcpy(&header, c->in.data, sizeof header);
     *ret_kind = header.kind;
-    return true;
+    return header.magic == mf_wire_magic() && header.len <= MF_STORE_MESSAGE_MAX &&
+           receive(c, sizeof header + (size_t)header.len, false, deadline_ns);
 }
 
 static void trim(struct mf_buffer *b)
@@ -124,7 +124,7 @@ static void trim(struct mf_buffer *b)
     if (b->capacity <= KEEP_BYTES)
         return;
     mf_buffer_free(b);
-    mf_buffer_init(b, MF_STORE_MESSAGE_MAX);
+    mf_buffer_init(b, MESSAGE_ROOM);
 }
 
 static bool no_answer(struct mf_error *err)
@@ -154,7 +154,8 @@ static bool call(struct client *c, int wait_ms, struct mf_wire_reader *reply, st
             c->socket = mf_store_socket_connect(c->directory, NULL);
         if (c->socket >= 0 && exchange(c, wait_ms != 0, deadline, &kind)) {
             c->interrupt_passed = false;
-            *reply = (struct mf_wire_reader){c->in.data, c->in.len, false};
+            const size_t head = sizeof(struct mf_wire_header);
+            *reply = (struct mf_wire_reader){c->in.data + head, c->in.len - head, false};
             if (kind == MF_REPLY_OK)
                 return true;
             struct mf_error remote = MF_ERROR_INIT;
@@ -558,8 +559,8 @@ struct mf_store *mf_store_connect(const char *directory, int patience_ms, struct
     c->base.ops = &OPS;
     c->socket = -1;
     c->patience_ms = patience_ms;
-    mf_buffer_init(&c->out, MF_STORE_MESSAGE_MAX);
-    mf_buffer_init(&c->in, MF_STORE_MESSAGE_MAX);
+    mf_buffer_init(&c->out, MESSAGE_ROOM);
+    mf_buffer_init(&c->in, MESSAGE_ROOM);
     c->directory = strdup(directory);
     c->interrupt = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (!c->directory || c->interrupt < 0) {

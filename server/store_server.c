@@ -37,6 +37,7 @@ struct connection {
     size_t sent;  /* of out */
     size_t reply; /* where in `out` the answer of this turn begins */
     bool parked, closed, answered;
+    bool blocked; /* the socket takes no more: EPOLLOUT is watched */
     uint64_t park_deadline_ns;
     uint64_t park_order;
     struct connection *next;
@@ -130,7 +131,7 @@ static void send_replies(struct server *v, struct connection *c)
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            watch(v, c->fd, c, EPOLLIN | EPOLLOUT, EPOLL_CTL_MOD);
+            c->blocked = watch(v, c->fd, c, EPOLLIN | EPOLLOUT, EPOLL_CTL_MOD);
             return;
         }
         if (n <= 0) {
@@ -143,8 +144,9 @@ static void send_replies(struct server *v, struct connection *c)
         c->sent = 0;
         mf_buffer_clear(&c->out);
         release_memory(&c->out);
-        watch(v, c->fd, c, EPOLLIN, EPOLL_CTL_MOD);
     }
+    if (c->blocked && !c->closed)
+        c->blocked = !watch(v, c->fd, c, EPOLLIN, EPOLL_CTL_MOD);
 }
 
 /* The frame at `offset` of the input, if it is whole. A frame that is not ours closes the
