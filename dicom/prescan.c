@@ -8,7 +8,7 @@
  */
 #include "dicom/prescan.h"
 
-#include "dicom/syntax.h"
+#include "dicom/prescan_parts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +21,6 @@
 static const uint32_t TAG_ITEM = TAG(0xFFFE, 0xE000);
 static const uint32_t TAG_ITEM_END = TAG(0xFFFE, 0xE00D);
 static const uint32_t TAG_SEQUENCE_END = TAG(0xFFFE, 0xE0DD);
-static const uint32_t TAG_TRANSFER_SYNTAX = TAG(0x0002, 0x0010);
 static const uint32_t TAG_ROWS = TAG(0x0028, 0x0010), TAG_COLUMNS = TAG(0x0028, 0x0011);
 static const uint32_t TAG_FLOAT_PIXELS = TAG(0x7FE0, 0x0008);
 static const uint32_t TAG_DOUBLE_PIXELS = TAG(0x7FE0, 0x0009);
@@ -30,7 +29,7 @@ static const uint32_t TAG_EXTENDED_OFFSETS = TAG(0x7FE0, 0x0001);
 static const uint32_t TAG_EXTENDED_LENGTHS = TAG(0x7FE0, 0x0002);
 static const uint32_t UNDEFINED = 0xFFFFFFFF;
 
-enum { PREAMBLE = 128, MAX_FRAGMENTS = 1000000, STACK = 2 * MF_PRESCAN_DEPTH + 1 };
+enum { MAX_FRAGMENTS = 1000000, STACK = 2 * MF_PRESCAN_DEPTH + 1 };
 
 /* Sequences that are looked into even where the encoding does not say that they are sequences
  * (implicit VR, or UN with a length); others are passed over as a whole there. */
@@ -58,71 +57,10 @@ struct walker {
     struct mf_prescan *out;
 };
 
-struct header {
-    uint32_t tag, length;
-    char vr[3]; /* "" when the encoding gives none */
-    uint32_t size;
-};
-
-static uint16_t read16(const uint8_t *p, bool big)
-{
-    return big ? (uint16_t)(p[0] << 8 | p[1]) : (uint16_t)(p[1] << 8 | p[0]);
-}
-
-static uint32_t read32(const uint8_t *p, bool big)
-{
-    return big ? (uint32_t)read16(p, true) << 16 | read16(p + 2, true)
-               : (uint32_t)read16(p + 2, false) << 16 | read16(p, false);
-}
-
 static bool truncated(const struct walker *w, struct mf_error *err)
 {
     return mf_error_set(err, MF_ERR_MALFORMED, "truncated: the file ends inside %s at byte %llu",
                         w->depth ? "a sequence" : "an element", (unsigned long long)w->at);
-}
-
-/* VRs with a 32-bit length (PS3.5 7.1.2). */
-static bool is_long_vr(const char *vr)
-{
-    static const char LONG[] = "OB OD OF OL OV OW SQ SV UC UN UR UT UV";
-    for (const char *p = LONG; *p; p += p[2] ? 3 : 2)
-        if (p[0] == vr[0] && p[1] == vr[1])
-            return true;
-    return false;
-}
-
-static bool is_letter(uint8_t c)
-{
-    return c >= 'A' && c <= 'Z';
-}
-
-/* Reads the header of an element in an item that reaches to `end`. */
-static bool read_header(struct walker *w, const struct container *c, struct header *h,
-                        struct mf_error *err)
-{
-    uint64_t room = c->end - w->at;
-    const uint8_t *p = w->p + w->at;
-    if (room < 8)
-        return truncated(w, err);
-    h->tag = TAG(read16(p, c->big_endian), read16(p + 2, c->big_endian));
-    memset(h->vr, 0, sizeof h->vr);
-    h->size = 8;
-    bool delimiter = h->tag >> 16 == 0xFFFE;
-    if (c->implicit_vr || delimiter || !is_letter(p[4]) || !is_letter(p[5])) {
-        h->length =
-            read32(p + 4, c->big_endian); /* a VR that is none: files with mixed encodings */
-        return true;
-    }
-    memcpy(h->vr, p + 4, 2);
-    if (!is_long_vr(h->vr)) {
-        h->length = read16(p + 6, c->big_endian);
-        return true;
-    }
-    if (room < 12)
-        return truncated(w, err);
-    h->length = read32(p + 8, c->big_endian);
-    h->size = 12;
-    return true;
 }
 
 static bool push(struct walker *w, bool is_sequence, uint32_t length, bool implicit_vr,
@@ -147,7 +85,7 @@ static bool push(struct walker *w, bool is_sequence, uint32_t length, bool impli
     return true;
 }
 
-static bool push_sequence(struct walker *w, const struct header *h, bool implicit_vr,
+static bool push_sequence(struct walker *w, const struct mf_prescan_header *h, bool implicit_vr,
                           bool big_endian, struct mf_error *err)
 {
     if (!push(w, true, h->length, implicit_vr, big_endian, err))
@@ -173,7 +111,7 @@ static enum mf_pixel_data pixel_kind(uint32_t tag)
                                       : MF_PIXEL_DATA_NONE;
 }
 
-static bool note_pixels(struct walker *w, const struct header *h, struct mf_error *err)
+static bool note_pixels(struct walker *w, const struct mf_prescan_header *h, struct mf_error *err)
 {
     struct mf_prescan *out = w->out;
     enum mf_pixel_data kind = pixel_kind(h->tag);
@@ -215,9 +153,9 @@ static bool walk_fragments(struct walker *w, const struct container *c, bool kee
     for (bool first = true;; first = false) {
         if (c->end - w->at < 8)
             return truncated(w, err);
-        uint32_t tag =
-            TAG(read16(w->p + w->at, c->big_endian), read16(w->p + w->at + 2, c->big_endian));
-        uint32_t length = read32(w->p + w->at + 4, c->big_endian);
+        uint32_t tag = TAG(mf_prescan_u16(w->p + w->at, c->big_endian),
+                           mf_prescan_u16(w->p + w->at + 2, c->big_endian));
+        uint32_t length = mf_prescan_u32(w->p + w->at + 4, c->big_endian);
         w->at += 8;
         if (tag == TAG_SEQUENCE_END)
             return true;
@@ -248,8 +186,8 @@ static bool is_known_sequence(uint32_t tag)
     return false;
 }
 
-static bool visit_value(struct walker *w, const struct container *c, const struct header *h,
-                        struct mf_error *err)
+static bool visit_value(struct walker *w, const struct container *c,
+                        const struct mf_prescan_header *h, struct mf_error *err)
 {
     bool un = memcmp(h->vr, "UN", 2) == 0;
     struct mf_prescan_element e = {
@@ -265,7 +203,8 @@ static bool visit_value(struct walker *w, const struct container *c, const struc
     return !w->visit || w->visit(w->context, &e, err);
 }
 
-static bool check_dimension(const struct container *c, const struct header *h, struct mf_error *err)
+static bool check_dimension(const struct container *c, const struct mf_prescan_header *h,
+                            struct mf_error *err)
 {
     if (h->tag != TAG_ROWS && h->tag != TAG_COLUMNS)
         return true;
@@ -280,8 +219,8 @@ static bool check_dimension(const struct container *c, const struct header *h, s
 }
 
 /* An element of undefined length: fragments, or a sequence. */
-static bool enter_undefined(struct walker *w, const struct container *c, const struct header *h,
-                            struct mf_error *err)
+static bool enter_undefined(struct walker *w, const struct container *c,
+                            const struct mf_prescan_header *h, struct mf_error *err)
 {
     bool bytes = h->tag == TAG_PIXELS || memcmp(h->vr, "OB", 2) == 0 || memcmp(h->vr, "OW", 2) == 0;
     if (bytes) {
@@ -297,8 +236,8 @@ static bool enter_undefined(struct walker *w, const struct container *c, const s
     return push_sequence(w, h, c->implicit_vr || un || !h->vr[0], c->big_endian && !un, err);
 }
 
-static bool enter_defined(struct walker *w, const struct container *c, const struct header *h,
-                          struct mf_error *err)
+static bool enter_defined(struct walker *w, const struct container *c,
+                          const struct mf_prescan_header *h, struct mf_error *err)
 {
     if (h->length > c->end - w->at)
         return mf_error_set(err, MF_ERR_MALFORMED,
@@ -323,9 +262,9 @@ static bool step_sequence(struct walker *w, struct container *c, struct mf_error
 {
     if (c->end - w->at < 8)
         return truncated(w, err);
-    uint32_t tag =
-        TAG(read16(w->p + w->at, c->big_endian), read16(w->p + w->at + 2, c->big_endian));
-    uint32_t length = read32(w->p + w->at + 4, c->big_endian);
+    uint32_t tag = TAG(mf_prescan_u16(w->p + w->at, c->big_endian),
+                       mf_prescan_u16(w->p + w->at + 2, c->big_endian));
+    uint32_t length = mf_prescan_u32(w->p + w->at + 4, c->big_endian);
     w->at += 8;
     if (tag == TAG_SEQUENCE_END && c->undefined) {
         pop(w);
@@ -340,9 +279,9 @@ static bool step_sequence(struct walker *w, struct container *c, struct mf_error
 
 static bool step_item(struct walker *w, struct container *c, struct mf_error *err)
 {
-    struct header h;
-    if (!read_header(w, c, &h, err))
-        return false;
+    struct mf_prescan_header h;
+    if (!mf_prescan_header_read(w->p + w->at, c->end - w->at, c->implicit_vr, c->big_endian, &h))
+        return truncated(w, err);
     w->at += h.size;
     if (h.tag == TAG_ITEM_END && c->undefined && w->top > 0) {
         pop(w);
@@ -385,78 +324,7 @@ static bool walk(struct walker *w, struct mf_error *err)
     }
 }
 
-/* ---- file meta information ---- */
-
-/* Guesses the encoding of a data set that nothing describes, from its first element. */
-static const char *guess_syntax(const uint8_t *p, uint64_t length)
-{
-    if (length < 8)
-        return NULL;
-    if (is_letter(p[4]) && is_letter(p[5]))
-        return read16(p, false) > read16(p, true) ? "1.2.840.10008.1.2.2" : "1.2.840.10008.1.2.1";
-    return "1.2.840.10008.1.2";
-}
-
-bool mf_prescan_plausible(const void *data, size_t length)
-{
-    const uint8_t *p = data;
-    if (length >= PREAMBLE + 4 && memcmp(p + PREAMBLE, "DICM", 4) == 0)
-        return true;
-    if (length < 8)
-        return false;
-    uint16_t little = read16(p, false), big = read16(p, true);
-    if (is_letter(p[4]) && is_letter(p[5]))
-        return little == 2 || little == 8 || big == 8;
-    return little == 8 && read16(p + 2, false) <= 0x0100 && read32(p + 4, false) <= length - 8;
-}
-
-/* Reads group 0002 (always Explicit VR Little Endian) and leaves `*at` at the data set. */
-static bool read_meta(const uint8_t *p, size_t length, uint64_t *at, struct mf_prescan *out,
-                      struct mf_error *err)
-{
-    struct walker w = {.p = p, .length = length, .at = *at};
-    struct container c = {.end = length};
-    while (c.end - w.at >= 8 && read16(p + w.at, false) == 0x0002) {
-        struct header h;
-        if (!read_header(&w, &c, &h, err))
-            return false;
-        w.at += h.size;
-        if (h.length > c.end - w.at)
-            return truncated(&w, err);
-        if (h.tag == TAG_TRANSFER_SYNTAX) {
-            size_t n = h.length < 64 ? h.length : 64;
-            memcpy(out->transfer_syntax, p + w.at, n);
-            out->transfer_syntax[n] = '\0';
-            n = strlen(out->transfer_syntax);
-            while (n && out->transfer_syntax[n - 1] == ' ')
-                out->transfer_syntax[--n] = '\0';
-        }
-        w.at += h.length;
-    }
-    *at = w.at;
-    return true;
-}
-
-static bool choose_syntax(const uint8_t *p, uint64_t length, struct mf_prescan *out,
-                          struct mf_error *err)
-{
-    const char *guess = out->transfer_syntax[0] ? NULL : guess_syntax(p, length);
-    if (guess)
-        snprintf(out->transfer_syntax, sizeof out->transfer_syntax, "%s", guess);
-    if (!out->transfer_syntax[0])
-        return mf_error_set(err, MF_ERR_MALFORMED, "truncated: the file has no data set");
-    if (out->transfer_syntax[strspn(out->transfer_syntax, "0123456789.")])
-        return mf_error_set(err, MF_ERR_MALFORMED, "the transfer syntax is not a UID");
-    const struct mf_syntax *syntax = mf_syntax_find(out->transfer_syntax);
-    if (!syntax)
-        return mf_error_set(err, MF_ERR_UNSUPPORTED, "the transfer syntax %s is not known",
-                            out->transfer_syntax);
-    out->implicit_vr = syntax->implicit_vr;
-    out->big_endian = syntax->big_endian;
-    out->deflated = syntax->deflated;
-    out->encapsulated = syntax->encapsulated;
-    return true;
-}
+/* ---- the whole ---- */
 
 static bool check_pixels(const struct mf_prescan *out, struct mf_error *err)
 {
@@ -471,11 +339,8 @@ static bool scan_into(const uint8_t *data, size_t length, struct mf_inflate_budg
                       mf_prescan_visit *visit, void *context, struct mf_prescan *out,
                       struct mf_error *err)
 {
-    bool prefixed = length >= PREAMBLE + 4 && memcmp(data + PREAMBLE, "DICM", 4) == 0;
-    uint64_t at = prefixed ? PREAMBLE + 4 : 0;
-    if (!mf_prescan_plausible(data, length))
-        return mf_error_set(err, MF_ERR_MALFORMED, "not a DICOM file");
-    if (!read_meta(data, length, &at, out, err) || !choose_syntax(data + at, length - at, out, err))
+    uint64_t at;
+    if (!mf_prescan_meta(data, length, &at, out, err))
         return false;
     out->bytes = data;
     out->length = length;
@@ -487,16 +352,14 @@ static bool scan_into(const uint8_t *data, size_t length, struct mf_inflate_budg
         out->bytes = out->inflated;
         at = 0;
     }
-    struct walker w = {.p = out->bytes,
-                       .length = out->length,
-                       .at = at,
-                       .visit = visit,
-                       .context = context,
-                       .out = out};
-    w.stack[0] = (struct container){
-        .implicit_vr = out->implicit_vr, .big_endian = out->big_endian, .end = out->length};
     if (at == out->length)
         return mf_error_set(err, MF_ERR_MALFORMED, "truncated: the file has no data set");
+    struct walker w = {.p = out->bytes, .length = out->length, .at = at};
+    w.visit = visit;
+    w.context = context;
+    w.out = out;
+    w.stack[0] = (struct container){
+        .implicit_vr = out->implicit_vr, .big_endian = out->big_endian, .end = out->length};
     return walk(&w, err) && check_pixels(out, err);
 }
 

@@ -217,11 +217,11 @@ static bool scan_zip(struct scanner *s, const struct view *view, struct mf_error
     s->member = 0;
     s->objects_before = s->index->object_count;
     bool ok = mf_zip_walk(view->data, view->length, s->limits.objects, scan_member, s, &cause);
-    bool named = s->member && strncmp(cause.msg, "part ", 5) == 0;
     s->member = 0;
+    if (!ok && strncmp(cause.msg, "part ", 5) == 0) /* an object's own error is named already */
+        return mf_error_set(err, cause.code, "%s", cause.msg);
     if (!ok)
-        return mf_error_set(err, cause.code, named ? "%s%s%s" : "%s%s%s", named ? "" : name,
-                            named ? "" : ": ", cause.msg);
+        return mf_error_set(err, cause.code, "%s: %s", name, cause.msg);
     if (s->index->object_count == s->objects_before && !s->limits.lenient)
         return mf_error_set(err, MF_ERR_MALFORMED, "%s: the zip holds no DICOM file", name);
     return true;
