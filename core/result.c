@@ -32,7 +32,7 @@ static const char *segmentation_name(enum mf_segmentation_status status)
 /* Appends a new reference to a list; on failure the list is dropped and NULL returned. */
 static json_t *append(json_t *list, json_t *item)
 {
-    if (list && json_array_append_new(list, item) == 0)
+    if (json_array_append_new(list, item) == 0) /* takes the item also when there is no list */
         return list;
     json_decref(list);
     return NULL;
@@ -187,13 +187,15 @@ json_t *mf_problem_to_json(const struct mf_error *err, const char *study_instanc
                            const char *job)
 {
     json_t *type = json_sprintf("urn:medfusion:problem:%s", mf_code_name(err->code));
+    MF_AUTO(mf_json)
     json_t *problem =
         json_pack("{s:s, s:o, s:s, s:i, s:s}", "schema", "medfusion.problem/1", "type", type,
                   "title", mf_code_title(err->code), "status", mf_code_http_status(err->code),
                   "detail", *err->msg ? err->msg : mf_code_title(err->code));
-    if (problem && study_instance_uid)
-        json_object_set_new(problem, "study", json_string(study_instance_uid));
-    if (problem && job)
-        json_object_set_new(problem, "job", json_string(job));
-    return problem;
+    if (study_instance_uid &&
+        json_object_set_new(problem, "study", json_string(study_instance_uid)) != 0)
+        return NULL;
+    if (job && json_object_set_new(problem, "job", json_string(job)) != 0)
+        return NULL;
+    return MF_STEAL(problem);
 }

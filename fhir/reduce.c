@@ -26,20 +26,30 @@ static json_t *project(const json_t *object, const char *const members[])
     return copy;
 }
 
+/* Adds a member unless the text is NULL; false when memory ran out. */
+static bool put_text(json_t *object, const char *key, const char *text)
+{
+    return !text || json_object_set_new(object, key, json_string(text)) == 0;
+}
+
+static json_t *identifier_of(const struct mf_fhir_identifier *id)
+{
+    MF_AUTO(mf_json) json_t *identifier = json_pack("{s:s}", "value", id->value);
+    if (!put_text(identifier, "system", id->system))
+        return NULL;
+    if (id->assigner && json_object_set_new(identifier, "assigner",
+                                            json_pack("{s:s}", "display", id->assigner)) != 0)
+        return NULL;
+    return MF_STEAL(identifier);
+}
+
 static json_t *identifiers_of(const struct mf_fhir_patient *patient)
 {
-    json_t *list = json_array();
-    for (size_t i = 0; list && i < patient->identifier_count; i++) {
-        const struct mf_fhir_identifier *id = &patient->identifiers[i];
-        json_t *assigner = id->assigner ? json_pack("{s:s}", "display", id->assigner) : NULL;
-        json_t *item = json_pack("{s:s*, s:s, s:o*}", "system", id->system, "value", id->value,
-                                 "assigner", assigner);
-        if (json_array_append_new(list, item) != 0) {
-            json_decref(list);
+    MF_AUTO(mf_json) json_t *list = json_array();
+    for (size_t i = 0; i < patient->identifier_count; i++)
+        if (json_array_append_new(list, identifier_of(&patient->identifiers[i])) != 0)
             return NULL;
-        }
-    }
-    return list;
+    return MF_STEAL(list);
 }
 
 /* The id in "TYPE/id", or NULL for other names of a resource. */
@@ -62,11 +72,15 @@ static bool is_url(const char *reference)
 
 static json_t *patient_entry(const struct mf_fhir_patient *patient, const char *url)
 {
-    return json_pack("{s:s, s:{s:s, s:s*, s:o, s:s*, s:s*}}", "fullUrl", url, "resource",
-                     "resourceType", "Patient", "id", id_in(patient->reference, "Patient"),
-                     "identifier", identifiers_of(patient), "birthDate",
-                     mf_json_get_string(patient->resource, "birthDate", NULL), "gender",
-                     mf_json_get_string(patient->resource, "gender", NULL));
+    json_t *resource =
+        json_pack("{s:s, s:o}", "resourceType", "Patient", "identifier", identifiers_of(patient));
+    MF_AUTO(mf_json) json_t *entry = json_pack("{s:s, s:o}", "fullUrl", url, "resource", resource);
+    if (!entry || !put_text(resource, "id", id_in(patient->reference, "Patient")) ||
+        !put_text(resource, "birthDate",
+                  mf_json_get_string(patient->resource, "birthDate", NULL)) ||
+        !put_text(resource, "gender", mf_json_get_string(patient->resource, "gender", NULL)))
+        return NULL;
+    return MF_STEAL(entry);
 }
 
 static json_t *observation_entry(const json_t *observation, const char *patient_url,
@@ -88,8 +102,8 @@ static json_t *observation_entry(const json_t *observation, const char *patient_
                                           "dataAbsentReason",
                                           NULL};
     json_t *resource = project(observation, MEMBERS);
-    json_t *subject = json_pack("{s:s}", "reference", patient_url);
-    if (!resource || !subject || json_object_set_new(resource, "subject", subject) != 0) {
+    if (json_object_set_new(resource, "subject", json_pack("{s:s}", "reference", patient_url)) !=
+        0) {
         json_decref(resource);
         return NULL;
     }

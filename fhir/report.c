@@ -2,8 +2,10 @@
  * DiagnosticReport, Observations, Device (http://hl7.org/fhir/R4/diagnosticreport.html and its
  * neighbours), and OperationOutcome. Elements are in the order of the specification.
  *
- * json_pack() with "o" takes the reference (and "o*" skips a NULL), so half-built documents do not
- * leak and a failed allocation makes the whole NULL.
+ * json_pack() takes what "o" is given and fails as a whole, so half-built documents do not leak.
+ * Its optional forms ("s*", "o*") would leave a member out silently when memory runs short: members
+ * that may be absent are added by add_text() and add_part(), and one that could not be added fails
+ * the report.
  */
 #include "fhir/report.h"
 
@@ -26,7 +28,26 @@ struct builder {
     json_t *entries;
     char effective[40]; /* FHIR dateTime of the study, or "" */
     char device[UUID_URN];
+    bool failed; /* an allocation of an optional part failed: nothing is left out silently */
 };
+
+static void append(struct builder *b, json_t *list, json_t *item)
+{
+    b->failed |= json_array_append_new(list, item) != 0;
+}
+
+/* Adds a member (taken) that was made, or could not be made. */
+static void add_part(struct builder *b, json_t *object, const char *key, json_t *value)
+{
+    b->failed |= json_object_set_new(object, key, value) != 0;
+}
+
+/* Adds a member unless the text is NULL. */
+static void add_text(struct builder *b, json_t *object, const char *key, const char *text)
+{
+    if (text)
+        add_part(b, object, key, json_string(text));
+}
 
 /* urn:uuid of a resource of this result: the first 16 bytes of a SHA-256, marked as version 8. */
 static const char *make_urn(const struct builder *b, const char *kind, const char *name,
@@ -68,10 +89,10 @@ static void find_effective(struct builder *b)
     }
 }
 
-static json_t *concept(const char *system, const char *code, const char *display, const char *text)
+static json_t *concept(const char *system, const char *code, const char *display)
 {
-    return json_pack("{s:[{s:s, s:s, s:s}], s:s*}", "coding", "system", system, "code", code,
-                     "display", display, "text", text);
+    return json_pack("{s:[{s:s, s:s, s:s}]}", "coding", "system", system, "code", code, "display",
+                     display);
 }
 
 static json_t *reference(const char *urn)
@@ -111,133 +132,154 @@ static const char *patient_reference(const struct builder *b)
     return found;
 }
 
-/* PatientID and its issuer: an OID or URI is a system, a name an assigner. NULL without an ID. */
-static json_t *patient_identifier(const struct builder *b)
+/* PatientID and its issuer: an OID or URI is a system, a name an assigner. */
+static json_t *patient_identifier(struct builder *b, const char *id, const char *issuer)
 {
-    const char *id = b->context->patient_id, *issuer = b->context->patient_issuer;
-    if (!id || !*id)
-        return NULL;
-    issuer = issuer ? issuer : "";
-    bool uri = strchr(issuer, ':') != NULL;
-    bool oid = strchr(issuer, '.') && strspn(issuer, "0123456789.") == strlen(issuer);
-    json_t *system = oid ? json_sprintf("urn:oid:%s", issuer) : uri ? json_string(issuer) : NULL;
-    json_t *assigner = *issuer && !uri && !oid ? json_pack("{s:s}", "display", issuer) : NULL;
-    return json_pack("{s:o*, s:s, s:o*}", "system", system, "value", id, "assigner", assigner);
+    json_t *identifier = json_pack("{s:s}", "value", id);
+    if (!issuer || !*issuer)
+        return identifier;
+    if (strchr(issuer, ':'))
+        add_text(b, identifier, "system", issuer);
+    else if (strchr(issuer, '.') && strspn(issuer, "0123456789.") == strlen(issuer))
+        add_part(b, identifier, "system", json_sprintf("urn:oid:%s", issuer));
+    else
+        add_part(b, identifier, "assigner", json_pack("{s:s}", "display", issuer));
+    return identifier;
 }
 
-/* The patient by reference, identifier or both; NULL when neither is known. */
-static json_t *subject(const struct builder *b)
+/* Adds the patient by reference, identifier or both, as far as they are known. */
+static void add_subject(struct builder *b, json_t *resource)
 {
+    const struct mf_fhir_report_context *c = b->context;
     const char *ref = patient_reference(b);
-    json_t *identifier = patient_identifier(b);
-    if (!ref && !identifier)
-        return NULL;
-    return json_pack("{s:s*, s:s, s:o*}", "reference", ref, "type", "Patient", "identifier",
-                     identifier);
+    bool has_id = c->patient_id && *c->patient_id;
+    if (!ref && !has_id)
+        return;
+    json_t *subject = json_pack("{s:s}", "type", "Patient");
+    add_text(b, subject, "reference", ref);
+    if (has_id)
+        add_part(b, subject, "identifier", patient_identifier(b, c->patient_id, c->patient_issuer));
+    add_part(b, resource, "subject", subject);
 }
 
-/* The imaging study by its UID, a logical reference, as the only item of a new list. */
-static json_t *imaging_study(const struct builder *b)
+/* A list with the imaging study by its UID, a logical reference; empty without a UID. */
+static json_t *imaging_study(struct builder *b)
 {
     const char *uid = mf_json_get_string(b->study, "study_instance_uid", NULL);
-    return uid ? json_pack("[{s:s, s:{s:s, s:o}}]", "type", "ImagingStudy", "identifier", "system",
-                           UID_SYSTEM, "value", json_sprintf("urn:oid:%s", uid))
-               : NULL;
+    json_t *list = json_array();
+    if (uid)
+        append(b, list,
+               json_pack("{s:s, s:{s:s, s:o}}", "type", "ImagingStudy", "identifier", "system",
+                         UID_SYSTEM, "value", json_sprintf("urn:oid:%s", uid)));
+    return list;
+}
+
+/* Adds a list (taken) unless it is empty: FHIR has no empty lists. */
+static void add_list(struct builder *b, json_t *object, const char *key, json_t *list)
+{
+    if (list && json_array_size(list) == 0)
+        json_decref(list);
+    else
+        add_part(b, object, key, list);
+}
+
+/* When the study was made and the result was issued. */
+static void add_times(struct builder *b, json_t *resource)
+{
+    add_text(b, resource, "effectiveDateTime", *b->effective ? b->effective : NULL);
+    add_text(b, resource, "issued", b->context->issued);
 }
 
 /* What a prediction was made from: the study, and the EHR's Observations that were used. */
-static json_t *derived_from(const struct builder *b)
+static json_t *derived_from(struct builder *b)
 {
     json_t *list = imaging_study(b);
     for (size_t i = 0; i < feature_count(b); i++) {
         const char *source = feature_source(b, i, "Observation");
-        bool again = !source;
-        for (size_t k = 0; k < i && !again; k++) {
+        bool again = false;
+        for (size_t k = 0; k < i && source && !again; k++) {
             const char *earlier = feature_source(b, k, "Observation");
             again = earlier && strcmp(earlier, source) == 0;
         }
-        if (again)
-            continue;
-        list = list ? list : json_array();
-        json_array_append_new(list, reference(source));
+        if (source && !again)
+            append(b, list, reference(source));
     }
     return list;
 }
 
 /* Adds a resource (taken; NULL fails) as an entry. */
-static bool add_entry(struct builder *b, const char *urn, json_t *resource)
+static void add_entry(struct builder *b, const char *urn, json_t *resource)
 {
-    json_t *request = NULL;
-    const char *type = mf_json_get_string(resource, "resourceType", "");
+    json_t *entry = json_pack("{s:s, s:O}", "fullUrl", urn, "resource", resource);
     if (b->type == MF_FHIR_BUNDLE_TRANSACTION)
-        request = json_pack("{s:s, s:s, s:o}", "method", "POST", "url", type, "ifNoneExist",
-                            json_sprintf("identifier=%s|%s", URI_SYSTEM, urn));
-    return json_array_append_new(b->entries, json_pack("{s:s, s:o, s:o*}", "fullUrl", urn,
-                                                       "resource", resource, "request", request)) ==
-           0;
+        add_part(b, entry, "request",
+                 json_pack("{s:s, s:s, s:o}", "method", "POST", "url",
+                           mf_json_get_string(resource, "resourceType", ""), "ifNoneExist",
+                           json_sprintf("identifier=%s|%s", URI_SYSTEM, urn)));
+    append(b, b->entries, entry);
+    json_decref(resource);
 }
 
-static bool add_device(struct builder *b)
+static void add_device(struct builder *b)
 {
     const char *digest = mf_json_get_string(b->model, "digest", NULL);
     json_t *identifier = urn_identifier(b->device);
     if (digest)
-        json_array_append_new(identifier, json_pack("{s:s, s:s}", "system",
-                                                    "urn:medfusion:model-digest", "value", digest));
+        append(b, identifier,
+               json_pack("{s:s, s:s}", "system", "urn:medfusion:model-digest", "value", digest));
     json_t *versions =
         json_pack("[{s:{s:s}, s:s}]", "type", "text", "MedFusion software", "value", MF_VERSION);
     const char *version = mf_json_get_string(b->model, "version", NULL);
     if (version)
-        json_array_append_new(
-            versions, json_pack("{s:{s:s}, s:s}", "type", "text", "model", "value", version));
+        append(b, versions, json_pack("{s:{s:s}, s:s}", "type", "text", "model", "value", version));
     json_t *device = json_pack(
         "{s:s, s:s, s:o, s:s, s:[{s:s, s:s}], s:{s:s}, s:o}", "resourceType", "Device", "id",
         b->device + strlen("urn:uuid:"), "identifier", identifier, "status", "active", "deviceName",
         "name", mf_json_get_string(b->model, "name", "MedFusion"), "type", "model-name", "type",
         "text", "Image analysis software", "version", versions);
-    return add_entry(b, b->device, device);
+    add_entry(b, b->device, device);
 }
 
-/* One component of an Observation, appended unless the number is null. */
-static bool add_component(json_t *list, const json_t *prediction, const char *member,
-                          const char *display)
+/* Appends one component of an Observation unless the number is null. */
+static void append_component(struct builder *b, json_t *list, const json_t *prediction,
+                             const char *member, const char *display)
 {
     const json_t *number = json_object_get(prediction, member);
     if (!json_is_number(number))
-        return true;
-    return json_array_append_new(
-               list, json_pack("{s:o, s:{s:f, s:s, s:s, s:s}}", "code",
-                               concept(COMPONENT_SYSTEM, member, display, display), "valueQuantity",
-                               "value", json_number_value(number), "unit", "1", "system",
-                               "http://unitsofmeasure.org", "code", "1")) == 0;
+        return;
+    append(b, list,
+           json_pack("{s:o, s:{s:f, s:s, s:s, s:s}}", "code",
+                     concept(COMPONENT_SYSTEM, member, display), "valueQuantity", "value",
+                     json_number_value(number), "unit", "1", "system", "http://unitsofmeasure.org",
+                     "code", "1"));
 }
 
-static json_t *components(const json_t *prediction)
+static json_t *components(struct builder *b, const json_t *prediction)
 {
     json_t *list = json_array();
-    if (add_component(list, prediction, "probability", "Calibrated probability of presence") &&
-        add_component(list, prediction, "p_present", "Conformal p-value of presence") &&
-        add_component(list, prediction, "p_absent", "Conformal p-value of absence"))
-        return list;
-    json_decref(list);
-    return NULL;
+    append_component(b, list, prediction, "probability", "Calibrated probability of presence");
+    append_component(b, list, prediction, "p_present", "Conformal p-value of presence");
+    append_component(b, list, prediction, "p_absent", "Conformal p-value of absence");
+    return list;
 }
 
 /* The label's own codings, with null members left out, and its display as text. */
-static json_t *label_concept(const json_t *prediction)
+static json_t *label_concept(struct builder *b, const json_t *prediction)
 {
+    static const char *const MEMBERS[] = {"system", "code", "display"};
     const json_t *codings = json_object_get(prediction, "coding");
-    json_t *list = json_array_size(codings) ? json_array() : NULL;
+    const char *label = mf_json_get_string(prediction, "label", "");
+    json_t *list = json_array();
+    json_t *whole = json_pack("{s:s}", "text", mf_json_get_string(prediction, "display", label));
     for (size_t i = 0; i < json_array_size(codings); i++) {
-        const json_t *c = json_array_get(codings, i);
-        json_array_append_new(list, json_pack("{s:s*, s:s*, s:s*}", "system",
-                                              mf_json_get_string(c, "system", NULL), "code",
-                                              mf_json_get_string(c, "code", NULL), "display",
-                                              mf_json_get_string(c, "display", NULL)));
+        json_t *coding = json_object();
+        for (size_t m = 0; m < sizeof MEMBERS / sizeof *MEMBERS; m++)
+            add_text(b, coding, MEMBERS[m],
+                     mf_json_get_string(json_array_get(codings, i), MEMBERS[m], NULL));
+        append(b, list, coding);
     }
-    return json_pack(
-        "{s:o*, s:s}", "coding", list, "text",
-        mf_json_get_string(prediction, "display", mf_json_get_string(prediction, "label", "")));
+    add_list(b, whole, "coding", list);
+    return whole;
 }
 
 /* SNOMED CT qualifier and HL7 interpretation of a conformal state. An empty set has no value:
@@ -260,85 +302,92 @@ static const struct state *state_of(const json_t *prediction)
     return NULL;
 }
 
-static bool add_observation(struct builder *b, const json_t *prediction, const char *urn)
+/* Observation.value[x] by the state; for an empty set why there is none. */
+static void add_value(struct builder *b, json_t *resource, const struct state *s)
 {
-    const struct state *s = state_of(prediction);
-    json_t *value =
-        s->snomed ? concept("http://snomed.info/sct", s->snomed, s->display, NULL) : NULL;
-    json_t *absent =
-        s->snomed ? NULL
-                  : concept("http://terminology.hl7.org/CodeSystem/data-absent-reason", "unknown",
-                            "Unknown", "Neither class conforms to the calibration cases");
-    json_t *resource = json_pack(
-        "{s:s, s:s, s:o, s:s, s:[o], s:o, s:o*, s:s*, s:s*, s:o*, s:o*, s:[o], s:o, s:{s:s}, s:o, "
-        "s:o*, s:o}",
-        "resourceType", "Observation", "id", urn + strlen("urn:uuid:"), "identifier",
-        urn_identifier(urn), "status", "preliminary", "category",
-        concept("http://terminology.hl7.org/CodeSystem/observation-category", "imaging", "Imaging",
-                NULL),
-        "code", label_concept(prediction), "subject", subject(b), "effectiveDateTime",
-        *b->effective ? b->effective : NULL, "issued", b->context->issued, "valueCodeableConcept",
-        value, "dataAbsentReason", absent, "interpretation",
-        concept("http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation",
-                s->interpretation, s->interpretation_display, NULL),
-        "note", mf_fhir_prediction_note(b->result, prediction), "method", "text",
-        "Conformal prediction per label and class (split_conformal, label_class)", "device",
-        reference(b->device), "derivedFrom", derived_from(b), "component", components(prediction));
-    if (resource && json_array_size(json_object_get(resource, "component")) == 0)
-        json_object_del(resource, "component");
-    return add_entry(b, urn, resource);
+    if (s->snomed)
+        add_part(b, resource, "valueCodeableConcept",
+                 concept("http://snomed.info/sct", s->snomed, s->display));
+    else
+        add_part(b, resource, "dataAbsentReason",
+                 concept("http://terminology.hl7.org/CodeSystem/data-absent-reason", "unknown",
+                         "Unknown"));
 }
 
-static bool add_report(struct builder *b, json_t *results, json_t *codes)
+static void add_observation(struct builder *b, const json_t *prediction, const char *urn)
+{
+    const struct state *s = state_of(prediction);
+    json_t *resource = json_pack(
+        "{s:s, s:s, s:o, s:s, s:[o], s:o, s:[o], s:o, s:{s:s}, s:o}", "resourceType", "Observation",
+        "id", urn + strlen("urn:uuid:"), "identifier", urn_identifier(urn), "status", "preliminary",
+        "category",
+        concept("http://terminology.hl7.org/CodeSystem/observation-category", "imaging", "Imaging"),
+        "code", label_concept(b, prediction), "interpretation",
+        concept("http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation",
+                s->interpretation, s->interpretation_display),
+        "note", mf_fhir_prediction_note(b->result, prediction), "method", "text",
+        "Conformal prediction per label and class (split_conformal, label_class)", "device",
+        reference(b->device));
+    add_subject(b, resource);
+    add_times(b, resource);
+    add_value(b, resource, s);
+    add_list(b, resource, "derivedFrom", derived_from(b));
+    add_list(b, resource, "component", components(b, prediction));
+    add_entry(b, urn, resource);
+}
+
+static void add_order(struct builder *b, json_t *report)
+{
+    const char *accession = b->context->accession_number;
+    if (accession && *accession)
+        add_part(b, report, "basedOn",
+                 json_pack("[{s:s, s:{s:o, s:s}}]", "type", "ServiceRequest", "identifier", "type",
+                           concept("http://terminology.hl7.org/CodeSystem/v2-0203", "ACSN",
+                                   "Accession ID"),
+                           "value", accession));
+}
+
+/* The report that names the Observations `results` (taken) and the findings present, `codes`
+ * (taken). */
+static void add_report(struct builder *b, json_t *results, json_t *codes)
 {
     char urn[UUID_URN];
     make_urn(b, "DiagnosticReport", "", urn);
-    const char *accession = b->context->accession_number;
-    json_t *order =
-        accession && *accession
-            ? json_pack("[{s:s, s:{s:o, s:s}}]", "type", "ServiceRequest", "identifier", "type",
-                        concept("http://terminology.hl7.org/CodeSystem/v2-0203", "ACSN",
-                                "Accession ID", NULL),
-                        "value", accession)
-            : NULL;
-    json_t *resource = json_pack(
-        "{s:s, s:s, s:o, s:o, s:o*, s:s, s:[o], s:o, s:o*, s:s*, s:s*, s:O, s:o*, s:o, s:O}",
-        "resourceType", "DiagnosticReport", "id", urn + strlen("urn:uuid:"), "text",
-        mf_fhir_narrative(b->result), "identifier", urn_identifier(urn), "basedOn", order, "status",
-        "preliminary", "category",
-        concept("http://terminology.hl7.org/CodeSystem/v2-0074", "RAD", "Radiology", NULL), "code",
-        concept("http://loinc.org", "18748-4", "Diagnostic imaging study", NULL), "subject",
-        subject(b), "effectiveDateTime", *b->effective ? b->effective : NULL, "issued",
-        b->context->issued, "result", results, "imagingStudy", imaging_study(b), "conclusion",
-        mf_fhir_conclusion(b->result), "conclusionCode", codes);
-    static const char *const LISTS[] = {"result", "conclusionCode"}; /* FHIR has no empty lists */
-    for (size_t i = 0; resource && i < sizeof LISTS / sizeof *LISTS; i++)
-        if (json_array_size(json_object_get(resource, LISTS[i])) == 0)
-            json_object_del(resource, LISTS[i]);
-    return add_entry(b, urn, resource);
+    json_t *resource =
+        json_pack("{s:s, s:s, s:o, s:o, s:s, s:[o], s:o, s:o}", "resourceType", "DiagnosticReport",
+                  "id", urn + strlen("urn:uuid:"), "text", mf_fhir_narrative(b->result),
+                  "identifier", urn_identifier(urn), "status", "preliminary", "category",
+                  concept("http://terminology.hl7.org/CodeSystem/v2-0074", "RAD", "Radiology"),
+                  "code", concept("http://loinc.org", "18748-4", "Diagnostic imaging study"),
+                  "conclusion", mf_fhir_conclusion(b->result));
+    add_order(b, resource);
+    add_subject(b, resource);
+    add_times(b, resource);
+    add_list(b, resource, "imagingStudy", imaging_study(b));
+    add_list(b, resource, "result", results);
+    add_list(b, resource, "conclusionCode", codes);
+    add_entry(b, urn, resource);
 }
 
 /* Report first, then Observations in the order of labels, then the Device. */
-static bool fill(struct builder *b)
+static void fill(struct builder *b)
 {
     const json_t *predictions = json_object_get(b->result, "predictions");
-    MF_AUTO(mf_json) json_t *results = json_array();
-    MF_AUTO(mf_json) json_t *codes = json_array();
-    MF_AUTO(mf_json) json_t *observations = json_array();
-    json_t *all = b->entries;
-    bool ok = results && codes && observations;
-    b->entries = observations;
-    for (size_t i = 0; ok && i < json_array_size(predictions); i++) {
+    json_t *results = json_array(), *codes = json_array();
+    char urn[UUID_URN];
+    for (size_t i = 0; i < json_array_size(predictions); i++) {
         const json_t *p = json_array_get(predictions, i);
-        char urn[UUID_URN];
         make_urn(b, "Observation", mf_json_get_string(p, "label", ""), urn);
-        ok = add_observation(b, p, urn) && json_array_append_new(results, reference(urn)) == 0;
-        if (ok && strcmp(mf_json_get_string(p, "state", ""), "present") == 0)
-            ok = json_array_append_new(codes, label_concept(p)) == 0;
+        append(b, results, reference(urn));
+        if (strcmp(mf_json_get_string(p, "state", ""), "present") == 0)
+            append(b, codes, label_concept(b, p));
     }
-    b->entries = all;
-    return ok && add_report(b, results, codes) && json_array_extend(all, observations) == 0 &&
-           add_device(b);
+    add_report(b, results, codes);
+    for (size_t i = 0; i < json_array_size(predictions); i++) {
+        const json_t *p = json_array_get(predictions, i);
+        add_observation(b, p, make_urn(b, "Observation", mf_json_get_string(p, "label", ""), urn));
+    }
+    add_device(b);
 }
 
 /* The members that the report cannot do without. */
@@ -360,7 +409,7 @@ json_t *mf_fhir_report(const json_t *result, const struct mf_fhir_report_context
     char urn[UUID_URN];
     if (!check_result(result, err))
         return NULL;
-    MF_AUTO(mf_json) json_t *entries = json_array();
+    json_t *entries = json_array();
     struct builder b = {.result = result,
                         .model = json_object_get(result, "model"),
                         .study = json_object_get(result, "study"),
@@ -370,16 +419,18 @@ json_t *mf_fhir_report(const json_t *result, const struct mf_fhir_report_context
     find_effective(&b);
     make_urn(&b, "Device", "", b.device);
     make_urn(&b, "Bundle", "", urn);
-    json_t *bundle =
-        entries && fill(&b)
-            ? json_pack("{s:s, s:s, s:{s:s, s:s}, s:s, s:s*, s:O}", "resourceType", "Bundle", "id",
-                        urn + strlen("urn:uuid:"), "identifier", "system", URI_SYSTEM, "value", urn,
-                        "type", type == MF_FHIR_BUNDLE_TRANSACTION ? "transaction" : "collection",
-                        "timestamp", b.context->issued, "entry", entries)
-            : NULL;
-    if (!bundle)
+    fill(&b);
+    MF_AUTO(mf_json)
+    json_t *bundle = json_pack(
+        "{s:s, s:s, s:{s:s, s:s}, s:s, s:o}", "resourceType", "Bundle", "id",
+        urn + strlen("urn:uuid:"), "identifier", "system", URI_SYSTEM, "value", urn, "type",
+        type == MF_FHIR_BUNDLE_TRANSACTION ? "transaction" : "collection", "entry", entries);
+    add_text(&b, bundle, "timestamp", b.context->issued);
+    if (b.failed || !bundle) {
         mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the FHIR report");
-    return bundle;
+        return NULL;
+    }
+    return MF_STEAL(bundle);
 }
 
 static json_t *outcome(enum mf_code code, const char *detail)
