@@ -1,0 +1,20 @@
+"""What the integration tests share: one daemon with a tiny frontal-only bundle."""
+import pytest
+
+import bundles
+import daemon as daemons
+
+FRONTAL = {"modalities": ["CR", "DX"], "views": ["PA", "AP"], "body_parts": [], "require": []}
+
+
+@pytest.fixture(scope="session")
+def frontal_bundle(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("bundle") / "frontal"
+    return bundles.make_bundle(directory, name="frontal", accepts=FRONTAL)
+
+
+@pytest.fixture(scope="session")
+def daemon(tmp_path_factory, frontal_bundle):
+    running = daemons.Daemon(tmp_path_factory.mktemp("daemon"), frontal_bundle).start()
+    yield running
+    assert running.stop() == 0

@@ -1,0 +1,106 @@
+"""A running `medfusion serve` for tests: its URL, its processes by role, and requests to it."""
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+import requests
+
+import bad_input
+import bundles
+
+READY = "medfusion is ready at "
+ROLES = ("mf-front", "mf-store", "mf-worker", "mf-zygote", "mf-decoder")
+
+
+class Daemon:
+    """Starts the program with a bundle and a data directory of its own; options are configuration keys."""
+
+    def __init__(self, directory, model, **options):
+        self.directory = pathlib.Path(directory)
+        self.model = model
+        self.options = {"http.listen": "127.0.0.1:0", "log.level": "info", **options}
+        self.process = None
+        self.url = None
+
+    def start(self):
+        arguments = [str(bundles.PROGRAM), "serve", "--data.directory", str(self.directory / "data"),
+                     "--models.directories", str(self.model)]
+        for key, value in self.options.items():
+            arguments += [f"--{key}", str(value)]
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with open(self.directory / "log", "ab") as log:
+            self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log, text=True)
+        for line in self.process.stdout:
+            if line.startswith(READY):
+                self.url = line[len(READY):].strip()
+                return self
+        raise RuntimeError((self.directory / "log").read_text())
+
+    def stop(self):
+        """A graceful stop; returns the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+    def log(self):
+        return (self.directory / "log").read_text()
+
+    def pids(self, role):
+        """Processes of this daemon by the name they have in ps."""
+        found = []
+        for directory in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                if (directory / "comm").read_text().strip() == role and self._is_ours(directory):
+                    found.append(int(directory.name))
+            except OSError:  # it has ended
+                pass
+        return found
+
+    def _is_ours(self, directory):
+        while True:
+            parent = int((directory / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            if parent == self.process.pid:
+                return True
+            if parent <= 1:
+                return False
+            directory = pathlib.Path("/proc") / str(parent)
+
+    def kill(self, role):
+        """SIGKILL to one process of this role; whether there was one."""
+        for pid in self.pids(role):
+            try:
+                os.kill(pid, signal.SIGKILL)
+                return True
+            except ProcessLookupError:
+                pass
+        return False
+
+    # --- requests ---
+
+    def get(self, path, **arguments):
+        return requests.get(self.url + path, timeout=60, **arguments)
+
+    def delete(self, path, **arguments):
+        return requests.delete(self.url + path, timeout=60, **arguments)
+
+    def post(self, dicom=(), ehr=None, options=None, headers=None, **arguments):
+        """A multipart POST; dicom: bytes of each part."""
+        files = [("dicom", (f"{i}.dcm", data)) for i, data in enumerate(dicom)]
+        files += [("ehr", ("ehr.json", ehr))] if ehr is not None else []
+        files += [("options", ("options.json", options))] if options is not None else []
+        return requests.post(self.url + "/v1/jobs", files=files, headers=headers, timeout=90, **arguments)
+
+    def wait(self, path, seconds=60):
+        """Polls a job until it has ended."""
+        deadline = time.monotonic() + seconds
+        while True:
+            job = self.get(path).json()
+            if job["state"] in ("succeeded", "failed", "cancelled") or time.monotonic() > deadline:
+                return job
+            time.sleep(0.05)
+
+
+def sample():
+    """All studies of the sample patient, oldest first."""
+    return [file.read_bytes() for file in sorted((bad_input.SAMPLE / "dicom").glob("*.dcm"))]
