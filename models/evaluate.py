@@ -2,6 +2,7 @@
 """The figures of MODEL_CARD.md, on test patients only.
 
     python models/evaluate.py scores  --nih ../shared/data/nih --scores build/ml/scores.pt
+    python models/evaluate.py dice    --lung-masks ../shared/data/lung_masks
     python models/evaluate.py results --nih ../shared/data/nih --results test.jsonl
 
 `scores`: discrimination of the full network, image-only and EHR-only, from the reference's logits:
@@ -36,14 +37,18 @@ class Ranking:
     """AUROC and step average precision of one label under many weightings of the images at once."""
 
     def __init__(self, labels: np.ndarray, scores: np.ndarray) -> None:
-        values, self.group = np.unique(scores, return_inverse=True)
-        self.groups, self.positive = len(values), labels > 0.5
+        self.order = np.argsort(scores, kind="stable")
+        ascending = scores[self.order]
+        self.starts = np.flatnonzero(np.r_[True, ascending[1:] != ascending[:-1]])
+        self.positive = labels[self.order] > 0.5
 
     def sums(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weight of positives and negatives (b, groups) at every distinct score, ascending."""
-        table = np.zeros((self.group.size, self.groups))
-        table[np.arange(self.group.size), self.group] = 1
-        return (weights * self.positive) @ table, (weights * ~self.positive) @ table
+        """Weight of positives and negatives (b, distinct scores), ascending."""
+        weights = weights[:, self.order]
+        return tuple(
+            np.add.reduceat(weights * side, self.starts, axis=1)
+            for side in (self.positive, ~self.positive)
+        )
 
     def auroc(self, weights: np.ndarray) -> np.ndarray:
         """(b, n) weights → (b); NaN where a class is absent."""
@@ -181,12 +186,8 @@ def shown(x: dict, digits: int = 3) -> str:
     return f"{x['value']:.{digits}f} ({x['low']:.{digits}f}–{x['high']:.{digits}f})"
 
 
-def discrimination_block(found: dict) -> str:
+def configuration_rows(found: dict) -> list[str]:
     lines = [
-        f"{found['images']} images of {found['patients']} patients; every image with the earlier "
-        f"images of its patient as priors. Brackets: 95 % interval, {found['resamples']} "
-        "patient-bootstrap resamples, the same for all configurations.",
-        "",
         "| configuration | macro-AUROC | macro-AUPRC | full minus this (AUROC) |",
         "|---|---|---|---|",
     ]
@@ -194,9 +195,19 @@ def discrimination_block(found: dict) -> str:
         difference = found["differences"].get(f"full − {name}")
         lines.append(
             f"| {NAMES.get(name, name)} | {shown(row['macro_auroc'])} "
-            f"| {shown(row['macro_auprc'])} | "
-            f"{shown(difference) if difference else ''} |"
+            f"| {shown(row['macro_auprc'])} | {shown(difference) if difference else ''} |"
         )
+    return lines
+
+
+def discrimination_block(found: dict) -> str:
+    lines = [
+        f"{found['images']} images of {found['patients']} patients; every image with the earlier "
+        f"images of its patient as priors. Brackets: 95 % interval, {found['resamples']} "
+        "patient-bootstrap resamples, the same for all configurations.",
+        "",
+        *configuration_rows(found),
+    ]
     lines += [
         "",
         "| label | positives | prevalence | AUROC, full | AUPRC, full "
@@ -215,6 +226,14 @@ def discrimination_block(found: dict) -> str:
             f"| {shown(row['auroc'])} | {shown(row['auprc'])} | "
             f"{others[0]} | {others[1]} |"
         )
+    more = found["calibration_and_test"]
+    lines += [
+        "",
+        f"The same on calibration and test patients together ({more['images']} images of "
+        f"{more['patients']} patients, none of them trained on; narrower intervals):",
+        "",
+        *configuration_rows(more),
+    ]
     skipped = {label: parts["full"]["labels"][label]["auroc"]["skipped"] for label in data.LABELS}
     skipped = {label: n for label, n in skipped.items() if n}
     if skipped:
@@ -254,6 +273,16 @@ def conformal_block(found: dict) -> str:
     return "\n".join(lines)
 
 
+def dice_block(found: dict) -> str:
+    return (
+        f"{found['images']} radiographs of patients held out from the segmenter's training: both "
+        "lungs together, boxes by the box head, logits fed back once: "
+        f"**mean Dice {found['dice']:.3f}** "
+        f"(lowest {found['dice_minimum']:.3f}); the gate accepts {found['gate']:.0%}; mean error "
+        f"of a box edge {found['box_error_px']:.1f} of 256 pixels."
+    )
+
+
 def write(folder: Path, name: str, figures: dict, block: str) -> None:
     """Puts figures into figures.json and the block between `<!-- name -->` and `<!-- /name -->` of
     MODEL_CARD.md.
@@ -279,26 +308,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["scores", "results"])
-    parser.add_argument("--nih", type=Path, required=True)
+    parser.add_argument("what", choices=["scores", "dice", "results"])
+    parser.add_argument("--nih", type=Path, help="folder of the NIH images (scores, results)")
+    parser.add_argument("--lung-masks", type=Path, help="folder of the lung masks (dice)")
     parser.add_argument("--bundle", type=Path, default=MODELS / "thorax-nih")
     parser.add_argument("--scores", type=Path, default=MODELS.parent / "build" / "ml" / "scores.pt")
     parser.add_argument("--results", type=Path, help="JSON lines of `medfusion predict`")
     parser.add_argument("--resamples", type=int, default=2000)
     options = parser.parse_args()
+    if options.what == "dice":
+        from medfusion import bundle as bundles
+        from training import segmenter
+
+        index, images, masks = segmenter.load(options.lung_masks)
+        test = segmenter.held_out(index)
+        found = segmenter.dice(
+            bundles.load_module("segmenter", options.bundle / "segmenter"),
+            images[test],
+            masks[test],
+        )
+        write(options.bundle, "dice", found, dice_block(found))
+        return
     table = data.load_table(options.nih, options.bundle / "splits.csv")
     rows = np.flatnonzero(table["split"] == "test")
     if options.what == "scores":
         import torch
 
-        scores = {name: value[rows].numpy() for name, value in torch.load(options.scores).items()}
-        test = table.iloc[rows]
-        found = discrimination(
-            test[data.LABELS].to_numpy(float),
-            scores,
-            test["patient_id"].to_numpy(),
-            options.resamples,
-        )
+        scores = torch.load(options.scores)
+
+        def measure(*parts: str) -> dict:
+            rows = np.flatnonzero(table["split"].isin(parts))
+            chosen, logits = table.iloc[rows], {k: v[rows].numpy() for k, v in scores.items()}
+            labels, patients = chosen[data.LABELS].to_numpy(float), chosen["patient_id"].to_numpy()
+            return discrimination(labels, logits, patients, options.resamples)
+
+        found = measure("test")
+        found["calibration_and_test"] = measure("calibration", "test")
         write(options.bundle, "discrimination", found, discrimination_block(found))
         return
     newest = table.iloc[rows].groupby("patient_id").tail(1)

@@ -134,24 +134,28 @@ def predict(
     model: nn.Module,
     tokens: torch.Tensor,
     table: pd.DataFrame,
+    rows: np.ndarray,
     use_ehr: bool = True,
     use_priors: bool = True,
 ) -> torch.Tensor:
-    """Logits (n, labels) of every image of `table` with all its earlier ones; tokens (n, 17, dv) of
-    the exact path.
-    """
+    """Logits (n, labels) of the images `rows`, each with all earlier ones of its patient; NaN for
+    the other rows. tokens (n, 17, dv) of the plain view."""
     model.eval()
     x_cont, x_cat = features(table)
     missing = torch.full((len(table), 3), not use_ehr)
-    out = torch.empty(len(table), LABELS)
-    series = [
-        np.append(p[-(MAX_FRAMES - 1) :] if use_priors else p[:0], i)
-        for i, p in enumerate(priors_of(table))
-    ]
-    for length in sorted({len(s) for s in series}):
-        for group in torch.tensor([i for i, s in enumerate(series) if len(s) == length]).split(64):
-            index = torch.from_numpy(np.stack([series[i] for i in group]))
-            out[group] = model(tokens[index].float(), (x_cont[group], x_cat[group], missing[group]))
+    out = torch.full((len(table), LABELS), float("nan"))
+    earlier = priors_of(table)
+    keep = MAX_FRAMES - 1 if use_priors else 0
+    series = {
+        int(i): np.append(earlier[i][len(earlier[i]) - min(keep, len(earlier[i])) :], i)
+        for i in rows
+    }
+    for length in sorted({len(s) for s in series.values()}):
+        same = torch.tensor([i for i, s in series.items() if len(s) == length])
+        for group in same.split(64):
+            index = torch.from_numpy(np.stack([series[int(i)] for i in group]))
+            ehr = (x_cont[group], x_cat[group], missing[group])
+            out[group] = model(tokens[index].float(), ehr)
     return out
 
 
@@ -234,17 +238,12 @@ def train(
             message = (
                 f"{name} step {step + 1}/{steps} loss {np.mean(losses):.4f} {pace:.2f}s a step"
             )
-            if val is not None:
-                labels = y[val[1]].numpy()
-                for what, options in (
-                    ("full", {}),
-                    ("no EHR", {"use_ehr": False}),
-                    ("no priors", {"use_priors": False}),
-                ):
-                    score = data.macro_auroc(
-                        labels, predict(average, val[0], table, **options)[val[1]].numpy()
-                    )
-                    message += f" {what} {score:.4f}"
+            if val is not None and ((step + 1) % 200 == 0 or step + 1 == steps):
+                tokens, rows = val
+                labels = y[rows].numpy()
+                for what, use_ehr in (("full", True), ("no EHR", False)):
+                    logits = predict(average, tokens, table, rows, use_ehr=use_ehr)[rows]
+                    message += f" {what} {data.macro_auroc(labels, logits.numpy()):.4f}"
             log.info(message)
             losses = []
     return average.eval()

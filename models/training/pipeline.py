@@ -282,54 +282,62 @@ def assemble(run: Run, vit: torch.nn.Module, upper: fusion.Upper, ehr: bool = Tr
     ).eval()
 
 
+def upper_kinds(run: Run, vision_size: int) -> dict[str, tuple]:
+    """What is trained on the tokens: how to make it, and for how many steps."""
+    steps = run.options.fusion_steps
+    return {
+        "full": (lambda: fusion.Upper(vision_size, True), steps),
+        "image-only": (lambda: fusion.Upper(vision_size, False), steps),
+        "ehr-only": (fusion.EhrOnly, 500),
+    }
+
+
 def step_fusion(run: Run) -> None:
-    """Trains what is above the ViT and writes the bundle; also the two yardsticks image-only and
-    EHR-only.
-    """
-    tag = run.options.tag
-    source = run.work / ("vision.part" if run.options.draft else "vision.pt")
-    vit = load_student(source).vit
+    """Trains what is above the ViT and writes the bundle; also the yardsticks."""
+    tag, options = run.options.tag, run.options
+    vit = load_student(run.work / ("vision.part" if options.draft else "vision.pt")).vit
     for p in vit.parameters():  # the tokens are those of the 16-bit weights that ship
         p.data = p.data.half().float()
     size = vit.config.hidden_size
     draft = assemble(run, vit, fusion.Upper(size, True))
     tokens = all_tokens(run, draft, run.work / f"tokens{tag}.pt")
     views, use = step_views(run), run.part("train")
-    crops = view_tokens(
-        vit, views["image"][: len(use)], run.options.token_views, run.work / f"view-tokens{tag}.pt"
-    )
-    n = len(run.table)
-    pool = (
-        tokens[:, None].half().repeat(1, crops.shape[1] + 4, 1, 1)
-    )  # a share of the samples is the exact view
-    pool[use, 4:] = crops
-    soft = torch.full((n, len(data.LABELS)), float("nan"))
+    cache = run.work / f"view-tokens{tag}.pt"
+    crops = view_tokens(vit, views["image"][: len(use)], options.token_views, cache)
+    pool = tokens[:, None].half().repeat(1, crops.shape[1] + 2, 1, 1)
+    pool[use, 2:] = crops  # the first two remain the plain view
+    none = torch.full((len(run.table), len(data.LABELS)), float("nan"))
+    soft = none.clone()
     soft[use] = views["logits"][: len(use), :, : len(data.LABELS)].mean(1)
-    val = run.part("validation")
-    scores = {}
-    kinds = (
-        ("full", lambda: fusion.Upper(size, True), run.options.fusion_steps),
-        ("image-only", lambda: fusion.Upper(size, False), run.options.fusion_steps),
-        ("ehr-only", fusion.EhrOnly, 600),
-    )
-    for name, make, steps in kinds[:1] if run.options.draft else kinds:
+    val = (tokens, run.part("validation"))
+    for name, (make, steps) in upper_kinds(run, size).items():
+        out = run.work / f"fusion-{name}{tag}.pt"
+        if out.exists() or (options.kind and name not in options.kind):
+            continue
         torch.manual_seed(0)
-        model = fusion.train(
-            make(),
-            pool,
-            soft if name != "ehr-only" else torch.full_like(soft, float("nan")),
-            run.table,
-            use,
-            steps,
-            (tokens, val),
-            name,
-        )
-        torch.save(model.state_dict(), run.work / f"fusion-{name}{tag}.pt")
-        scores[name] = fusion.predict(model, tokens, run.table)
+        teachers = none if name == "ehr-only" else soft
+        model = fusion.train(make(), pool, teachers, run.table, use, steps, val, name)
+        torch.save(model.state_dict(), out)
         if name == "full":
-            scores["full-no-ehr"] = fusion.predict(model, tokens, run.table, use_ehr=False)
-            scores["full-no-priors"] = fusion.predict(model, tokens, run.table, use_priors=False)
-            bundles.save_bundle(assemble(run, vit, model), export.FEATURES, run.options.bundle)
+            bundles.save_bundle(assemble(run, vit, model), export.FEATURES, options.bundle)
+
+
+def step_scores(run: Run) -> None:
+    """Logits of every image that did not train, by the full network, also with EHR or priors
+    withheld, and by the yardsticks."""
+    tag, scores = run.options.tag, {}
+    tokens, rows = (
+        torch.load(run.work / f"tokens{tag}.pt"),
+        run.part("validation", "calibration", "test"),
+    )
+    for name, (make, _) in upper_kinds(run, tokens.shape[-1]).items():
+        model = make()
+        model.load_state_dict(torch.load(run.work / f"fusion-{name}{tag}.pt"))
+        ways = {name: {}}
+        if name == "full":
+            ways |= {"full-no-ehr": {"use_ehr": False}, "full-no-priors": {"use_priors": False}}
+        for way, options in ways.items():
+            scores[way] = fusion.predict(model, tokens, run.table, rows, **options)
     torch.save(scores, run.work / f"scores{tag}.pt")
 
 
@@ -343,6 +351,7 @@ STEPS = {
     "views": step_views,
     "vision": step_vision,
     "fusion": step_fusion,
+    "scores": step_scores,
     "crossval": step_crossval,
 }
 
@@ -380,13 +389,14 @@ def main() -> None:
         default=0,
         help="instead of --minutes: exactly so many steps, which makes the run repeatable",
     )
-    parser.add_argument("--fusion-steps", type=int, default=1500)
+    parser.add_argument("--fusion-steps", type=int, default=600)
     parser.add_argument("--crossval-epochs", type=int, default=15)
     parser.add_argument(
         "--draft",
         action="store_true",
         help="fusion on an unfinished ViT and segmenter, quick tokens",
     )
+    parser.add_argument("--kind", action="append", help="fusion: only full, image-only or ehr-only")
     parser.add_argument("--tag", default="", help="suffix of the last steps' intermediate files")
     options = parser.parse_args()
     unknown = [name for name in options.steps if name not in STEPS]

@@ -1,4 +1,7 @@
-"""The reference network against independent implementations; needs models/requirements-train.txt, skipped without it."""
+"""The reference network against independent implementations.
+
+Needs models/requirements-train.txt; skipped without it.
+"""
 
 import sys
 from pathlib import Path
