@@ -129,27 +129,12 @@ static int open_file(const char *path, struct mf_error *err)
     return fd;
 }
 
-/* The decoder knows parts, people know files: "part 1, member 3: reason" → "PATH, member 3: reason". Of a long path
- * the end is kept, so that the reason has room. */
+/* The decoder knows parts, people know files: "part 1, member 3: reason" → "PATH, member 3: reason". */
 static bool name_file(struct mf_error *err, const char *path)
 {
-    static const char *const PARTS[] = {"part 1", "ehr"};
-    enum { ROOM = 120 };
-    char reason[sizeof err->msg];
-    size_t length = strlen(path), skip = 0;
-    if (!err || err->code == MF_OK)
-        return false;
-    for (size_t i = 0; i < 2; i++) {
-        size_t n = strlen(PARTS[i]);
-        if (strncmp(err->msg, PARTS[i], n) == 0 && (err->msg[n] == ':' || err->msg[n] == ','))
-            skip = n;
-    }
-    memcpy(reason, err->msg, sizeof reason);
-    enum mf_code code = err->code;
-    mf_error_clear(err);
-    return mf_error_set(err, code, "%s%s%s%s", length > ROOM ? "..." : "",
-                        length > ROOM ? path + length - ROOM : path, skip ? "" : ": ",
-                        reason + skip);
+    if (!mf_upload_rename(err, "part 1", path) && !mf_upload_rename(err, "ehr", path))
+        mf_error_prefix(err, "%s", path);
+    return false;
 }
 
 /* Scans one whole file as one part. */

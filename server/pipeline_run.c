@@ -67,6 +67,7 @@ struct mf_registry *mf_pipeline_registry(struct mf_pipeline *p)
 /* The objects and descriptors that the plan's frames need, and nothing else of a perhaps large index. */
 struct selection {
     struct mf_index_object objects[MAX_FRAMES];
+    char names[MAX_FRAMES][16]; /* short ones for the decoder: a file's path is not its business */
     const struct mf_index_object *origin[MAX_FRAMES];
     size_t object_count;
     int fds[MAX_FRAMES];
@@ -103,6 +104,8 @@ static bool select_frame(const struct mf_run *run, struct selection *s,
     if (i == s->object_count) {
         s->origin[i] = frame->object;
         s->objects[i] = *frame->object;
+        snprintf(s->names[i], sizeof s->names[i], "object %zu", i);
+        s->objects[i].name = s->names[i];
         if (!select_input(run, s, frame->object->input, &s->objects[i].input, err))
             return false;
         s->object_count++;
@@ -127,8 +130,13 @@ static bool load_frames(struct mf_pipeline *p, struct state *s, struct mf_error 
     MF_AUTO(mf_mem) char *text = json ? mf_json_text(json, 0) : NULL;
     if (!text)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
-    return mf_decoder_frames(p->decoder, selection.fds, selection.fd_count, text, strlen(text),
-                             selection.wanted, selection.wanted_count, &s->frames, err);
+    if (mf_decoder_frames(p->decoder, selection.fds, selection.fd_count, text, strlen(text),
+                          selection.wanted, selection.wanted_count, &s->frames, err))
+        return true;
+    for (size_t i = 0; i < selection.object_count; i++)
+        if (mf_upload_rename(err, selection.names[i], selection.origin[i]->name))
+            break;
+    return false;
 }
 
 /* --- features, network, trust --- */

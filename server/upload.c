@@ -111,6 +111,22 @@ bool mf_upload_parse(const char *text, size_t len, enum mf_upload_read what, str
     return true;
 }
 
+bool mf_upload_rename(struct mf_error *err, const char *from, const char *to)
+{
+    enum { ROOM = 120 };
+    char reason[sizeof err->msg];
+    size_t n = strlen(from), length = strlen(to);
+    if (!err || err->code == MF_OK || strncmp(err->msg, from, n) != 0 ||
+        (err->msg[n] != ':' && err->msg[n] != ','))
+        return false;
+    memcpy(reason, err->msg, sizeof reason);
+    enum mf_code code = err->code;
+    mf_error_clear(err);
+    mf_error_set(err, code, "%s%s%s", length > ROOM ? "..." : "",
+                 length > ROOM ? to + length - ROOM : to, reason + n);
+    return true;
+}
+
 void mf_upload_free(struct mf_upload *u)
 {
     if (!u)

@@ -41,6 +41,10 @@ enum mf_upload_read {
 /* Reads and checks one. MF_ERR_MALFORMED when anything is off. */
 bool mf_upload_parse(const char *text, size_t len, enum mf_upload_read what, struct mf_upload *ret,
                      struct mf_error *err) MF_CHECK_RESULT;
+/* A message that begins with the name `from` begins with `to` instead (of a long one the end is kept, so that
+ * the reason has room). False when it does not. */
+bool mf_upload_rename(struct mf_error *err, const char *from, const char *to);
+
 void mf_upload_free(struct mf_upload *upload); /* what it owns */
 
 #ifdef __cplusplus
