@@ -42,20 +42,26 @@ struct source {
 
 MF_AUTO_DEFINE(source, struct source, mf_index_free(p->index); if (p->fd >= 0) close(p->fd))
 
+/* Scans the file; the caller closes `ret`. */
 static bool open_source(const char *path, bool lenient, struct source *ret, struct mf_error *err)
 {
     struct stat st;
     MF_AUTO(source) struct source s = {.fd = open(path, O_RDONLY | O_CLOEXEC)};
-    if (s.fd < 0 || fstat(s.fd, &st) != 0)
-        return mf_error_set(err, errno == ENOENT ? MF_ERR_NOT_FOUND : MF_ERR_IO, "%s: %s", path,
-                            strerror(errno));
+    if (s.fd < 0 || fstat(s.fd, &st) != 0) {
+        mf_error_set(err, errno == ENOENT ? MF_ERR_NOT_FOUND : MF_ERR_IO, "%s: %s", path,
+                     strerror(errno));
+        return false;
+    }
     struct mf_scan_input input = {.fd = s.fd, .length = (uint64_t)st.st_size};
     struct mf_scan_limits limits = {.lenient = lenient};
     s.index = mf_scan(&input, 1, &limits, err);
-    if (!s.index)
-        return mf_error_prefix(err, "%s", path);
-    *ret = s;
-    s = (struct source){.fd = -1};
+    if (!s.index) {
+        mf_error_prefix(err, "%s", path);
+        return false;
+    }
+    ret->fd = s.fd;
+    ret->index = MF_STEAL(s.index);
+    s.fd = -1;
     return true;
 }
 
@@ -139,8 +145,10 @@ static bool parse_frame(int argc, char **argv, struct frame_options *o, struct m
     }
     if (stage == 3)
         return mf_error_set(err, MF_ERR_USAGE, "--stage: must be stored, modality or display");
-    if (optind != argc - 1 || !o->output)
-        return mf_error_set(err, MF_ERR_USAGE, "frame takes one FILE and -o OUT, see --help");
+    if (optind != argc - 1 || !o->output) {
+        mf_error_set(err, MF_ERR_USAGE, "frame takes one FILE and -o OUT, see --help");
+        return false;
+    }
     o->file = argv[optind];
     o->index = (uint32_t)number;
     o->stage = (enum stage)stage;
@@ -222,7 +230,7 @@ static bool write_frame(const struct frame_options *o, struct mf_error *err)
 
 static int run_frame(int argc, char **argv, struct mf_error *err)
 {
-    struct frame_options o = {0};
+    struct frame_options o = {.file = ""};
     return parse_frame(argc, argv, &o, err) && write_frame(&o, err) ? MF_EXIT_OK
                                                                     : mf_cli_fail("dicom", err);
 }
