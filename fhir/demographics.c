@@ -5,14 +5,20 @@
 #include <ctype.h>
 #include <string.h>
 
-/* Completed years; when the birth lies after `at`, minus the years to go, at least one. */
+#define MS_PER_DAY INT64_C(86400000)
+
+/* Years rounded down: completed ones, or a negative number when the birth lies after `at`. */
 static double age_years(const struct mf_time *birth, const struct mf_time *at)
 {
     double years = mf_time_years_between(birth, at);
     if (years >= 0)
         return years;
+    struct mf_time day_before = *birth;
+    day_before.begin -= MS_PER_DAY;
+    day_before.end -= MS_PER_DAY;
     double to_go = mf_time_years_between(at, birth);
-    return to_go >= 1 ? -to_go : -1;
+    bool whole = mf_time_years_between(at, &day_before) < to_go; /* to the day */
+    return whole ? -to_go : -to_go - 1;
 }
 
 /* An age in a unit of UCUM; negative ages are never plausible. */

@@ -362,7 +362,7 @@ static void patient_demographics(void **state)
         {YEARS, PATIENT, "2020-06-15", "40 a used Patient/1"},
         {YEARS, PATIENT, "1980-06-15", "0 a used Patient/1"},
         {YEARS, PATIENT, "1980-06-14", "-1 a implausible Patient/1"}, /* born after the study */
-        {YEARS, PATIENT, "1970-01-01", "-10 a implausible Patient/1"},
+        {YEARS, PATIENT, "1970-01-01", "-11 a implausible Patient/1"},
         {YEARS, PATIENT, "2120-01-01", "139 a implausible Patient/1"},
         {YEARS, PATIENT, "", NOTHING},
         {YEARS, "{\"resourceType\":\"Patient\",\"id\":\"1\"}", "2020", NOTHING},
@@ -461,7 +461,7 @@ static void fhir_goes_before_dicom(void **state)
         {BOTH, NOBODY, "45 a used dicom:PatientAge"},
         {BOTH, "", "45 a used dicom:PatientAge"},
         {BOTH, "{\"resourceType\":\"Patient\",\"id\":\"1\",\"birthDate\":\"2030\"}",
-         "-10 a implausible Patient/1"},
+         "-11 a implausible Patient/1"},
         {SEX, PATIENT, "male - used Patient/1"},
         {SEX, NOBODY, "female - used dicom:PatientSex"},
     };
