@@ -11,6 +11,8 @@
 
 enum { DEFAULT_LIMIT = 100, MAX_LIMIT = 1000 };
 
+#define MAX_CURSOR ((INT64_C(1) << 53) - 1) /* what every JSON reader holds exactly */
+
 static const char *const PARAMETERS[] = {
     "state", "priority", "created_from", "created_to", "limit", "cursor", NULL};
 
@@ -42,9 +44,9 @@ static bool read_time(const struct mf_request *request, const char *name, int64_
     struct mf_error ignored = MF_ERROR_INIT;
     if (!text)
         return true;
-    if (!mf_time_parse_fhir(text, &t, &ignored) || t.precision == MF_TIME_UNKNOWN || t.begin <= 0)
+    if (!mf_time_parse_fhir(text, &t, &ignored) || t.precision != MF_TIME_SECOND || t.local)
         return bad(err, name);
-    *ret = t.begin;
+    *ret = t.begin > 0 ? t.begin : 1; /* 0 would be no limit */
     return true;
 }
 
@@ -64,7 +66,7 @@ static bool read_filter(const struct mf_request *request, struct mf_job_filter *
                                      .state = state ? (int)s : -1,
                                      .priority = priority ? (int)p : -1};
     if (!read_integer(request, "limit", 1, MAX_LIMIT, &limit, err) ||
-        !read_integer(request, "cursor", 1, INT64_MAX, &filter->cursor, err) ||
+        !read_integer(request, "cursor", 1, MAX_CURSOR, &filter->cursor, err) ||
         !read_time(request, "created_from", &filter->created_from_ms, err) ||
         !read_time(request, "created_to", &filter->created_to_ms, err))
         return false;
