@@ -3,7 +3,7 @@
  *
  * An engine is made from a bundle for one device. It plans its memory once; after a first run with a given
  * number of frames (mf_engine_warm does it without input) later runs allocate nothing, except that the frame
- * buffer grows when a larger image than ever before arrives. One engine serves one thread at a time; several
+ * buffer grows when a larger image than ever before arrives (core/grayscale.h and oneDNN's calls use a few small tables of their own). One engine serves one thread at a time; several
  * engines may share a bundle. The numbers of a run depend on its input and the device only.
  */
 #ifndef MF_ENGINE_ENGINE_H

@@ -133,7 +133,7 @@ static bool fit_platt(const double *z, const uint8_t *truth, size_t n, struct mf
         target[i] = truth[i] ? high : low;
     }
     struct logistic m = {terms, target, n, 2};
-    double w[MAX_TERMS] = {1, 0};
+    double w[MAX_TERMS] = {0}; /* where the curvature is largest: Newton cannot start on a flat tail */
     minimise(&m, w);
     c->a = w[0];
     c->b = w[1];
@@ -145,7 +145,7 @@ static void fit_beta_terms(const double *z, const double *target, size_t n, cons
                            double *terms, double w[3])
 {
     struct logistic m = {terms, target, n, (size_t)use[0] + use[1] + 1};
-    double v[MAX_TERMS] = {use[0] || use[1], use[0] && use[1], 0};
+    double v[MAX_TERMS] = {0};
     for (size_t i = 0; i < n; i++) {
         double *row = terms + i * m.k;
         if (use[0])
@@ -154,8 +154,6 @@ static void fit_beta_terms(const double *z, const double *target, size_t n, cons
             *row++ = softplus(z[i]); /* −ln(1−p) */
         *row = 1;
     }
-    if (m.k < 3)
-        v[m.k - 1] = 0;
     minimise(&m, v);
     w[0] = use[0] ? v[0] : 0;
     w[1] = use[1] ? v[use[0]] : 0;

@@ -1,0 +1,394 @@
+/* Operations of the CPU backend against plain loops, over odd shapes and on every instruction set this machine has. */
+#include "engine/cpu/backend.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const char *const ISAS[] = {"base", "avx2", "avx512"};
+
+static uint64_t seed = 1;
+
+/* Uniform in [−1, 1). */
+static float noise(void)
+{
+    seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (float)(seed >> 40) / (float)(1 << 23) - 1;
+}
+
+static float *noisy(size_t n)
+{
+    float *p = malloc((n + 1) * sizeof *p);
+    for (size_t i = 0; i < n; i++)
+        p[i] = noise();
+    return p;
+}
+
+static void assert_near(const char *what, const float *a, const double *b, size_t n, double limit)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!(fabs(a[i] - b[i]) <= limit * (1 + fabs(b[i]))))
+            fail_msg("%s: element %zu is %.9g, should be %.9g", what, i, (double)a[i], b[i]);
+}
+
+/* A backend with the kernels of one instruction set; NULL when the machine lacks it. */
+static struct mf_backend *backend_of(const char *isa, int threads)
+{
+    const struct cpu_kernels *kernels = mf_cpu_kernels_choose(isa);
+    struct mf_backend *be = kernels ? mf_cpu_ops.backend_new(threads, NULL) : NULL;
+    if (be) {
+        be->kernels = kernels;
+        mf_cpu_ops.enter(be);
+    }
+    return be;
+}
+
+static void check_linear(struct mf_backend *be, size_t m, size_t in, size_t out, size_t x_row, bool bias,
+                         enum mf_epilogue epilogue)
+{
+    size_t row = x_row ? x_row : in, scratch_floats = 0;
+    float *x = noisy(m * row), *w = noisy(out * in), *c = noisy(out), *y = noisy(m * out);
+    double *want = malloc(m * out * sizeof *want);
+    struct mf_error err = MF_ERROR_INIT;
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < out; j++) {
+            double s = bias ? c[j] : 0;
+            for (size_t k = 0; k < in; k++)
+                s += (double)x[i * row + k] * w[j * in + k];
+            if (epilogue == MF_EPILOGUE_GELU)
+                s = 0.5 * s * (1 + erf(s / sqrt(2)));
+            else if (epilogue == MF_EPILOGUE_RELU)
+                s = s > 0 ? s : 0;
+            else if (epilogue == MF_EPILOGUE_ADD)
+                s += y[i * out + j];
+            want[i * out + j] = s;
+        }
+    struct mf_linear *l = mf_cpu_ops.linear_new(be, w, bias ? c : NULL, out, in, &err);
+    assert_non_null(l);
+    assert_true(mf_cpu_ops.linear_plan(l, m, x_row, epilogue, &scratch_floats, &err));
+    float *scratch = aligned_alloc(64, (scratch_floats * 4 + 127) / 64 * 64);
+    assert_true(mf_cpu_ops.linear(l, x, m, x_row, y, epilogue, scratch, &err));
+    assert_near("linear", y, want, m * out, 2e-5);
+    mf_cpu_ops.linear_free(l);
+    free(x);
+    free(w);
+    free(c);
+    free(y);
+    free(want);
+    free(scratch);
+}
+
+static void linear_layers_multiply_in_every_shape(void **state)
+{
+    static const size_t SHAPES[][3] = {{1, 1, 1}, {1, 48, 5}, {2, 3, 7}, {17, 64, 48}, {33, 147, 16}, {257, 96, 100}};
+    (void)state;
+    struct mf_backend *be = backend_of(NULL, 2);
+    for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++)
+        for (int e = MF_EPILOGUE_NONE; e <= MF_EPILOGUE_ADD; e++) {
+            check_linear(be, SHAPES[i][0], SHAPES[i][1], SHAPES[i][2], 0, true, (enum mf_epilogue)e);
+            check_linear(be, SHAPES[i][0], SHAPES[i][1], SHAPES[i][2], 0, false, (enum mf_epilogue)e);
+            check_linear(be, SHAPES[i][0], SHAPES[i][1], SHAPES[i][2], SHAPES[i][1] + 5, true, (enum mf_epilogue)e);
+        }
+    mf_cpu_ops.backend_free(be);
+}
+
+static void a_linear_layer_runs_only_what_was_planned(void **state)
+{
+    (void)state;
+    struct mf_backend *be = backend_of(NULL, 1);
+    struct mf_error err = MF_ERROR_INIT;
+    float w[6] = {0}, x[3] = {0}, y[2];
+    struct mf_linear *l = mf_cpu_ops.linear_new(be, w, NULL, 2, 3, &err);
+    assert_false(mf_cpu_ops.linear(l, x, 1, 0, y, MF_EPILOGUE_NONE, NULL, &err));
+    assert_string_equal(err.msg, "a linear layer was not planned for 1 rows");
+    mf_cpu_ops.linear_free(l);
+    mf_cpu_ops.backend_free(be);
+}
+
+static void check_attention(struct mf_backend *be, const struct mf_attention *at)
+{
+    size_t qn = at->batch * at->queries * at->q_row, kn = at->batch * at->keys * at->k_row;
+    size_t on = at->batch * at->queries * at->o_row;
+    float *q = noisy(qn), *k = noisy(kn), *v = noisy(kn), *o = noisy(on);
+    double *want = malloc(on * sizeof *want), *s = malloc(at->keys * sizeof *s);
+    for (size_t i = 0; i < on; i++)
+        want[i] = o[i]; /* columns of no head stay */
+    for (size_t b = 0; b < at->batch; b++)
+        for (size_t h = 0; h < at->heads; h++)
+            for (size_t i = 0; i < at->queries; i++) {
+                size_t c = h * at->head_size;
+                double top = -INFINITY, sum = 0;
+                for (size_t j = 0; j < at->keys; j++) {
+                    s[j] = 0;
+                    for (size_t d = 0; d < at->head_size; d++)
+                        s[j] += (double)q[b * at->q_batch + i * at->q_row + c + d] * k[b * at->k_batch + j * at->k_row + c + d];
+                    s[j] *= at->scale;
+                    top = fmax(top, s[j]);
+                }
+                for (size_t j = 0; j < at->keys; j++)
+                    sum += s[j] = exp(s[j] - top);
+                for (size_t d = 0; d < at->head_size; d++) {
+                    double y = 0;
+                    for (size_t j = 0; j < at->keys; j++)
+                        y += s[j] / sum * v[b * at->v_batch + j * at->v_row + c + d];
+                    want[b * at->o_batch + i * at->o_row + c + d] = y;
+                }
+            }
+    float *scratch = aligned_alloc(64, (mf_cpu_ops.attention_scratch(be, at) * 4 + 63) / 64 * 64);
+    mf_cpu_ops.attention(be, at, q, k, v, o, scratch);
+    assert_near("attention", o, want, on, 5e-6);
+    free(q);
+    free(k);
+    free(v);
+    free(o);
+    free(want);
+    free(s);
+    free(scratch);
+}
+
+static void attention_equals_softmax_in_every_shape(void **state)
+{
+    /* batch, heads, head size, queries, keys */
+    static const size_t SHAPES[][5] = {{1, 1, 1, 1, 1}, {1, 3, 16, 5, 17}, {2, 2, 24, 31, 33}, {3, 4, 8, 64, 64},
+                                       {1, 6, 32, 257, 257}, {1, 2, 96, 7, 100}, {9, 1, 56, 4, 16}, {1, 1, 64, 49, 1}};
+    (void)state;
+    for (size_t i = 0; i < 3; i++)
+        for (int threads = 1; threads <= 2; threads++) {
+            struct mf_backend *be = backend_of(ISAS[i], threads);
+            for (size_t n = 0; be && n < sizeof SHAPES / sizeof *SHAPES; n++) {
+                const size_t *p = SHAPES[n];
+                size_t d = p[1] * p[2];
+                struct mf_attention at = {p[0], p[1], p[2], p[3], p[4], d + 3, d, d, d, p[3] * (d + 3), p[4] * d,
+                                          p[4] * d, p[3] * d, 1.3f};
+                check_attention(be, &at);
+            }
+            mf_cpu_ops.backend_free(be);
+        }
+}
+
+static double reference_unary(enum mf_unary op, double x)
+{
+    switch (op) {
+    case MF_UNARY_GELU:
+        return 0.5 * x * (1 + erf(x / sqrt(2)));
+    case MF_UNARY_RELU:
+        return x > 0 ? x : 0;
+    case MF_UNARY_SILU:
+        return x / (1 + exp(-x));
+    case MF_UNARY_SIGMOID:
+        return 1 / (1 + exp(-x));
+    default:
+        return tanh(x);
+    }
+}
+
+static void activations_follow_their_formulas(void **state)
+{
+    enum { N = 4099 };
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct mf_backend *be = backend_of(ISAS[i], 2);
+        float x[N], y[N];
+        double want[N];
+        for (int op = MF_UNARY_GELU; be && op <= MF_UNARY_TANH; op++) {
+            for (size_t k = 0; k < N; k++) {
+                x[k] = k < 9 ? (float[]){0, -0.0f, 2.695f, -90, 90, -1e4f, 1e4f, 1e-8f, -20}[k] : 12 * noise();
+                want[k] = reference_unary((enum mf_unary)op, x[k]);
+            }
+            mf_cpu_ops.unary(be, (enum mf_unary)op, x, N, y);
+            assert_near("activation", y, want, N, 2e-6);
+        }
+        mf_cpu_ops.backend_free(be);
+    }
+}
+
+static void gates_multiply_the_right_half(void **state)
+{
+    enum { ROWS = 5, HALF = 19 };
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct mf_backend *be = backend_of(ISAS[i], 1);
+        float *x = noisy(ROWS * 2 * HALF), y[ROWS * HALF];
+        double want[ROWS * HALF];
+        for (int op = MF_GLU_RELU; be && op <= MF_GLU_SILU; op++) {
+            for (size_t k = 0; k < ROWS * HALF; k++) {
+                double a = x[k / HALF * 2 * HALF + k % HALF], b = x[k / HALF * 2 * HALF + HALF + k % HALF];
+                want[k] = op == MF_GLU_RELU ? a * (b > 0 ? b : 0) : a / (1 + exp(-a)) * b;
+            }
+            mf_cpu_ops.glu(be, (enum mf_glu)op, x, ROWS, HALF, y);
+            assert_near("glu", y, want, ROWS * HALF, 2e-6);
+        }
+        free(x);
+        mf_cpu_ops.backend_free(be);
+    }
+}
+
+static void norms_have_the_right_mean_and_scale(void **state)
+{
+    static const size_t WIDTHS[] = {1, 3, 16, 31, 48, 192, 768};
+    (void)state;
+    for (size_t i = 0; i < 3; i++)
+        for (size_t k = 0; k < sizeof WIDTHS / sizeof *WIDTHS; k++) {
+            struct mf_backend *be = backend_of(ISAS[i], 2);
+            size_t w = WIDTHS[k], rows = 67;
+            float *x = noisy(rows * w), *g = noisy(w), *c = noisy(w), *y = noisy(rows * w), *z = noisy(rows * w);
+            double *layer = malloc(rows * w * sizeof *layer), *rms = malloc(rows * w * sizeof *rms);
+            for (size_t r = 0; r < rows; r++) {
+                double mean = 0, var = 0, square = 0;
+                for (size_t j = 0; j < w; j++)
+                    mean += x[r * w + j] / (double)w;
+                for (size_t j = 0; j < w; j++) {
+                    var += (x[r * w + j] - mean) * (x[r * w + j] - mean) / (double)w;
+                    square += (double)x[r * w + j] * x[r * w + j] / (double)w;
+                }
+                for (size_t j = 0; j < w; j++) {
+                    layer[r * w + j] = (x[r * w + j] - mean) / sqrt(var + 1e-3) * g[j] + c[j];
+                    rms[r * w + j] = x[r * w + j] / sqrt(square + 1e-3) * g[j];
+                }
+            }
+            if (be) {
+                mf_cpu_ops.layer_norm(be, x, rows, w, g, c, 1e-3f, y);
+                mf_cpu_ops.rms_norm(be, x, rows, w, g, 1e-3f, z);
+                assert_near("layer_norm", y, layer, rows * w, 1e-5);
+                assert_near("rms_norm", z, rms, rows * w, 1e-5);
+            }
+            free(x);
+            free(g);
+            free(c);
+            free(y);
+            free(z);
+            free(layer);
+            free(rms);
+            mf_cpu_ops.backend_free(be);
+        }
+}
+
+static void check_scan(struct mf_backend *be, size_t t, size_t channels, size_t states)
+{
+    size_t wide = 2 * states + 3, z_row = 2 * channels;
+    float *u = noisy(t * channels), *dt = noisy(t * channels), *bc = noisy(t * wide), *z = noisy(t * z_row);
+    float *a = noisy(states * channels), *d = noisy(channels), *y = noisy(t * channels);
+    double *want = malloc(t * channels * sizeof *want), *h = malloc(states * sizeof *h);
+    for (size_t i = 0; i < states * channels; i++)
+        a[i] = -1 - a[i] * a[i];
+    dt[0] = 25; /* the linear part of softplus, and the part where e^x is tiny */
+    dt[t * channels - 1] = -18;
+    for (size_t c = 0; c < channels; c++) {
+        memset(h, 0, states * sizeof *h);
+        for (size_t i = 0; i < t; i++) {
+            double x = dt[i * channels + c], step = x > 20 ? x : log1p(exp(x)), in = u[i * channels + c];
+            double sum = (double)d[c] * in, gate = z[i * z_row + c];
+            for (size_t s = 0; s < states; s++) {
+                h[s] = exp(step * a[s * channels + c]) * h[s] + step * in * bc[i * wide + s];
+                sum += h[s] * bc[i * wide + states + s];
+            }
+            want[i * channels + c] = sum * gate / (1 + exp(-gate));
+        }
+    }
+    struct mf_scan scan = {.length = t, .channels = channels, .states = states, .u = u, .dt = dt, .b = bc,
+                           .c = bc + states, .bc_row = wide, .a = a, .d = d, .z = z, .z_row = z_row};
+    mf_cpu_ops.selective_scan(be, &scan, y);
+    assert_near("selective_scan", y, want, t * channels, 1e-5);
+    free(u);
+    free(dt);
+    free(bc);
+    free(z);
+    free(a);
+    free(d);
+    free(y);
+    free(want);
+    free(h);
+}
+
+static void the_scan_follows_its_recurrence(void **state)
+{
+    static const size_t SHAPES[][3] = {{1, 1, 1}, {17, 16, 16}, {34, 37, 16}, {51, 96, 8}, {5, 20, 3}};
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct mf_backend *be = backend_of(ISAS[i], 2);
+        for (size_t n = 0; be && n < sizeof SHAPES / sizeof *SHAPES; n++)
+            check_scan(be, SHAPES[n][0], SHAPES[n][1], SHAPES[n][2]);
+        mf_cpu_ops.backend_free(be);
+    }
+}
+
+static void the_causal_convolution_sees_only_the_past(void **state)
+{
+    enum { T = 9, C = 21, K = 4, ROW = 45 };
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct mf_backend *be = backend_of(ISAS[i], 2);
+        float *x = noisy(T * ROW), *w = noisy(K * C), *b = noisy(C), y[T * C];
+        double want[T * C];
+        for (size_t t = 0; t < T; t++)
+            for (size_t c = 0; c < C; c++) {
+                double s = b[c];
+                for (size_t k = 0; k < K; k++)
+                    if (t + k + 1 >= K)
+                        s += (double)w[k * C + c] * x[(t + k + 1 - K) * ROW + c];
+                want[t * C + c] = s / (1 + exp(-s));
+            }
+        if (be) {
+            mf_cpu_ops.causal_conv(be, x, T, C, ROW, w, b, K, y);
+            assert_near("causal_conv", y, want, T * C, 2e-6);
+        }
+        free(x);
+        free(w);
+        free(b);
+        mf_cpu_ops.backend_free(be);
+    }
+}
+
+static void windows_come_back_where_they_were(void **state)
+{
+    enum { H = 5, WIDTH = 7, C = 3, S = 4 };
+    (void)state;
+    struct mf_backend *be = backend_of(NULL, 1);
+    float *x = noisy(H * WIDTH * C), w[2 * 2 * S * S * C], y[H * WIDTH * C] = {0};
+    mf_cpu_ops.windows(be, x, H, WIDTH, C, S, w);
+    assert_true(w[(S * S + 3) * C] == 0); /* row 0, column 7 of the second window: outside */
+    mf_cpu_ops.unwindows_add(be, w, H, WIDTH, C, S, y);
+    assert_memory_equal(x, y, sizeof y);
+    free(x);
+    mf_cpu_ops.backend_free(be);
+}
+
+static void unfolding_pads_with_zeros(void **state)
+{
+    (void)state;
+    struct mf_backend *be = backend_of(NULL, 1);
+    const float image[6] = {1, 2, 3, 4, 5, 6}; /* 2 × 3, one channel */
+    struct mf_unfold u = {1, 1, 2, 3, 3, 3, 2, 2, 1, 1, true};
+    float y[2 * 9];
+    const float want[2 * 9] = {0, 0, 0, 0, 1, 2, 0, 4, 5, 0, 0, 0, 2, 3, 0, 5, 6, 0};
+    assert_int_equal(mf_unfold_rows(&u), 2);
+    mf_cpu_ops.unfold(be, &u, image, y);
+    assert_memory_equal(y, want, sizeof want);
+    u.channels_last = false;
+    mf_cpu_ops.unfold(be, &u, image, y);
+    assert_memory_equal(y, want, sizeof want);
+    mf_cpu_ops.backend_free(be);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(linear_layers_multiply_in_every_shape),
+        cmocka_unit_test(a_linear_layer_runs_only_what_was_planned),
+        cmocka_unit_test(attention_equals_softmax_in_every_shape),
+        cmocka_unit_test(activations_follow_their_formulas),
+        cmocka_unit_test(gates_multiply_the_right_half),
+        cmocka_unit_test(norms_have_the_right_mean_and_scale),
+        cmocka_unit_test(the_scan_follows_its_recurrence),
+        cmocka_unit_test(the_causal_convolution_sees_only_the_past),
+        cmocka_unit_test(windows_come_back_where_they_were),
+        cmocka_unit_test(unfolding_pads_with_zeros),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,411 @@
+/* The trust layer as a whole: fitted, written into a bundle, read back, applied; what binds it to a model; real scores. */
+#include "engine/trust/trust.h"
+#include "tests/engine/bundle_copy.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <zlib.h>
+
+#include <cmocka.h>
+
+enum { LABELS = 5, READOUT = 8, CASES = 400 };
+
+struct fixture {
+    char dir[64], out[80];
+    struct mf_bundle *bundle;
+    float *logits, *readouts;
+    int8_t *truth;
+};
+
+static uint64_t seed = 5;
+
+static double uniform(void)
+{
+    seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (double)(seed >> 11) / (double)(UINT64_C(1) << 53);
+}
+
+static double gaussian(void)
+{
+    return sqrt(-2 * log(1 - uniform())) * cos(6.283185307179586 * uniform());
+}
+
+/* Label 0 is common, label 4 has no positive case at all. */
+static void draw(struct fixture *f)
+{
+    static const double PREVALENCE[LABELS] = {0.5, 0.3, 0.2, 0.1, 0};
+    for (size_t i = 0; i < CASES * LABELS; i++) {
+        bool present = uniform() < PREVALENCE[i % LABELS];
+        f->truth[i] = present;
+        f->logits[i] = (float)(gaussian() + (present ? 1.5 : -1.5));
+    }
+    for (size_t i = 0; i < CASES * READOUT; i++)
+        f->readouts[i] = (float)(gaussian() * (1 + (double)(i % READOUT)));
+    f->truth[3] = -1; /* one blank */
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    *state = f;
+    if (!f || !bundle_copy("no-segmenter", f->dir))
+        return -1;
+    snprintf(f->out, sizeof f->out, "%s-out", f->dir);
+    f->bundle = mf_bundle_open(f->dir, MF_BUNDLE_METADATA, NULL);
+    f->logits = calloc(CASES * LABELS, sizeof *f->logits);
+    f->truth = calloc(CASES * LABELS, 1);
+    f->readouts = calloc(CASES * READOUT, sizeof *f->readouts);
+    draw(f);
+    return f->bundle ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    mf_bundle_free(f->bundle);
+    bundle_remove(f->dir);
+    bundle_remove(f->out);
+    free(f->logits);
+    free(f->truth);
+    free(f->readouts);
+    free(f);
+    return 0;
+}
+
+static struct mf_bundle *calibrated(struct fixture *f, const struct mf_trust_cases *cases)
+{
+    const struct mf_trust_origin origin = {"a simulation", "2026-01-02T03:04:05.000Z"};
+    struct mf_error err = MF_ERROR_INIT;
+    struct mf_trust *trust = mf_trust_fit(f->bundle, cases, &origin, &err);
+    if (!trust || !mf_bundle_write_calibrated(f->bundle, trust, f->out, &err))
+        fail_msg("%s", err.msg);
+    mf_trust_free(trust);
+    struct mf_bundle *b = mf_bundle_open(f->out, MF_BUNDLE_FULL, &err);
+    if (!b)
+        fail_msg("%s", err.msg);
+    return b;
+}
+
+static struct mf_trust_cases all_cases(const struct fixture *f)
+{
+    return (struct mf_trust_cases){.count = CASES, .label_count = LABELS, .logits = f->logits, .truth = f->truth,
+                                   .readouts = f->readouts, .readout_size = READOUT};
+}
+
+struct statement {
+    struct mf_prediction predictions[LABELS];
+    uint32_t labels[LABELS];
+    struct mf_trust_statement s;
+};
+
+static void apply(const struct mf_bundle *b, const float *logits, const float *readout, double alpha, bool shifted,
+                  struct statement *st)
+{
+    struct mf_error err = MF_ERROR_INIT;
+    st->s = (struct mf_trust_statement){.predictions = st->predictions, .finding_labels = st->labels};
+    if (!mf_trust_apply(b, logits, readout, alpha, shifted, &st->s, &err))
+        fail_msg("%s", err.msg);
+}
+
+static void a_calibrated_bundle_states_its_guarantees(void **state)
+{
+    struct fixture *f = *state;
+    const struct mf_trust_cases cases = all_cases(f);
+    struct mf_bundle *b = calibrated(f, &cases);
+    const struct mf_trust *t = mf_bundle_trust(b);
+    struct statement st;
+    assert_true(strncmp(mf_trust_id(t), "cal-", 4) == 0);
+    assert_string_equal(mf_trust_created(t), "2026-01-02T03:04:05.000Z");
+    assert_string_equal(mf_trust_source(t), "a simulation");
+    assert_int_equal(mf_trust_patients(t), CASES);
+    assert_string_equal(mf_trust_model_hash(t), mf_bundle_model_hash(b));
+    assert_string_equal(mf_bundle_model_hash(b), mf_bundle_model_hash(f->bundle));
+    apply(b, (float[]){5, -5, 0, 5, -5}, f->readouts, 0.1, false, &st);
+    assert_int_equal(st.predictions[0].state, MF_LABEL_PRESENT);
+    assert_int_equal(st.predictions[1].state, MF_LABEL_ABSENT);
+    assert_int_equal(st.predictions[0].guarantee, MF_GUARANTEE_VALID);
+    assert_int_equal(st.predictions[3].n_cal_pos + st.predictions[3].n_cal_neg, CASES - 1); /* the blank */
+    assert_int_equal(st.predictions[4].n_cal_pos, 0);
+    assert_int_equal(st.predictions[4].guarantee, MF_GUARANTEE_INSUFFICIENT);
+    assert_true(isinf(st.predictions[4].q_present) && st.predictions[4].state == MF_LABEL_UNCERTAIN);
+    assert_true(st.predictions[0].probability > 0.9 && st.predictions[1].probability < 0.1);
+    assert_true(st.s.findings.available && st.s.findings.label_count >= 2);
+    assert_true(st.s.ood_p_value > 0 && st.s.ood_p_value <= 1);
+    apply(b, (float[]){5, -5, 0, 5, -5}, NULL, 0.1, true, &st);
+    assert_int_equal(st.predictions[0].guarantee, MF_GUARANTEE_SHIFTED);
+    assert_int_equal(st.predictions[4].guarantee, MF_GUARANTEE_INSUFFICIENT);
+    assert_true(isnan(st.s.ood_p_value));
+    mf_bundle_free(b);
+}
+
+static void findings_come_most_probable_first(void **state)
+{
+    struct fixture *f = *state;
+    const struct mf_trust_cases cases = all_cases(f);
+    struct mf_bundle *b = calibrated(f, &cases);
+    struct statement st;
+    apply(b, (float[]){1, 3, 2, -9, -9}, NULL, 0.1, false, &st);
+    assert_int_equal(st.s.findings.label_count, 3);
+    for (size_t i = 1; i < 3; i++)
+        assert_true(st.predictions[st.labels[i - 1]].probability >= st.predictions[st.labels[i]].probability);
+    mf_bundle_free(b);
+}
+
+static void a_distant_readout_is_unusual(void **state)
+{
+    struct fixture *f = *state;
+    const struct mf_trust_cases cases = all_cases(f);
+    struct mf_bundle *b = calibrated(f, &cases);
+    struct statement st;
+    float far[READOUT], p = 0;
+    for (size_t i = 0; i < READOUT; i++)
+        far[i] = 60;
+    apply(b, f->logits, far, 0.1, false, &st);
+    assert_true(st.s.ood_p_value < 0.01);
+    for (size_t i = 0; i < 200; i++) { /* p-values of ordinary cases are uniform */
+        float readout[READOUT];
+        for (size_t k = 0; k < READOUT; k++)
+            readout[k] = (float)(gaussian() * (1 + (double)k));
+        apply(b, f->logits, readout, 0.1, false, &st);
+        p += (float)st.s.ood_p_value / 200;
+    }
+    assert_true(p > 0.42f && p < 0.58f);
+    mf_bundle_free(b);
+}
+
+static void another_model_voids_every_guarantee(void **state)
+{
+    struct fixture *f = *state;
+    const struct mf_trust_cases cases = all_cases(f);
+    struct statement st;
+    char path[512];
+    mf_bundle_free(calibrated(f, &cases));
+    snprintf(path, sizeof path, "%s/bundle.json", f->out);
+    json_t *json = mf_json_read_file(path, NULL, NULL);
+    json_object_set_new(json, "version", json_string("0.0.2"));
+    char *text = mf_json_text(json, 1);
+    assert_true(write_text(path, text, strlen(text)) && mf_bundle_write_manifest(f->out, NULL));
+    free(text);
+    json_decref(json);
+    struct mf_bundle *b = mf_bundle_open(f->out, MF_BUNDLE_METADATA, NULL);
+    assert_non_null(b);
+    apply(b, (float[]){5, -5, 0, 5, -5}, f->readouts, 0.1, false, &st);
+    for (size_t i = 0; i < LABELS; i++)
+        assert_int_equal(st.predictions[i].guarantee, MF_GUARANTEE_VOID);
+    assert_false(st.s.findings.available);
+    assert_true(isnan(st.s.ood_p_value));
+    mf_bundle_free(b);
+}
+
+static void without_calibration_nothing_is_promised(void **state)
+{
+    struct fixture *f = *state;
+    struct statement st;
+    apply(f->bundle, (float[]){0, 1, 2, 3, 4}, NULL, 0.1, false, &st);
+    assert_true(st.predictions[0].probability == 0.5);
+    assert_int_equal(st.predictions[2].guarantee, MF_GUARANTEE_VOID);
+    assert_int_equal(st.predictions[2].state, MF_LABEL_UNCERTAIN);
+    assert_true(isnan(st.predictions[2].p_present) && isnan(st.predictions[2].q_absent));
+    assert_false(st.s.findings.available);
+}
+
+static void bad_requests_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct statement st = {.s = {.predictions = st.predictions, .finding_labels = st.labels}};
+    struct mf_error err = MF_ERROR_INIT;
+    float logits[LABELS] = {0, 0, NAN, 0, 0};
+    assert_false(mf_trust_apply(f->bundle, logits, NULL, 0.1, false, &st.s, &err));
+    assert_string_equal(err.msg, "the network gave a logit that is not finite");
+    mf_error_clear(&err);
+    assert_false(mf_trust_apply(f->bundle, logits, NULL, 1, false, &st.s, &err));
+    assert_string_equal(err.msg, "alpha must lie between 0 and 1");
+    mf_error_clear(&err);
+    struct mf_trust_cases cases = all_cases(f);
+    cases.label_count = 4;
+    assert_null(mf_trust_fit(f->bundle, &cases, NULL, &err));
+    assert_string_equal(err.msg, "the calibration data has 4 labels, the model 5");
+    mf_error_clear(&err);
+    cases = all_cases(f);
+    cases.count = 0;
+    assert_null(mf_trust_fit(f->bundle, &cases, NULL, &err));
+    assert_string_equal(err.msg, "the calibration data has 0 cases");
+}
+
+/* Changes one member of a trust file of the written bundle; opening must give this reason. */
+static void refuse(struct fixture *f, const char *file, const char *key, json_t *value, const char *reason)
+{
+    struct mf_error err = MF_ERROR_INIT;
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", f->out, file);
+    json_t *json = mf_json_read_file(path, NULL, NULL), *old = json_deep_copy(json);
+    json_object_set_new(json, key, value);
+    for (int pass = 0; pass < 2; pass++) {
+        char *text = mf_json_text(pass ? old : json, 0);
+        assert_true(write_text(path, text, strlen(text)) && mf_bundle_write_manifest(f->out, NULL));
+        free(text);
+        if (pass == 0) {
+            assert_null(mf_bundle_open(f->out, MF_BUNDLE_METADATA, &err));
+            assert_string_equal(err.msg, reason);
+        }
+    }
+    json_decref(json);
+    json_decref(old);
+}
+
+static void damaged_trust_files_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    const struct mf_trust_cases cases = all_cases(f);
+    mf_bundle_free(calibrated(f, &cases));
+    refuse(f, "calibration.json", "schema", json_string("x"), "calibration.json: not a medfusion.calibration/1");
+    refuse(f, "calibration.json", "labels", json_array(),
+           "calibration.json: label L0: its labels are not those of bundle.json, in order");
+    refuse(f, "conformal.json", "id", json_string("cal-other"),
+           "conformal.json: its id or model_hash is not that of calibration.json");
+    refuse(f, "conformal.json", "risk_control", json_pack("{s:[f, f], s:[i, i], s:i}", "logits", 2.0, 1.0, "positives_in_case", 1, 1, "cases", 2),
+           "conformal.json: logits must be numbers in ascending order");
+    refuse(f, "ood.json", "residual_variance", json_integer(0), "ood.json: not a valid medfusion.ood/1");
+}
+
+/* ── real scores: DenseNet-121 on NIH ChestX-ray14, first five labels, one image a patient ── */
+
+static const char *const NAMES[LABELS] = {"Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass"};
+
+enum { PATIENTS = 32000, IMAGES = 256 };
+
+/* Which of the labels each image of each patient has, as bits by patient and image number. */
+static uint8_t *read_findings(void)
+{
+    gzFile metadata = gzopen(MF_SHARED_DATA "/nih_densenet/nih_metadata.csv.gz", "rb");
+    uint8_t *bits = metadata ? calloc(PATIENTS, IMAGES) : NULL;
+    char line[1024];
+    while (bits && gzgets(metadata, line, sizeof line)) {
+        unsigned patient, image;
+        if (sscanf(line, "%8u_%3u", &patient, &image) != 2 || patient >= PATIENTS || image >= IMAGES)
+            continue;
+        for (size_t l = 0; l < LABELS; l++)
+            bits[patient * IMAGES + image] |= (uint8_t)((strstr(line, NAMES[l]) != NULL) << l);
+    }
+    if (metadata)
+        gzclose(metadata);
+    return bits;
+}
+
+/* Patients in random order: their numbers are not exchangeable. */
+static void shuffle(float *logits, int8_t *truth, size_t n)
+{
+    for (size_t i = n; i > 1; i--) {
+        size_t k = (size_t)(uniform() * (double)i);
+        for (size_t l = 0; l < LABELS; l++) {
+            float z = logits[(i - 1) * LABELS + l];
+            int8_t t = truth[(i - 1) * LABELS + l];
+            logits[(i - 1) * LABELS + l] = logits[k * LABELS + l];
+            truth[(i - 1) * LABELS + l] = truth[k * LABELS + l];
+            logits[k * LABELS + l] = z;
+            truth[k * LABELS + l] = t;
+        }
+    }
+}
+
+/* The first predicted image of every patient. */
+static size_t read_nih(float *logits, int8_t *truth, size_t room)
+{
+    gzFile predictions = gzopen(MF_SHARED_DATA "/nih_densenet/predictions.csv.gz", "rb");
+    uint8_t *bits = read_findings();
+    char line[1024];
+    unsigned patient, image, last = 0;
+    size_t n = 0;
+    while (predictions && bits && n < room && gzgets(predictions, line, sizeof line)) {
+        if (sscanf(line, "%8u_%3u", &patient, &image) != 2 || patient == last)
+            continue;
+        last = patient;
+        char *field = strchr(line, ',');
+        for (size_t l = 0; l < LABELS; l++, field = strchr(field + 1, ',')) {
+            double q = fmin(fmax(atof(field + 1), 1e-7), 1 - 1e-7);
+            logits[n * LABELS + l] = (float)(2 * log(q / (1 - q)) + 1); /* distorted on purpose */
+            truth[n * LABELS + l] = bits[patient * IMAGES + image] >> l & 1;
+        }
+        n++;
+    }
+    if (predictions)
+        gzclose(predictions);
+    free(bits);
+    shuffle(logits, truth, n);
+    return n;
+}
+
+struct tally {
+    size_t n[2], covered[2];
+    double nll, raw_nll;
+};
+
+static void real_scores_are_covered_and_calibrated(void **state)
+{
+    enum { ROOM = 8000 };
+    struct fixture *f = *state;
+    float *logits = malloc(ROOM * LABELS * sizeof *logits);
+    int8_t *truth = malloc(ROOM * LABELS);
+    size_t n = read_nih(logits, truth, ROOM), half = n / 2;
+    if (n == 0) {
+        printf("skipped: no ../shared/data\n");
+        free(logits);
+        free(truth);
+        return;
+    }
+    const struct mf_trust_cases cases = {.count = half, .label_count = LABELS, .logits = logits, .truth = truth};
+    struct mf_bundle *b = calibrated(f, &cases);
+    struct tally tally[LABELS] = {{{0}, {0}, 0, 0}};
+    double missed = 0;
+    size_t ill = 0;
+    for (size_t i = half; i < n; i++) {
+        struct statement st;
+        apply(b, logits + i * LABELS, NULL, 0.1, false, &st);
+        size_t present = 0, found = 0;
+        for (size_t l = 0; l < LABELS; l++) {
+            const struct mf_prediction *p = &st.predictions[l];
+            bool is = truth[i * LABELS + l] > 0;
+            tally[l].n[is]++;
+            tally[l].covered[is] += p->state == MF_LABEL_UNCERTAIN || p->state == (is ? MF_LABEL_PRESENT : MF_LABEL_ABSENT);
+            tally[l].nll -= log(is ? p->probability : 1 - p->probability);
+            tally[l].raw_nll += log1p(exp(is ? -p->logit : p->logit));
+            present += is;
+            for (size_t k = 0; is && k < st.s.findings.label_count; k++)
+                found += st.labels[k] == l;
+        }
+        ill += present > 0;
+        missed += present ? 1 - (double)found / (double)present : 0;
+    }
+    for (size_t l = 0; l < LABELS; l++)
+        for (int is = 0; is < 2; is++) {
+            double coverage = (double)tally[l].covered[is] / (double)tally[l].n[is];
+            double sd = sqrt(0.09 * 2 / (double)tally[l].n[is]); /* both halves are about as large */
+            printf("%-14s %-8s coverage %.3f of %zu\n", NAMES[l], is ? "present" : "absent", coverage, tally[l].n[is]);
+            assert_true(coverage > 0.9 - 4 * sd);
+            assert_true(tally[l].nll < tally[l].raw_nll);
+        }
+    printf("false-negative rate of the finding lists %.3f over %zu cases\n", missed / (double)ill, ill);
+    assert_true(missed / (double)ill < 0.1 + 4 * sqrt(0.1 * 2 / (double)ill));
+    mf_bundle_free(b);
+    free(logits);
+    free(truth);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(a_calibrated_bundle_states_its_guarantees),
+        TEST(findings_come_most_probable_first),
+        TEST(a_distant_readout_is_unusual),
+        TEST(another_model_voids_every_guarantee),
+        TEST(without_calibration_nothing_is_promised),
+        TEST(bad_requests_are_refused),
+        TEST(damaged_trust_files_are_refused),
+        TEST(real_scores_are_covered_and_calibrated),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
