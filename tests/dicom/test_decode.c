@@ -287,6 +287,54 @@ static void tables_are_read(void **state)
     assert_int_equal(f.voi_lut.data[2], 0xFFF);
 }
 
+static void byte_tables_are_widened(void **state)
+{
+    (void)state;
+    struct layout l = {"PALETTE COLOR", "1", 1, 0, 8, 8, 0};
+    for (int big = 0; big < 2; big++) {
+        struct builder b;
+        struct mf_error err = MF_ERROR_INIT;
+        MF_AUTO(mf_frame) struct mf_frame f = {.owned = NULL};
+        build_layout(&b, big ? EXPLICIT_BE : EXPLICIT_LE, &l);
+        for (uint32_t i = 0; i < 3; i++) {
+            build_header(&b, TAG(0x0028, 0x1101 + i), "US", 6);
+            build_bytes(&b, big ? "\0\4\0\0\0\10" : "\4\0\0\0\10\0", 6);
+        }
+        for (uint32_t i = 0; i < 3; i++) {
+            build_header(&b, TAG(0x0028, 0x1201 + i), "OW", 4);
+            build_bytes(&b, big ? "\2\1\4\3" : "\1\2\3\4", 4);
+        }
+        build_value(&b, "OB", "\0\1\2\3", 4);
+        assert_true(decode(&b, 0, &f, &err));
+        assert_no_error(&err);
+        assert_int_equal(f.photometric, MF_PHOTOMETRIC_PALETTE);
+        for (uint16_t i = 0; i < 4; i++)
+            assert_int_equal(f.palette[2].data[i], i + 1);
+        assert_int_equal(f.palette[0].bits, 8);
+    }
+}
+
+static void encapsulated_uncompressed_frames(void **state)
+{
+    (void)state;
+    const struct layout l = {"MONOCHROME2", "1", 1, 0, 8, 8, 0};
+    struct builder b;
+    build_layout(&b, "1.2.840.10008.1.2.1.98", &l);
+    build_header(&b, TAG(0x7FE0, 0x0010), "OB", UNDEFINED_LENGTH);
+    build_item(&b, TAG(0xFFFE, 0xE000), 0);
+    build_item(&b, TAG(0xFFFE, 0xE000), 4);
+    build_bytes(&b, "abcd", 4);
+    build_item(&b, TAG(0xFFFE, 0xE0DD), 0);
+    expect_samples(&b, 0, MF_SAMPLE_U8, "abcd", 4);
+    build_layout(&b, "1.2.840.10008.1.2.1.98", &l);
+    build_header(&b, TAG(0x7FE0, 0x0010), "OB", UNDEFINED_LENGTH);
+    build_item(&b, TAG(0xFFFE, 0xE000), 0);
+    build_item(&b, TAG(0xFFFE, 0xE000), 2);
+    build_bytes(&b, "ab", 2);
+    build_item(&b, TAG(0xFFFE, 0xE0DD), 0);
+    expect_refused(&b, 0, MF_ERR_MALFORMED, "frame 0: truncated: a fragment ends inside the frame");
+}
+
 static void supported_syntaxes(void **state)
 {
     (void)state;
@@ -319,6 +367,8 @@ int main(void)
         cmocka_unit_test(impossible_requests),
         cmocka_unit_test(payload_shorter_than_its_index),
         cmocka_unit_test(tables_are_read),
+        cmocka_unit_test(byte_tables_are_widened),
+        cmocka_unit_test(encapsulated_uncompressed_frames),
         cmocka_unit_test(supported_syntaxes),
     };
     return cmocka_run_group_tests_name("dicom/decode", tests, start, NULL);

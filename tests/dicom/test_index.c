@@ -67,6 +67,119 @@ static void json_gives_the_same_index_back(void **state)
     assert_true(json_equal(json, again));
 }
 
+/* An enhanced image with tables, frame geometry and everything optional. */
+static void build_enhanced(struct builder *b)
+{
+    build_start(b, EXPLICIT_LE);
+    build_identity(b, &CHEST);
+    build_string(b, TAG(0x0018, 0x1164), "DS", "0.2\\0.2");
+    build_string(b, TAG(0x0020, 0x0037), "DS", "1\\0\\0\\0\\1\\0");
+    build_string(b, TAG(0x0028, 0x0008), "IS", "2");
+    build_image(b, 4, 4, 8);
+    build_u16(b, TAG(0x0028, 0x0120), 250);
+    build_u16(b, TAG(0x0028, 0x0121), 255);
+    build_string(b, TAG(0x0028, 0x1052), "DS", "-5");
+    build_string(b, TAG(0x0028, 0x1053), "DS", "0.5");
+    build_header(b, TAG(0x0028, 0x3000), "SQ", 8 + 8 + 6 + 12 + 4);
+    build_item(b, TAG(0xFFFE, 0xE000), 8 + 6 + 12 + 4);
+    build_header(b, TAG(0x0028, 0x3002), "SS", 6);
+    build_bytes(b, "\2\0\xFE\xFF\20\0", 6);
+    build_header(b, TAG(0x0028, 0x3006), "OW", 4);
+    build_bytes(b, "\1\0\2\0", 4);
+    build_header(b, TAG(0x5200, 0x9230), "SQ", UNDEFINED_LENGTH);
+    for (int i = 0; i < 2; i++) {
+        static const struct {
+            uint32_t sequence, tag;
+            const char *value;
+        } groups[] = {
+            {TAG(0x0020, 0x9113), TAG(0x0020, 0x0032), "1\\2\\3"},
+            {TAG(0x0020, 0x9116), TAG(0x0020, 0x0037), "1\\0\\0\\0\\1\\0"},
+            {TAG(0x0028, 0x9110), TAG(0x0028, 0x0030), "0.5\\0.5"},
+            {TAG(0x0028, 0x9145), TAG(0x0028, 0x1053), "2"},
+            {TAG(0x0028, 0x9132), TAG(0x0028, 0x1051), "400"},
+        };
+        build_item(b, TAG(0xFFFE, 0xE000), UNDEFINED_LENGTH);
+        for (size_t k = 0; k < sizeof groups / sizeof *groups; k++) {
+            build_header(b, groups[k].sequence, "SQ", UNDEFINED_LENGTH);
+            build_item(b, TAG(0xFFFE, 0xE000), UNDEFINED_LENGTH);
+            build_string(b, groups[k].tag, "DS", groups[k].value);
+            build_item(b, TAG(0xFFFE, 0xE00D), 0);
+            build_item(b, TAG(0xFFFE, 0xE0DD), 0);
+        }
+        build_item(b, TAG(0xFFFE, 0xE00D), 0);
+    }
+    build_item(b, TAG(0xFFFE, 0xE0DD), 0);
+    build_pixels(b, 32);
+}
+
+static void everything_optional_survives_too(void **state)
+{
+    (void)state;
+    struct builder b;
+    MF_AUTO(mf_buffer) struct mf_buffer zip;
+    struct mf_error err = MF_ERROR_INIT;
+    build_enhanced(&b);
+    const struct build_member members[] = {{"a.dcm", b.bytes.data, b.bytes.len, true, 0, -1},
+                                           {"b.txt", "not DICOM at all", 16, false, 0, -1}};
+    build_zip(&zip, members, 2);
+    MF_AUTO(mf_index) struct mf_index *index = build_scan(zip.data, zip.len, NULL, &err);
+    assert_no_error(&err);
+    MF_AUTO(mf_json) json_t *json = mf_index_to_json(index);
+    MF_AUTO(mf_index) struct mf_index *read = mf_index_from_json(json, &err);
+    assert_no_error(&err);
+    MF_AUTO(mf_json) json_t *again = mf_index_to_json(read);
+    assert_true(json_equal(json, again));
+    const struct mf_index_object *o = &read->objects[0];
+    assert_int_equal(o->modality_lut.count, 2);
+    assert_int_equal(o->modality_lut.first, -2);
+    assert_int_equal(o->padding_limit, 255);
+    assert_true(o->imager_pixel_spacing[1] == 0.2 && o->slope == 0.5 && o->intercept == -5);
+    assert_true(o->frame_groups[1].has_spacing && o->frame_groups[1].spacing[0] == 0.5);
+    assert_true(o->frame_groups[1].has_rescale && o->frame_groups[1].slope == 2);
+    assert_true(o->frame_groups[1].has_window && o->frame_groups[1].width == 400);
+    assert_true(o->frame_groups[1].has_orientation && o->frame_groups[0].position[2] == 3);
+    assert_int_equal(read->skipped_count, 1);
+    assert_string_equal(read->skipped[0].reason, "not a DICOM file");
+
+    MF_AUTO(mf_fd) int fd = build_fd(zip.data, zip.len); /* and its frames decode from the zip */
+    MF_AUTO(mf_frame) struct mf_frame f = {.owned = NULL};
+    assert_true(mf_decode_frame(fd, o, 1, &f, &err));
+    assert_int_equal(((const uint8_t *)f.samples)[0], 16);
+    assert_int_equal(f.modality_lut.data[1], 2);
+    assert_true(f.rescale_slope == 2 && f.window_width == 400 && f.position[0] == 1);
+    assert_true(f.has_padding && f.padding_low == 250 && f.padding_high == 255);
+    build_free(&b);
+}
+
+/* Deflated bytes that are not those of the index: refused, never more than the index says. */
+static void changed_payloads_are_noticed(void **state)
+{
+    (void)state;
+    struct builder b;
+    MF_AUTO(mf_buffer) struct mf_buffer zip;
+    struct mf_error err = MF_ERROR_INIT;
+    struct mf_frame f;
+    build_simple(&b, &CHEST);
+    const struct build_member member = {"a.dcm", b.bytes.data, b.bytes.len, true, 0, -1};
+    build_zip(&zip, &member, 1);
+    MF_AUTO(mf_index) struct mf_index *index = build_scan(zip.data, zip.len, NULL, &err);
+    MF_AUTO(mf_fd) int fd = build_fd(zip.data, zip.len);
+    struct mf_index_object o = index->objects[0];
+    o.layers[0].size += 100;
+    assert_false(mf_decode_frame(fd, &o, 0, &f, &err));
+    assert_error(&err, MF_ERR_MALFORMED, "compressed data differs from its index");
+    mf_error_clear(&err);
+    o.layers[0].size -= 200;
+    assert_false(mf_decode_frame(fd, &o, 0, &f, &err));
+    assert_int_equal(err.code, MF_ERR_TOO_LARGE);
+    mf_error_clear(&err);
+    o = index->objects[0];
+    o.pixels.offset = 1 << 20;
+    assert_false(mf_decode_frame(fd, &o, 0, &f, &err));
+    assert_error(&err, MF_ERR_MALFORMED, "frame 0: a range of the index lies outside its object");
+    build_free(&b);
+}
+
 /* Replaces the value at "objects[i].key" and reads the document. */
 static void expect_refused_with(int object, const char *key, json_t *value, const char *message)
 {
@@ -179,6 +292,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(json_gives_the_same_index_back),
+        cmocka_unit_test(everything_optional_survives_too),
+        cmocka_unit_test(changed_payloads_are_noticed),
         cmocka_unit_test(changed_values_are_refused),
         cmocka_unit_test(other_documents_are_refused),
         cmocka_unit_test(no_type_confuses_the_reader),

@@ -313,6 +313,127 @@ static void padding_after_the_pixels_is_ignored(void **state)
     build_free(&b);
 }
 
+/* Counts the visits of one tag at one depth. */
+struct seen {
+    uint32_t tag, depth;
+    int count;
+};
+
+static bool count_visits(void *context, const struct mf_prescan_element *e, struct mf_error *err)
+{
+    struct seen *seen = context;
+    (void)err;
+    seen->count += e->tag == seen->tag && e->depth == seen->depth;
+    return true;
+}
+
+/* Implicit VR and UN do not say what is a sequence; those with tables and geometry are entered all
+ * the same. */
+static void known_sequences_are_entered_without_a_vr(void **state)
+{
+    (void)state;
+    for (int un = 0; un < 2; un++) {
+        struct builder b;
+        struct seen seen = {.tag = TAG(0x0028, 0x3002), .depth = 1};
+        struct mf_inflate_budget allowed = budget();
+        MF_AUTO(mf_prescan) struct mf_prescan ret = {.length = 0};
+        struct mf_error err = MF_ERROR_INIT;
+        build_start(&b, un ? EXPLICIT_LE : IMPLICIT_LE);
+        build_header(&b, TAG(0x0028, 0x3010), "UN", 8 + 8 + 6);
+        build_item(&b, TAG(0xFFFE, 0xE000), 8 + 6);
+        b.implicit_vr = true;
+        build_header(&b, TAG(0x0028, 0x3002), "US", 6);
+        build_bytes(&b, "\1\0\0\0\10\0", 6);
+        assert_true(
+            mf_prescan_run(b.bytes.data, b.bytes.len, &allowed, count_visits, &seen, &ret, &err));
+        assert_int_equal(seen.count, 1);
+        build_free(&b);
+    }
+}
+
+static void extended_offset_tables_are_found(void **state)
+{
+    (void)state;
+    struct builder b;
+    MF_AUTO(mf_prescan) struct mf_prescan ret = {.length = 0};
+    struct mf_error err = MF_ERROR_INIT;
+    build_start(&b, RLE_LOSSLESS);
+    build_header(&b, TAG(0x7FE0, 0x0001), "OV", 8);
+    build_bytes(&b, "\0\0\0\0\0\0\0\0", 8);
+    build_header(&b, TAG(0x7FE0, 0x0002), "OV", 8);
+    build_bytes(&b, "\4\0\0\0\0\0\0\0", 8);
+    build_header(&b, TAG(0x7FE0, 0x0010), "OB", UNDEFINED_LENGTH);
+    build_item(&b, TAG(0xFFFE, 0xE000), 0);
+    build_item(&b, TAG(0xFFFE, 0xE000), 4);
+    build_bytes(&b, "....", 4);
+    build_item(&b, TAG(0xFFFE, 0xE0DD), 0);
+    assert_true(run(b.bytes.data, b.bytes.len, &ret, &err));
+    assert_int_equal(ret.extended_offsets.length, 8);
+    assert_int_equal(ret.extended_lengths.length, 8);
+    build_free(&b);
+}
+
+/* An icon's pixel data, encapsulated inside an item, is passed over and not taken for the image's.
+ */
+static void pixels_inside_an_item_are_not_the_images(void **state)
+{
+    (void)state;
+    struct builder b;
+    MF_AUTO(mf_prescan) struct mf_prescan ret = {.length = 0};
+    struct mf_error err = MF_ERROR_INIT;
+    build_start(&b, RLE_LOSSLESS);
+    build_header(&b, TAG(0x0088, 0x0200), "SQ", UNDEFINED_LENGTH);
+    build_item(&b, TAG(0xFFFE, 0xE000), UNDEFINED_LENGTH);
+    build_header(&b, TAG(0x7FE0, 0x0010), "OB", UNDEFINED_LENGTH);
+    build_item(&b, TAG(0xFFFE, 0xE000), 0);
+    build_item(&b, TAG(0xFFFE, 0xE000), 2);
+    build_bytes(&b, "..", 2);
+    build_item(&b, TAG(0xFFFE, 0xE0DD), 0);
+    build_item(&b, TAG(0xFFFE, 0xE00D), 0);
+    build_item(&b, TAG(0xFFFE, 0xE0DD), 0);
+    assert_true(run(b.bytes.data, b.bytes.len, &ret, &err));
+    assert_int_equal(ret.pixel_data, MF_PIXEL_DATA_NONE);
+    assert_int_equal(ret.fragment_count, 0);
+    build_free(&b);
+}
+
+static void counts_are_capped(void **state)
+{
+    (void)state;
+    struct builder b;
+    build_start(&b, RLE_LOSSLESS);
+    build_header(&b, TAG(0x7FE0, 0x0010), "OB", UNDEFINED_LENGTH);
+    for (int i = 0; i < 1000002; i++)
+        build_item(&b, TAG(0xFFFE, 0xE000), 0);
+    expect_refused(&b, MF_ERR_TOO_LARGE, "the pixel data has more than 1000000 fragments");
+    build_free(&b);
+    build_start(&b, IMPLICIT_LE);
+    for (int i = 0; i < MF_PRESCAN_ELEMENTS + 1; i++)
+        build_header(&b, TAG(0x0009, 0x1001), "LO", 0);
+    expect_refused(&b, MF_ERR_TOO_LARGE, "the object has more than 4000000 elements");
+    build_free(&b);
+}
+
+static bool refuse(void *context, const struct mf_prescan_element *e, struct mf_error *err)
+{
+    (void)context;
+    (void)e;
+    return mf_error_set(err, MF_ERR_UNUSABLE, "enough");
+}
+
+static void visitors_can_stop_the_scan(void **state)
+{
+    (void)state;
+    struct builder b;
+    struct mf_prescan ret;
+    struct mf_error err = MF_ERROR_INIT;
+    struct mf_inflate_budget allowed = budget();
+    build_simple(&b, &CHEST);
+    assert_false(mf_prescan_run(b.bytes.data, b.bytes.len, &allowed, refuse, NULL, &ret, &err));
+    assert_error(&err, MF_ERR_UNUSABLE, "enough");
+    build_free(&b);
+}
+
 static void transfer_syntaxes_that_are_not(void **state)
 {
     (void)state;
@@ -381,6 +502,11 @@ int main(void)
         cmocka_unit_test(fragments_are_recorded),
         cmocka_unit_test(broken_fragments_are_refused),
         cmocka_unit_test(padding_after_the_pixels_is_ignored),
+        cmocka_unit_test(known_sequences_are_entered_without_a_vr),
+        cmocka_unit_test(extended_offset_tables_are_found),
+        cmocka_unit_test(pixels_inside_an_item_are_not_the_images),
+        cmocka_unit_test(counts_are_capped),
+        cmocka_unit_test(visitors_can_stop_the_scan),
         cmocka_unit_test(transfer_syntaxes_that_are_not),
         cmocka_unit_test(deflate_bombs_stop_at_the_cap),
     };

@@ -288,6 +288,55 @@ static void functional_groups_give_frames_their_geometry(void **state)
     assert_true(o->frame_groups[1].has_position && o->frame_groups[1].position[2] == 5);
 }
 
+static void more_objects_than_allowed(void **state)
+{
+    (void)state;
+    struct builder b;
+    struct mf_error err = MF_ERROR_INIT;
+    const struct mf_scan_limits one = {.objects = 1};
+    build_simple(&b, &CHEST);
+    MF_AUTO(mf_fd) int fd = build_fd(b.bytes.data, b.bytes.len);
+    const struct mf_scan_input inputs[2] = {{fd, 0, b.bytes.len}, {fd, 0, b.bytes.len}};
+    assert_null(mf_scan(inputs, 2, &one, &err));
+    assert_error(&err, MF_ERR_TOO_LARGE, "part 2: more than 1 objects in one request");
+    build_free(&b);
+}
+
+static void only_regular_files_are_scanned(void **state)
+{
+    (void)state;
+    struct mf_error err = MF_ERROR_INIT;
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    const struct mf_scan_input input = {.fd = ends[0], .length = 10};
+    assert_null(mf_scan(&input, 1, NULL, &err));
+    assert_error(&err, MF_ERR_IO, "part 1: not a regular file");
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void numbers_that_are_none_count_as_absent(void **state)
+{
+    (void)state;
+    struct builder b;
+    build_start(&b, EXPLICIT_LE);
+    build_identity(&b, &CHEST);
+    build_string(&b, TAG(0x0020, 0x0032), "DS", "1\\x\\3");
+    build_image(&b, 4, 4, 8);
+    build_string(&b, TAG(0x0028, 0x0030), "DS", "0x10\\1");
+    build_string(&b, TAG(0x0028, 0x1051), "DS", "inf");
+    build_string(&b, TAG(0x0028, 0x1053), "DS", "0");
+    build_pixels(&b, 16);
+    MF_AUTO(mf_index) struct mf_index *index = scan_file(&b);
+    const struct mf_index_object *o = &index->objects[0];
+    assert_false(o->has_position || o->has_window);
+    assert_true(o->pixel_spacing[0] == 0 && o->slope == 1);
+    build_start(&b, EXPLICIT_LE);
+    build_header(&b, TAG(0x0028, 0x0100), "UL", 4);
+    build_bytes(&b, "\10\0\0\0", 4);
+    expect_file_refused(&b, MF_ERR_MALFORMED, "part 1: bits_allocated has 4 bytes, not 2");
+}
+
 /* ---- zips ---- */
 
 static void expect_zip_refused(const struct build_member *members, size_t count, enum mf_code code,
@@ -463,6 +512,9 @@ int main(void)
         cmocka_unit_test(objects_without_pixels_are_objects),
         cmocka_unit_test(fragments_are_assigned_to_frames),
         cmocka_unit_test(functional_groups_give_frames_their_geometry),
+        cmocka_unit_test(more_objects_than_allowed),
+        cmocka_unit_test(only_regular_files_are_scanned),
+        cmocka_unit_test(numbers_that_are_none_count_as_absent),
         cmocka_unit_test(zips_are_opened_and_strangers_skipped),
         cmocka_unit_test(hostile_zips_are_refused),
         cmocka_unit_test(damaged_members_are_refused),

@@ -242,6 +242,102 @@ static void slices_are_ordered_along_the_normal(void **state)
         close(inputs[i].fd);
 }
 
+/* One image with when it was taken said in each of the ways of DICOM. */
+static void build_timed(struct builder *b, int instance, uint32_t tag, const char *vr,
+                        const char *value, uint32_t time_tag, const char *time)
+{
+    const struct build_object o = {"DX", "PA", "P1", "20190307", "120000",
+                                   NULL, NULL, 1,    1,          instance};
+    build_start(b, EXPLICIT_LE);
+    build_identity(b, &o);
+    build_string(b, tag, vr, value);
+    if (time_tag)
+        build_string(b, time_tag, "TM", time);
+    build_image(b, 4, 4, 8);
+    build_pixels(b, 16);
+}
+
+static void frames_of_a_study_are_ordered_by_acquisition(void **state)
+{
+    (void)state;
+    struct mf_scan_input inputs[5];
+    struct builder b[5];
+    struct mf_error err = MF_ERROR_INIT;
+    build_timed(&b[0], 1, TAG(0x0008, 0x002A), "DT", "20190307113000.5", 0, NULL);
+    build_timed(&b[1], 2, TAG(0x0008, 0x0022), "DA", "20190307", TAG(0x0008, 0x0032), "1045");
+    build_timed(&b[2], 3, TAG(0x0008, 0x0023), "DA", "20190307", TAG(0x0008, 0x0033), "1000");
+    build_timed(&b[3], 4, TAG(0x0008, 0x002A), "DT", "20190307110000+0100", 0, NULL);
+    build_timed(&b[4], 5, TAG(0x0008, 0x0022), "DA", "not a date", 0, NULL);
+    for (int i = 0; i < 5; i++)
+        inputs[i] = (struct mf_scan_input){.fd = build_fd(b[i].bytes.data, b[i].bytes.len),
+                                           .length = b[i].bytes.len};
+    MF_AUTO(mf_index) struct mf_index *index = mf_scan(inputs, 5, NULL, &err);
+    assert_no_error(&err);
+    MF_AUTO(mf_study_list) struct mf_study_list *list = list_of(index, NULL);
+    const struct mf_study_request *r = mf_study_list_job(list, true, &err);
+    static const uint32_t ORDER[5] = {2, 3, 1, 0, 4}; /* the last by its study's time, 12:00 */
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(r->frames[i].object_index, ORDER[i]);
+        assert_false(r->frames[i].prior);
+    }
+    for (int i = 0; i < 5; i++) {
+        close(inputs[i].fd);
+        build_free(&b[i]);
+    }
+}
+
+static void equal_times_are_ordered_by_numbers(void **state)
+{
+    (void)state;
+    const struct build_object objects[] = {
+        {"DX", "PA", "P1", NULL, NULL, NULL, NULL, 1, 2, 1},
+        {"DX", "PA", "P1", NULL, NULL, NULL, NULL, 1, 1, 7},
+        {"DX", "PA", "P1", NULL, NULL, NULL, NULL, 1, 1, 3},
+    };
+    MF_AUTO(mf_index) struct mf_index *index = index_of(objects, 3);
+    MF_AUTO(mf_study_list) struct mf_study_list *list = list_of(index, NULL);
+    const struct mf_study_request *r = mf_study_list_job(list, true, NULL);
+    assert_int_equal(r->frames[0].object_index, 0); /* no series numbers here: by instance */
+    assert_int_equal(r->frames[1].object_index, 2);
+    assert_int_equal(r->frames[2].object_index, 1);
+    assert_null(r->frames[0].acquired);
+    assert_true(r->frames[0].acquired_ms == INT64_MIN);
+    assert_int_equal(r->study_time.precision, MF_TIME_UNKNOWN);
+}
+
+static void localisers_are_left_out(void **state)
+{
+    (void)state;
+    struct builder b;
+    struct mf_error err = MF_ERROR_INIT;
+    const struct build_object o = {"CT", NULL, "P1", "20190307", "12", NULL, NULL, 1, 1, 1};
+    build_start(&b, EXPLICIT_LE);
+    build_string(&b, TAG(0x0008, 0x0008), "CS", "ORIGINAL\\PRIMARY\\LOCALIZER");
+    build_identity(&b, &o);
+    build_image(&b, 4, 4, 8);
+    build_pixels(&b, 16);
+    MF_AUTO(mf_index) struct mf_index *index = build_scan(b.bytes.data, b.bytes.len, NULL, &err);
+    assert_no_error(&err);
+    MF_AUTO(mf_study_list) struct mf_study_list *list = list_of(index, NULL);
+    assert_null(mf_study_list_job(list, true, &err));
+    assert_error(&err, MF_ERR_UNUSABLE, "no usable image: part 1: a localiser");
+    mf_error_clear(&err);
+    assert_null(mf_study_list_request(list, 0, 0, true, &err));
+    assert_error(&err, MF_ERR_UNUSABLE, "no usable image: part 1: a localiser");
+    build_free(&b);
+}
+
+static void only_strangers_were_given(void **state)
+{
+    (void)state;
+    struct mf_error err = MF_ERROR_INIT;
+    const struct mf_scan_limits lenient = {.lenient = true};
+    MF_AUTO(mf_index) struct mf_index *index = build_scan("just text", 9, &lenient, &err);
+    MF_AUTO(mf_study_list) struct mf_study_list *list = list_of(index, NULL);
+    assert_null(mf_study_list_job(list, true, &err));
+    assert_error(&err, MF_ERR_UNUSABLE, "no usable image: part 1: not a DICOM file");
+}
+
 static void requests_that_do_not_exist(void **state)
 {
     (void)state;
@@ -271,6 +367,10 @@ int main(void)
         cmocka_unit_test(several_patients_are_no_job),
         cmocka_unit_test(long_series_are_thinned),
         cmocka_unit_test(slices_are_ordered_along_the_normal),
+        cmocka_unit_test(frames_of_a_study_are_ordered_by_acquisition),
+        cmocka_unit_test(equal_times_are_ordered_by_numbers),
+        cmocka_unit_test(localisers_are_left_out),
+        cmocka_unit_test(only_strangers_were_given),
         cmocka_unit_test(requests_that_do_not_exist),
     };
     return cmocka_run_group_tests_name("dicom/study", tests, start, NULL);
