@@ -69,24 +69,36 @@ static void write_lut(json_t *out, const char *key, const struct mf_index_lut *l
                       (json_int_t)lut->entry_bytes, "range", range_json(&lut->range)));
 }
 
+static json_t *group_json(const struct mf_index_frame *g)
+{
+    double rescale[2] = {g->slope, g->intercept}, window[2] = {g->center, g->width};
+    json_t *out = json_object();
+    if (g->has_position)
+        set(out, "position", numbers_json(g->position, 3));
+    if (g->has_orientation)
+        set(out, "orientation", numbers_json(g->orientation, 6));
+    if (g->has_spacing)
+        set(out, "spacing", numbers_json(g->spacing, 2));
+    if (g->has_rescale)
+        set(out, "rescale", numbers_json(rescale, 2));
+    if (g->has_window)
+        set(out, "window", numbers_json(window, 2));
+    return out;
+}
+
+/* Only the frames of which something is known, each with its number: the number of frames is a
+ * claim of the file and must not decide how long the document gets. */
 static void write_frame_groups(json_t *out, const struct mf_index_object *o)
 {
     json_t *groups = json_array();
     for (uint32_t i = 0; i < o->frames; i++) {
-        const struct mf_index_frame *g = &o->frame_groups[i];
-        double rescale[2] = {g->slope, g->intercept}, window[2] = {g->center, g->width};
-        json_t *entry = json_object();
-        if (g->has_position)
-            set(entry, "position", numbers_json(g->position, 3));
-        if (g->has_orientation)
-            set(entry, "orientation", numbers_json(g->orientation, 6));
-        if (g->has_spacing)
-            set(entry, "spacing", numbers_json(g->spacing, 2));
-        if (g->has_rescale)
-            set(entry, "rescale", numbers_json(rescale, 2));
-        if (g->has_window)
-            set(entry, "window", numbers_json(window, 2));
-        json_array_append_new(groups, entry);
+        json_t *group = group_json(&o->frame_groups[i]);
+        if (json_object_size(group)) {
+            set(group, "frame", json_integer(i));
+            json_array_append_new(groups, group);
+        } else {
+            json_decref(group);
+        }
     }
     set(out, "frame_groups", groups);
 }

@@ -202,10 +202,8 @@ static void read_fragments(struct input *in, struct mf_index_object *o)
 
 static bool read_group(const json_t *json, struct mf_index_frame *g, struct mf_error *err)
 {
-    struct input in = {.json = json, .err = err, .ok = json_is_object(json)};
+    struct input in = {.json = json, .err = err, .ok = true};
     double rescale[2] = {1, 0}, window[2] = {0, 0};
-    if (!in.ok)
-        return mf_error_set(err, MF_ERR_MALFORMED, "\"frame_groups\" holds no objects");
     g->has_position = take_numbers(&in, "position", g->position, 3);
     g->has_orientation = take_numbers(&in, "orientation", g->orientation, 6);
     g->has_spacing = take_numbers(&in, "spacing", g->spacing, 2);
@@ -221,16 +219,23 @@ static bool read_group(const json_t *json, struct mf_index_frame *g, struct mf_e
 static void read_frame_groups(struct input *in, struct mf_index_object *o)
 {
     const json_t *groups = json_object_get(in->json, "frame_groups");
+    size_t n = json_array_size(groups);
     if (!groups || !in->ok)
         return;
-    if (json_array_size(groups) != o->frames) {
+    if (!json_is_array(groups) || n > o->frames) {
         fail(in, "frame_groups");
         return;
     }
     o->frame_groups = mf_arena_alloc(in->arena, o->frames, sizeof *o->frame_groups, in->err);
     in->ok = o->frame_groups != NULL;
-    for (uint32_t i = 0; i < o->frames && in->ok; i++)
-        in->ok = read_group(json_array_get(groups, i), &o->frame_groups[i], in->err);
+    for (size_t i = 0; i < n && in->ok; i++) {
+        const json_t *group = json_array_get(groups, i);
+        json_int_t frame;
+        if (mf_json_need_int(group, "frame", 0, (json_int_t)o->frames - 1, &frame, NULL))
+            in->ok = read_group(group, &o->frame_groups[frame], in->err);
+        else
+            fail(in, "frame_groups");
+    }
 }
 
 static bool optional_int(struct input *in, const char *key, int64_t *ret)
