@@ -129,6 +129,7 @@ static void find_region(struct mf_exec *x, struct mf_engine *e, const struct mf_
             return;
         for (size_t i = 0; i < pixels; i++)
             e->masks[k * pixels + i] = e->region.soft[i] > 0;
+        mf_keep_largest(e->masks + k * pixels, size, (uint32_t *)e->region.between, (uint32_t *)e->region.soft);
     }
     s->iou = fmin(e->iou[0], e->iou[1]);
     s->reason = mf_gate_fails(&e->bundle->segmentation.gate, e->mask_logits, e->mask_cells, e->iou, e->object,

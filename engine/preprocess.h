@@ -18,6 +18,10 @@ void mf_equalise(enum mf_equalisation kind, float *image, size_t rows, size_t co
 bool mf_image_input_fill(struct mf_resampler *r, const float *image, size_t rows, size_t cols, size_t row,
                          const struct mf_image_input *out, float *grey, float *pixels, struct mf_error *err);
 
+/* Clears all but the largest 8-connected component of a square mask of 0 and 1; of equals the one met first row by row stays.
+ * `roots` and `counts` are scratch of size · size each. */
+void mf_keep_largest(uint8_t *mask, size_t size, uint32_t *roots, uint32_t *counts);
+
 /* The run of set pixels of each row of a convex region: [begin, end), empty when begin = end. */
 struct mf_run {
     int begin, end;

@@ -18,6 +18,7 @@ import zlib
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 from transformers import (
     Dinov2Config,
@@ -34,7 +35,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 from medfusion import bundle as bundles  # noqa: E402
 from medfusion import preprocess  # noqa: E402
 from medfusion.network import Ehr, MedFusion  # noqa: E402
-from medfusion.segmenter import blur, dilate, fill_hull, region_of  # noqa: E402
+from medfusion.segmenter import (  # noqa: E402
+    blur,
+    dilate,
+    fill_hull,
+    largest_component,
+    region_of,
+)
 from medfusion.vision import region_tokens  # noqa: E402
 
 D, DV, DE = 48, 64, 32
@@ -568,6 +575,14 @@ def write_preprocessing(writer: Writer) -> None:
         "segment": torch.stack([(x == y) & (x > 10) & (x < 20), (x == 30) & (y == 30)]),
         "border": torch.stack([left | (x < 3), right | (y > 60)]),
     }
+    specks = (
+        F.avg_pool2d(torch.rand(1, 1, size, size, generator=g), 5, 1, 2)[0, 0] > 0.52
+    )
+    writer.case(
+        folder, "component-specks", {"mask": specks}, {"mask": largest_component(specks)}
+    )
+    ties = (x % 9 < 4) & (y % 7 < 3)
+    writer.case(folder, "component-ties", {"mask": ties}, {"mask": largest_component(ties)})
     for case, pair in masks.items():
         box, weight = region_of(pair, (90, 75), options)
         hull = fill_hull(pair.any(0))

@@ -12,7 +12,7 @@ from torch import nn
 from . import preprocess
 from .ehr import FtTransformer
 from .fusion import Fusion
-from .segmenter import Region, Segmenter, passes_gate, region_of, upsampled
+from .segmenter import Region, Segmenter, passes_gate, region_of, masks_of
 from .temporal import Temporal
 from .vision import region_tokens
 
@@ -97,7 +97,7 @@ class MedFusion(nn.Module):
         options = self.bundle["segmentation"]
         pixels = torch.stack([self.segmenter_input(frame) for frame in frames])
         boxes, decoded = self.segmenter(pixels, options["refine"], boxes)
-        masks = upsampled(decoded.logits, self.segmenter.size).unflatten(0, (-1, 2))
+        masks = masks_of(decoded.logits, self.segmenter.size).unflatten(0, (-1, 2))
         regions = []
         for i, frame in enumerate(frames):
             own = type(decoded)(

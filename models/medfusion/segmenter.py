@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import nn
 from transformers import Sam2Config, Sam2Model
 
@@ -116,11 +118,24 @@ class Segmenter(nn.Module):
         return boxes, decoded
 
 
-def upsampled(logits: torch.Tensor, size: int) -> torch.Tensor:
-    """Mask logits (n, h, w) → bilinear at the segmenter's size → boolean (n, size, size)."""
-    return (
-        F.interpolate(logits[:, None], (size, size), mode="bilinear", align_corners=False)[:, 0] > 0
+def largest_component(mask: torch.Tensor) -> torch.Tensor:
+    """Boolean (rows, cols) → its largest 8-connected component, of equals the one met first row by
+    row: a speck far away would stretch the hull over the whole frame.
+    """
+    labels, count = ndimage.label(mask.numpy(), np.ones((3, 3)))
+    if count < 2:
+        return mask
+    return torch.from_numpy(labels == 1 + np.bincount(labels.ravel())[1:].argmax())
+
+
+def masks_of(logits: torch.Tensor, size: int) -> torch.Tensor:
+    """Mask logits (n, h, w) → bilinear at the segmenter's size → boolean (n, size, size), of each
+    the largest component.
+    """
+    full = F.interpolate(
+        logits[:, None], (size, size), mode="bilinear", align_corners=False
     )
+    return torch.stack([largest_component(mask) for mask in full[:, 0] > 0])
 
 
 def stability(logits: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from medfusion import bundle as bundles
 from medfusion.network import MedFusion
-from medfusion.segmenter import Decoded, Segmenter, passes_gate, region_of, upsampled
+from medfusion.segmenter import Decoded, Segmenter, passes_gate, region_of, masks_of
 from medfusion.vision import region_tokens
 
 from . import crossval, data, export, fusion, segmenter, teacher, vision
@@ -98,7 +98,7 @@ def regions(run: Run, frames: np.ndarray, cache: Path) -> tuple[np.ndarray, np.n
     for i in range(0, len(frames), 16):
         x = segmenter.pixels(torch.from_numpy(frames[i : i + 16])[:, None].float() / 255)
         _, decoded = model(x, True)
-        masks = upsampled(decoded.logits, size).unflatten(0, (-1, 2))
+        masks = masks_of(decoded.logits, size).unflatten(0, (-1, 2))
         for k in range(len(masks)):
             own = Decoded(
                 *(v[2 * k : 2 * k + 2] for v in (decoded.logits, decoded.iou, decoded.object_score))
@@ -216,9 +216,8 @@ def load_student(path: Path) -> vision.Student:
 
 @torch.no_grad()
 def all_tokens(run: Run, model: MedFusion, cache: Path) -> torch.Tensor:
-    """Region tokens (n, 17, dv) of every NIH image without augmentation: of validation and test
-    patients by the reference network itself, from the files; of the rest from the cached frames,
-    which is faster.
+    """Region tokens (n, 17, dv) of every NIH image without augmentation: of test patients by the
+    reference network itself, from the files; of the rest from the cached frames, which is faster.
     """
     if cache.exists():
         return torch.load(cache)
@@ -231,7 +230,7 @@ def all_tokens(run: Run, model: MedFusion, cache: Path) -> torch.Tensor:
                 ).float()
             )
     tokens = torch.cat(out)
-    rows, fell_back = run.part("validation", "test"), 0
+    rows, fell_back = run.part("test"), 0
     rows = [] if run.options.draft else rows
     for count, i in enumerate(data.progress_bar(rows, "tokens")):
         frame = torch.from_numpy(np.array(Image.open(run.files[i]).convert("L"))).float() / 255

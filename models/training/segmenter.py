@@ -28,7 +28,7 @@ from transformers import (
     Sam2VisionConfig,
 )
 
-from medfusion.segmenter import Segmenter, upsampled
+from medfusion.segmenter import Segmenter, masks_of
 
 from . import data
 
@@ -196,7 +196,7 @@ def dice(model: Segmenter, images: np.ndarray, masks: np.ndarray) -> dict[str, f
     for image, mask in zip(images, masks):
         x = pixels(torch.from_numpy(image)[None, None].float() / 255)
         boxes, decoded = model.eval()(x, True)
-        found = upsampled(decoded.logits, SIZE)
+        found = masks_of(decoded.logits, SIZE)
         truth = torch.from_numpy(mask > 127)
         a, b = found.any(0), truth.any(0)
         scores.append(float(2 * (a & b).sum() / (a.sum() + b.sum()).clamp(min=1)))

@@ -52,6 +52,25 @@ static void equalise_case(struct golden *g)
     free(levels);
 }
 
+static void component_case(struct golden *g)
+{
+    const struct mf_tensor *t;
+    float *values = floats(g->in, "mask", &t);
+    size_t size = t->shape[0], n = t->count;
+    uint8_t *mask = malloc(n);
+    uint32_t *roots = malloc(n * sizeof *roots), *counts = malloc(n * sizeof *counts);
+    for (size_t i = 0; i < n; i++)
+        mask[i] = values[i] > 0;
+    mf_keep_largest(mask, size, roots, counts);
+    for (size_t i = 0; i < n; i++)
+        values[i] = mask[i];
+    parity_compare(&g->parity, g->name, g->want, "mask", values, n);
+    free(values);
+    free(mask);
+    free(roots);
+    free(counts);
+}
+
 static void region_case(struct golden *g)
 {
     const struct mf_tensor *t, *o, *f;
@@ -118,6 +137,8 @@ static void every_case_equals_python(void **state)
             resize_case(&g);
         else if (strncmp(e->d_name, "equalise", 8) == 0)
             equalise_case(&g);
+        else if (strncmp(e->d_name, "component", 9) == 0)
+            component_case(&g);
         else
             region_case(&g);
         mf_safetensors_free(g.in);
