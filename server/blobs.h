@@ -69,7 +69,11 @@ bool mf_pack_end(struct mf_pack *pack, struct mf_pack_member *ret,
 /* Hands everything written so far to the kernel and returns the descriptor (the pack's own: do not
  * close) for readers; it is not durable yet. −1 on failure. */
 int mf_pack_flush(struct mf_pack *pack, struct mf_error *err) MF_CHECK_RESULT;
-/* Makes it durable. After a failure the pack must not be used: fsync is never tried twice. */
+/* Begins to make durable what is there so far, in the background; nothing may be written after it.
+ */
+void mf_pack_begin_sync(struct mf_pack *pack);
+/* Makes it durable, or waits until what was begun is over. After a failure the pack must not be
+ * used: fsync is never tried twice. */
 bool mf_pack_sync(struct mf_pack *pack, struct mf_error *err) MF_CHECK_RESULT;
 /* The pack now belongs to a job: freeing the handle leaves the file. */
 void mf_pack_keep(struct mf_pack *pack);

@@ -1,8 +1,8 @@
 /*
  * POST /v1/jobs: an upload becomes a job.
  *
- * Parts stream into one pack while they are hashed; then a decoder scans the pack and the scan
- * decides whether it can be run; then the pack is made durable and the job committed; only then the
+ * Parts stream into one pack while they are hashed; then a decoder scans the pack, while it is made
+ * durable, and the scan decides whether it can be run; then the job is committed; only then the
  * 202 (or, with `Prefer: wait`, the result). Whatever fails on the way leaves neither a job nor a
  * file, and does not use up the Idempotency-Key.
  */
@@ -237,6 +237,7 @@ static bool scan(struct upload *u, const char *options, struct mf_buffer *index,
                               .input_count = u->input_count,
                               .options = options,
                               .options_len = strlen(options)};
+    mf_pack_begin_sync(u->pack); /* it goes to the disk while a decoder reads it */
     return request.fd >= 0 && scanner->scan(scanner->context, &request, index, model, err);
 }
 
@@ -295,11 +296,9 @@ static void end_upload(struct mf_request *request)
     request->state = NULL;
 }
 
-static bool handle(struct mf_request *request, struct mf_error *err)
+static bool make_job(struct upload *u, struct mf_submitted *made, struct mf_error *err)
 {
-    struct upload *u = request->state;
     struct mf_submission sub = {.options = NULL};
-    struct mf_submitted made;
     char model[MF_MODEL_NAME] = "";
     MF_AUTO(mf_buffer) struct mf_buffer index;
     mf_buffer_init(&index, INDEX_BYTES);
@@ -309,9 +308,16 @@ static bool handle(struct mf_request *request, struct mf_error *err)
     sub.model = model[0] ? model : NULL;
     sub.index = index.data ? index.data : "";
     sub.index_len = index.len;
-    if (!commit(u, &sub, &made, err))
+    return commit(u, &sub, made, err);
+}
+
+static bool handle(struct mf_request *request, struct mf_error *err)
+{
+    struct mf_submitted made;
+    bool ok = make_job(request->state, &made, err);
+    end_upload(request); /* here, not on the event loop: it may wait for the disk */
+    if (!ok)
         return false;
-    end_upload(request);
     int seconds = mf_request_wait_seconds(request);
     if (seconds == 0 || made.replayed)
         return respond_accepted(request, made.id, err);

@@ -66,11 +66,11 @@ class Daemon:
                 return False
             directory = pathlib.Path("/proc") / str(parent)
 
-    def kill(self, role):
-        """SIGKILL to one process of this role; whether there was one."""
+    def kill(self, role, number=signal.SIGKILL):
+        """A signal to one process of this role; whether there was one."""
         for pid in self.pids(role):
             try:
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, number)
                 return True
             except ProcessLookupError:
                 pass

@@ -1,0 +1,171 @@
+/*
+ * Packs: appending members to one file.
+ *
+ * Writes go through one buffer per pack so that the byte-sized pieces of a parser become large
+ * writes; the digest is taken as bytes enter the buffer.
+ */
+#include "server/blobs_private.h"
+
+#include "server/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { PACK_BUFFER = 64 << 10 };
+
+struct mf_pack {
+    const struct mf_blobs *blobs;
+    char name[MF_BLOB_NAME];
+    int fd;
+    bool keep, failed;
+    bool syncing; /* `sync` has begun and nobody has waited for it yet */
+    struct mf_sync sync;
+    uint64_t size; /* bytes appended, buffered ones included */
+    uint64_t member_start;
+    struct mf_sha256 *hash;
+    size_t buffered;
+    char buffer[PACK_BUFFER];
+};
+
+struct mf_pack *mf_pack_new(const struct mf_blobs *blobs, struct mf_error *err)
+{
+    MF_AUTO(mf_pack) struct mf_pack *pack = malloc(sizeof *pack);
+    if (!pack) {
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for an upload");
+        return NULL;
+    }
+    memset(pack, 0, offsetof(struct mf_pack, buffer));
+    pack->blobs = blobs;
+    pack->fd = -1;
+    pack->hash = mf_sha256_new();
+    if (!pack->hash) {
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for an upload");
+        return NULL;
+    }
+    mf_job_id_new(pack->name);
+    pack->fd = openat(blobs->dir, pack->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (pack->fd < 0) {
+        mf_error_set(err, MF_ERR_IO, "an upload cannot be stored (%s)", strerror(errno));
+        return NULL;
+    }
+    return MF_STEAL(pack);
+}
+
+void mf_pack_free(struct mf_pack *pack)
+{
+    if (!pack)
+        return;
+    if (pack->syncing)
+        (void)mf_syncer_wait(pack->blobs->syncer, &pack->sync);
+    if (pack->fd >= 0) {
+        close(pack->fd);
+        if (!pack->keep)
+            unlinkat(pack->blobs->dir, pack->name, 0);
+    }
+    mf_sha256_free(pack->hash);
+    free(pack);
+}
+
+const char *mf_pack_name(const struct mf_pack *pack)
+{
+    return pack->name;
+}
+
+static bool write_out(struct mf_pack *pack, const char *data, size_t len, struct mf_error *err)
+{
+    while (len > 0) {
+        ssize_t n = write(pack->fd, data, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            pack->failed = true;
+            return mf_error_set(err, MF_ERR_IO, "an upload cannot be stored (%s)",
+                                strerror(n < 0 ? errno : EIO));
+        }
+        data += n;
+        len -= (size_t)n;
+    }
+    return true;
+}
+
+static bool write_buffer(struct mf_pack *pack, struct mf_error *err)
+{
+    if (pack->failed)
+        return mf_error_set(err, MF_ERR_IO, "an upload could not be stored");
+    size_t len = pack->buffered;
+    pack->buffered = 0;
+    return write_out(pack, pack->buffer, len, err);
+}
+
+bool mf_pack_begin(struct mf_pack *pack, struct mf_error *err)
+{
+    /* Members start at multiples of 8, so that readers can map and cast what is aligned inside
+     * them. */
+    static const char zeros[8];
+    size_t padding = (size_t)(-pack->size & 7);
+    if (pack->buffered + padding > PACK_BUFFER && !write_buffer(pack, err))
+        return false;
+    memcpy(pack->buffer + pack->buffered, zeros, padding);
+    pack->buffered += padding;
+    pack->size += padding;
+    pack->member_start = pack->size;
+    return true;
+}
+
+bool mf_pack_write(struct mf_pack *pack, const void *data, size_t len, struct mf_error *err)
+{
+    mf_sha256_update(pack->hash, data, len);
+    pack->size += len;
+    if (pack->buffered + len > PACK_BUFFER && !write_buffer(pack, err))
+        return false;
+    if (len >= PACK_BUFFER)
+        return write_out(pack, data, len, err);
+    memcpy(pack->buffer + pack->buffered, data, len);
+    pack->buffered += len;
+    return true;
+}
+
+bool mf_pack_end(struct mf_pack *pack, struct mf_pack_member *ret, struct mf_error *err)
+{
+    if (pack->failed)
+        return mf_error_set(err, MF_ERR_IO, "an upload could not be stored");
+    ret->offset = pack->member_start;
+    ret->size = pack->size - pack->member_start;
+    mf_sha256_final(pack->hash, ret->sha256);
+    return true;
+}
+
+int mf_pack_flush(struct mf_pack *pack, struct mf_error *err)
+{
+    return write_buffer(pack, err) ? pack->fd : -1;
+}
+
+void mf_pack_begin_sync(struct mf_pack *pack)
+{
+    struct mf_error ignored = MF_ERROR_INIT; /* mf_pack_sync() will meet it again */
+    if (pack->syncing || !write_buffer(pack, &ignored))
+        return;
+    pack->sync.fd = pack->fd;
+    pack->syncing = mf_syncer_begin(pack->blobs->syncer, &pack->sync);
+}
+
+bool mf_pack_sync(struct mf_pack *pack, struct mf_error *err)
+{
+    mf_pack_begin_sync(pack);
+    if (pack->failed || !pack->syncing)
+        return mf_error_set(err, MF_ERR_IO, "an upload cannot be made durable");
+    pack->syncing = false;
+    if (mf_syncer_wait(pack->blobs->syncer, &pack->sync))
+        return true;
+    pack->failed = true;
+    return mf_error_set(err, MF_ERR_IO, "an upload cannot be made durable (%s)",
+                        strerror(pack->sync.error));
+}
+
+void mf_pack_keep(struct mf_pack *pack)
+{
+    pack->keep = true;
+}
