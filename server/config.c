@@ -76,7 +76,7 @@ static const struct key KEYS[] = {
      "auto | cpu | cuda:N; auto is the first GPU that works, else the CPU"},
     {"worker.threads", INTEGER, AT(worker.threads), "0", 0, 1024,
      "Threads of the CPU backend; 0 = as many as cores"},
-    {"worker.batch", INTEGER, AT(worker.batch), "8", 1, 256, "Most jobs claimed at once"},
+    {"worker.batch", INTEGER, AT(worker.batch), "1", 1, 256, "Most jobs claimed at once"},
     {"worker.job_timeout_s", INTEGER, AT(worker.job_timeout_s), "600", 1, 86400,
      "A job that runs longer fails and its worker is started again"},
     {"decoder.processes", INTEGER, AT(decoder.processes), "2", 1, 64,

@@ -97,7 +97,8 @@ static bool verb_segv(const struct mf_decoder_request *r, struct mf_decoder_repl
     (void)r;
     (void)reply;
     (void)err;
-    *(volatile int *)8 = 1;
+    int *volatile nowhere = NULL;
+    *nowhere = 1;
     return true;
 }
 
