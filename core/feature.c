@@ -31,8 +31,11 @@ static bool fail(struct reader *r, const char *member, const char *reason)
 /* Memory of the set; an arena that is full is the definition's fault. */
 static void *allocate(struct reader *r, size_t n, size_t size)
 {
-    void *p = mf_arena_alloc(r->arena, n, size, NULL);
-    if (!p)
+    struct mf_error cause = MF_ERROR_INIT;
+    void *p = mf_arena_alloc(r->arena, n, size, &cause);
+    if (cause.code == MF_ERR_NO_MEMORY)
+        mf_error_set(r->err, cause.code, "%s: out of memory", r->name);
+    else if (!p)
         fail(r, NULL, "too much data");
     return p;
 }

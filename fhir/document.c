@@ -31,15 +31,17 @@ static bool malformed(struct reader *r, const char *reason)
                         reason);
 }
 
-/* A fullUrl that identifies: absolute, its version cut off. NULL for others. */
-static const char *identity_url(struct reader *r, const char *url)
+/* A fullUrl that identifies: absolute, its version cut off. *ret is NULL for others. */
+static bool identity_url(struct reader *r, const char *url, const char **ret)
 {
+    *ret = NULL;
     if (!url || (strncmp(url, "urn:", 4) != 0 && strncmp(url, "http://", 7) != 0 &&
                  strncmp(url, "https://", 8) != 0))
-        return NULL;
+        return true;
     const char *history = strstr(url, "/_history/");
-    return mf_arena_strndup(r->doc->arena, url, history ? (size_t)(history - url) : strlen(url),
-                            r->err);
+    size_t len = history ? (size_t)(history - url) : strlen(url);
+    *ret = mf_arena_strndup(r->doc->arena, url, len, r->err);
+    return *ret != NULL;
 }
 
 /* "Patient/1", "DiagnosticReport/7#o1" (contained), the fullUrl, or the type alone. */
@@ -84,8 +86,8 @@ static bool record(struct reader *r, const json_t *json, const char *url, size_t
                                      .id = mf_json_get_string(json, "id", NULL),
                                      .ordinal = ordinal,
                                      .contained = container != NULL};
-    if (!container)
-        res->full_url = identity_url(r, url);
+    if (!container && !identity_url(r, url, &res->full_url))
+        return false;
     if (!(res->reference = reference_of(r, res, container)))
         return false;
     doc->count++;

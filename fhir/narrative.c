@@ -27,9 +27,10 @@ static bool append_escaped(struct mf_buffer *b, const char *s)
     return true;
 }
 
-/* "a, b and c" of the displays of the predictions in a state; false when there are none. */
+/* "HEADING a, b. " with the displays of the predictions in a state, or nothing; *ret_any tells
+ * which. */
 static bool append_in_state(struct mf_buffer *b, const json_t *predictions, const char *state,
-                            const char *heading)
+                            const char *heading, bool *ret_any)
 {
     size_t n = 0;
     for (size_t i = 0; i < json_array_size(predictions); i++) {
@@ -40,30 +41,40 @@ static bool append_in_state(struct mf_buffer *b, const json_t *predictions, cons
             !mf_buffer_append_str(b, mf_json_get_string(p, "display", text_of(p, "label")), NULL))
             return false;
     }
-    return n > 0 && mf_buffer_append_str(b, ". ", NULL);
+    *ret_any |= n > 0;
+    return n == 0 || mf_buffer_append_str(b, ". ", NULL);
+}
+
+static bool append_flags(struct mf_buffer *b, const json_t *flags)
+{
+    size_t count = json_array_size(flags);
+    for (size_t i = 0; i < count; i++) {
+        const char *flag = json_string_value(json_array_get(flags, i));
+        if (!mf_buffer_append_str(b, i ? ", " : "Quality flags: ", NULL) ||
+            !mf_buffer_append_str(b, flag ? flag : "-", NULL))
+            return false;
+    }
+    return count == 0 || mf_buffer_append_str(b, ". ", NULL);
 }
 
 json_t *mf_fhir_conclusion(const json_t *result)
 {
+    static const char *const STATES[][2] = {{"present", "Present: "},
+                                            {"uncertain", "Not decided: "},
+                                            {"empty", "Unlike the calibration cases: "}};
     MF_AUTO(mf_buffer) struct mf_buffer b;
     const json_t *predictions = json_object_get(result, "predictions");
     const json_t *model = json_object_get(result, "model");
-    const json_t *flags = json_object_get(json_object_get(result, "quality"), "flags");
+    bool any = false, ok = true;
     mf_buffer_init(&b, MAX_TEXT);
-    bool present = append_in_state(&b, predictions, "present", "Present: ");
-    bool open = append_in_state(&b, predictions, "uncertain", "Not decided: ");
-    bool empty = append_in_state(&b, predictions, "empty", "Unlike the calibration cases: ");
-    if (!present && !open && !empty && !mf_buffer_append_str(&b, "None of the findings. ", NULL))
-        return NULL;
-    for (size_t i = 0; i < json_array_size(flags); i++)
-        if (!mf_buffer_append_str(&b, i ? ", " : "Quality flags: ", NULL) ||
-            !mf_buffer_append_str(&b, json_string_value(json_array_get(flags, i)), NULL))
-            return NULL;
-    if (!mf_buffer_printf(&b, NULL, "%sComputed by %s %s; not reviewed by a physician.",
-                          json_array_size(flags) ? ". " : "", text_of(model, "name"),
-                          text_of(model, "version")))
-        return NULL;
-    return json_stringn(b.data, b.len);
+    for (size_t i = 0; i < sizeof STATES / sizeof *STATES; i++)
+        ok = ok && append_in_state(&b, predictions, STATES[i][0], STATES[i][1], &any);
+    if (!any)
+        ok = ok && mf_buffer_append_str(&b, "None of the findings. ", NULL);
+    ok = ok && append_flags(&b, json_object_get(json_object_get(result, "quality"), "flags")) &&
+         mf_buffer_printf(&b, NULL, "Computed by %s %s; not reviewed by a physician.",
+                          text_of(model, "name"), text_of(model, "version"));
+    return ok ? json_stringn(b.data, b.len) : NULL;
 }
 
 static bool append_row(struct mf_buffer *b, const json_t *p)

@@ -266,8 +266,10 @@ static bool list_observations(struct table *t)
     for (size_t p = 0; p < doc->patient_count; p++) {
         struct mf_fhir_patient *patient = &t->patients[p];
         size_t n = patient->observation_count;
-        patient->observations = mf_arena_alloc(doc->arena, n, sizeof(json_t *), t->err);
-        patient->observation_references = mf_arena_alloc(doc->arena, n, sizeof(char *), t->err);
+        patient->observations =
+            mf_arena_alloc(doc->arena, n, sizeof *patient->observations, t->err);
+        patient->observation_references =
+            mf_arena_alloc(doc->arena, n, sizeof *patient->observation_references, t->err);
         if (!patient->observations || !patient->observation_references)
             return false;
         patient->observation_count = 0;

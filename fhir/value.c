@@ -7,6 +7,8 @@
  */
 #include "fhir/values.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { UNIT_TEXT = 64, SHOWN_TEXT = 80 };
@@ -104,16 +106,36 @@ static void read_quantity(const struct mf_feature *f, const json_t *quantity,
         refuse_text(NULL, ret);
 }
 
-/* A string that is a JSON number is a number without unit (scores are often sent so). */
+/* "-12.5e3" between spaces, digits on both sides of a point; nothing else that strtod() would take.
+ */
+static bool parse_number(const char *text, double *ret)
+{
+    static const char DIGITS[] = "0123456789";
+    const char *p = text + strspn(text, " ");
+    const char *start = p;
+    p += *p == '-';
+    size_t n = strspn(p, DIGITS);
+    p += n;
+    if (n > 0 && *p == '.')
+        p += 1 + (n = strspn(p + 1, DIGITS));
+    if (n > 0 && (*p == 'e' || *p == 'E')) {
+        p += 1 + (p[1] == '-' || p[1] == '+');
+        p += n = strspn(p, DIGITS);
+    }
+    if (n == 0 || p[strspn(p, " ")] != '\0')
+        return false;
+    *ret = strtod(start, NULL);
+    return isfinite(*ret);
+}
+
+/* A string that is a number is one without unit (scores are often sent so). */
 static void read_string(const struct mf_feature *f, const char *text, struct mf_feature_value *ret)
 {
-    if (f->kind == MF_FEATURE_CATEGORICAL) {
+    double number;
+    if (f->kind == MF_FEATURE_CATEGORICAL)
         mf_fhir_set_category(f, text, ret);
-        return;
-    }
-    MF_AUTO(mf_json) json_t *number = mf_json_parse(text, strlen(text), NULL, "value", NULL);
-    if (json_is_number(number))
-        mf_fhir_set_number(f, json_number_value(number), NULL, ret);
+    else if (parse_number(text, &number))
+        mf_fhir_set_number(f, number, NULL, ret);
     else
         refuse_text(text, ret);
 }

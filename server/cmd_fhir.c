@@ -109,11 +109,11 @@ int mf_cmd_fhir(int argc, char **argv)
     struct options o = {0};
     struct mf_error err = MF_ERROR_INIT;
     bool help = argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
-    if (!help && (argc < 2 || strcmp(argv[1], "features") != 0))
+    bool features = argc >= 2 && strcmp(argv[1], "features") == 0;
+    if (!help && !features)
         mf_error_set(&err, MF_ERR_USAGE, "expected \"features\", see --help");
-    else if (!help)
-        parse_options(argc, argv, &o, &help, &err);
+    bool ok = features && parse_options(argc, argv, &o, &help, &err);
     if (help && err.code == MF_OK)
         return mf_cli_help(USAGE);
-    return err.code == MF_OK && print_features(&o, &err) ? MF_EXIT_OK : mf_cli_fail("fhir", &err);
+    return ok && print_features(&o, &err) ? MF_EXIT_OK : mf_cli_fail("fhir", &err);
 }

@@ -102,7 +102,7 @@ def read(feature, holder):
         text = holder["valueString"]
         if feature["kind"] == "categorical":
             return category(feature, [text], text)
-        if re.fullmatch(r"\s*-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?\s*", text):
+        if re.fullmatch(r" *-?\d+(\.\d+)?([eE][+-]?\d+)? *", text):
             return number(feature, float(text), None)
         return {"status": "implausible", "value": text if len(text.encode()) <= 80 else None, "unit": feature["unit"]}
     return None

@@ -95,12 +95,11 @@ static void who_owns_what(void **state)
                       "\"subject\":" REF("#x") "}",
          "Patient/1:"},
         /* by identifier */
-        {
-            "{\"resourceType\":\"Patient\",\"id\":\"1\",\"identifier\":[{\"system\":\"s\","
-            "\"value\":\"v\"}]}\n" OBSERVATION("2", "{\"identifier\":{\"system\":\"s\",\"value\":"
-                                                    "\"v\"}}") "\n" OBSERVATION(
-                "3", REF("Patient?identifier=s|v")),
-            "Patient/1: Observation/2 Observation/3"},
+        {"{\"resourceType\":\"Patient\",\"id\":\"1\",\"identifier\":[{\"system\":\"s\","
+         "\"value\":\"v\"}]}\n" OBSERVATION(
+             "2", "{\"identifier\":{\"system\":\"s\",\"value\":"
+                  "\"v\"}}") "\n" OBSERVATION("3", REF("Patient?identifier=s|v")),
+         "Patient/1: Observation/2 Observation/3"},
         {OBSERVATION("2", "{\"identifier\":{\"system\":\"s\",\"value\":\"v\"}}"),
          "Patient: Observation/2"},
         /* superseded versions, by lastUpdated, else by place */

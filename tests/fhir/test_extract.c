@@ -140,6 +140,46 @@ static void value_types(void **state)
     CHECK(rows);
 }
 
+/* Strings as numbers, for a feature without unit. */
+static void numbers_in_strings(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *expected;
+    } ROWS[] = {
+        {"7", "7 1 used Observation/1"},
+        {" 7.5 ", "7.5 1 used Observation/1"},
+        {"-0.5", "-0.5 1 used Observation/1"},
+        {"007", "7 1 used Observation/1"},
+        {"1e2", "100 1 used Observation/1"},
+        {"1.5E-1", "0.15 1 used Observation/1"},
+        {"1e+2", "100 1 used Observation/1"},
+        {"5.", "5. - implausible Observation/1"},
+        {".5", ".5 - implausible Observation/1"},
+        {"1e", "1e - implausible Observation/1"},
+        {"0x10", "0x10 - implausible Observation/1"},
+        {"inf", "inf - implausible Observation/1"},
+        {"nan", "nan - implausible Observation/1"},
+        {"1e999", "1e999 - implausible Observation/1"},
+        {"5 mg", "5 mg - implausible Observation/1"},
+        {"3-4", "3-4 - implausible Observation/1"},
+        {"-", "- - implausible Observation/1"},
+        {" ", "  - implausible Observation/1"},
+        {"", "- - missing -"},
+    };
+    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
+        char fhir[512];
+        snprintf(fhir, sizeof fhir, PATIENT O("1", "2020-01-01", "\"valueString\":\"%s\""),
+                 ROWS[i].text);
+        MF_AUTO(mf_mem)
+        char *got =
+            extract("{\"id\":\"n\",\"kind\":\"numeric\",\"unit\":\"1\",\"sources\":[{\"fhir\":[{"
+                    "\"system\":\"s\",\"code\":\"c\"}]}],\"mean\":0,\"std\":1}",
+                    fhir, NULL, "2020-01-02");
+        assert_string_equal(got, ROWS[i].expected);
+    }
+}
+
 static void units(void **state)
 {
     (void)state;
@@ -528,6 +568,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(value_types),
+        cmocka_unit_test(numbers_in_strings),
         cmocka_unit_test(units),
         cmocka_unit_test(times),
         cmocka_unit_test(effective_types),

@@ -1,7 +1,8 @@
 /*
- * Every allocation of the JSON library fails in turn, once and from then on: each call gives the
- * whole document or none, without a leak (the sanitizer build sees to that) and with the error
- * named.
+ * Every allocation fails in turn, once and from then on: each call gives the whole document or
+ * none, without a leak (the sanitizer build sees to that) and with the error named. Allocations of
+ * ours are wrapped by the linker (tests/fhir/CMakeLists.txt), those of the JSON library by
+ * json_set_alloc_funcs().
  */
 #include "core/feature.h"
 #include "core/result.h"
@@ -14,16 +15,38 @@ static long countdown = -1; /* allocations until the failing one; -1 = none fail
 static bool persistent;     /* all that follow fail too */
 static bool fired;          /* one has failed */
 
-static void *failing_malloc(size_t size)
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t size);
+
+static bool must_fail(void)
 {
     if (countdown != 0) {
         countdown -= countdown > 0;
-        return malloc(size);
+        return false;
     }
     fired = true;
     if (!persistent)
         countdown = -1;
-    return NULL;
+    return true;
+}
+
+void *__wrap_malloc(size_t size)
+{
+    return must_fail() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return must_fail() ? NULL : __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *p, size_t size)
+{
+    return must_fail() ? NULL : __real_realloc(p, size);
 }
 
 static void restore(void)
@@ -173,24 +196,54 @@ static char *make_reduced(struct mf_error *err)
     return a && b ? text_of(json_pack("[O,O]", a, b)) : NULL;
 }
 
+static char *make_definition(struct mf_error *err)
+{
+    static json_t *definition;
+    long saved = countdown;
+    restore();
+    if (!definition)
+        definition =
+            mf_json_read_file(MF_SOURCE_DIR "/tests/fhir/vitals/ehr/features.json", NULL, err);
+    countdown = saved;
+    MF_AUTO(mf_feature_set) struct mf_feature_set *set = mf_feature_set_parse(definition, "f", err);
+    restore();
+    return set ? strdup(set->features[set->count - 1].id) : NULL;
+}
+
+/* A definition with one feature of each kind, extracted from the first patient of the document. */
 static char *make_features(struct mf_error *err)
 {
     static const char TEXT[] =
         "{\"schema\":\"medfusion.features/"
         "1\",\"features\":[{\"id\":\"x\",\"kind\":\"numeric\",\"unit\":\"1\","
-        "\"sources\":[{\"fhir\":[{\"system\":\"s\",\"code\":\"c\"}]}],\"mean\":0,\"std\":1}]}";
+        "\"sources\":[{\"fhir\":[{\"system\":\"s\",\"code\":\"c\"}]}],\"mean\":0,\"std\":1},{"
+        "\"id\":\"sex\","
+        "\"kind\":\"categorical\",\"sources\":[\"dicom:PatientSex\"],\"categories\":[\"F\"]}]}";
+    static const struct mf_demographics demographics = {.patient_sex = "F"};
     long saved = countdown;
     restore();
     MF_AUTO(mf_json) json_t *definition = json_of(TEXT);
     MF_AUTO(mf_feature_set) struct mf_feature_set *set = mf_feature_set_parse(definition, "f", err);
     MF_AUTO(mf_fhir_document) struct mf_fhir_document *doc = document(err);
     MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(0);
-    struct mf_feature_value value;
+    struct mf_feature_value values[2];
     struct mf_time at;
     assert_true(mf_time_parse_fhir("2020", &at, NULL));
-    assert_true(mf_fhir_extract(set, mf_fhir_patient(doc, 0), NULL, &at, arena, &value, err));
     countdown = saved;
-    return text_of(mf_fhir_features_to_json(set, &value, "Patient/1", &at));
+    if (!mf_fhir_extract(set, mf_fhir_patient(doc, 0), &demographics, &at, arena, values, err)) {
+        restore();
+        return NULL;
+    }
+    char *text = text_of(mf_fhir_features_to_json(set, values, "Patient/1", &at));
+    if (!text)
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
+    return text;
+}
+
+static char *make_table(struct mf_error *err)
+{
+    (void)err;
+    return mf_result_to_text(full_result());
 }
 
 static void reports(void **state)
@@ -205,6 +258,7 @@ static void results(void **state)
     (void)state;
     starve(make_result, false);
     starve(make_problem, false);
+    starve(make_table, false);
 }
 
 static void documents(void **state)
@@ -212,7 +266,8 @@ static void documents(void **state)
     (void)state;
     starve(make_document, true);
     starve(make_reduced, false);
-    starve(make_features, false);
+    starve(make_features, true);
+    starve(make_definition, true);
 }
 
 int main(void)
@@ -222,7 +277,7 @@ int main(void)
         cmocka_unit_test(results),
         cmocka_unit_test(documents),
     };
-    json_set_alloc_funcs(failing_malloc, free);
+    json_set_alloc_funcs(__wrap_malloc, free);
     json_t *kept = full_result();
     int failed = cmocka_run_group_tests_name("fhir/out_of_memory", tests, NULL, NULL);
     json_decref(kept);
