@@ -114,6 +114,21 @@ struct mf_weights *mf_weights_open(const char *dir, struct mf_error *err)
     return open_tensors(w, err) ? MF_STEAL(w) : NULL;
 }
 
+struct mf_weights *mf_weights_from(json_t *config, struct mf_safetensors *file, const char *name,
+                                   struct mf_error *err)
+{
+    MF_AUTO(mf_weights) struct mf_weights *w = calloc(1, sizeof *w);
+    if (!w || !(w->dir = strdup(name))) {
+        mf_safetensors_free(file);
+        json_decref(config);
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
+        return NULL;
+    }
+    w->config = config;
+    w->files[w->file_count++] = file;
+    return MF_STEAL(w);
+}
+
 void mf_weights_free(struct mf_weights *w)
 {
     if (!w)

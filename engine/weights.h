@@ -18,6 +18,9 @@ struct mf_weights;
 
 /* Opens a directory and checks its files' structure; what the tensors hold is not looked at yet. */
 struct mf_weights *mf_weights_open(const char *dir, struct mf_error *err) MF_CHECK_RESULT;
+/* The same from a configuration and a file in memory; takes both, also on failure. `name` stands for the directory in messages. */
+struct mf_weights *mf_weights_from(json_t *config, struct mf_safetensors *file, const char *name,
+                                   struct mf_error *err) MF_CHECK_RESULT;
 void mf_weights_free(struct mf_weights *weights);
 MF_AUTO_DEFINE(mf_weights, struct mf_weights *, mf_weights_free(*p))
 

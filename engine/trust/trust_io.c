@@ -179,24 +179,35 @@ static bool read_ood(struct mf_trust *t, const json_t *json, struct mf_error *er
     return t->ood != NULL;
 }
 
-struct mf_trust *mf_trust_load(const char *dir, const struct mf_label *labels, size_t label_count,
-                               struct mf_error *err)
+static const struct {
+    const char *name;
+    bool (*read)(struct mf_trust *t, const json_t *json, struct mf_error *err);
+} FILES[MF_TRUST_FILES] = {
+    {"calibration.json", read_calibration}, {"conformal.json", read_conformal}, {"ood.json", read_ood}};
+
+struct mf_trust *mf_trust_from_json(json_t *const files[MF_TRUST_FILES], const struct mf_label *labels,
+                                    size_t label_count, struct mf_error *err)
 {
-    static const struct {
-        const char *name;
-        bool (*read)(struct mf_trust *t, const json_t *json, struct mf_error *err);
-    } FILES[] = {{"calibration.json", read_calibration}, {"conformal.json", read_conformal}, {"ood.json", read_ood}};
     MF_AUTO(mf_trust) struct mf_trust *t = mf_trust_new(labels, label_count, err);
-    for (size_t i = 0; t && i < sizeof FILES / sizeof *FILES; i++) {
-        MF_AUTO(mf_json) json_t *json = read_file(dir, FILES[i].name, err);
-        if (!json)
-            return NULL;
-        if (!json_is_null(json) && !FILES[i].read(t, json, err)) {
+    for (size_t i = 0; t && i < MF_TRUST_FILES; i++)
+        if (!json_is_null(files[i]) && !FILES[i].read(t, files[i], err)) {
             mf_error_prefix(err, "%s", FILES[i].name);
             return NULL;
         }
-    }
     return t ? MF_STEAL(t) : NULL;
+}
+
+struct mf_trust *mf_trust_load(const char *dir, const struct mf_label *labels, size_t label_count,
+                               struct mf_error *err)
+{
+    json_t *files[MF_TRUST_FILES] = {NULL};
+    bool ok = true;
+    for (size_t i = 0; ok && i < MF_TRUST_FILES; i++)
+        ok = (files[i] = read_file(dir, FILES[i].name, err)) != NULL;
+    struct mf_trust *t = ok ? mf_trust_from_json(files, labels, label_count, err) : NULL;
+    for (size_t i = 0; i < MF_TRUST_FILES; i++)
+        json_decref(files[i]);
+    return t;
 }
 
 static json_t *origin_of(const struct mf_trust *t, const char *schema)
