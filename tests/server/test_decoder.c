@@ -97,7 +97,7 @@ static bool verb_segv(const struct mf_decoder_request *r, struct mf_decoder_repl
     (void)r;
     (void)reply;
     (void)err;
-    int *volatile nowhere = NULL;
+    volatile int *volatile nowhere = NULL;
     *nowhere = 1;
     return true;
 }
