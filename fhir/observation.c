@@ -56,20 +56,27 @@ struct mf_time mf_fhir_observation_time(const json_t *observation, bool local_cl
     return parse(text, local_clock);
 }
 
+/* The later of `latest` and the newest time of one patient's Observations. */
+static struct mf_time latest_of(const struct mf_fhir_patient *patient, struct mf_time latest)
+{
+    for (size_t i = 0; i < patient->observation_count; i++) {
+        if (!mf_fhir_observation_counts(patient->observations[i]))
+            continue;
+        struct mf_time t = mf_fhir_observation_time(patient->observations[i], false, NULL);
+        if (t.precision != MF_TIME_UNKNOWN &&
+            (latest.precision == MF_TIME_UNKNOWN || t.end > latest.end))
+            latest = t;
+    }
+    return latest;
+}
+
 struct mf_time mf_fhir_latest_time(const struct mf_fhir_document *doc,
                                    const struct mf_fhir_patient *patient)
 {
     struct mf_time latest = {.precision = MF_TIME_UNKNOWN};
-    for (size_t p = 0; p < doc->patient_count; p++) {
-        const struct mf_fhir_patient *one = &doc->patients[p];
-        for (size_t i = 0; i < one->observation_count && (!patient || one == patient); i++) {
-            if (!mf_fhir_observation_counts(one->observations[i]))
-                continue;
-            struct mf_time t = mf_fhir_observation_time(one->observations[i], false, NULL);
-            if (t.precision != MF_TIME_UNKNOWN &&
-                (latest.precision == MF_TIME_UNKNOWN || t.end > latest.end))
-                latest = t;
-        }
-    }
+    if (patient)
+        return latest_of(patient, latest);
+    for (size_t p = 0; p < doc->patient_count; p++)
+        latest = latest_of(&doc->patients[p], latest);
     return latest;
 }

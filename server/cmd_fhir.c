@@ -64,12 +64,13 @@ static bool print_features(const struct options *o, struct mf_error *err)
     if (!doc)
         return false;
     size_t count = mf_fhir_patient_count(doc);
+    struct mf_time latest = mf_fhir_latest_time(doc, NULL);
     int indent = count == 1 && isatty(STDOUT_FILENO) ? 2 : 0;
     for (size_t i = 0; i < count; i++) {
         const struct mf_fhir_patient *patient = mf_fhir_patient(doc, i);
         struct mf_time at = o->at ? given : mf_fhir_latest_time(doc, patient);
         if (at.precision == MF_TIME_UNKNOWN)
-            at = mf_fhir_latest_time(doc, NULL);
+            at = latest; /* a patient without Observations */
         if (at.precision == MF_TIME_UNKNOWN)
             return mf_error_set(err, MF_ERR_UNUSABLE, "%s: no Observation has a time, use --at",
                                 o->file);
