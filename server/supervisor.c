@@ -34,13 +34,13 @@ static const uint64_t MS = 1000000;
 
 struct child {
     enum kind kind;
-    pid_t pid; /* 0: not running */
-    int ready_fd; /* −1: ready, or not running */
-    bool was_ready; /* ever */
+    pid_t pid;                       /* 0: not running */
+    int ready_fd;                    /* −1: ready, or not running */
+    bool was_ready;                  /* ever */
     uint64_t started_ns, restart_ns; /* restart_ns: when to start it, while it is not running */
-    unsigned pause_ms; /* of the next restart */
+    unsigned pause_ms;               /* of the next restart */
     unsigned starts;
-    char id[MF_WORKER_ID];       /* of a worker */
+    char id[MF_WORKER_ID];         /* of a worker */
     char unreported[MF_WORKER_ID]; /* a worker whose end the store was not told; "" = none */
     enum mf_attempt_end unreported_end;
 };
@@ -56,7 +56,7 @@ struct supervisor {
     size_t count;
     bool announced;
     bool stopping;
-    uint64_t kill_ns; /* while stopping: when patience ends */
+    uint64_t kill_ns;        /* while stopping: when patience ends */
     struct mf_error failure; /* why a process could never become ready */
 };
 
@@ -72,16 +72,15 @@ struct start {
 static bool store_main(const struct start *start, struct mf_error *err)
 {
     const struct supervisor *s = start->supervisor;
-    const struct mf_store_server server = {
-        .directory = s->config->data.directory,
-        .settings = {.lease_s = s->config->jobs.lease_s,
-                     .max_crashes = s->config->jobs.max_crashes,
-                     .max_losses = s->config->jobs.max_losses,
-                     .retention_s = s->config->jobs.retention_s,
-                     .fresh_start = start->child->starts == 1},
-        .listen_fd = s->store_fd,
-        .stop_fd = -1,
-        .ready_fd = start->ready_fd};
+    const struct mf_store_server server = {.directory = s->config->data.directory,
+                                           .settings = {.lease_s = s->config->jobs.lease_s,
+                                                        .max_crashes = s->config->jobs.max_crashes,
+                                                        .max_losses = s->config->jobs.max_losses,
+                                                        .retention_s = s->config->jobs.retention_s,
+                                                        .fresh_start = start->child->starts == 1},
+                                           .listen_fd = s->store_fd,
+                                           .stop_fd = -1,
+                                           .ready_fd = start->ready_fd};
     return mf_store_server_run(&server, err);
 }
 
@@ -90,14 +89,14 @@ static bool worker_main(const struct start *start, struct mf_error *err)
     const struct supervisor *s = start->supervisor;
     const struct child *child = start->child;
     const char *device = s->config->worker.device;
-    const struct mf_worker_options options = {
-        .config = s->config,
-        .device = strcmp(device, "auto") == 0 ? NULL : device,
-        .decoder_address = mf_zygote_address(s->zygote),
-        .id = child->id,
-        .predecessor = child->unreported[0] ? child->unreported : NULL,
-        .predecessor_end = child->unreported_end,
-        .ready_fd = start->ready_fd};
+    const struct mf_worker_options options = {.config = s->config,
+                                              .device = strcmp(device, "auto") == 0 ? NULL : device,
+                                              .decoder_address = mf_zygote_address(s->zygote),
+                                              .id = child->id,
+                                              .predecessor =
+                                                  child->unreported[0] ? child->unreported : NULL,
+                                              .predecessor_end = child->unreported_end,
+                                              .ready_fd = start->ready_fd};
     return mf_worker_run(&options, err);
 }
 
@@ -243,8 +242,8 @@ static void take_ready(struct supervisor *s, struct child *c)
 /* Whose fault a worker's end is, for the jobs it had in hand. */
 static enum mf_attempt_end judge_end(int status)
 {
-    bool outside = WIFSIGNALED(status) &&
-                   (WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM);
+    bool outside =
+        WIFSIGNALED(status) && (WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM);
     return WIFSIGNALED(status) && !outside ? MF_END_CRASHED : MF_END_LOST;
 }
 
@@ -264,6 +263,10 @@ static void plan_restart(struct supervisor *s, struct child *c, int status)
     }
     if (now - c->started_ns > YOUNG_S * 1000 * MS)
         c->pause_ms = 0;
+    /* Killed from outside after it had been ready: no loop of its own making, no growing pauses. */
+    if (c->was_ready && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL &&
+        c->pause_ms > FIRST_PAUSE_MS)
+        c->pause_ms = FIRST_PAUSE_MS;
     c->restart_ns = now + (c->starts == 1 ? 0 : c->pause_ms * MS);
     c->pause_ms = c->pause_ms ? c->pause_ms * 2 : FIRST_PAUSE_MS;
     if (c->pause_ms > LAST_PAUSE_MS)
@@ -335,8 +338,8 @@ static void begin_stop(struct supervisor *s)
         return;
     mf_log(MF_LOG_INFO, "daemon.stopping", MF_LOG_I("drain_s", s->config->http.drain_timeout_s));
     s->stopping = true;
-    s->kill_ns = mf_clock_monotonic_ns() +
-                 (uint64_t)(s->config->http.drain_timeout_s + GRACE_S) * 1000 * MS;
+    s->kill_ns =
+        mf_clock_monotonic_ns() + (uint64_t)(s->config->http.drain_timeout_s + GRACE_S) * 1000 * MS;
     signal_children(s, USERS, SIGTERM);
     if (!any_running(s, USERS))
         signal_children(s, 1u << STORE, SIGTERM);
