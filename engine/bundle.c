@@ -1,4 +1,5 @@
-/* Opening a bundle: manifest, bundle.json, features, weights by name and shape, and that the parts fit together. */
+/* Opening a bundle: manifest, bundle.json, features, weights by name and shape, and that the parts
+ * fit together. */
 #include "engine/bundle_private.h"
 
 #include "engine/net/net.h"
@@ -37,8 +38,10 @@ static void load_part(struct mf_loader *ld, const struct mf_bundle *b, int modul
         break;
     case MF_MODULE_VISION:
         /* bundle.json may say "dinov2" for both layouts; config.json decides. */
-        if (b->modules.vision == MF_VISION_VIT ? strcmp(type, "vit") != 0 : strncmp(type, "dinov2", 6) != 0)
-            mf_loader_fail(ld, "config.json: model_type \"%.40s\" is not what bundle.json says", type);
+        if (b->modules.vision == MF_VISION_VIT ? strcmp(type, "vit") != 0
+                                               : strncmp(type, "dinov2", 6) != 0)
+            mf_loader_fail(ld, "config.json: model_type \"%.40s\" is not what bundle.json says",
+                           type);
         p->vision = mf_vit_load_any(ld);
         break;
     case MF_MODULE_TEMPORAL:
@@ -60,8 +63,10 @@ static bool check_features(const struct mf_bundle *b, const struct parts *p, str
                unfit(err, "fusion expects an EHR module and there is none");
     if (mf_fusion_ehr_width(p->fusion) != mf_ft_width(p->ehr))
         return unfit(err, "fusion's ehr_hidden_size and the EHR module's d_token differ");
-    if (f->numeric_count != mf_ft_numeric(p->ehr) || f->count - f->numeric_count != mf_ft_categorical(p->ehr))
-        return unfit(err, "features.json and the EHR module's config.json count features differently");
+    if (f->numeric_count != mf_ft_numeric(p->ehr) ||
+        f->count - f->numeric_count != mf_ft_categorical(p->ehr))
+        return unfit(err,
+                     "features.json and the EHR module's config.json count features differently");
     for (size_t i = f->numeric_count; i < f->count; i++)
         if (f->features[i].category_count != mf_ft_cardinality(p->ehr, i - f->numeric_count))
             return unfit(err, "features.json and the EHR module's cat_cardinalities differ");
@@ -77,12 +82,14 @@ static bool check_parts(const struct mf_bundle *b, const struct parts *p, struct
     if (b->vision.rows < mf_vit_patch(p->vision) || b->vision.cols < mf_vit_patch(p->vision))
         return unfit(err, "preprocessing.vision.size is smaller than a patch");
     if (mf_temporal_input_width(t) != mf_vit_width(p->vision))
-        return unfit(err, "the temporal module's vision_hidden_size is not the vision module's hidden_size");
+        return unfit(
+            err, "the temporal module's vision_hidden_size is not the vision module's hidden_size");
     if (mf_temporal_tokens(t) != b->regions * b->regions + 1)
         return unfit(err, "the temporal module's tokens_per_frame is not regions² + 1");
     if (mf_temporal_max_frames(t) < b->max_frames || mf_temporal_position(t) != b->position ||
         mf_temporal_kind(t) != b->modules.temporal)
-        return unfit(err, "the temporal module's config.json and bundle.json differ (max_frames, position or kind)");
+        return unfit(err, "the temporal module's config.json and bundle.json differ (max_frames, "
+                          "position or kind)");
     if (mf_fusion_width(p->fusion) != mf_temporal_width(t))
         return unfit(err, "fusion's and the temporal module's hidden_size differ");
     if (mf_fusion_labels(p->fusion) != b->label_count)
@@ -255,15 +262,17 @@ static bool listed(const struct mf_string_list *list, const char *value)
     return false;
 }
 
-static bool accepts_one(const struct mf_bundle *b, const struct mf_string_list *list, const char *key,
-                        const char *what, const char *value, struct mf_error *err)
+static bool accepts_one(const struct mf_bundle *b, const struct mf_string_list *list,
+                        const char *key, const char *what, const char *value, struct mf_error *err)
 {
     if (!value || !*value)
         return !listed(&b->require, key) ||
-               mf_error_set(err, MF_ERR_UNUSABLE, "%s is absent and model %.60s requires it", what, b->name);
+               mf_error_set(err, MF_ERR_UNUSABLE, "%s is absent and model %.60s requires it", what,
+                            b->name);
     if (list->count == 0 || listed(list, value))
         return true;
-    return mf_error_set(err, MF_ERR_UNUSABLE, "%s %.20s is not accepted by model %.60s", what, value, b->name);
+    return mf_error_set(err, MF_ERR_UNUSABLE, "%s %.20s is not accepted by model %.60s", what,
+                        value, b->name);
 }
 
 bool mf_bundle_accepts(const struct mf_bundle *b, const char *modality, const char *view,

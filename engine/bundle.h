@@ -1,13 +1,14 @@
 /*
- * A model bundle: one directory with everything a model needs (models/FORMAT.md). Opening it checks all of it:
- * the manifest's SHA-256 of every file, every JSON document, and every tensor by name, shape and dtype
- * against what the configurations imply; hostile weight files are an expected input (core/error.h,
- * MF_ERR_MODEL). A bundle is immutable after opening and may be shared by threads.
+ * A model bundle: one directory with everything a model needs (models/FORMAT.md). Opening it checks
+ * all of it: the manifest's SHA-256 of every file, every JSON document, and every tensor by name,
+ * shape and dtype against what the configurations imply; hostile weight files are an expected input
+ * (core/error.h, MF_ERR_MODEL). A bundle is immutable after opening and may be shared by threads.
  *
- * manifest.json, `medfusion.manifest/1`: {"schema", "files": {"<path relative to the bundle>": "<hex SHA-256>"}}
- * names every file but itself and manifest.sig; a file that is not named, or is missing, is an error.
- * model_hash is the SHA-256 over the lines "<hex digest>  <path>\n", sorted by path (bytes), of bundle.json,
- * every config.json, ehr/features.json and every weight file; `digest` is that of manifest.json itself.
+ * manifest.json, `medfusion.manifest/1`: {"schema", "files": {"<path relative to the bundle>":
+ * "<hex SHA-256>"}} names every file but itself and manifest.sig; a file that is not named, or is
+ * missing, is an error. model_hash is the SHA-256 over the lines "<hex digest>  <path>\n", sorted
+ * by path (bytes), of bundle.json, every config.json, ehr/features.json and every weight file;
+ * `digest` is that of manifest.json itself.
  */
 #ifndef MF_ENGINE_BUNDLE_H
 #define MF_ENGINE_BUNDLE_H
@@ -50,7 +51,8 @@ enum mf_position_kind { MF_POSITION_RANK, MF_POSITION_DAYS, MF_POSITION_SLICE };
 
 enum mf_bundle_check {
     MF_BUNDLE_FULL,    /* everything, weights included: what a worker and `model verify` need */
-    MF_BUNDLE_METADATA /* all but the weight files' content: what a front needs; no engine can be made from it */
+    MF_BUNDLE_METADATA /* all but the weight files' content: what a front needs; no engine can be
+                          made from it */
 };
 
 struct mf_bundle *mf_bundle_open(const char *dir, enum mf_bundle_check check,
@@ -71,34 +73,39 @@ const struct mf_modules *mf_bundle_modules(const struct mf_bundle *bundle);
 const struct mf_feature_set *mf_bundle_features(const struct mf_bundle *bundle); /* NULL: no EHR */
 uint32_t mf_bundle_max_frames(const struct mf_bundle *bundle);
 enum mf_position_kind mf_bundle_position(const struct mf_bundle *bundle);
-/* Voxel size (slice, row, column; mm) that CT and MR frames are resampled to before the network; NULL = they are not. */
+/* Voxel size (slice, row, column; mm) that CT and MR frames are resampled to before the network;
+ * NULL = they are not. */
 const double *mf_bundle_voxel_spacing(const struct mf_bundle *bundle);
 /* Calibration and conformal thresholds; never NULL (an uncalibrated bundle has an empty one). */
 const struct mf_trust *mf_bundle_trust(const struct mf_bundle *bundle);
 
-/* Whether images with these DICOM attributes may be given to the model. NULL or "" = absent, which is
- * accepted unless the bundle requires the attribute. False sets MF_ERR_UNUSABLE with the reason. `body_part`
- * and `view` are compared without regard to case. */
+/* Whether images with these DICOM attributes may be given to the model. NULL or "" = absent, which
+ * is accepted unless the bundle requires the attribute. False sets MF_ERR_UNUSABLE with the reason.
+ * `body_part` and `view` are compared without regard to case. */
 bool mf_bundle_accepts(const struct mf_bundle *bundle, const char *modality, const char *view,
                        const char *body_part, struct mf_error *err);
 
-/* The lists behind mf_bundle_accepts() (models/FORMAT.md, "accepts"), for grouping a whole study by them. An empty
- * list accepts all. */
+/* The lists behind mf_bundle_accepts() (models/FORMAT.md, "accepts"), for grouping a whole study by
+ * them. An empty list accepts all. */
 struct mf_bundle_rules {
     const char *const *modalities, *const *views, *const *body_parts;
     size_t modality_count, view_count, body_part_count;
     bool require_modality, require_view, require_body_part;
 };
-void mf_bundle_rules(const struct mf_bundle *bundle, struct mf_bundle_rules *ret); /* strings borrowed */
+void mf_bundle_rules(const struct mf_bundle *bundle,
+                     struct mf_bundle_rules *ret); /* strings borrowed */
 
-/* What `medfusion model inspect` prints: identity, labels, modules, sizes, calibration. Caller owns it. */
+/* What `medfusion model inspect` prints: identity, labels, modules, sizes, calibration. Caller owns
+ * it. */
 json_t *mf_bundle_describe(const struct mf_bundle *bundle, struct mf_error *err) MF_CHECK_RESULT;
 
-/* Writes dir/manifest.json for the files that lie in `dir` now; removes a manifest.sig, which no longer fits. */
+/* Writes dir/manifest.json for the files that lie in `dir` now; removes a manifest.sig, which no
+ * longer fits. */
 bool mf_bundle_write_manifest(const char *dir, struct mf_error *err);
 
-/* A complete, unsigned copy of `bundle` in the new or empty directory `out`, with calibration.json, conformal.json
- * and ood.json replaced by those of `trust` and a fresh manifest: what `medfusion calibrate -o` leaves. */
+/* A complete, unsigned copy of `bundle` in the new or empty directory `out`, with calibration.json,
+ * conformal.json and ood.json replaced by those of `trust` and a fresh manifest: what `medfusion
+ * calibrate -o` leaves. */
 bool mf_bundle_write_calibrated(const struct mf_bundle *bundle, const struct mf_trust *trust,
                                 const char *out, struct mf_error *err);
 

@@ -38,7 +38,8 @@ static bool walk(struct listing *l, const char *root, const char *relative, int 
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
             continue;
         struct stat st;
-        char *child = mf_arena_printf(l->arena, l->err, "%s%s%s", relative, *relative ? "/" : "", e->d_name);
+        char *child =
+            mf_arena_printf(l->arena, l->err, "%s%s%s", relative, *relative ? "/" : "", e->d_name);
         ok = child && snprintf(path, sizeof path, "%s/%s", root, child) < PATH_BYTES &&
              stat(path, &st) == 0;
         if (!ok)
@@ -48,7 +49,8 @@ static bool walk(struct listing *l, const char *root, const char *relative, int 
         else if (!S_ISREG(st.st_mode))
             ok = mf_error_set(l->err, MF_ERR_MODEL, "%s: %s is not a regular file", root, child);
         else if (l->count == MF_BUNDLE_FILES)
-            ok = mf_error_set(l->err, MF_ERR_MODEL, "%s: more than %d files", root, MF_BUNDLE_FILES);
+            ok =
+                mf_error_set(l->err, MF_ERR_MODEL, "%s: more than %d files", root, MF_BUNDLE_FILES);
         else if (!is_unlisted(child))
             l->paths[l->count++] = child;
     }
@@ -61,8 +63,8 @@ static int compare_paths(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-bool mf_bundle_list_files(const char *dir, struct mf_arena *arena, const char ***ret, size_t *ret_count,
-                          struct mf_error *err)
+bool mf_bundle_list_files(const char *dir, struct mf_arena *arena, const char ***ret,
+                          size_t *ret_count, struct mf_error *err)
 {
     struct listing l = {.arena = arena, .err = err};
     l.paths = mf_arena_alloc(arena, MF_BUNDLE_FILES, sizeof *l.paths, err);
@@ -111,8 +113,8 @@ static const char *stated(const json_t *files, const char *path)
     return hex && strlen(hex) == 64 && strspn(hex, "0123456789abcdef") == 64 ? hex : NULL;
 }
 
-static bool check_files(const char *dir, const json_t *files, bool skip_weights, struct mf_sha256 *model,
-                        struct mf_error *err)
+static bool check_files(const char *dir, const json_t *files, bool skip_weights,
+                        struct mf_sha256 *model, struct mf_error *err)
 {
     MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(0);
     const char **paths;
@@ -130,8 +132,8 @@ static bool check_files(const char *dir, const json_t *files, bool skip_weights,
             if (!hash_file(dir, paths[i], hex, err))
                 return false;
             if (strcmp(hex, expected) != 0)
-                return mf_error_set(err, MF_ERR_MODEL, "manifest.json: the SHA-256 of %s does not match",
-                                    paths[i]);
+                return mf_error_set(err, MF_ERR_MODEL,
+                                    "manifest.json: the SHA-256 of %s does not match", paths[i]);
         }
         if (is_model(paths[i])) {
             mf_sha256_update(model, expected, 64);
@@ -189,9 +191,11 @@ bool mf_bundle_write_manifest(const char *dir, struct mf_error *err)
     if (!mf_bundle_list_files(dir, arena, &paths, &count, err))
         return false;
     for (size_t i = 0; i < count; i++)
-        if (!hash_file(dir, paths[i], hex, err) || json_object_set_new(files, paths[i], json_string(hex)) != 0)
+        if (!hash_file(dir, paths[i], hex, err) ||
+            json_object_set_new(files, paths[i], json_string(hex)) != 0)
             return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
-    MF_AUTO(mf_json) json_t *manifest = json_pack("{s:s, s:O}", "schema", "medfusion.manifest/1", "files", files);
+    MF_AUTO(mf_json)
+    json_t *manifest = json_pack("{s:s, s:O}", "schema", "medfusion.manifest/1", "files", files);
     MF_AUTO(mf_mem) char *text = manifest ? mf_json_text(manifest, 1) : NULL;
     if (!text)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");

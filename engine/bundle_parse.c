@@ -7,7 +7,8 @@
 
 enum { MAX_LABELS = 4096, MAX_LIST = 256 };
 
-static const char *const MODULE_NAMES[MF_MODULE_COUNT] = {"segmenter", "vision", "temporal", "ehr", "fusion"};
+static const char *const MODULE_NAMES[MF_MODULE_COUNT] = {"segmenter", "vision", "temporal", "ehr",
+                                                          "fusion"};
 
 static bool parse_strings(struct mf_bundle *b, const json_t *list, const char *key,
                           struct mf_string_list *ret, struct mf_error *err)
@@ -41,7 +42,8 @@ static bool parse_accepts(struct mf_bundle *b, struct mf_error *err)
         while (k < KEYS + 3 && strcmp(*k, b->require.items[i]) != 0)
             k++;
         if (k == KEYS + 3)
-            return mf_error_set(err, MF_ERR_MODEL, "accepts.require: \"%.40s\" is not modalities, views or body_parts",
+            return mf_error_set(err, MF_ERR_MODEL,
+                                "accepts.require: \"%.40s\" is not modalities, views or body_parts",
                                 b->require.items[i]);
     }
     return true;
@@ -80,20 +82,22 @@ static bool parse_labels(struct mf_bundle *b, struct mf_error *err)
         struct mf_label *label = &b->labels[i];
         label->id = mf_json_need_string(item, "id", err);
         label->display = label->id ? mf_json_get_string(item, "display", label->id) : NULL;
-        if (!label->id || !*label->id || !parse_codings(b, json_object_get(item, "coding"), label, err)) {
+        if (!label->id || !*label->id ||
+            !parse_codings(b, json_object_get(item, "coding"), label, err)) {
             mf_error_set(err, MF_ERR_MODEL, "\"id\" must not be empty");
             return mf_error_prefix(err, "labels[%zu]", i);
         }
         for (size_t k = 0; k < i; k++)
             if (strcmp(b->labels[k].id, label->id) == 0)
-                return mf_error_set(err, MF_ERR_MODEL, "labels[%zu]: \"%.60s\" is there twice", i, label->id);
+                return mf_error_set(err, MF_ERR_MODEL, "labels[%zu]: \"%.60s\" is there twice", i,
+                                    label->id);
     }
     return b->labels != NULL;
 }
 
 /* The index of a member's value in a list of words. */
-static bool parse_word(const json_t *object, const char *path, const char *key, const char *const words[],
-                       int *ret, struct mf_error *err)
+static bool parse_word(const json_t *object, const char *path, const char *key,
+                       const char *const words[], int *ret, struct mf_error *err)
 {
     const char *value = json_string_value(json_object_get(object, key));
     for (*ret = 0; value && words[*ret]; (*ret)++)
@@ -105,7 +109,10 @@ static bool parse_word(const json_t *object, const char *path, const char *key, 
 
 static bool parse_modules(struct mf_bundle *b, struct mf_error *err)
 {
-    static const char *const SEGMENTER[] = {"none", "sam2", NULL}, *const VISION[] = {"dinov2", "vit", "dinov2_with_registers", NULL};
+    static const char *const SEGMENTER[] = {"none", "sam2", NULL}, *const VISION[] = {
+                                                                       "dinov2", "vit",
+                                                                       "dinov2_with_registers",
+                                                                       NULL};
     static const char *const TEMPORAL[] = {"none", "mamba", "transformer", NULL};
     static const char *const EHR[] = {"none", "ft_transformer", NULL};
     int segmenter, vision, temporal, ehr;
@@ -125,7 +132,8 @@ static bool parse_modules(struct mf_bundle *b, struct mf_error *err)
         if (off)
             continue;
         if (!name || !*name || *name == '.' || strchr(name, '/') || strlen(name) > 100)
-            return mf_error_set(err, MF_ERR_MODEL, "directories.%s: must be the name of a sub-directory",
+            return mf_error_set(err, MF_ERR_MODEL,
+                                "directories.%s: must be the name of a sub-directory",
                                 MODULE_NAMES[i]);
         b->directories[i] = name;
     }
@@ -139,7 +147,8 @@ static bool number(const json_t *object, const char *path, const char *key, doub
     *ret = json_number_value(v);
     if (json_is_number(v) && *ret >= low && *ret <= high)
         return true;
-    return mf_error_set(err, MF_ERR_MODEL, "%s.%s: must be a number from %g to %g", path, key, low, high);
+    return mf_error_set(err, MF_ERR_MODEL, "%s.%s: must be a number from %g to %g", path, key, low,
+                        high);
 }
 
 static bool parse_image(const json_t *object, const char *path, struct mf_image_input *ret,
@@ -160,15 +169,17 @@ static bool parse_image(const json_t *object, const char *path, struct mf_image_
         ok = n >= 14 && n <= 4096;
         *(i ? &ret->cols : &ret->rows) = (size_t)n;
     }
-    return ok || mf_error_set(err, MF_ERR_MODEL,
-                              "%s: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and positive "
-                              "\"std\" of three channels",
-                              path);
+    return ok || mf_error_set(
+                     err, MF_ERR_MODEL,
+                     "%s: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and positive "
+                     "\"std\" of three channels",
+                     path);
 }
 
 static bool parse_preprocessing(struct mf_bundle *b, struct mf_error *err)
 {
-    static const char *const KEYS[] = {"equalisation", "segmenter", "vision", "voxel_spacing_mm", NULL};
+    static const char *const KEYS[] = {"equalisation", "segmenter", "vision", "voxel_spacing_mm",
+                                       NULL};
     static const char *const EQUALISATION[] = {"none", "global", "clahe", NULL};
     json_t *p = mf_json_need_object(b->json, "preprocessing", err);
     int equalisation;
@@ -178,30 +189,36 @@ static bool parse_preprocessing(struct mf_bundle *b, struct mf_error *err)
         return false;
     b->equalisation = (enum mf_equalisation)equalisation;
     if (b->modules.segmenter != MF_SEGMENTER_NONE &&
-        !parse_image(json_object_get(p, "segmenter"), "preprocessing.segmenter", &b->segmenter, err))
+        !parse_image(json_object_get(p, "segmenter"), "preprocessing.segmenter", &b->segmenter,
+                     err))
         return false;
     const json_t *spacing = json_object_get(p, "voxel_spacing_mm");
     b->has_voxel_spacing = spacing && !json_is_null(spacing);
     for (size_t i = 0; b->has_voxel_spacing && i < 3; i++) {
         b->voxel_spacing[i] = json_number_value(json_array_get(spacing, i));
-        if (json_array_size(spacing) != 3 || !(b->voxel_spacing[i] >= 0.01 && b->voxel_spacing[i] <= 100))
-            return mf_error_set(err, MF_ERR_MODEL,
-                                "preprocessing.voxel_spacing_mm: must be three numbers from 0.01 to 100, or null");
+        if (json_array_size(spacing) != 3 ||
+            !(b->voxel_spacing[i] >= 0.01 && b->voxel_spacing[i] <= 100))
+            return mf_error_set(
+                err, MF_ERR_MODEL,
+                "preprocessing.voxel_spacing_mm: must be three numbers from 0.01 to 100, or null");
     }
     return true;
 }
 
 static bool parse_gate(const json_t *s, struct mf_gate *g, struct mf_error *err)
 {
-    static const char *const KEYS[] = {"iou_score", "object_score", "stability", "area", "ratio", NULL};
+    static const char *const KEYS[] = {"iou_score", "object_score", "stability",
+                                       "area",      "ratio",        NULL};
     json_t *gate = mf_json_need_object(s, "gate", err);
     const json_t *area = json_object_get(gate, "area");
     if (!gate || !mf_json_only_keys(gate, KEYS, "segmentation.gate", MF_ERR_MODEL, err))
         return false;
     g->area_low = json_number_value(json_array_get(area, 0));
     g->area_high = json_number_value(json_array_get(area, 1));
-    if (json_array_size(area) != 2 || !(g->area_low >= 0 && g->area_low <= g->area_high && g->area_high <= 1))
-        return mf_error_set(err, MF_ERR_MODEL, "segmentation.gate.area: must be [low, high] within 0 and 1");
+    if (json_array_size(area) != 2 ||
+        !(g->area_low >= 0 && g->area_low <= g->area_high && g->area_high <= 1))
+        return mf_error_set(err, MF_ERR_MODEL,
+                            "segmentation.gate.area: must be [low, high] within 0 and 1");
     return number(gate, "segmentation.gate", "iou_score", 0, 1, &g->iou_score, err) &&
            number(gate, "segmentation.gate", "object_score", -1e6, 1e6, &g->object_score, err) &&
            number(gate, "segmentation.gate", "stability", 0, 1, &g->stability, err) &&
@@ -210,7 +227,8 @@ static bool parse_gate(const json_t *s, struct mf_gate *g, struct mf_error *err)
 
 static bool parse_segmentation(struct mf_bundle *b, struct mf_error *err)
 {
-    static const char *const KEYS[] = {"mask_dilation", "mask_blur", "background", "roi_margin", "refine", "gate", NULL};
+    static const char *const KEYS[] = {"mask_dilation", "mask_blur", "background", "roi_margin",
+                                       "refine",        "gate",      NULL};
     struct mf_segmentation_options *o = &b->segmentation;
     if (b->modules.segmenter == MF_SEGMENTER_NONE)
         return true;
@@ -221,7 +239,8 @@ static bool parse_segmentation(struct mf_bundle *b, struct mf_error *err)
     return number(s, "segmentation", "mask_dilation", 0, 0.25, &o->mask_dilation, err) &&
            number(s, "segmentation", "mask_blur", 0, 0.25, &o->mask_blur, err) &&
            number(s, "segmentation", "background", 0, 1, &o->background, err) &&
-           number(s, "segmentation", "roi_margin", 0, 1, &o->roi_margin, err) && parse_gate(s, &o->gate, err);
+           number(s, "segmentation", "roi_margin", 0, 1, &o->roi_margin, err) &&
+           parse_gate(s, &o->gate, err);
 }
 
 static bool parse_sequence(struct mf_bundle *b, struct mf_error *err)
@@ -242,9 +261,10 @@ static bool parse_sequence(struct mf_bundle *b, struct mf_error *err)
 
 bool mf_bundle_parse(struct mf_bundle *b, struct mf_error *err)
 {
-    static const char *const KEYS[] = {"schema", "name", "version", "licence", "intended_use", "accepts", "labels",
-                                       "modules", "directories", "preprocessing", "segmentation", "regions",
-                                       "sequence", NULL};
+    static const char *const KEYS[] = {
+        "schema",       "name",    "version",  "licence",     "intended_use",
+        "accepts",      "labels",  "modules",  "directories", "preprocessing",
+        "segmentation", "regions", "sequence", NULL};
     const char *schema = mf_json_get_string(b->json, "schema", "");
     if (strcmp(schema, "medfusion.bundle/1") != 0)
         return mf_error_set(err, MF_ERR_MODEL, "not a medfusion.bundle/1");
@@ -254,6 +274,7 @@ bool mf_bundle_parse(struct mf_bundle *b, struct mf_error *err)
     b->version = mf_json_need_string(b->json, "version", err);
     b->licence = mf_json_get_string(b->json, "licence", "");
     b->intended_use = mf_json_get_string(b->json, "intended_use", "");
-    return b->name && b->version && parse_accepts(b, err) && parse_labels(b, err) && parse_modules(b, err) &&
-           parse_preprocessing(b, err) && parse_segmentation(b, err) && parse_sequence(b, err);
+    return b->name && b->version && parse_accepts(b, err) && parse_labels(b, err) &&
+           parse_modules(b, err) && parse_preprocessing(b, err) && parse_segmentation(b, err) &&
+           parse_sequence(b, err);
 }

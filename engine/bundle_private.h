@@ -64,13 +64,14 @@ struct mf_bundle {
 /* Reads bundle.json into the struct. */
 bool mf_bundle_parse(struct mf_bundle *b, struct mf_error *err);
 
-/* Reads and checks dir/manifest.json against the files; fills digest and model_hash. With `skip_weights` the content of *.safetensors
- * is not hashed. */
+/* Reads and checks dir/manifest.json against the files; fills digest and model_hash. With
+ * `skip_weights` the content of *.safetensors is not hashed. */
 bool mf_manifest_check(const char *dir, bool skip_weights, char digest[65], char model_hash[65],
                        struct mf_error *err);
-/* Paths of all files of a bundle, relative and sorted; at most MF_BUNDLE_FILES. The strings live in the arena. */
+/* Paths of all files of a bundle, relative and sorted; at most MF_BUNDLE_FILES. The strings live in
+ * the arena. */
 enum { MF_BUNDLE_FILES = 1024 };
-bool mf_bundle_list_files(const char *dir, struct mf_arena *arena, const char ***ret, size_t *ret_count,
-                          struct mf_error *err);
+bool mf_bundle_list_files(const char *dir, struct mf_arena *arena, const char ***ret,
+                          size_t *ret_count, struct mf_error *err);
 
 #endif

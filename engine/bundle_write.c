@@ -12,7 +12,8 @@
 
 enum { PATH_BYTES = 1024 };
 
-static const char *const MODULE_NAMES[MF_MODULE_COUNT] = {"segmenter", "vision", "temporal", "ehr", "fusion"};
+static const char *const MODULE_NAMES[MF_MODULE_COUNT] = {"segmenter", "vision", "temporal", "ehr",
+                                                          "fusion"};
 
 static json_t *describe_modules(const struct mf_bundle *b)
 {
@@ -24,8 +25,10 @@ static json_t *describe_modules(const struct mf_bundle *b)
                               b->weights[i] ? mf_json_string(json_string_value(json_object_get(
                                                   mf_weights_config(b->weights[i]), "model_type")))
                                             : json_null(),
-                              "parameters", b->weights[i] ? json_integer((json_int_t)mf_weights_parameters(b->weights[i]))
-                                                          : json_null());
+                              "parameters",
+                              b->weights[i]
+                                  ? json_integer((json_int_t)mf_weights_parameters(b->weights[i]))
+                                  : json_null());
         json_object_set_new(modules, MODULE_NAMES[i], entry);
     }
     return modules;
@@ -51,10 +54,11 @@ json_t *mf_bundle_describe(const struct mf_bundle *b, struct mf_error *err)
                                    strcmp(mf_trust_model_hash(t), b->model_hash) == 0)
                        : json_null();
     json_t *out = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:I, s:s, s:o, s:o}", "name", b->name, "version",
-        b->version, "licence", b->licence, "intended_use", b->intended_use, "digest", b->digest, "model_hash",
-        b->model_hash, "accepts", json_deep_copy(json_object_get(b->json, "accepts")), "modules",
-        describe_modules(b), "labels", labels, "max_frames", (json_int_t)b->max_frames, "position",
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:I, s:s, s:o, s:o}", "name", b->name,
+        "version", b->version, "licence", b->licence, "intended_use", b->intended_use, "digest",
+        b->digest, "model_hash", b->model_hash, "accepts",
+        json_deep_copy(json_object_get(b->json, "accepts")), "modules", describe_modules(b),
+        "labels", labels, "max_frames", (json_int_t)b->max_frames, "position",
         POSITIONS[b->position], "features", describe_features(b), "calibration", calibration);
     if (!out)
         mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
@@ -111,8 +115,8 @@ static bool is_trust_file(const char *path)
            strcmp(path, "ood.json") == 0;
 }
 
-bool mf_bundle_write_calibrated(const struct mf_bundle *b, const struct mf_trust *trust, const char *out,
-                                struct mf_error *err)
+bool mf_bundle_write_calibrated(const struct mf_bundle *b, const struct mf_trust *trust,
+                                const char *out, struct mf_error *err)
 {
     MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(0);
     const char **paths;

@@ -69,8 +69,8 @@ static bool make_buffers(struct mf_engine *e, struct mf_error *err)
     return ok || mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the engine");
 }
 
-struct mf_engine *mf_engine_new(const struct mf_bundle *bundle, const struct mf_engine_options *options,
-                                struct mf_error *err)
+struct mf_engine *mf_engine_new(const struct mf_bundle *bundle,
+                                const struct mf_engine_options *options, struct mf_error *err)
 {
     MF_AUTO(mf_engine) struct mf_engine *e = calloc(1, sizeof *e);
     if (!e || !(e->arena = mf_arena_new((size_t)1 << 30))) {
@@ -82,7 +82,8 @@ struct mf_engine *mf_engine_new(const struct mf_bundle *bundle, const struct mf_
         return NULL;
     }
     e->bundle = bundle;
-    if (!mf_exec_init(&e->exec, options ? options->device : NULL, options ? options->threads : 0, err) ||
+    if (!mf_exec_init(&e->exec, options ? options->device : NULL, options ? options->threads : 0,
+                      err) ||
         !load_networks(e, err) || !make_buffers(e, err) || !mf_engine_warm(e, 1, err))
         return NULL;
     return MF_STEAL(e);
@@ -125,7 +126,8 @@ size_t mf_engine_memory(const struct mf_engine *e, size_t *ret_weights)
 
 static bool check_count(const struct mf_engine *e, size_t n, struct mf_error *err)
 {
-    size_t most = e->bundle->max_frames < MF_ENGINE_FRAMES ? e->bundle->max_frames : MF_ENGINE_FRAMES;
+    size_t most =
+        e->bundle->max_frames < MF_ENGINE_FRAMES ? e->bundle->max_frames : MF_ENGINE_FRAMES;
     return (n >= 1 && n <= most) ||
            mf_error_set(err, MF_ERR_UNUSABLE, "%zu frames, the model takes 1 to %zu", n, most);
 }
@@ -140,14 +142,15 @@ bool mf_engine_warm(struct mf_engine *e, size_t frame_count, struct mf_error *er
     return e->planned[frame_count];
 }
 
-bool mf_engine_run(struct mf_engine *e, const struct mf_engine_input *input, const struct mf_tap *tap,
-                   struct mf_engine_output *output, struct mf_error *err)
+bool mf_engine_run(struct mf_engine *e, const struct mf_engine_input *input,
+                   const struct mf_tap *tap, struct mf_engine_output *output, struct mf_error *err)
 {
     struct run r = {.engine = e, .frames = input->frame_count, .input = input, .output = output};
     if (!mf_engine_warm(e, input->frame_count, err))
         return false;
     struct mf_timing *t = &output->timing;
-    *t = (struct mf_timing){.segment = e->segmenter ? 0 : NAN, .decode = NAN, .ehr = NAN, .total = NAN};
+    *t = (struct mf_timing){
+        .segment = e->segmenter ? 0 : NAN, .decode = NAN, .ehr = NAN, .total = NAN};
     e->exec.tap = tap;
     bool ok = mf_exec_replay(&e->exec, mf_pipeline_body, &r, err);
     e->exec.tap = NULL;

@@ -1,10 +1,11 @@
 /*
  * The network at work: frames and feature values in, logits out.
  *
- * An engine is made from a bundle for one device. It plans its memory once; after a first run with a given
- * number of frames (mf_engine_warm does it without input) later runs allocate nothing, except that the frame
- * buffer grows when a larger image than ever before arrives (core/grayscale.h and oneDNN's calls use a few small tables of their own). One engine serves one thread at a time; several
- * engines may share a bundle. The numbers of a run depend on its input and the device only.
+ * An engine is made from a bundle for one device. It plans its memory once; after a first run with
+ * a given number of frames (mf_engine_warm does it without input) later runs allocate nothing,
+ * except that the frame buffer grows when a larger image than ever before arrives (core/grayscale.h
+ * and oneDNN's calls use a few small tables of their own). One engine serves one thread at a time;
+ * several engines may share a bundle. The numbers of a run depend on its input and the device only.
  */
 #ifndef MF_ENGINE_ENGINE_H
 #define MF_ENGINE_ENGINE_H
@@ -30,8 +31,8 @@ struct mf_engine_options {
     int threads;        /* CPU threads; 0 = one for each core this process may use */
 };
 
-/* `bundle` must have been opened with MF_BUNDLE_FULL and outlive the engine. MF_ERR_UNAVAILABLE when
- * the device does not exist. */
+/* `bundle` must have been opened with MF_BUNDLE_FULL and outlive the engine. MF_ERR_UNAVAILABLE
+ * when the device does not exist. */
 struct mf_engine *mf_engine_new(const struct mf_bundle *bundle,
                                 const struct mf_engine_options *options,
                                 struct mf_error *err) MF_CHECK_RESULT;
@@ -44,21 +45,22 @@ size_t mf_engine_readout_size(const struct mf_engine *engine);
 size_t mf_engine_memory(const struct mf_engine *engine, size_t *ret_weights);
 
 struct mf_engine_input {
-    /* 1 … max_frames frames, oldest first (or by slice position); checked by mf_frame_check() before. */
+    /* 1 … max_frames frames, oldest first (or by slice position); checked by mf_frame_check()
+     * before. */
     const struct mf_frame *const *frames;
     size_t frame_count;
-    /* One value a frame: days before the newest frame (position "days"), or the slice position in [0,1] ("slice");
-     * NaN = unknown. Not looked at for "rank"; may be NULL then. */
+    /* One value a frame: days before the newest frame (position "days"), or the slice position in
+     * [0,1] ("slice"); NaN = unknown. Not looked at for "rank"; may be NULL then. */
     const double *positions;
     /* One a feature, in the order of mf_bundle_features(); NULL = all missing. */
     const struct mf_feature_value *features;
-    /* Parity tests only: two boxes a frame (x0 y0 x1 y1 each, in segmenter pixels) that replace the box
-     * head's, frame_count × 8; NULL otherwise. */
+    /* Parity tests only: two boxes a frame (x0 y0 x1 y1 each, in segmenter pixels) that replace the
+     * box head's, frame_count × 8; NULL otherwise. */
     const float *boxes;
 };
 
-/* Looks at what a stage computed: `name` such as "frame.0.vision.tokens" (see engine/pipeline.c for the list),
- * `data` in row-major order, valid during the call. */
+/* Looks at what a stage computed: `name` such as "frame.0.vision.tokens" (see engine/pipeline.c for
+ * the list), `data` in row-major order, valid during the call. */
 struct mf_tap {
     void (*see)(void *arg, const char *name, const float *data, const size_t *shape, int rank);
     void *arg;
@@ -71,8 +73,8 @@ struct mf_engine_output {
     struct mf_timing timing;              /* decode and total of the caller are left NaN */
 };
 
-/* Runs the whole network. The caller owns every array of `output`. `tap` may be NULL. MF_ERR_UNUSABLE for 0 or
- * too many frames. */
+/* Runs the whole network. The caller owns every array of `output`. `tap` may be NULL.
+ * MF_ERR_UNUSABLE for 0 or too many frames. */
 bool mf_engine_run(struct mf_engine *engine, const struct mf_engine_input *input,
                    const struct mf_tap *tap, struct mf_engine_output *output, struct mf_error *err);
 

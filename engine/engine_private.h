@@ -1,4 +1,5 @@
-/* The inside of an engine: the networks of one bundle on one device, and host buffers that are made once. */
+/* The inside of an engine: the networks of one bundle on one device, and host buffers that are made
+ * once. */
 #ifndef MF_ENGINE_ENGINE_PRIVATE_H
 #define MF_ENGINE_ENGINE_PRIVATE_H
 
@@ -11,14 +12,14 @@ enum { MF_ENGINE_FRAMES = 32 };
 struct mf_engine {
     const struct mf_bundle *bundle;
     struct mf_exec exec;
-    struct mf_arena *arena; /* the networks' structs and the fixed buffers below */
+    struct mf_arena *arena;    /* the networks' structs and the fixed buffers below */
     struct mf_sam2 *segmenter; /* NULL: none */
     struct mf_vit *vision;
     struct mf_temporal *temporal;
     struct mf_ft *ehr; /* NULL: none */
     struct mf_fusion *fusion;
-    size_t tokens;                        /* of a frame */
-    bool planned[MF_ENGINE_FRAMES + 1];   /* by number of frames */
+    size_t tokens;                      /* of a frame */
+    bool planned[MF_ENGINE_FRAMES + 1]; /* by number of frames */
 
     /* Host buffers. Of a frame, growing: */
     float *image, *weight;
@@ -26,12 +27,12 @@ struct mf_engine {
     size_t frame_room;
     struct mf_resampler resampler;
     /* Fixed: */
-    float *grey, *pixels;              /* network inputs */
+    float *grey, *pixels; /* network inputs */
     float *prompt_tokens, *heat;
     float *all_masks, *all_iou, *mask_logits;
-    size_t mask_cells;                 /* of one low-resolution mask */
+    size_t mask_cells; /* of one low-resolution mask */
     float iou[2], object[2];
-    uint8_t *masks;                    /* (2, size, size) */
+    uint8_t *masks; /* (2, size, size) */
     struct mf_region_scratch region;
     float *x_cont;
     size_t *x_cat;

@@ -23,8 +23,8 @@ bool mf_exec_init(struct mf_exec *x, const char *device, int threads, struct mf_
 {
     memset(x, 0, sizeof *x);
     if (!device_is(device, "cpu"))
-        return mf_error_set(err, MF_ERR_UNAVAILABLE, "device \"%.32s\" is not available: only cpu is",
-                            device);
+        return mf_error_set(err, MF_ERR_UNAVAILABLE,
+                            "device \"%.32s\" is not available: only cpu is", device);
     x->ops = &mf_cpu_ops;
     x->backend = x->ops->backend_new(threads, err);
     return x->backend != NULL;
@@ -150,7 +150,8 @@ struct mf_linear *mf_exec_keep_linear(struct mf_exec *x, const float *weight, co
     return o->linear;
 }
 
-void mf_exec_tap(struct mf_exec *x, const float *data, int rank, const size_t *shape, const char *fmt, ...)
+void mf_exec_tap(struct mf_exec *x, const float *data, int rank, const size_t *shape,
+                 const char *fmt, ...)
 {
     if (!x->tap || !mf_exec_live(x))
         return;

@@ -1,13 +1,15 @@
 /*
- * How networks run: one table of operations per backend, a context that plans memory and then executes.
+ * How networks run: one table of operations per backend, a context that plans memory and then
+ * executes.
  *
- * A network is a C function that allocates from the context's workspace and calls operations. In a planning pass nothing is
- * computed: the workspace only records its peak and backends create what a shape needs (oneDNN primitives). Then the
- * same function runs for real in memory that never grows. Errors are sticky: after the first one every operation is a
- * no-op, so that networks need no checks between operations.
+ * A network is a C function that allocates from the context's workspace and calls operations. In a
+ * planning pass nothing is computed: the workspace only records its peak and backends create what a
+ * shape needs (oneDNN primitives). Then the same function runs for real in memory that never grows.
+ * Errors are sticky: after the first one every operation is a no-op, so that networks need no
+ * checks between operations.
  *
- * Pointers to `float` are device memory unless a name says host. Shapes are row-major; activations are (rows, width), images
- * channels last (h, w, c) unless said otherwise.
+ * Pointers to `float` are device memory unless a name says host. Shapes are row-major; activations
+ * are (rows, width), images channels last (h, w, c) unless said otherwise.
  */
 #ifndef MF_ENGINE_EXEC_H
 #define MF_ENGINE_EXEC_H
@@ -25,7 +27,8 @@ enum mf_epilogue { MF_EPILOGUE_NONE, MF_EPILOGUE_RELU, MF_EPILOGUE_GELU, MF_EPIL
 enum mf_unary { MF_UNARY_GELU, MF_UNARY_RELU, MF_UNARY_SILU, MF_UNARY_SIGMOID, MF_UNARY_TANH };
 enum mf_glu { MF_GLU_RELU, MF_GLU_SILU }; /* a·relu(b); silu(a)·b */
 
-/* softmax(scale · q kᵀ) v for every batch item and head. Head h of a row lies at column h · head_size. `*_row` are the strides of rows,
+/* softmax(scale · q kᵀ) v for every batch item and head. Head h of a row lies at column h ·
+ * head_size. `*_row` are the strides of rows,
  * `*_batch` of batch items, in floats (0 = shared by all items). */
 struct mf_attention {
     size_t batch, heads, head_size, queries, keys;
@@ -34,23 +37,25 @@ struct mf_attention {
     float scale;
 };
 
-/* Patches of an image as rows: (batch · oh · ow, kh · kw · channels) for a convolution as a matrix product. */
+/* Patches of an image as rows: (batch · oh · ow, kh · kw · channels) for a convolution as a matrix
+ * product. */
 struct mf_unfold {
     size_t batch, channels, height, width;
     size_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
     bool channels_last; /* of the image and of the columns: (ky, kx, c); else (c, ky, kx) */
 };
 
-/* One Mamba recurrence over `length` steps of `channels` channels with `states` states each (struct of arrays). */
+/* One Mamba recurrence over `length` steps of `channels` channels with `states` states each (struct
+ * of arrays). */
 struct mf_scan {
     size_t length, channels, states;
-    const float *u;              /* (length, channels): after convolution and silu */
-    const float *dt;             /* (length, channels): before softplus, bias added */
-    const float *b, *c;          /* (length, states), rows `bc_row` apart */
+    const float *u;     /* (length, channels): after convolution and silu */
+    const float *dt;    /* (length, channels): before softplus, bias added */
+    const float *b, *c; /* (length, states), rows `bc_row` apart */
     size_t bc_row;
-    const float *a;              /* (states, channels): −exp(A_log), transposed */
-    const float *d;              /* (channels) */
-    const float *z;              /* (length, channels), rows `z_row` apart */
+    const float *a; /* (states, channels): −exp(A_log), transposed */
+    const float *d; /* (channels) */
+    const float *z; /* (length, channels), rows `z_row` apart */
     size_t z_row;
 };
 
@@ -59,7 +64,8 @@ struct mf_ops {
     const char *device, *dtype;
     struct mf_backend *(*backend_new)(int threads, struct mf_error *err);
     void (*backend_free)(struct mf_backend *be);
-    /* Called by a thread before it plans or runs: settings that belong to the thread (number of threads, current device). */
+    /* Called by a thread before it plans or runs: settings that belong to the thread (number of
+     * threads, current device). */
     void (*enter)(const struct mf_backend *be);
     void *(*memory_new)(struct mf_backend *be, size_t bytes, struct mf_error *err);
     void (*memory_free)(struct mf_backend *be, void *memory);
@@ -74,37 +80,44 @@ struct mf_ops {
     /* Makes what (m, x_row, epilogue) needs; floats of scratch it wants in *ret_scratch. */
     bool (*linear_plan)(struct mf_linear *linear, size_t m, size_t x_row, enum mf_epilogue epilogue,
                         size_t *ret_scratch, struct mf_error *err);
-    /* y (m, out) = epilogue(x (m, in; rows x_row apart) · weightᵀ + bias); MF_EPILOGUE_ADD: y += …. */
+    /* y (m, out) = epilogue(x (m, in; rows x_row apart) · weightᵀ + bias); MF_EPILOGUE_ADD: y += ….
+     */
     bool (*linear)(struct mf_linear *linear, const float *x, size_t m, size_t x_row, float *y,
                    enum mf_epilogue epilogue, float *scratch, struct mf_error *err);
 
     void (*layer_norm)(struct mf_backend *be, const float *x, size_t rows, size_t width,
-                       const float *weight, const float *bias, float eps, float *y); /* y = x allowed */
+                       const float *weight, const float *bias, float eps,
+                       float *y); /* y = x allowed */
     void (*rms_norm)(struct mf_backend *be, const float *x, size_t rows, size_t width,
                      const float *weight, float eps, float *y);
     size_t (*attention_scratch)(struct mf_backend *be, const struct mf_attention *at);
     void (*attention)(struct mf_backend *be, const struct mf_attention *at, const float *q,
                       const float *k, const float *v, float *o, float *scratch);
-    void (*unary)(struct mf_backend *be, enum mf_unary op, const float *x, size_t n, float *y); /* y = x allowed */
+    void (*unary)(struct mf_backend *be, enum mf_unary op, const float *x, size_t n,
+                  float *y); /* y = x allowed */
     /* x (rows, 2·half) → y (rows, half) */
-    void (*glu)(struct mf_backend *be, enum mf_glu op, const float *x, size_t rows, size_t half, float *y);
+    void (*glu)(struct mf_backend *be, enum mf_glu op, const float *x, size_t rows, size_t half,
+                float *y);
     void (*copy)(struct mf_backend *be, const float *x, size_t n, float *y);
     /* y[r][i] += scale · x[r % x_rows][i], rows of `width`; x_rows = rows adds a whole tensor. */
     void (*add)(struct mf_backend *be, const float *x, size_t x_rows, size_t rows, size_t width,
                 float scale, float *y);
     void (*scale)(struct mf_backend *be, float factor, size_t n, float *y);
-    void (*reverse_rows)(struct mf_backend *be, const float *x, size_t rows, size_t width, float *y);
+    void (*reverse_rows)(struct mf_backend *be, const float *x, size_t rows, size_t width,
+                         float *y);
     void (*unfold)(struct mf_backend *be, const struct mf_unfold *u, const float *x, float *y);
     /* (batch, h, w, c; rows of c are `row` apart) → (batch, h/sh, w/sw, c) */
     void (*max_pool)(struct mf_backend *be, const float *x, size_t batch, size_t h, size_t w,
                      size_t c, size_t row, size_t sh, size_t sw, float *y);
-    /* (h, w, c) → windows (⌈h/s⌉·⌈w/s⌉, s, s, c), zeros outside; and back, adding: y (h, w, c) += windows. */
+    /* (h, w, c) → windows (⌈h/s⌉·⌈w/s⌉, s, s, c), zeros outside; and back, adding: y (h, w, c) +=
+     * windows. */
     void (*windows)(struct mf_backend *be, const float *x, size_t h, size_t w, size_t c, size_t s,
                     float *y);
     void (*unwindows_add)(struct mf_backend *be, const float *x, size_t h, size_t w, size_t c,
                           size_t s, float *y);
     /* y (2h, 2w, c) += nearest ×2 of x (h, w, c) */
-    void (*upsample2_add)(struct mf_backend *be, const float *x, size_t h, size_t w, size_t c, float *y);
+    void (*upsample2_add)(struct mf_backend *be, const float *x, size_t h, size_t w, size_t c,
+                          float *y);
     /* (h·w, 4·c) in the order of mf_load_upconv() → y (2h, 2w, c), plus `add` of that shape */
     void (*pixel_shuffle_add)(struct mf_backend *be, const float *x, size_t h, size_t w, size_t c,
                               const float *add, float *y);
@@ -116,10 +129,12 @@ struct mf_ops {
                         size_t width, size_t r, float *y);
     /* y (width) = mean of `rows` rows */
     void (*row_mean)(struct mf_backend *be, const float *x, size_t rows, size_t width, float *y);
-    /* causal depth-wise convolution over time, then silu: x (t, c; rows x_row apart), weight (k, c) */
+    /* causal depth-wise convolution over time, then silu: x (t, c; rows x_row apart), weight (k, c)
+     */
     void (*causal_conv)(struct mf_backend *be, const float *x, size_t t, size_t c, size_t x_row,
                         const float *weight, const float *bias, size_t k, float *y);
-    void (*selective_scan)(struct mf_backend *be, const struct mf_scan *scan, float *y); /* (length, channels) */
+    void (*selective_scan)(struct mf_backend *be, const struct mf_scan *scan,
+                           float *y); /* (length, channels) */
 };
 
 extern const struct mf_ops mf_cpu_ops;
@@ -170,8 +185,8 @@ struct mf_linear *mf_exec_keep_linear(struct mf_exec *x, const float *weight, co
                                       size_t out, size_t in, struct mf_error *err);
 
 /* Shows a stage to the tap, if any. `fmt` makes the name. */
-void mf_exec_tap(struct mf_exec *x, const float *data, int rank, const size_t *shape, const char *fmt, ...)
-    MF_PRINTF(5, 6);
+void mf_exec_tap(struct mf_exec *x, const float *data, int rank, const size_t *shape,
+                 const char *fmt, ...) MF_PRINTF(5, 6);
 
 /* The operations as networks call them. */
 void mf_linear(struct mf_exec *x, struct mf_linear *linear, const float *in, size_t m, float *out,

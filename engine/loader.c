@@ -1,4 +1,5 @@
-/* The loader: tensors by name and shape, configuration values within bounds, everything accounted for. */
+/* The loader: tensors by name and shape, configuration values within bounds, everything accounted
+ * for. */
 #include "engine/weights.h"
 
 #include <math.h>
@@ -76,7 +77,8 @@ bool mf_loader_finish(struct mf_loader *ld, const char *const *ignored)
     for (size_t i = 0; i < n; i++)
         if (!bsearch(&all[i], ld->taken, ld->taken_count, sizeof *ld->taken, compare_pointers) &&
             !is_ignored(all[i]->name, ignored))
-            return mf_loader_fail(ld, "tensor \"%.100s\" does not belong to this model", all[i]->name);
+            return mf_loader_fail(ld, "tensor \"%.100s\" does not belong to this model",
+                                  all[i]->name);
     return true;
 }
 
@@ -100,10 +102,12 @@ size_t mf_loader_int(struct mf_loader *ld, const char *key, long long min, long 
     if ((!v || json_is_null(v)) && fallback >= 0)
         return (size_t)fallback;
     long long value = json_is_integer(v) ? json_integer_value(v)
-                      : json_is_real(v) && fabs(json_real_value(v)) < 1e9 ? (long long)json_real_value(v)
-                                                                          : -1;
+                      : json_is_real(v) && fabs(json_real_value(v)) < 1e9
+                          ? (long long)json_real_value(v)
+                          : -1;
     if (!json_is_number(v) || value < min || value > max) {
-        mf_loader_fail(ld, "config.json: \"%s\" must be a whole number from %lld to %lld", key, min, max);
+        mf_loader_fail(ld, "config.json: \"%s\" must be a whole number from %lld to %lld", key, min,
+                       max);
         return (size_t)min;
     }
     return (size_t)value;
@@ -131,8 +135,8 @@ bool mf_loader_bool(struct mf_loader *ld, const char *key, bool fallback)
     return json_is_true(v);
 }
 
-void mf_loader_ints(struct mf_loader *ld, const char *key, long long min, long long max, size_t count,
-                    size_t *ret)
+void mf_loader_ints(struct mf_loader *ld, const char *key, long long min, long long max,
+                    size_t count, size_t *ret)
 {
     const json_t *v = mf_loader_config(ld, key);
     for (size_t i = 0; i < count; i++) {
@@ -140,8 +144,8 @@ void mf_loader_ints(struct mf_loader *ld, const char *key, long long min, long l
         bool fits = json_is_integer(item) && json_integer_value(item) >= min &&
                     json_integer_value(item) <= max;
         if (!fits || (json_is_array(v) && json_array_size(v) != count))
-            mf_loader_fail(ld, "config.json: \"%s\" must be %zu whole numbers from %lld to %lld", key,
-                           count, min, max);
+            mf_loader_fail(ld, "config.json: \"%s\" must be %zu whole numbers from %lld to %lld",
+                           key, count, min, max);
         ret[i] = fits ? (size_t)json_integer_value(item) : (size_t)min;
     }
 }
@@ -202,7 +206,8 @@ const float *mf_load_upload(struct mf_loader *ld, const float *host, size_t n)
     return p;
 }
 
-static const float *load_device(struct mf_loader *ld, const char *name, int rank, const size_t *shape)
+static const float *load_device(struct mf_loader *ld, const char *name, int rank,
+                                const size_t *shape)
 {
     const struct mf_tensor *t = take(ld, name, rank, shape);
     if (!t || !ld->exec)
@@ -263,7 +268,8 @@ static bool begin(struct mf_loader *ld, size_t out, size_t in, struct building *
     return (b->weight && b->bias) || mf_loader_fail(ld, "out of memory for weights");
 }
 
-static struct mf_linear *end(struct mf_loader *ld, size_t out, size_t in, bool bias, struct building *b)
+static struct mf_linear *end(struct mf_loader *ld, size_t out, size_t in, bool bias,
+                             struct building *b)
 {
     struct mf_linear *l = NULL;
     if (!ld->failed && ld->exec) {
@@ -276,8 +282,8 @@ static struct mf_linear *end(struct mf_loader *ld, size_t out, size_t in, bool b
 }
 
 /* Puts one (out, in) layer at row `at` of a stack. */
-static void place(struct mf_loader *ld, const char *name, size_t out, size_t in, bool bias, size_t at,
-                  struct building *b)
+static void place(struct mf_loader *ld, const char *name, size_t out, size_t in, bool bias,
+                  size_t at, struct building *b)
 {
     size_t shape[2] = {out, in}, mark = mf_loader_enter(ld, "%s.", name);
     const struct mf_tensor *w = take(ld, "weight", 2, shape);
@@ -322,7 +328,8 @@ struct mf_linear *mf_load_linear_scaled(struct mf_loader *ld, const char *name, 
 struct mf_linear *mf_load_conv(struct mf_loader *ld, const char *name, size_t out, size_t in,
                                size_t kh, size_t kw, bool channels_last)
 {
-    size_t shape[4] = {out, in, kh, kw}, columns = in * kh * kw, mark = mf_loader_enter(ld, "%s.", name);
+    size_t shape[4] = {out, in, kh, kw}, columns = in * kh * kw,
+           mark = mf_loader_enter(ld, "%s.", name);
     const struct mf_tensor *w = take(ld, "weight", 4, shape), *c = take(ld, "bias", 1, &out);
     mf_loader_leave(ld, mark);
     struct building b = {NULL, NULL};

@@ -1,4 +1,5 @@
-/* `module run`: opens the directory, picks the network by model_type, reads the input and writes the output. */
+/* `module run`: opens the directory, picks the network by model_type, reads the input and writes
+ * the output. */
 #include "engine/module.h"
 
 #include "engine/module_io.h"
@@ -36,12 +37,13 @@ bool mf_module_has(const struct mf_module_io *io, const char *name)
     return mf_safetensors_find(io->input, name) != NULL;
 }
 
-static const struct mf_tensor *find(struct mf_module_io *io, const char *name, int rank, size_t *shape)
+static const struct mf_tensor *find(struct mf_module_io *io, const char *name, int rank,
+                                    size_t *shape)
 {
     const struct mf_tensor *t = mf_safetensors_find(io->input, name);
     if (!t || t->rank != rank) {
-        mf_module_bad(io, t ? "tensor \"%s\" must have %d dimensions" : "tensor \"%s\" is missing", name,
-                      rank);
+        mf_module_bad(io, t ? "tensor \"%s\" must have %d dimensions" : "tensor \"%s\" is missing",
+                      name, rank);
         return NULL;
     }
     memcpy(shape, t->shape, (size_t)rank * sizeof *shape);
@@ -104,8 +106,8 @@ float *mf_module_output(struct mf_module_io *io, const char *name, int rank, con
 static bool check_dtype(const char *dtype, struct mf_error *err)
 {
     return !dtype || strcmp(dtype, "f32") == 0 ||
-           mf_error_set(err, MF_ERR_UNAVAILABLE, "dtype \"%.16s\" is not available on cpu: only f32 is",
-                        dtype);
+           mf_error_set(err, MF_ERR_UNAVAILABLE,
+                        "dtype \"%.16s\" is not available on cpu: only f32 is", dtype);
 }
 
 static bool run(struct mf_weights *weights, struct mf_exec *x, struct mf_module_io *io)
@@ -121,7 +123,8 @@ static bool run(struct mf_weights *weights, struct mf_exec *x, struct mf_module_
         mf_loader_init(&ld, weights, x, io->arena, io->err);
         return temporal ? mf_module_temporal(x, &ld, io) : MODULES[i].run(x, &ld, io);
     }
-    return mf_error_set(io->err, MF_ERR_MODEL, "%s: config.json: model_type \"%.40s\" is not supported",
+    return mf_error_set(io->err, MF_ERR_MODEL,
+                        "%s: config.json: model_type \"%.40s\" is not supported",
                         mf_weights_directory(weights), type);
 }
 

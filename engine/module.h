@@ -1,22 +1,26 @@
 /*
- * One Hugging Face directory (config.json and model.safetensors, or shards with their index) executed alone:
- * `medfusion module run`. It is how parity with PyTorch is measured, and how a weight file is tried out before
- * a bundle is made.
+ * One Hugging Face directory (config.json and model.safetensors, or shards with their index)
+ * executed alone: `medfusion module run`. It is how parity with PyTorch is measured, and how a
+ * weight file is tried out before a bundle is made. Inputs → outputs by model_type:
  *
- *   model_type               inputs                                             outputs
- *   dinov2, …_with_registers pixel_values (b,3,H,W)                             last_hidden_state, pooler_output
- *   vit                      pixel_values (b,3,H,W)                             last_hidden_state, pooler_output if the file has one
- *   sam2                     pixel_values (b,3,s,s); one of input_boxes (b,n,4), input_points (b,n,p,2) with
- *                            input_labels (b,n,p), or both, or neither; input_masks (b,1,4h,4w) with n = 1; multimask_output
- *                            (1; default 1)                                     pred_masks, iou_scores, object_score_logits,
- *                            image_embeddings.0 … .2; pred_boxes (b,2,4) in pixels when the file has a box head
- *   mamba                    inputs_embeds (b,t,d), or input_ids (b,t)          last_hidden_state
- *   transformer              inputs_embeds (b,t,d)                              last_hidden_state
- *   ft_transformer           x_cont (b,n), x_cat (b,m), missing (b,n+m)         last_hidden_state
- *   fusion                   image (b,t,d), ehr (b,n,de) when used,             logits, readout
- *                            tokens_per_frame (1; default 17)
- * A temporal directory of a bundle (model_type mamba or transformer with `vision_hidden_size`) also takes `tokens`
- * (b, frames, 17, dv) and `where` (frames; days before the newest or slice position) → last_hidden_state.
+ *   dinov2, dinov2_with_registers, vit
+ *       pixel_values (b,3,H,W) → last_hidden_state, region_tokens (b,17,d: 4 × 4 regions, CLS),
+ *       pooler_output (vit: if the file has one)
+ *   sam2
+ *       pixel_values (b,3,s,s); input_boxes (b,n,4) and input_points (b,n,p,2) with input_labels
+ *       (b,n,p), either, or neither; input_masks (b,1,4g,4g) when n = 1; multimask_output (1;
+ *       default 1) → pred_masks, iou_scores, object_score_logits, image_embeddings.0 … .2, and
+ *       boxes (b,2,4) in pixels when the file has a box head
+ *   mamba
+ *       inputs_embeds (b,t,d) or input_ids (b,t) → last_hidden_state
+ *   temporal module of a bundle: mamba, transformer or none, with `vision_hidden_size`
+ *       inputs_embeds (b,t,d), or region_tokens (frames,17,dv) with position (frames; days before
+ *       the newest, or slice position; NaN = unknown) → last_hidden_state
+ *   ft_transformer
+ *       x_cont (b,n), x_cat (b,m), missing (b,n+m; default: none) → last_hidden_state
+ *   fusion
+ *       image_tokens (b,t,d), ehr_tokens (b,n,de) where there is an EHR module,
+ *       tokens_per_frame (1; default 17) → image_hidden_state, ehr_hidden_state, readout, logits
  */
 #ifndef MF_ENGINE_MODULE_H
 #define MF_ENGINE_MODULE_H
@@ -33,8 +37,9 @@ struct mf_module_options {
     int threads;        /* 0 = one for each core */
 };
 
-/* Reads `input` (safetensors), runs the module in `dir` and writes `output` (safetensors). MF_ERR_MODEL for the
- * directory, MF_ERR_MALFORMED for the input, MF_ERR_UNAVAILABLE for a device or dtype that is not there. */
+/* Reads `input` (safetensors), runs the module in `dir` and writes `output` (safetensors).
+ * MF_ERR_MODEL for the directory, MF_ERR_MALFORMED for the input, MF_ERR_UNAVAILABLE for a device
+ * or dtype that is not there. */
 bool mf_module_run(const char *dir, const char *input, const char *output,
                    const struct mf_module_options *options, struct mf_error *err);
 

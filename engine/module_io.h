@@ -1,4 +1,5 @@
-/* Inputs and outputs of `module run`: named tensors of a safetensors file as host floats. Private to engine/module*.c. */
+/* Inputs and outputs of `module run`: named tensors of a safetensors file as host floats. Private
+ * to engine/module*.c. */
 #ifndef MF_ENGINE_MODULE_IO_H
 #define MF_ENGINE_MODULE_IO_H
 
@@ -17,12 +18,14 @@ struct mf_module_io {
 
 /* Whether the input has this tensor. */
 bool mf_module_has(const struct mf_module_io *io, const char *name);
-/* A tensor of this rank as floats; shape filled. NULL and an error when it is missing or of another rank. */
+/* A tensor of this rank as floats; shape filled. NULL and an error when it is missing or of another
+ * rank. */
 float *mf_module_floats(struct mf_module_io *io, const char *name, int rank, size_t *shape);
 /* The same as whole numbers. */
 long long *mf_module_integers(struct mf_module_io *io, const char *name, int rank, size_t *shape);
 /* A one-element tensor, or the fallback. */
-bool mf_module_scalar(struct mf_module_io *io, const char *name, long long fallback, long long *ret);
+bool mf_module_scalar(struct mf_module_io *io, const char *name, long long fallback,
+                      long long *ret);
 /* Host memory of an output; NULL on failure. The shape has `rank` sizes. */
 float *mf_module_output(struct mf_module_io *io, const char *name, int rank, const size_t *shape);
 /* An error about the input. Always false. */

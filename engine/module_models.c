@@ -1,4 +1,5 @@
-/* `module run`, one function for each kind of network but SAM 2: check the inputs, load, run item by item, collect. */
+/* `module run`, one function for each kind of network but SAM 2: check the inputs, load, run item
+ * by item, collect. */
 #include "engine/module_io.h"
 
 #include <math.h>
@@ -45,15 +46,16 @@ bool mf_module_vit(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io 
         return false;
     size_t patch = mf_vit_patch(j.net);
     if (shape[1] != 3 || shape[2] < patch || shape[3] < patch)
-        return mf_module_bad(io, "tensor \"pixel_values\" must be (b, 3, h, w) with h and w at least %zu",
-                             patch);
+        return mf_module_bad(
+            io, "tensor \"pixel_values\" must be (b, 3, h, w) with h and w at least %zu", patch);
     size_t d = mf_vit_width(j.net);
     j.batch = shape[0];
     j.rows = shape[2];
     j.cols = shape[3];
     j.tokens = mf_vit_tokens(j.net, j.rows, j.cols);
     j.hidden = mf_module_output(io, "last_hidden_state", 3, (size_t[]){j.batch, j.tokens, d});
-    j.regions = mf_module_output(io, "region_tokens", 3, (size_t[]){j.batch, REGIONS * REGIONS + 1, d});
+    j.regions =
+        mf_module_output(io, "region_tokens", 3, (size_t[]){j.batch, REGIONS * REGIONS + 1, d});
     if (mf_vit_has_pooler(j.net))
         j.pooled = mf_module_output(io, "pooler_output", 2, (size_t[]){j.batch, d});
     return j.hidden && j.regions && mf_exec_run(x, vit_body, &j, false, io->err);
@@ -65,7 +67,8 @@ struct sequence_job {
     const struct mf_mamba *mamba;
     const struct mf_temporal *temporal;
     const float *in;
-    size_t batch, length, width, in_width, frames; /* frames > 0: region tokens through the whole module */
+    size_t batch, length, width, in_width,
+        frames; /* frames > 0: region tokens through the whole module */
     const double *where;
     float *out; /* host */
 };
@@ -73,7 +76,8 @@ struct sequence_job {
 static void sequence_body(struct mf_exec *x, void *arg)
 {
     const struct sequence_job *j = arg;
-    float *in = mf_exec_floats(x, j->length * j->in_width), *out = mf_exec_floats(x, j->length * j->width);
+    float *in = mf_exec_floats(x, j->length * j->in_width),
+          *out = mf_exec_floats(x, j->length * j->width);
     for (size_t b = 0; b < j->batch; b++) {
         MF_DO(x, upload, in, j->in + b * j->length * j->in_width, j->length * j->in_width);
         if (j->frames)
@@ -88,7 +92,8 @@ static void sequence_body(struct mf_exec *x, void *arg)
 
 static bool run_sequence(struct mf_exec *x, struct mf_module_io *io, struct sequence_job *j)
 {
-    j->out = mf_module_output(io, "last_hidden_state", 3, (size_t[]){j->batch, j->length, j->width});
+    j->out =
+        mf_module_output(io, "last_hidden_state", 3, (size_t[]){j->batch, j->length, j->width});
     return j->out && mf_exec_run(x, sequence_body, j, false, io->err);
 }
 
@@ -107,7 +112,8 @@ static bool read_embeds(struct mf_module_io *io, struct sequence_job *j)
 }
 
 /* input_ids (b, t) → rows of the word embeddings. */
-static bool read_ids(struct mf_module_io *io, struct sequence_job *j, const float *table, size_t words)
+static bool read_ids(struct mf_module_io *io, struct sequence_job *j, const float *table,
+                     size_t words)
 {
     size_t shape[2];
     const long long *ids = mf_module_integers(io, "input_ids", 2, shape);
@@ -117,7 +123,8 @@ static bool read_ids(struct mf_module_io *io, struct sequence_job *j, const floa
     float *in = mf_arena_alloc(io->arena, n * j->width, sizeof *in, io->err);
     for (size_t i = 0; in && i < n; i++) {
         if (ids[i] < 0 || (size_t)ids[i] >= words)
-            return mf_module_bad(io, "tensor \"input_ids\" holds %lld, words are 0 to %zu", ids[i], words - 1);
+            return mf_module_bad(io, "tensor \"input_ids\" holds %lld, words are 0 to %zu", ids[i],
+                                 words - 1);
         memcpy(in + i * j->width, table + (size_t)ids[i] * j->width, j->width * sizeof *in);
     }
     j->in = in;
@@ -144,7 +151,8 @@ bool mf_module_mamba(struct mf_exec *x, struct mf_loader *ld, struct mf_module_i
     if (!mf_loader_finish(ld, IGNORED))
         return false;
     bool by_ids = table && !mf_module_has(io, "inputs_embeds");
-    return (by_ids ? read_ids(io, &j, table, words) : read_embeds(io, &j)) && run_sequence(x, io, &j);
+    return (by_ids ? read_ids(io, &j, table, words) : read_embeds(io, &j)) &&
+           run_sequence(x, io, &j);
 }
 
 static bool read_regions(struct mf_module_io *io, struct sequence_job *j)
@@ -220,8 +228,9 @@ static bool read_categories(struct mf_module_io *io, struct ft_job *j, const lon
         bool missing = j->missing[i / m * n + mf_ft_numeric(j->net) + i % m];
         size_t most = mf_ft_cardinality(j->net, i % m);
         if (!missing && (values[i] < 0 || (size_t)values[i] >= most))
-            return mf_module_bad(io, "tensor \"x_cat\" holds %lld for feature %zu, categories are 0 to %zu",
-                                 values[i], i % m, most - 1);
+            return mf_module_bad(
+                io, "tensor \"x_cat\" holds %lld for feature %zu, categories are 0 to %zu",
+                values[i], i % m, most - 1);
         x_cat[i] = missing ? 0 : (size_t)values[i];
     }
     j->x_cat = x_cat;
@@ -230,7 +239,8 @@ static bool read_categories(struct mf_module_io *io, struct ft_job *j, const lon
 
 static bool read_features(struct mf_module_io *io, struct ft_job *j)
 {
-    size_t n = mf_ft_numeric(j->net), m = mf_ft_categorical(j->net), shape[2] = {0, n}, cats[2] = {0, m};
+    size_t n = mf_ft_numeric(j->net), m = mf_ft_categorical(j->net), shape[2] = {0, n},
+           cats[2] = {0, m};
     if (n && !(j->x_cont = mf_module_floats(io, "x_cont", 2, shape)))
         return false;
     const long long *values = m ? mf_module_integers(io, "x_cat", 2, cats) : NULL;
@@ -238,7 +248,8 @@ static bool read_features(struct mf_module_io *io, struct ft_job *j)
         return false;
     j->batch = n ? shape[0] : cats[0];
     if (shape[1] != n || cats[1] != m || (n && m && shape[0] != cats[0]))
-        return mf_module_bad(io, "tensors \"x_cont\" and \"x_cat\" must be (b, %zu) and (b, %zu)", n, m);
+        return mf_module_bad(io, "tensors \"x_cont\" and \"x_cat\" must be (b, %zu) and (b, %zu)",
+                             n, m);
     unsigned char *missing = mf_arena_alloc(io->arena, j->batch * (n + m), 1, io->err);
     j->missing = missing;
     if (!missing)
@@ -278,7 +289,8 @@ struct fusion_job {
 static void fusion_body(struct mf_exec *x, void *arg)
 {
     const struct fusion_job *j = arg;
-    size_t d = mf_fusion_width(j->net), de = mf_fusion_ehr_width(j->net), r = mf_fusion_readout(j->net);
+    size_t d = mf_fusion_width(j->net), de = mf_fusion_ehr_width(j->net),
+           r = mf_fusion_readout(j->net);
     size_t t = j->length, n = j->features, labels = mf_fusion_labels(j->net);
     float *image = mf_exec_floats(x, t * d), *ehr = mf_exec_floats(x, n * de + 1);
     float *fused = mf_exec_floats(x, n * d + 1), *readout = mf_exec_floats(x, r);
@@ -306,7 +318,8 @@ static bool read_streams(struct mf_module_io *io, struct fusion_job *j)
     if (!j->image || !mf_module_scalar(io, "tokens_per_frame", 17, &tokens))
         return false;
     if (image[2] != d || tokens < 2 || (size_t)tokens > image[1])
-        return mf_module_bad(io, "tensor \"image_tokens\" must be (b, t ≥ tokens_per_frame, %zu)", d);
+        return mf_module_bad(io, "tensor \"image_tokens\" must be (b, t ≥ tokens_per_frame, %zu)",
+                             d);
     j->batch = image[0];
     j->length = image[1];
     j->tokens_per_frame = (size_t)tokens;
@@ -331,7 +344,9 @@ bool mf_module_fusion(struct mf_exec *x, struct mf_loader *ld, struct mf_module_
     j.out_image = mf_module_output(io, "image_hidden_state", 3, (size_t[]){j.batch, j.length, d});
     if (j.ehr)
         j.out_ehr = mf_module_output(io, "ehr_hidden_state", 3, (size_t[]){j.batch, j.features, d});
-    j.out_readout = mf_module_output(io, "readout", 2, (size_t[]){j.batch, mf_fusion_readout(j.net)});
+    j.out_readout =
+        mf_module_output(io, "readout", 2, (size_t[]){j.batch, mf_fusion_readout(j.net)});
     j.out_logits = mf_module_output(io, "logits", 2, (size_t[]){j.batch, mf_fusion_labels(j.net)});
-    return j.out_image && j.out_readout && j.out_logits && mf_exec_run(x, fusion_body, &j, false, io->err);
+    return j.out_image && j.out_readout && j.out_logits &&
+           mf_exec_run(x, fusion_body, &j, false, io->err);
 }

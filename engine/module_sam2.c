@@ -1,12 +1,19 @@
-/* `module run` of SAM 2: prompts as Hugging Face's Sam2Model.forward takes them, and the box head's own boxes. */
+/* `module run` of SAM 2: prompts as Hugging Face's Sam2Model.forward takes them, and the box head's
+ * own boxes. */
 #include "engine/module_io.h"
 
 #include <string.h>
 
-/* The memory modules of a whole checkpoint: known, and not part of the image path (Hugging Face ignores them too). */
-static const char *const MEMORY[] = {
-    "memory_", "mask_downsample", "object_pointer_proj", "temporal_positional_encoding_projection_layer",
-    "no_memory_positional_encoding", "no_object_pointer", "occlusion_spatial_embedding_parameter", NULL};
+/* The memory modules of a whole checkpoint: known, and not part of the image path (Hugging Face
+ * ignores them too). */
+static const char *const MEMORY[] = {"memory_",
+                                     "mask_downsample",
+                                     "object_pointer_proj",
+                                     "temporal_positional_encoding_projection_layer",
+                                     "no_memory_positional_encoding",
+                                     "no_object_pointer",
+                                     "occlusion_spatial_embedding_parameter",
+                                     NULL};
 
 struct job {
     struct mf_sam2 *net;
@@ -16,8 +23,8 @@ struct job {
     struct mf_sam2_prompts prompts; /* of one image */
     const float *xy, *boxes;        /* of all images */
     const int *labels;
-    float *tokens;                  /* host scratch */
-    float *all, *iou;               /* host scratch: every mask of one image's prompts */
+    float *tokens;    /* host scratch */
+    float *all, *iou; /* host scratch: every mask of one image's prompts */
     float *out_masks, *out_iou, *out_object, *out_boxes, *out_maps[3];
 };
 
@@ -29,7 +36,8 @@ static void channels_first(const float *in, size_t cells, size_t c, float *out)
             out[k * cells + i] = in[i * c + k];
 }
 
-static void collect_maps(struct mf_exec *x, const struct job *j, const struct mf_sam2_maps *maps, size_t b)
+static void collect_maps(struct mf_exec *x, const struct job *j, const struct mf_sam2_maps *maps,
+                         size_t b)
 {
     size_t n = mf_sam2_grid(j->net) * mf_sam2_grid(j->net), d = mf_sam2_width(j->net);
     const float *levels[3] = {maps->s0, maps->s1, maps->s2};
@@ -61,7 +69,8 @@ static void collect_masks(const struct job *j, size_t b)
 
 static void run_image(struct mf_exec *x, struct job *j, size_t b, const struct mf_sam2_maps *maps)
 {
-    size_t g = mf_sam2_grid(j->net), cells = 16 * g * g, n = j->prompts.count, k = mf_sam2_masks(j->net);
+    size_t g = mf_sam2_grid(j->net), cells = 16 * g * g, n = j->prompts.count,
+           k = mf_sam2_masks(j->net);
     size_t image = 3 * j->side * j->side, mark = mf_exec_mark(x);
     struct mf_sam2_prompts p = j->prompts;
     size_t tokens = n * mf_sam2_prompt_tokens(&p) * mf_sam2_width(j->net);
@@ -140,7 +149,8 @@ static bool read_boxes(struct mf_module_io *io, struct job *j)
     if (!j->boxes)
         return false;
     if (shape[0] != j->batch || shape[2] != 4 || (j->xy && shape[1] != j->prompts.count))
-        return mf_module_bad(io, "tensor \"input_boxes\" must be (%zu, n, 4), n as for the points", j->batch);
+        return mf_module_bad(io, "tensor \"input_boxes\" must be (%zu, n, 4), n as for the points",
+                             j->batch);
     j->prompts.count = shape[1];
     j->prompts.boxes = j->boxes;
     return true;
@@ -172,9 +182,11 @@ static bool read_prompts(struct mf_module_io *io, struct job *j)
     j->masks = mf_module_floats(io, "input_masks", 4, shape);
     if (!j->masks)
         return false;
-    if (shape[0] != j->batch || shape[1] != 1 || shape[2] != side || shape[3] != side || j->prompts.count != 1)
-        return mf_module_bad(io, "tensor \"input_masks\" must be (%zu, 1, %zu, %zu) with one prompt an image",
-                             j->batch, side, side);
+    if (shape[0] != j->batch || shape[1] != 1 || shape[2] != side || shape[3] != side ||
+        j->prompts.count != 1)
+        return mf_module_bad(
+            io, "tensor \"input_masks\" must be (%zu, 1, %zu, %zu) with one prompt an image",
+            j->batch, side, side);
     return true;
 }
 
@@ -185,15 +197,19 @@ static bool make_outputs(struct mf_module_io *io, struct job *j)
     j->out_masks = mf_module_output(io, "pred_masks", 5, (size_t[]){j->batch, n, kept, side, side});
     j->out_iou = mf_module_output(io, "iou_scores", 3, (size_t[]){j->batch, n, kept});
     j->out_object = mf_module_output(io, "object_score_logits", 3, (size_t[]){j->batch, n, 1});
-    j->out_maps[0] = mf_module_output(io, "image_embeddings.0", 4, (size_t[]){j->batch, d / 8, side, side});
-    j->out_maps[1] = mf_module_output(io, "image_embeddings.1", 4, (size_t[]){j->batch, d / 4, 2 * g, 2 * g});
+    j->out_maps[0] =
+        mf_module_output(io, "image_embeddings.0", 4, (size_t[]){j->batch, d / 8, side, side});
+    j->out_maps[1] =
+        mf_module_output(io, "image_embeddings.1", 4, (size_t[]){j->batch, d / 4, 2 * g, 2 * g});
     j->out_maps[2] = mf_module_output(io, "image_embeddings.2", 4, (size_t[]){j->batch, d, g, g});
     if (mf_sam2_has_boxes(j->net))
         j->out_boxes = mf_module_output(io, "boxes", 3, (size_t[]){j->batch, 2, 4});
     size_t scratch = n * k * side * side;
-    j->all = mf_arena_alloc(io->arena, scratch > 6 * g * g ? scratch : 6 * g * g, sizeof(float), io->err);
+    j->all = mf_arena_alloc(io->arena, scratch > 6 * g * g ? scratch : 6 * g * g, sizeof(float),
+                            io->err);
     j->iou = mf_arena_alloc(io->arena, n * k, sizeof(float), io->err);
-    j->tokens = mf_arena_alloc(io->arena, n * mf_sam2_prompt_tokens(&j->prompts) * d, sizeof(float), io->err);
+    j->tokens = mf_arena_alloc(io->arena, n * mf_sam2_prompt_tokens(&j->prompts) * d, sizeof(float),
+                               io->err);
     return j->all && j->iou && j->tokens && j->out_maps[2] &&
            (j->out_boxes || !mf_sam2_has_boxes(j->net));
 }
@@ -210,7 +226,8 @@ bool mf_module_sam2(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io
         return false;
     j.side = mf_sam2_image_size(j.net);
     if (shape[1] != 3 || shape[2] != j.side || shape[3] != j.side)
-        return mf_module_bad(io, "tensor \"pixel_values\" must be (b, 3, %zu, %zu)", j.side, j.side);
+        return mf_module_bad(io, "tensor \"pixel_values\" must be (b, 3, %zu, %zu)", j.side,
+                             j.side);
     j.batch = shape[0];
     j.multimask = multimask != 0;
     return read_prompts(io, &j) && make_outputs(io, &j) && mf_exec_run(x, body, &j, false, io->err);

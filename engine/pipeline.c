@@ -1,10 +1,11 @@
 /*
- * One run of the whole network: frame by frame the segmenter, the region of interest and the vision module; then the
- * sequence, the EHR features, fusion and head.
+ * One run of the whole network: frame by frame the segmenter, the region of interest and the vision
+ * module; then the sequence, the EHR features, fusion and head.
  *
- * Stages shown to a tap: "boxes.{f}" (2, 4) in segmenter pixels, "mask_logits.{f}" (2, h, w), "iou_scores.{f}" (2),
- * "object_score_logits.{f}" (2), "region_weight.{f}" (rows, cols), "pixel_values.{f}" (3, H, W), "region_tokens" (frames, tokens, dv),
- * "temporal" (tokens, d), "ehr" (n, de), "fused_image" (tokens, d), "fused_ehr" (n, d), "readout", "logits".
+ * Stages shown to a tap: "boxes.{f}" (2, 4) in segmenter pixels, "mask_logits.{f}" (2, h, w),
+ * "iou_scores.{f}" (2), "object_score_logits.{f}" (2), "region_weight.{f}" (rows, cols),
+ * "pixel_values.{f}" (3, H, W), "region_tokens" (frames, tokens, dv), "temporal" (tokens, d), "ehr"
+ * (n, de), "fused_image" (tokens, d), "fused_ehr" (n, d), "readout", "logits".
  */
 #include "engine/engine_private.h"
 
@@ -22,8 +23,8 @@ static double elapsed_ms(uint64_t since)
     return (double)(mf_clock_monotonic_ns() - since) / 1e6;
 }
 
-static void tap_host(struct mf_exec *x, const float *data, const char *stage, size_t frame, int rank,
-                     const size_t *shape)
+static void tap_host(struct mf_exec *x, const float *data, const char *stage, size_t frame,
+                     int rank, const size_t *shape)
 {
     char name[64];
     if (!x->tap)
@@ -44,7 +45,8 @@ static bool reserve_frame(struct mf_engine *e, size_t pixels, struct mf_error *e
     uint8_t *levels = realloc(e->levels, pixels);
     e->levels = levels ? levels : e->levels;
     if (!image || !weight || !levels)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a frame of %zu pixels", pixels);
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a frame of %zu pixels",
+                            pixels);
     e->frame_room = pixels;
     return true;
 }
@@ -53,12 +55,14 @@ static bool reserve_frame(struct mf_engine *e, size_t pixels, struct mf_error *e
 static void load_frame(struct mf_exec *x, struct mf_engine *e, const struct mf_frame *frame)
 {
     size_t rows = frame->rows, cols = frame->columns;
-    if (!reserve_frame(e, rows * cols, &x->error) || !mf_grayscale_display(frame, e->image, &x->error))
+    if (!reserve_frame(e, rows * cols, &x->error) ||
+        !mf_grayscale_display(frame, e->image, &x->error))
         return;
     mf_equalise(e->bundle->equalisation, e->image, rows, cols, e->levels);
 }
 
-/* Runs the decoder on both boxes; chosen masks (2, cells), their IoU and object scores go to the host. */
+/* Runs the decoder on both boxes; chosen masks (2, cells), their IoU and object scores go to the
+ * host. */
 static void decode(struct mf_exec *x, struct mf_engine *e, const struct mf_sam2_maps *maps,
                    const float *boxes, const float *prompt)
 {
@@ -94,8 +98,8 @@ static void segment(struct mf_exec *x, struct mf_engine *e, const struct run *r,
     mf_sam2_maps_alloc(x, e->segmenter, &maps);
     if (mf_exec_live(x)) {
         const struct mf_frame *frame = r->input->frames[f];
-        mf_image_input_fill(&e->resampler, e->image, frame->rows, frame->columns, frame->columns, in, e->grey,
-                            e->pixels, &x->error);
+        mf_image_input_fill(&e->resampler, e->image, frame->rows, frame->columns, frame->columns,
+                            in, e->grey, e->pixels, &x->error);
     }
     MF_DO(x, upload, pixels, e->pixels, n);
     mf_sam2_embed(x, e->segmenter, pixels, &maps);
@@ -116,32 +120,34 @@ static void segment(struct mf_exec *x, struct mf_engine *e, const struct run *r,
 }
 
 /* From mask logits to the region; fills the frame's segmentation and, when it holds, e->weight. */
-static void find_region(struct mf_exec *x, struct mf_engine *e, const struct mf_frame *frame, size_t f,
-                        struct mf_segmentation *s)
+static void find_region(struct mf_exec *x, struct mf_engine *e, const struct mf_frame *frame,
+                        size_t f, struct mf_segmentation *s)
 {
-    size_t size = e->bundle->segmenter.rows, pixels = size * size, side = 4 * mf_sam2_grid(e->segmenter);
+    size_t size = e->bundle->segmenter.rows, pixels = size * size,
+           side = 4 * mf_sam2_grid(e->segmenter);
     tap_host(x, e->mask_logits, "mask_logits", f, 3, (size_t[]){2, side, side});
     tap_host(x, e->iou, "iou_scores", f, 1, (size_t[]){2});
     tap_host(x, e->object, "object_score_logits", f, 1, (size_t[]){2});
     for (size_t k = 0; k < STRUCTURES; k++) {
-        if (!mf_resample(&e->resampler, MF_FILTER_BILINEAR, e->mask_logits + k * e->mask_cells, side, side, 1,
-                         side, e->region.soft, size, size, &x->error))
+        if (!mf_resample(&e->resampler, MF_FILTER_BILINEAR, e->mask_logits + k * e->mask_cells,
+                         side, side, 1, side, e->region.soft, size, size, &x->error))
             return;
         for (size_t i = 0; i < pixels; i++)
             e->masks[k * pixels + i] = e->region.soft[i] > 0;
-        mf_keep_largest(e->masks + k * pixels, size, (uint32_t *)e->region.between, (uint32_t *)e->region.soft);
+        mf_keep_largest(e->masks + k * pixels, size, (uint32_t *)e->region.between,
+                        (uint32_t *)e->region.soft);
     }
     s->iou = fmin(e->iou[0], e->iou[1]);
-    s->reason = mf_gate_fails(&e->bundle->segmentation.gate, e->mask_logits, e->mask_cells, e->iou, e->object,
-                              e->masks, pixels);
+    s->reason = mf_gate_fails(&e->bundle->segmentation.gate, e->mask_logits, e->mask_cells, e->iou,
+                              e->object, e->masks, pixels);
     s->status = MF_SEGMENTATION_FALLBACK;
     if (s->reason)
         return;
     for (size_t i = 0; i < pixels; i++)
         e->masks[i] |= e->masks[pixels + i];
     uint32_t box[4];
-    if (!mf_region_of(&e->resampler, e->masks, size, frame->rows, frame->columns, &e->bundle->segmentation,
-                      &e->region, box, e->weight, &x->error)) {
+    if (!mf_region_of(&e->resampler, e->masks, size, frame->rows, frame->columns,
+                      &e->bundle->segmentation, &e->region, box, e->weight, &x->error)) {
         s->reason = "area";
         return;
     }
@@ -151,23 +157,25 @@ static void find_region(struct mf_exec *x, struct mf_engine *e, const struct mf_
 }
 
 /* The region of the frame, weighted, as the vision module's input in e->pixels. */
-static void cut_region(struct mf_exec *x, struct mf_engine *e, const struct mf_frame *frame, size_t f,
-                       const struct mf_segmentation *s)
+static void cut_region(struct mf_exec *x, struct mf_engine *e, const struct mf_frame *frame,
+                       size_t f, const struct mf_segmentation *s)
 {
     const struct mf_image_input *in = &e->bundle->vision;
     size_t cols = frame->columns, first = s->box[1] * cols + s->box[0];
-    float base = (float)e->bundle->segmentation.background, rest = (float)(1 - e->bundle->segmentation.background);
+    float base = (float)e->bundle->segmentation.background,
+          rest = (float)(1 - e->bundle->segmentation.background);
     if (s->status == MF_SEGMENTATION_OK)
         for (size_t y = s->box[1]; y < s->box[3]; y++)
             for (size_t i = y * cols + s->box[0]; i < y * cols + s->box[2]; i++)
                 e->image[i] *= base + rest * e->weight[i];
-    if (mf_image_input_fill(&e->resampler, e->image + first, s->box[3] - s->box[1], s->box[2] - s->box[0], cols,
-                            in, e->grey, e->pixels, &x->error))
+    if (mf_image_input_fill(&e->resampler, e->image + first, s->box[3] - s->box[1],
+                            s->box[2] - s->box[0], cols, in, e->grey, e->pixels, &x->error))
         tap_host(x, e->pixels, "pixel_values", f, 3, (size_t[]){3, in->rows, in->cols});
 }
 
 /* One frame: its region tokens go to `tokens` (device). */
-static void run_frame(struct mf_exec *x, struct mf_engine *e, const struct run *r, size_t f, float *tokens)
+static void run_frame(struct mf_exec *x, struct mf_engine *e, const struct run *r, size_t f,
+                      float *tokens)
 {
     const struct mf_image_input *in = &e->bundle->vision;
     size_t n = 3 * in->rows * in->cols, d = mf_vit_width(e->vision), mark = mf_exec_mark(x);
@@ -211,7 +219,8 @@ static void fill_features(struct mf_engine *e, const struct mf_feature_value *va
         const struct mf_feature *feature = &set->features[i];
         const struct mf_feature_value *v = values ? &values[i] : NULL;
         bool numeric = i < set->numeric_count;
-        bool used = v && v->status == MF_FEATURE_USED && (numeric ? v->has_number : v->has_category);
+        bool used =
+            v && v->status == MF_FEATURE_USED && (numeric ? v->has_number : v->has_category);
         if (numeric) {
             e->x_cont[i] = used ? (float)((v->number - feature->mean) / feature->std) : 0;
             used = used && isfinite(e->x_cont[i]);
@@ -239,10 +248,12 @@ static void run_ehr(struct mf_exec *x, struct mf_engine *e, const struct run *r,
 static void run_fusion(struct mf_exec *x, struct mf_engine *e, const struct run *r, float *image,
                        const float *ehr)
 {
-    size_t d = mf_fusion_width(e->fusion), t = r->frames * e->tokens, n = e->ehr ? mf_ft_output_tokens(e->ehr) : 0;
+    size_t d = mf_fusion_width(e->fusion), t = r->frames * e->tokens,
+           n = e->ehr ? mf_ft_output_tokens(e->ehr) : 0;
     size_t labels = mf_fusion_labels(e->fusion), width = mf_fusion_readout(e->fusion);
     uint64_t start = mf_clock_monotonic_ns();
-    float *fused = mf_exec_floats(x, n * d), *readout = mf_exec_floats(x, width), *logits = mf_exec_floats(x, labels);
+    float *fused = mf_exec_floats(x, n * d), *readout = mf_exec_floats(x, width),
+          *logits = mf_exec_floats(x, labels);
     mf_fusion_fuse(x, e->fusion, image, t, ehr, n, fused);
     mf_exec_tap(x, image, 2, (size_t[]){t, d}, "fused_image");
     if (n)
@@ -263,7 +274,8 @@ void mf_pipeline_body(struct mf_exec *x, void *arg)
 {
     const struct run *r = arg;
     struct mf_engine *e = r->engine;
-    size_t dv = mf_vit_width(e->vision), d = mf_temporal_width(e->temporal), t = r->frames * e->tokens;
+    size_t dv = mf_vit_width(e->vision), d = mf_temporal_width(e->temporal),
+           t = r->frames * e->tokens;
     size_t ehr_floats = e->ehr ? mf_ft_output_tokens(e->ehr) * mf_ft_width(e->ehr) : 0;
     float *tokens = mf_exec_floats(x, t * dv), *image = mf_exec_floats(x, t * d);
     float *ehr = mf_exec_floats(x, ehr_floats);
@@ -272,7 +284,8 @@ void mf_pipeline_body(struct mf_exec *x, void *arg)
         run_frame(x, e, r, f, tokens + f * e->tokens * dv);
     mf_exec_tap(x, tokens, 3, (size_t[]){r->frames, e->tokens, dv}, "region_tokens");
     uint64_t start = mf_clock_monotonic_ns();
-    mf_temporal_run(x, e->temporal, tokens, r->frames, x->planning ? NULL : r->input->positions, image);
+    mf_temporal_run(x, e->temporal, tokens, r->frames, x->planning ? NULL : r->input->positions,
+                    image);
     mf_exec_tap(x, image, 2, (size_t[]){t, d}, "temporal");
     if (!x->planning)
         r->output->timing.temporal = elapsed_ms(start);

@@ -35,7 +35,8 @@ static void equalise_global(float *image, size_t n, const uint8_t *levels)
         image[i] = map[levels[i]];
 }
 
-/* One tile's mapping: histogram clipped at twice its mean bin, the excess spread evenly once, cumulated. */
+/* One tile's mapping: histogram clipped at twice its mean bin, the excess spread evenly once,
+ * cumulated. */
 static void tile_map(const uint8_t *levels, size_t cols, size_t y0, size_t y1, size_t x0, size_t x1,
                      float *map)
 {
@@ -96,11 +97,13 @@ void mf_equalise(enum mf_equalisation kind, float *image, size_t rows, size_t co
         equalise_clahe(image, rows, cols, levels);
 }
 
-bool mf_image_input_fill(struct mf_resampler *r, const float *image, size_t rows, size_t cols, size_t row,
-                         const struct mf_image_input *out, float *grey, float *pixels, struct mf_error *err)
+bool mf_image_input_fill(struct mf_resampler *r, const float *image, size_t rows, size_t cols,
+                         size_t row, const struct mf_image_input *out, float *grey, float *pixels,
+                         struct mf_error *err)
 {
     size_t n = out->rows * out->cols;
-    if (!mf_resample(r, MF_FILTER_BILINEAR_ANTIALIAS, image, rows, cols, 1, row, grey, out->rows, out->cols, err))
+    if (!mf_resample(r, MF_FILTER_BILINEAR_ANTIALIAS, image, rows, cols, 1, row, grey, out->rows,
+                     out->cols, err))
         return false;
     for (size_t c = 0; c < 3; c++)
         for (size_t i = 0; i < n; i++)

@@ -1,6 +1,7 @@
 /*
- * Frames before the network, on the host: equalisation, stretching and normalisation (models/medfusion/preprocess.py is the same
- * rule in Python), and the region of interest from two lung masks (models/medfusion/segmenter.py).
+ * Frames before the network, on the host: equalisation, stretching and normalisation
+ * (models/medfusion/preprocess.py is the same rule in Python), and the region of interest from two
+ * lung masks (models/medfusion/segmenter.py).
  */
 #ifndef MF_ENGINE_PREPROCESS_H
 #define MF_ENGINE_PREPROCESS_H
@@ -11,15 +12,17 @@
 #include <stdint.h>
 
 /* Equalises (rows, cols) in [0, 1] in place. `levels` is scratch of rows · cols bytes. */
-void mf_equalise(enum mf_equalisation kind, float *image, size_t rows, size_t cols, uint8_t *levels);
+void mf_equalise(enum mf_equalisation kind, float *image, size_t rows, size_t cols,
+                 uint8_t *levels);
 
-/* image (rows, cols; rows `row` apart) → (3, out->rows, out->cols), stretched (antialiased bilinear) and normalised. `grey` is scratch
- * of out->rows · out->cols floats. */
-bool mf_image_input_fill(struct mf_resampler *r, const float *image, size_t rows, size_t cols, size_t row,
-                         const struct mf_image_input *out, float *grey, float *pixels, struct mf_error *err);
+/* image (rows, cols; rows `row` apart) → (3, out->rows, out->cols), stretched (antialiased
+ * bilinear) and normalised. `grey` is scratch of out->rows · out->cols floats. */
+bool mf_image_input_fill(struct mf_resampler *r, const float *image, size_t rows, size_t cols,
+                         size_t row, const struct mf_image_input *out, float *grey, float *pixels,
+                         struct mf_error *err);
 
-/* Clears all but the largest 8-connected component of a square mask of 0 and 1; of equals the one met first row by row stays.
- * `roots` and `counts` are scratch of size · size each. */
+/* Clears all but the largest 8-connected component of a square mask of 0 and 1; of equals the one
+ * met first row by row stays. `roots` and `counts` are scratch of size · size each. */
 void mf_keep_largest(uint8_t *mask, size_t size, uint32_t *roots, uint32_t *counts);
 
 /* The run of set pixels of each row of a convex region: [begin, end), empty when begin = end. */
@@ -35,19 +38,22 @@ void mf_dilate(const struct mf_run *runs, size_t size, double radius, float *out
 void mf_blur(float *mask, size_t size, double sigma, float *scratch);
 
 struct mf_region_scratch {
-    struct mf_run *runs;  /* size */
+    struct mf_run *runs;   /* size */
     float *soft, *between; /* size · size each */
 };
 
-/* Masks of both structures (size × size, joined: 0 or 1) → the region of interest in frame pixels (x0 y0 x1 y1, half-open) and
- * m (rows, cols) in [0, 1]. False without an error when the mask is empty. */
-bool mf_region_of(struct mf_resampler *r, const uint8_t *mask, size_t size, size_t rows, size_t cols,
-                  const struct mf_segmentation_options *o, const struct mf_region_scratch *scratch,
-                  uint32_t box[4], float *weight, struct mf_error *err);
+/* Masks of both structures (size × size, joined: 0 or 1) → the region of interest in frame pixels
+ * (x0 y0 x1 y1, half-open) and m (rows, cols) in [0, 1]. False without an error when the mask is
+ * empty. */
+bool mf_region_of(struct mf_resampler *r, const uint8_t *mask, size_t size, size_t rows,
+                  size_t cols, const struct mf_segmentation_options *o,
+                  const struct mf_region_scratch *scratch, uint32_t box[4], float *weight,
+                  struct mf_error *err);
 
-/* The first gate that two structures fail ("iou_score", "object_score", "stability", "area", "ratio"), or NULL. logits
- * (2, cells), masks (2, pixels) of 0 and 1. */
-const char *mf_gate_fails(const struct mf_gate *gate, const float *logits, size_t cells, const float iou[2],
-                          const float object[2], const uint8_t *masks, size_t pixels);
+/* The first gate that two structures fail ("iou_score", "object_score", "stability", "area",
+ * "ratio"), or NULL. logits (2, cells), masks (2, pixels) of 0 and 1. */
+const char *mf_gate_fails(const struct mf_gate *gate, const float *logits, size_t cells,
+                          const float iou[2], const float object[2], const uint8_t *masks,
+                          size_t pixels);
 
 #endif

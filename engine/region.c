@@ -1,11 +1,13 @@
-/* From lung masks to the region of interest: largest component, gate, convex hull, dilation, blur, box (DESIGN.md, "The network", 2). */
+/* From lung masks to the region of interest: largest component, gate, convex hull, dilation, blur,
+ * box (DESIGN.md, "The network", 2). */
 #include "engine/preprocess.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The first pixel, row by row, of the component that i is known to belong to; halves the way for the next one. */
+/* The first pixel, row by row, of the component that i is known to belong to; halves the way for
+ * the next one. */
 static uint32_t root_of(uint32_t *roots, uint32_t i)
 {
     while (roots[i] != i)
@@ -63,7 +65,8 @@ static long cross(struct point a, struct point b, struct point c)
     return (b.x - a.x) * (c.y - a.y) - (b.y - a.y) * (c.x - a.x);
 }
 
-/* Andrew's monotone chain over the first and last set pixel of every row; chain needs 4 · size points. */
+/* Andrew's monotone chain over the first and last set pixel of every row; chain needs 4 · size
+ * points. */
 static size_t hull_of(const uint8_t *mask, size_t size, struct point *ends, struct point *chain)
 {
     size_t n = 0, k = 0;
@@ -200,8 +203,8 @@ void mf_blur(float *mask, size_t size, double sigma, float *scratch)
 }
 
 /* First and last set position along one axis, widened by the margin, in frame pixels. */
-static void span(size_t low, size_t high, double margin, size_t length, size_t size, uint32_t *begin,
-                 uint32_t *end)
+static void span(size_t low, size_t high, double margin, size_t length, size_t size,
+                 uint32_t *begin, uint32_t *end)
 {
     double by = margin * (double)(high - low);
     double from = floor(((double)low - by) * (double)length / (double)size);
@@ -210,9 +213,10 @@ static void span(size_t low, size_t high, double margin, size_t length, size_t s
     *end = to > (double)length ? (uint32_t)length : (uint32_t)to;
 }
 
-bool mf_region_of(struct mf_resampler *r, const uint8_t *mask, size_t size, size_t rows, size_t cols,
-                  const struct mf_segmentation_options *o, const struct mf_region_scratch *s, uint32_t box[4],
-                  float *weight, struct mf_error *err)
+bool mf_region_of(struct mf_resampler *r, const uint8_t *mask, size_t size, size_t rows,
+                  size_t cols, const struct mf_segmentation_options *o,
+                  const struct mf_region_scratch *s, uint32_t box[4], float *weight,
+                  struct mf_error *err)
 {
     size_t x0 = size, x1 = 0, y0 = size, y1 = 0;
     if (!mf_fill_hull(mask, size, s->runs))
@@ -229,11 +233,13 @@ bool mf_region_of(struct mf_resampler *r, const uint8_t *mask, size_t size, size
     span(x0, x1, o->roi_margin, cols, size, &box[0], &box[2]);
     span(y0, y1, o->roi_margin, rows, size, &box[1], &box[3]);
     mf_blur(s->soft, size, o->mask_blur * (double)size, s->between);
-    return mf_resample(r, MF_FILTER_BILINEAR_ANTIALIAS, s->soft, size, size, 1, size, weight, rows, cols, err);
+    return mf_resample(r, MF_FILTER_BILINEAR_ANTIALIAS, s->soft, size, size, 1, size, weight, rows,
+                       cols, err);
 }
 
-const char *mf_gate_fails(const struct mf_gate *gate, const float *logits, size_t cells, const float iou[2],
-                          const float object[2], const uint8_t *masks, size_t pixels)
+const char *mf_gate_fails(const struct mf_gate *gate, const float *logits, size_t cells,
+                          const float iou[2], const float object[2], const uint8_t *masks,
+                          size_t pixels)
 {
     double area[2];
     for (int s = 0; s < 2; s++) {

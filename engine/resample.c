@@ -35,7 +35,8 @@ static size_t taps_of(enum mf_filter filter, size_t in, size_t out)
 
 static void fill_antialias(enum mf_filter filter, size_t in, struct mf_axis *axis)
 {
-    float scale = (float)in / (float)axis->out, reach = filter == MF_FILTER_BICUBIC_ANTIALIAS ? 2 : 1;
+    float scale = (float)in / (float)axis->out,
+          reach = filter == MF_FILTER_BICUBIC_ANTIALIAS ? 2 : 1;
     float support = scale >= 1 ? reach * scale : reach, inverse = scale >= 1 ? 1 / scale : 1;
     for (size_t i = 0; i < axis->out; i++) {
         float center = scale * ((float)i + 0.5f);

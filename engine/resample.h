@@ -1,7 +1,7 @@
 /*
- * Separable resampling on the host, tap for tap as torch.nn.functional.interpolate (align_corners = false) does it in
- * float32: antialiased bilinear for images, bicubic with and without antialiasing for position embeddings, plain
- * bilinear for masks.
+ * Separable resampling on the host, tap for tap as torch.nn.functional.interpolate (align_corners =
+ * false) does it in float32: antialiased bilinear for images, bicubic with and without antialiasing
+ * for position embeddings, plain bilinear for masks.
  */
 #ifndef MF_ENGINE_RESAMPLE_H
 #define MF_ENGINE_RESAMPLE_H
@@ -18,7 +18,8 @@ enum mf_filter {
     MF_FILTER_BICUBIC_ANTIALIAS   /* mode="bicubic", antialias=True: a = −0.5 */
 };
 
-/* Working memory that only grows: resampling in sizes seen before allocates nothing. Zero-initialise. */
+/* Working memory that only grows: resampling in sizes seen before allocates nothing.
+ * Zero-initialise. */
 struct mf_resampler {
     struct mf_axis {
         size_t out, taps, room;
@@ -32,7 +33,8 @@ struct mf_resampler {
 void mf_resampler_free(struct mf_resampler *r);
 MF_AUTO_DEFINE(mf_resampler, struct mf_resampler, mf_resampler_free(p))
 
-/* in (rows, cols, channels) with rows `in_row` floats apart → out (out_rows, out_cols, channels). */
+/* in (rows, cols, channels) with rows `in_row` floats apart → out (out_rows, out_cols, channels).
+ */
 bool mf_resample(struct mf_resampler *r, enum mf_filter filter, const float *in, size_t rows,
                  size_t cols, size_t channels, size_t in_row, float *out, size_t out_rows,
                  size_t out_cols, struct mf_error *err);

@@ -1,4 +1,5 @@
-/* safetensors: reading with every rule checked, and writing. Format: the safetensors README, "Format". */
+/* safetensors: reading with every rule checked, and writing. Format: the safetensors README,
+ * "Format". */
 #include "engine/safetensors.h"
 
 #include "core/buffer.h"
@@ -87,8 +88,8 @@ static bool parse_shape(const json_t *shape, struct mf_tensor *t, struct mf_erro
 }
 
 /* One header entry: dtype, shape, and data_offsets that must begin at `*expected`. */
-static bool parse_tensor(const json_t *entry, const char *data, size_t data_len, struct mf_tensor *t,
-                         size_t offsets[2], struct mf_error *err)
+static bool parse_tensor(const json_t *entry, const char *data, size_t data_len,
+                         struct mf_tensor *t, size_t offsets[2], struct mf_error *err)
 {
     static const char *const KEYS[] = {"dtype", "shape", "data_offsets", NULL};
     if (!json_is_object(entry))
@@ -145,7 +146,8 @@ static bool spans_are_contiguous(struct span *spans, size_t n, size_t data_len,
         at = spans[i].end;
     }
     if (at != data_len)
-        return mf_error_set(err, MF_ERR_MALFORMED, "%zu bytes after the last tensor", data_len - at);
+        return mf_error_set(err, MF_ERR_MALFORMED, "%zu bytes after the last tensor",
+                            data_len - at);
     return true;
 }
 

@@ -1,7 +1,8 @@
 /*
- * safetensors files: 8 bytes of header length (little endian), a JSON header, then raw tensors. Files come
- * from outside, so everything is checked before anything is used: header at most 1 MB, offsets contiguous from 0
- * without holes or overlaps, sizes by checked multiplication, last end = end of file, no duplicate keys.
+ * safetensors files: 8 bytes of header length (little endian), a JSON header, then raw tensors.
+ * Files come from outside, so everything is checked before anything is used: header at most 1 MB,
+ * offsets contiguous from 0 without holes or overlaps, sizes by checked multiplication, last end =
+ * end of file, no duplicate keys.
  */
 #ifndef MF_ENGINE_SAFETENSORS_H
 #define MF_ENGINE_SAFETENSORS_H
@@ -39,7 +40,8 @@ struct mf_tensor {
 
 struct mf_safetensors;
 
-/* Maps a file. The tensors live as long as the object. MF_ERR_MALFORMED with the file's name when it breaks a rule. */
+/* Maps a file. The tensors live as long as the object. MF_ERR_MALFORMED with the file's name when
+ * it breaks a rule. */
 struct mf_safetensors *mf_safetensors_open(const char *path, struct mf_error *err) MF_CHECK_RESULT;
 /* The same over bytes that the caller keeps. */
 struct mf_safetensors *mf_safetensors_parse(const void *data, size_t len, const char *name,
@@ -52,7 +54,8 @@ const struct mf_tensor *mf_safetensors_find(const struct mf_safetensors *file, c
 /* Lets the kernel drop the file's pages; they are read again when touched. */
 void mf_safetensors_forget(const struct mf_safetensors *file);
 
-/* Writes a file with these tensors, in this order (data in host order, which must be little endian). */
+/* Writes a file with these tensors, in this order (data in host order, which must be little
+ * endian). */
 bool mf_safetensors_write(const char *path, const struct mf_tensor *tensors, size_t count,
                           struct mf_error *err);
 

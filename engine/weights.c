@@ -1,4 +1,5 @@
-/* Module directories: config.json, one safetensors file or shards, names with and without a prefix. */
+/* Module directories: config.json, one safetensors file or shards, names with and without a prefix.
+ */
 #include "engine/weights.h"
 
 #include <stdio.h>
@@ -25,7 +26,8 @@ static bool exists(const char *path)
 static bool make_path(char out[PATH_BYTES], const char *dir, const char *name, struct mf_error *err)
 {
     int n = snprintf(out, PATH_BYTES, "%s/%s", dir, name);
-    return (n > 0 && n < PATH_BYTES) || mf_error_set(err, MF_ERR_MODEL, "the path of %s is too long", name);
+    return (n > 0 && n < PATH_BYTES) ||
+           mf_error_set(err, MF_ERR_MODEL, "the path of %s is too long", name);
 }
 
 /* A shard's name must be a plain file name: "weight_map" may not lead out of the directory. */
@@ -66,7 +68,8 @@ static bool open_shards(struct mf_weights *w, const json_t *map, struct mf_error
                 return false;
         }
         if (!mf_safetensors_find(w->files[i], tensor))
-            return mf_error_set(err, MF_ERR_MODEL, "weight_map: %s has no tensor \"%.80s\"", name, tensor);
+            return mf_error_set(err, MF_ERR_MODEL, "weight_map: %s has no tensor \"%.80s\"", name,
+                                tensor);
     }
     for (size_t i = 0; i < w->file_count; i++)
         tensors += mf_safetensors_count(w->files[i]);

@@ -1,10 +1,11 @@
 /*
- * The directory of one module: config.json and its tensors, from model.safetensors or from the shards that
- * model.safetensors.index.json names. Names are looked up with and without a model prefix.
+ * The directory of one module: config.json and its tensors, from model.safetensors or from the
+ * shards that model.safetensors.index.json names. Names are looked up with and without a model
+ * prefix.
  *
- * The loader turns tensors into what a network keeps on its device. It is also the validator: a network's
- * constructor asks for every tensor that its configuration implies, by name and shape, and mf_loader_finish() refuses whatever
- * was not asked for. With a NULL `exec` it only checks.
+ * The loader turns tensors into what a network keeps on its device. It is also the validator: a
+ * network's constructor asks for every tensor that its configuration implies, by name and shape,
+ * and mf_loader_finish() refuses whatever was not asked for. With a NULL `exec` it only checks.
  */
 #ifndef MF_ENGINE_WEIGHTS_H
 #define MF_ENGINE_WEIGHTS_H
@@ -18,7 +19,8 @@ struct mf_weights;
 
 /* Opens a directory and checks its files' structure; what the tensors hold is not looked at yet. */
 struct mf_weights *mf_weights_open(const char *dir, struct mf_error *err) MF_CHECK_RESULT;
-/* The same from a configuration and a file in memory; takes both, also on failure. `name` stands for the directory in messages. */
+/* The same from a configuration and a file in memory; takes both, also on failure. `name` stands
+ * for the directory in messages. */
 struct mf_weights *mf_weights_from(json_t *config, struct mf_safetensors *file, const char *name,
                                    struct mf_error *err) MF_CHECK_RESULT;
 void mf_weights_free(struct mf_weights *weights);
@@ -31,18 +33,19 @@ void mf_weights_set_prefix(struct mf_weights *weights, const char *prefix);
 /* The tensor with this name, with or without the prefix; NULL when there is none. */
 const struct mf_tensor *mf_weights_find(const struct mf_weights *weights, const char *name);
 /* All tensors of all shards: fills up to `room` pointers and returns how many there are. */
-size_t mf_weights_tensors(const struct mf_weights *weights, const struct mf_tensor **ret, size_t room);
+size_t mf_weights_tensors(const struct mf_weights *weights, const struct mf_tensor **ret,
+                          size_t room);
 size_t mf_weights_parameters(const struct mf_weights *weights);
 void mf_weights_forget(const struct mf_weights *weights);
 
 struct mf_loader {
     struct mf_weights *weights;
-    struct mf_exec *exec; /* NULL: check only */
+    struct mf_exec *exec;   /* NULL: check only */
     struct mf_arena *arena; /* the network's structs */
     struct mf_error *err;
     bool failed;
-    char path[160];                  /* prefix of the names asked for */
-    const struct mf_tensor **taken;  /* what was asked for; in the arena */
+    char path[160];                 /* prefix of the names asked for */
+    const struct mf_tensor **taken; /* what was asked for; in the arena */
     size_t taken_count, taken_room;
 };
 
@@ -52,45 +55,48 @@ void mf_loader_init(struct mf_loader *ld, struct mf_weights *weights, struct mf_
 /* Appends to the name prefix and returns the length to go back to with mf_loader_leave(). */
 size_t mf_loader_enter(struct mf_loader *ld, const char *fmt, ...) MF_PRINTF(2, 3);
 void mf_loader_leave(struct mf_loader *ld, size_t mark);
-/* Every tensor must have been asked for, except names that begin with one of `ignored` (NULL-terminated, or NULL). */
+/* Every tensor must have been asked for, except names that begin with one of `ignored`
+ * (NULL-terminated, or NULL). */
 bool mf_loader_finish(struct mf_loader *ld, const char *const *ignored);
 /* Records an error about the module (sticky). Always false. */
 bool mf_loader_fail(struct mf_loader *ld, const char *fmt, ...) MF_PRINTF(2, 3);
 
-/* A whole number of config.json (dotted key, "vision_config.fpn_hidden_size") within [min, max]. A negative `fallback` means that it
- * must be there. */
+/* A whole number of config.json (dotted key, "vision_config.fpn_hidden_size") within [min, max]. A
+ * negative `fallback` means that it must be there. */
 size_t mf_loader_int(struct mf_loader *ld, const char *key, long long min, long long max,
                      long long fallback);
 double mf_loader_real(struct mf_loader *ld, const char *key, double fallback);
 bool mf_loader_bool(struct mf_loader *ld, const char *key, bool fallback);
 /* `count` entries of an array of whole numbers, or one number for all. */
-void mf_loader_ints(struct mf_loader *ld, const char *key, long long min, long long max, size_t count,
-                    size_t *ret);
+void mf_loader_ints(struct mf_loader *ld, const char *key, long long min, long long max,
+                    size_t count, size_t *ret);
 const json_t *mf_loader_config(struct mf_loader *ld, const char *key);
 /* Zeroed memory of the network's arena; NULL after a failure. */
 void *mf_loader_alloc(struct mf_loader *ld, size_t n, size_t size);
 
-/* Host copy of a tensor as float; the shape must match (rank sizes follow). NULL on failure. In check-only mode the
- * content is checked and zeros are returned. Lives in the arena. */
+/* Host copy of a tensor as float; the shape must match (rank sizes follow). NULL on failure. In
+ * check-only mode the content is checked and zeros are returned. Lives in the arena. */
 float *mf_load_host(struct mf_loader *ld, const char *name, int rank, ...);
 /* The same on the device. */
 const float *mf_load_vector(struct mf_loader *ld, const char *name, size_t n);
 const float *mf_load_matrix(struct mf_loader *ld, const char *name, size_t rows, size_t cols);
 const float *mf_load_upload(struct mf_loader *ld, const float *host, size_t n);
 
-/* Linear layers: `name`.weight (out, in) and `name`.bias (out) where `bias`. Several names are stacked along `out` (QKV in one
- * product). `scale` (host, out floats, or NULL) multiplies the output (LayerScale folded in). */
+/* Linear layers: `name`.weight (out, in) and `name`.bias (out) where `bias`. Several names are
+ * stacked along `out` (QKV in one product). `scale` (host, out floats, or NULL) multiplies the
+ * output (LayerScale folded in). */
 struct mf_linear *mf_load_linear(struct mf_loader *ld, const char *name, size_t out, size_t in,
                                  bool bias);
 struct mf_linear *mf_load_linear_scaled(struct mf_loader *ld, const char *name, size_t out,
                                         size_t in, bool bias, const float *scale);
 struct mf_linear *mf_load_linears(struct mf_loader *ld, const char *const *names, size_t count,
                                   size_t out, size_t in, bool bias);
-/* Conv2d `name` (out, in, kh, kw) as the linear layer that follows mf_unfold(); `channels_last` says in which order
- * the unfolded columns come: (ky, kx, c) or (c, ky, kx). */
+/* Conv2d `name` (out, in, kh, kw) as the linear layer that follows mf_unfold(); `channels_last`
+ * says in which order the unfolded columns come: (ky, kx, c) or (c, ky, kx). */
 struct mf_linear *mf_load_conv(struct mf_loader *ld, const char *name, size_t out, size_t in,
                                size_t kh, size_t kw, bool channels_last);
-/* ConvTranspose2d with kernel 2 and stride 2, `name` (in, out, 2, 2), as a linear layer in → (ky, kx, out). */
+/* ConvTranspose2d with kernel 2 and stride 2, `name` (in, out, 2, 2), as a linear layer in → (ky,
+ * kx, out). */
 struct mf_linear *mf_load_upconv(struct mf_loader *ld, const char *name, size_t out, size_t in);
 
 struct mf_norm {

@@ -1,7 +1,8 @@
 /*
- * Attention of one head over a range of query rows, without ever holding more scores than BLOCK rows of that head.
- * Keys are packed transposed in panels of two vectors, values padded to whole vectors; both products then run on
- * ROWS × 2 accumulators in registers. Compiled once for each instruction set (vec.h).
+ * Attention of one head over a range of query rows, without ever holding more scores than BLOCK
+ * rows of that head. Keys are packed transposed in panels of two vectors, values padded to whole
+ * vectors; both products then run on ROWS × 2 accumulators in registers. Compiled once for each
+ * instruction set (vec.h).
  */
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/vec.h"
@@ -16,7 +17,8 @@ static size_t padded(size_t n, size_t unit)
 size_t MF_KERNEL(mf_cpu_attention_floats)(const struct mf_attention *at)
 {
     size_t keys = padded(at->keys, PANEL), width = padded(at->head_size, W);
-    return keys * at->head_size + at->keys * width + BLOCK * keys + BLOCK * width + BLOCK * at->head_size + 64;
+    return keys * at->head_size + at->keys * width + BLOCK * keys + BLOCK * width +
+           BLOCK * at->head_size + 64;
 }
 
 /* keys (n, size; rows `row` apart) → panels [n/PANEL][size][PANEL], zero padded */
@@ -113,16 +115,17 @@ MF_INLINE void mix_values(const float *p, size_t p_row, size_t rows, size_t keys
 }
 
 /* scores of n query rows (a multiple of ROWS) against all keys */
-static void score_rows(const float *q, size_t n, size_t size, const float *kt, size_t keys, float scale,
-                       float *s)
+static void score_rows(const float *q, size_t n, size_t size, const float *kt, size_t keys,
+                       float scale, float *s)
 {
     for (size_t p = 0; p < keys; p += PANEL) /* a panel stays in the cache for all rows */
         for (size_t r = 0; r < n; r += ROWS)
-            score_panel(q + r * size, size, ROWS, size, kt + p * size, scale, s + r * keys + p, keys);
+            score_panel(q + r * size, size, ROWS, size, kt + p * size, scale, s + r * keys + p,
+                        keys);
 }
 
-static void mix_rows(const float *p, size_t p_row, size_t n, size_t keys, const float *v, size_t width,
-                     float *o)
+static void mix_rows(const float *p, size_t p_row, size_t n, size_t keys, const float *v,
+                     size_t width, float *o)
 {
     size_t c = 0;
     for (; c + PANEL <= width; c += PANEL)
@@ -132,7 +135,8 @@ static void mix_rows(const float *p, size_t p_row, size_t n, size_t keys, const 
         mix_values(p + r * p_row, p_row, ROWS, keys, v + c, width, 1, o + r * width + c);
 }
 
-/* Query rows side by side, with zero rows up to a multiple of ROWS; returns how many there are then. */
+/* Query rows side by side, with zero rows up to a multiple of ROWS; returns how many there are
+ * then. */
 static size_t gather_queries(const float *q, size_t n, size_t row, size_t size, float *out)
 {
     size_t whole = padded(n, ROWS);
@@ -146,7 +150,8 @@ void MF_KERNEL(mf_cpu_attention)(const struct mf_attention *at, const float *q, 
                                  const float *v, float *o, size_t begin, size_t end, float *scratch)
 {
     size_t size = at->head_size, keys = padded(at->keys, PANEL), width = padded(size, W);
-    float *kt = scratch, *vs = kt + keys * size, *s = vs + at->keys * width, *mixed = s + BLOCK * keys;
+    float *kt = scratch, *vs = kt + keys * size, *s = vs + at->keys * width,
+          *mixed = s + BLOCK * keys;
     float *qs = mixed + BLOCK * width;
     pack_keys(k, at->keys, at->k_row, size, kt);
     pack_values(v, at->keys, at->v_row, size, width, vs);

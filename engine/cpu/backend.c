@@ -173,8 +173,13 @@ static void layer_norm_chunk(void *arg, size_t i, int thread)
 static void layer_norm(struct mf_backend *be, const float *x, size_t rows, size_t width,
                        const float *weight, const float *bias, float eps, float *y)
 {
-    struct chunked job = {.kernels = be->kernels, .x = x, .weight = weight, .bias = bias, .y = y,
-                          .width = width, .eps = eps};
+    struct chunked job = {.kernels = be->kernels,
+                          .x = x,
+                          .weight = weight,
+                          .bias = bias,
+                          .y = y,
+                          .width = width,
+                          .eps = eps};
     mf_cpu_parallel(be, chunks(be, &job, rows, width), layer_norm_chunk, &job);
 }
 
@@ -190,8 +195,8 @@ static void rms_norm_chunk(void *arg, size_t i, int thread)
 static void rms_norm(struct mf_backend *be, const float *x, size_t rows, size_t width,
                      const float *weight, float eps, float *y)
 {
-    struct chunked job = {.kernels = be->kernels, .x = x, .weight = weight, .y = y, .width = width,
-                          .eps = eps};
+    struct chunked job = {
+        .kernels = be->kernels, .x = x, .weight = weight, .y = y, .width = width, .eps = eps};
     mf_cpu_parallel(be, chunks(be, &job, rows, width), rms_norm_chunk, &job);
 }
 
@@ -236,8 +241,14 @@ static void causal_conv_chunk(void *arg, size_t i, int thread)
 static void causal_conv(struct mf_backend *be, const float *x, size_t t, size_t c, size_t x_row,
                         const float *weight, const float *bias, size_t k, float *y)
 {
-    struct chunked job = {.kernels = be->kernels, .x = x, .weight = weight, .bias = bias, .y = y,
-                          .width = c, .x_row = x_row, .k = k};
+    struct chunked job = {.kernels = be->kernels,
+                          .x = x,
+                          .weight = weight,
+                          .bias = bias,
+                          .y = y,
+                          .width = c,
+                          .x_row = x_row,
+                          .k = k};
     mf_cpu_parallel(be, chunks(be, &job, t, c), causal_conv_chunk, &job);
 }
 
@@ -252,8 +263,8 @@ static void scan_block(void *arg, size_t i, int thread)
     (void)thread;
     const struct scan_job *job = arg;
     size_t width = job->be->kernels->width, begin = i * width, end = begin + width;
-    job->be->kernels->selective_scan(
-        job->scan, begin, end < job->scan->channels ? end : job->scan->channels, job->y);
+    job->be->kernels->selective_scan(job->scan, begin,
+                                     end < job->scan->channels ? end : job->scan->channels, job->y);
 }
 
 static void selective_scan(struct mf_backend *be, const struct mf_scan *scan, float *y)
@@ -301,18 +312,23 @@ static void attention_part(void *arg, size_t i, int thread)
     const struct mf_attention *at = job->at;
     size_t head = i / job->parts, b = head / at->heads, column = head % at->heads * at->head_size;
     size_t begin = i % job->parts * job->part_rows, end = begin + job->part_rows;
-    job->be->kernels->attention(at, job->q + b * at->q_batch + column,
-                                job->k + b * at->k_batch + column, job->v + b * at->v_batch + column,
-                                job->o + b * at->o_batch + column, begin,
-                                end < at->queries ? end : at->queries,
-                                job->scratch + (size_t)thread * job->floats);
+    job->be->kernels->attention(
+        at, job->q + b * at->q_batch + column, job->k + b * at->k_batch + column,
+        job->v + b * at->v_batch + column, job->o + b * at->o_batch + column, begin,
+        end < at->queries ? end : at->queries, job->scratch + (size_t)thread * job->floats);
 }
 
 static void attention(struct mf_backend *be, const struct mf_attention *at, const float *q,
                       const float *k, const float *v, float *o, float *scratch)
 {
-    struct attention_job job = {.be = be, .at = at, .q = q, .k = k, .v = v, .o = o,
-                                .scratch = scratch, .floats = attention_floats(be, at)};
+    struct attention_job job = {.be = be,
+                                .at = at,
+                                .q = q,
+                                .k = k,
+                                .v = v,
+                                .o = o,
+                                .scratch = scratch,
+                                .floats = attention_floats(be, at)};
     cut_queries(be, at, &job);
     size_t tasks = at->batch * at->heads * job.parts;
     struct mf_backend one = *be;

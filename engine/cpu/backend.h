@@ -6,7 +6,8 @@
 
 #include <dnnl.h>
 
-/* A kernel works on a range of its rows, channels or tasks; `thread` numbers the scratch it may use. */
+/* A kernel works on a range of its rows, channels or tasks; `thread` numbers the scratch it may
+ * use. */
 struct cpu_kernels {
     const char *isa;
     size_t width; /* floats in a vector */
@@ -38,7 +39,8 @@ struct mf_backend {
     dnnl_stream_t stream;
 };
 
-/* The best kernels this processor runs, or those of a name for tests ("base", "avx2", "avx512"); NULL when it cannot. */
+/* The best kernels this processor runs, or those of a name for tests ("base", "avx2", "avx512");
+ * NULL when it cannot. */
 const struct cpu_kernels *mf_cpu_kernels_choose(const char *isa);
 
 /* Runs body(arg, i, thread) for i in [0, n), spread over the backend's threads. */
@@ -74,6 +76,7 @@ void mf_cpu_dot_rows(struct mf_backend *be, const float *x, size_t m, size_t k, 
 void mf_cpu_region_pool(struct mf_backend *be, const float *x, size_t rows, size_t cols,
                         size_t width, size_t r, float *y);
 void mf_cpu_row_mean(struct mf_backend *be, const float *x, size_t rows, size_t width, float *y);
-void mf_cpu_reverse_rows(struct mf_backend *be, const float *x, size_t rows, size_t width, float *y);
+void mf_cpu_reverse_rows(struct mf_backend *be, const float *x, size_t rows, size_t width,
+                         float *y);
 
 #endif

@@ -1,4 +1,5 @@
-/* Norms, activations and Mamba's convolution and scan. Compiled once for each instruction set (vec.h). */
+/* Norms, activations and Mamba's convolution and scan. Compiled once for each instruction set
+ * (vec.h). */
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/vec.h"
 
@@ -142,7 +143,8 @@ void MF_KERNEL(mf_cpu_causal_conv)(const float *x, size_t begin, size_t end, siz
 enum { MAX_STATES = 256 };
 
 /* W channels (n of them real) through all steps; `states` is a constant where it is inlined so. */
-MF_INLINE void scan_block(const struct mf_scan *s, size_t channel, size_t n, size_t states, float *y)
+MF_INLINE void scan_block(const struct mf_scan *s, size_t channel, size_t n, size_t states,
+                          float *y)
 {
     vf h[MAX_STATES], a[MAX_STATES];
     for (size_t j = 0; j < states; j++) {

@@ -1,4 +1,5 @@
-/* Prototypes of the kernels in the build of one instruction set: each name ends in MF_ISA (vec.h). */
+/* Prototypes of the kernels in the build of one instruction set: each name ends in MF_ISA (vec.h).
+ */
 #ifndef MF_ENGINE_CPU_KERNELS_H
 #define MF_ENGINE_CPU_KERNELS_H
 
@@ -17,7 +18,8 @@ void MF_KERNEL(mf_cpu_unary)(enum mf_unary op, const float *x, size_t n, float *
 void MF_KERNEL(mf_cpu_glu)(enum mf_glu op, const float *x, size_t rows, size_t half, float *y);
 size_t MF_KERNEL(mf_cpu_attention_floats)(const struct mf_attention *at);
 void MF_KERNEL(mf_cpu_attention)(const struct mf_attention *at, const float *q, const float *k,
-                                 const float *v, float *o, size_t begin, size_t end, float *scratch);
+                                 const float *v, float *o, size_t begin, size_t end,
+                                 float *scratch);
 void MF_KERNEL(mf_cpu_causal_conv)(const float *x, size_t begin, size_t end, size_t c, size_t x_row,
                                    const float *weight, const float *bias, size_t k, float *y);
 void MF_KERNEL(mf_cpu_selective_scan)(const struct mf_scan *s, size_t begin, size_t end, float *y);

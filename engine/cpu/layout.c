@@ -48,7 +48,8 @@ static void unfold_last(const struct mf_unfold *u, const float *image, long y0, 
         }
 }
 
-static void unfold_first(const struct mf_unfold *u, const float *image, long y0, long x0, float *out)
+static void unfold_first(const struct mf_unfold *u, const float *image, long y0, long x0,
+                         float *out)
 {
     for (size_t c = 0; c < u->channels; c++)
         for (size_t ky = 0; ky < u->kernel_h; ky++, out += u->kernel_w) {
@@ -79,7 +80,10 @@ static void unfold_row(void *arg, size_t i, int thread)
 
 void mf_cpu_unfold(struct mf_backend *be, const struct mf_unfold *u, const float *x, float *y)
 {
-    struct unfold_job job = {u, x, y, (u->height + 2 * u->pad_h - u->kernel_h) / u->stride_h + 1,
+    struct unfold_job job = {u,
+                             x,
+                             y,
+                             (u->height + 2 * u->pad_h - u->kernel_h) / u->stride_h + 1,
                              (u->width + 2 * u->pad_w - u->kernel_w) / u->stride_w + 1,
                              u->kernel_h * u->kernel_w * u->channels};
     over_rows(be, u->batch * job.oh, u->batch * job.oh * job.ow * job.columns, unfold_row, &job);
@@ -99,7 +103,8 @@ static void pool_row(void *arg, size_t i, int thread)
     for (size_t ox = 0; ox < ow; ox++) {
         float *restrict out = job->y + (i * ow + ox) * job->c;
         for (size_t k = 0; k < job->sh * job->sw; k++) {
-            size_t at = (b * job->h + oy * job->sh + k / job->sw) * job->w + ox * job->sw + k % job->sw;
+            size_t at =
+                (b * job->h + oy * job->sh + k / job->sw) * job->w + ox * job->sw + k % job->sw;
             const float *restrict in = job->x + at * job->row;
             if (k == 0)
                 memcpy(out, in, job->c * sizeof *out);

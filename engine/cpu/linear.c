@@ -1,7 +1,7 @@
 /*
- * Linear layers on oneDNN's matmul: weights packed once into the layout the library prefers, one primitive per (rows, row
- * stride, epilogue), made when planned. Scratch memory is the caller's. oneDNN executes with the OpenMP threads that
- * mf_cpu_parallel() uses too.
+ * Linear layers on oneDNN's matmul: weights packed once into the layout the library prefers, one
+ * primitive per (rows, row stride, epilogue), made when planned. Scratch memory is the caller's.
+ * oneDNN executes with the OpenMP threads that mf_cpu_parallel() uses too.
  */
 #include "engine/cpu/backend.h"
 
@@ -20,7 +20,7 @@ struct plan {
 struct mf_linear {
     struct mf_backend *be;
     size_t out, in;
-    float *raw;           /* (out, in) until the layout is known, then NULL */
+    float *raw; /* (out, in) until the layout is known, then NULL */
     dnnl_memory_desc_t packed_desc;
     dnnl_memory_t weight; /* packed */
     dnnl_memory_t bias;   /* NULL: none */
@@ -33,9 +33,9 @@ struct mf_linear {
     do {                                                                                           \
         dnnl_status_t status_ = (call);                                                            \
         if (status_ != dnnl_success)                                                               \
-            return mf_error_set(err,                                                               \
-                                status_ == dnnl_out_of_memory ? MF_ERR_NO_MEMORY : MF_ERR_INTERNAL, \
-                                "oneDNN failed with status %d in a linear layer", (int)status_);   \
+            return mf_error_set(                                                                   \
+                err, status_ == dnnl_out_of_memory ? MF_ERR_NO_MEMORY : MF_ERR_INTERNAL,           \
+                "oneDNN failed with status %d in a linear layer", (int)status_);                   \
     } while (0)
 
 static void *aligned(size_t bytes)
@@ -128,13 +128,15 @@ static bool describe(struct mf_linear *l, size_t m, size_t x_row, dnnl_memory_de
     if (l->weight)
         *weight = l->packed_desc;
     else
-        DNNL_TRY(dnnl_memory_desc_init_by_tag(weight, 2, weight_dims, dnnl_f32, dnnl_format_tag_any), err);
+        DNNL_TRY(
+            dnnl_memory_desc_init_by_tag(weight, 2, weight_dims, dnnl_f32, dnnl_format_tag_any),
+            err);
     DNNL_TRY(dnnl_memory_desc_init_by_tag(dst, 2, dst_dims, dnnl_f32, dnnl_ab), err);
     return true;
 }
 
-static bool attributes(enum mf_epilogue epilogue, dnnl_primitive_attr_t attr,
-                       dnnl_post_ops_t post, struct mf_error *err)
+static bool attributes(enum mf_epilogue epilogue, dnnl_primitive_attr_t attr, dnnl_post_ops_t post,
+                       struct mf_error *err)
 {
     DNNL_TRY(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user), err);
     if (epilogue == MF_EPILOGUE_GELU)
@@ -212,10 +214,13 @@ static bool fill_plan(struct mf_linear *l, struct plan *p, const_dnnl_primitive_
         return false;
     DNNL_TRY(dnnl_primitive_create(&p->primitive, pd), err);
     DNNL_TRY(dnnl_memory_create(&p->src, dnnl_primitive_desc_query_md(pd, dnnl_query_src_md, 0),
-                                l->be->engine, DNNL_MEMORY_NONE), err);
+                                l->be->engine, DNNL_MEMORY_NONE),
+             err);
     DNNL_TRY(dnnl_memory_create(&p->dst, dnnl_primitive_desc_query_md(pd, dnnl_query_dst_md, 0),
-                                l->be->engine, DNNL_MEMORY_NONE), err);
-    const dnnl_memory_desc_t *scratch = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+                                l->be->engine, DNNL_MEMORY_NONE),
+             err);
+    const dnnl_memory_desc_t *scratch =
+        dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
     p->scratch_floats = (dnnl_memory_desc_get_size(scratch) + sizeof(float) - 1) / sizeof(float);
     DNNL_TRY(dnnl_memory_create(&p->scratch, scratch, l->be->engine, DNNL_MEMORY_NONE), err);
     return true;

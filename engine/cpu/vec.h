@@ -1,7 +1,7 @@
 /*
- * Vectors of floats for the kernel files, which are compiled once for each instruction set (MF_ISA names it): 16 lanes
- * with AVX-512, 8 with AVX2 and FMA, 4 otherwise. Built on the compilers' vector extensions; products and sums
- * contract to fused multiply-adds where the set has them.
+ * Vectors of floats for the kernel files, which are compiled once for each instruction set (MF_ISA
+ * names it): 16 lanes with AVX-512, 8 with AVX2 and FMA, 4 otherwise. Built on the compilers'
+ * vector extensions; products and sums contract to fused multiply-adds where the set has them.
  */
 #ifndef MF_ENGINE_CPU_VEC_H
 #define MF_ENGINE_CPU_VEC_H

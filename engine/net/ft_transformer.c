@@ -1,6 +1,7 @@
 /*
- * FT-Transformer (rtdl_revisiting_models): one token a feature, numeric then categorical, CLS first. A missing feature's token is
- * a learned one that replaces value embedding and bias. The first attention reads unnormalised tokens; ReGLU a·relu(b).
+ * FT-Transformer (rtdl_revisiting_models): one token a feature, numeric then categorical, CLS
+ * first. A missing feature's token is a learned one that replaces value embedding and bias. The
+ * first attention reads unnormalised tokens; ReGLU a·relu(b).
  */
 #include "engine/net/net.h"
 
@@ -58,8 +59,10 @@ static void load_embeddings(struct mf_loader *ld, struct mf_ft *net)
     }
     if (net->categorical)
         net->cat_bias = mf_load_host(ld, "cat_embeddings.bias", 2, net->categorical, d);
-    net->missing = mf_load_host(ld, "missing_embeddings.weight", 2, net->numeric + net->categorical, d);
-    net->tokens = mf_loader_alloc(ld, (1 + net->numeric + net->categorical) * d, sizeof *net->tokens);
+    net->missing =
+        mf_load_host(ld, "missing_embeddings.weight", 2, net->numeric + net->categorical, d);
+    net->tokens =
+        mf_loader_alloc(ld, (1 + net->numeric + net->categorical) * d, sizeof *net->tokens);
 }
 
 struct mf_ft *mf_ft_load(struct mf_loader *ld)
@@ -74,8 +77,10 @@ struct mf_ft *mf_ft_load(struct mf_loader *ld)
     net->numeric = mf_loader_int(ld, "n_cont", 0, MAX_FEATURES, -1);
     const json_t *cats = mf_loader_config(ld, "cat_cardinalities");
     net->categorical = json_array_size(cats);
-    if (!json_is_array(cats) || net->categorical > MAX_FEATURES || net->numeric + net->categorical == 0)
-        mf_loader_fail(ld, "config.json: \"cat_cardinalities\" must be an array, and there must be features");
+    if (!json_is_array(cats) || net->categorical > MAX_FEATURES ||
+        net->numeric + net->categorical == 0)
+        mf_loader_fail(
+            ld, "config.json: \"cat_cardinalities\" must be an array, and there must be features");
     if (net->width % net->heads)
         mf_loader_fail(ld, "config.json: d_token %zu is not a multiple of %zu heads", net->width,
                        net->heads);
@@ -147,7 +152,19 @@ static void run_block(struct mf_exec *x, const struct mf_ft *net, const struct b
     float *qkv = mf_exec_floats(x, n * 3 * d);
     float *wide = mf_exec_floats(x, n * 2 * net->hidden);
     float *gated = mf_exec_floats(x, n * net->hidden);
-    struct mf_attention at = {1, net->heads, d / net->heads, rows, n, 3 * d, 3 * d, 3 * d, d, 0, 0, 0, 0,
+    struct mf_attention at = {1,
+                              net->heads,
+                              d / net->heads,
+                              rows,
+                              n,
+                              3 * d,
+                              3 * d,
+                              3 * d,
+                              d,
+                              0,
+                              0,
+                              0,
+                              0,
                               1.0f / sqrtf((float)(d / net->heads))};
     if (b->normalised)
         MF_DO(x, layer_norm, h, n, d, b->attention_norm.weight, b->attention_norm.bias,

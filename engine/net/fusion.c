@@ -1,6 +1,7 @@
 /*
- * Fusion and head (DESIGN.md, "The network", 6): gated cross-attention both ways, readout, Linear → BatchNorm1d → erf GELU → Linear.
- * The gates tanh(g) are folded into the layers they scale, the BatchNorm's running statistics into fc1.
+ * Fusion and head (DESIGN.md, "The network", 6): gated cross-attention both ways, readout, Linear →
+ * BatchNorm1d → erf GELU → Linear. The gates tanh(g) are folded into the layers they scale, the
+ * BatchNorm's running statistics into fc1.
  */
 #include "engine/net/net.h"
 
@@ -17,7 +18,7 @@ struct mf_fusion {
     struct mf_linear *ehr_projection, *head1, *head2;
     struct {
         struct direction image, ehr;
-    } *layers;
+    } * layers;
 };
 
 /* A scalar gate as the factor of every output of the layer behind it. */
@@ -43,7 +44,8 @@ static void load_direction(struct mf_loader *ld, const struct mf_fusion *net, do
     r->output = mf_load_linear_scaled(ld, "attention.output", d, d, true,
                                       load_gate(ld, "gate_attention", d));
     r->fc1 = mf_load_linear(ld, "ffn.fc1", net->hidden, d, true);
-    r->fc2 = mf_load_linear_scaled(ld, "ffn.fc2", d, net->hidden, true, load_gate(ld, "gate_ffn", d));
+    r->fc2 =
+        mf_load_linear_scaled(ld, "ffn.fc2", d, net->hidden, true, load_gate(ld, "gate_ffn", d));
     mf_loader_leave(ld, mark);
 }
 
@@ -90,11 +92,12 @@ struct mf_fusion *mf_fusion_load(struct mf_loader *ld)
     net->labels = mf_loader_int(ld, "num_labels", 1, 4096, -1);
     double eps = mf_loader_real(ld, "layer_norm_eps", 1e-5);
     if (net->width % net->heads)
-        mf_loader_fail(ld, "config.json: hidden_size %zu is not a multiple of %zu heads", net->width,
-                       net->heads);
+        mf_loader_fail(ld, "config.json: hidden_size %zu is not a multiple of %zu heads",
+                       net->width, net->heads);
     net->layers = mf_loader_alloc(ld, net->layer_count, sizeof *net->layers);
     if (net->ehr_width)
-        net->ehr_projection = mf_load_linear(ld, "ehr_projection", net->width, net->ehr_width, true);
+        net->ehr_projection =
+            mf_load_linear(ld, "ehr_projection", net->width, net->ehr_width, true);
     for (size_t i = 0; !ld->failed && i < net->layer_count; i++) {
         size_t mark = mf_loader_enter(ld, "layers.%zu.", i);
         load_direction(ld, net, eps, "image", &net->layers[i].image);
@@ -133,7 +136,19 @@ static void run_direction(struct mf_exec *x, const struct mf_fusion *net, const 
     float *y = mf_exec_floats(x, m * d), *c = mf_exec_floats(x, n * d);
     float *q = mf_exec_floats(x, m * d), *kv = mf_exec_floats(x, n * 2 * d);
     float *wide = mf_exec_floats(x, m * net->hidden);
-    struct mf_attention at = {1, net->heads, d / net->heads, m, n, d, 2 * d, 2 * d, d, 0, 0, 0, 0,
+    struct mf_attention at = {1,
+                              net->heads,
+                              d / net->heads,
+                              m,
+                              n,
+                              d,
+                              2 * d,
+                              2 * d,
+                              d,
+                              0,
+                              0,
+                              0,
+                              0,
                               1.0f / sqrtf((float)(d / net->heads))};
     MF_DO(x, copy, in, m * d, out);
     MF_DO(x, layer_norm, in, m, d, r->norm_query.weight, r->norm_query.bias, r->norm_query.eps, y);
@@ -177,7 +192,8 @@ void mf_fusion_read(struct mf_exec *x, const struct mf_fusion *net, const float 
         MF_DO(x, copy, fused_ehr, d, readout + 3 * d);
 }
 
-void mf_fusion_head(struct mf_exec *x, const struct mf_fusion *net, const float *readout, float *logits)
+void mf_fusion_head(struct mf_exec *x, const struct mf_fusion *net, const float *readout,
+                    float *logits)
 {
     size_t mark = mf_exec_mark(x);
     float *h = mf_exec_floats(x, net->head_hidden);

@@ -1,6 +1,7 @@
 /*
- * SAM 2's image encoder: Hiera (windowed multi-scale attention, query pooling at stage changes) and the feature pyramid. As
- * Hugging Face's Sam2VisionModel. Windows are gathered after the LayerNorm and padded with unmasked zeros.
+ * SAM 2's image encoder: Hiera (windowed multi-scale attention, query pooling at stage changes) and
+ * the feature pyramid. As Hugging Face's Sam2VisionModel. Windows are gathered after the LayerNorm
+ * and padded with unmasked zeros.
  */
 #include "engine/net/net.h"
 #include "engine/resample.h"
@@ -57,12 +58,16 @@ static bool is_listed(const json_t *list, size_t value)
 static void plan_blocks(struct mf_loader *ld, struct mf_hiera *net, const size_t *per_stage)
 {
     size_t heads[STAGES], windows[STAGES], stride[2];
-    mf_loader_ints(ld, "vision_config.backbone_config.num_attention_heads_per_stage", 1, 256, STAGES, heads);
-    mf_loader_ints(ld, "vision_config.backbone_config.window_size_per_stage", 1, 256, STAGES, windows);
+    mf_loader_ints(ld, "vision_config.backbone_config.num_attention_heads_per_stage", 1, 256,
+                   STAGES, heads);
+    mf_loader_ints(ld, "vision_config.backbone_config.window_size_per_stage", 1, 256, STAGES,
+                   windows);
     mf_loader_ints(ld, "vision_config.backbone_config.query_stride", 1, 8, 2, stride);
-    size_t pools = mf_loader_int(ld, "vision_config.backbone_config.num_query_pool_stages", 0, 3, 3);
+    size_t pools =
+        mf_loader_int(ld, "vision_config.backbone_config.num_query_pool_stages", 0, 3, 3);
     double ratio = mf_loader_real(ld, "vision_config.backbone_config.mlp_ratio", 4);
-    const json_t *global = mf_loader_config(ld, "vision_config.backbone_config.global_attention_blocks");
+    const json_t *global =
+        mf_loader_config(ld, "vision_config.backbone_config.global_attention_blocks");
     net->window0 = windows[0];
     size_t k = 0;
     for (size_t s = 0; s < STAGES; s++)
@@ -96,7 +101,8 @@ static void load_neck(struct mf_loader *ld, struct mf_hiera *net)
         char name[16];
         snprintf(name, sizeof name, "convs.%zu", STAGES - 1 - i);
         if (channels[STAGES - 1 - i] != net->dims[i])
-            mf_loader_fail(ld, "config.json: backbone_channel_list does not match embed_dim_per_stage");
+            mf_loader_fail(ld,
+                           "config.json: backbone_channel_list does not match embed_dim_per_stage");
         net->top_down[i] = json_is_array(levels) ? is_listed(levels, i) : i >= 2;
         net->lateral[i] = mf_load_conv(ld, name, net->features, net->dims[i], 1, 1, true);
     }
@@ -104,7 +110,8 @@ static void load_neck(struct mf_loader *ld, struct mf_hiera *net)
 }
 
 /* (1, c, h, w) → (h, w, c) */
-static float *load_channels_last(struct mf_loader *ld, const char *name, size_t c, size_t h, size_t w)
+static float *load_channels_last(struct mf_loader *ld, const char *name, size_t c, size_t h,
+                                 size_t w)
 {
     size_t one = 1;
     const float *p = mf_load_host(ld, name, 4, one, c, h, w);
@@ -117,12 +124,13 @@ static float *load_channels_last(struct mf_loader *ld, const char *name, size_t 
 static void load_sizes(struct mf_loader *ld, struct mf_hiera *net, size_t per_stage[STAGES])
 {
     mf_loader_ints(ld, "vision_config.backbone_config.blocks_per_stage", 1, 64, STAGES, per_stage);
-    mf_loader_ints(ld, "vision_config.backbone_config.embed_dim_per_stage", 1, 8192, STAGES, net->dims);
+    mf_loader_ints(ld, "vision_config.backbone_config.embed_dim_per_stage", 1, 8192, STAGES,
+                   net->dims);
     mf_loader_ints(ld, "vision_config.backbone_config.patch_kernel_size", 1, 32, 2, net->kernel);
     mf_loader_ints(ld, "vision_config.backbone_config.patch_stride", 1, 32, 2, net->stride);
     mf_loader_ints(ld, "vision_config.backbone_config.patch_padding", 0, 16, 2, net->pad);
-    mf_loader_ints(ld, "vision_config.backbone_config.window_positional_embedding_background_size", 1,
-                   256, 2, net->background);
+    mf_loader_ints(ld, "vision_config.backbone_config.window_positional_embedding_background_size",
+                   1, 256, 2, net->background);
     mf_loader_int(ld, "vision_config.backbone_config.num_channels", 3, 3, 3);
     for (size_t s = 0; s < STAGES; s++) {
         net->block_count += per_stage[s];
@@ -130,7 +138,8 @@ static void load_sizes(struct mf_loader *ld, struct mf_hiera *net, size_t per_st
     }
     if (mf_loader_int(ld, "vision_config.backbone_config.hidden_size", 1, 8192, -1) != net->dims[0])
         mf_loader_fail(ld, "config.json: hidden_size does not match embed_dim_per_stage");
-    const char *act = json_string_value(mf_loader_config(ld, "vision_config.backbone_config.hidden_act"));
+    const char *act =
+        json_string_value(mf_loader_config(ld, "vision_config.backbone_config.hidden_act"));
     if (act && strcmp(act, "gelu") != 0)
         mf_loader_fail(ld, "config.json: hidden_act \"%.32s\" is not supported, only gelu is", act);
 }
@@ -148,8 +157,10 @@ struct mf_hiera *mf_hiera_load(struct mf_loader *ld)
         return NULL;
     plan_blocks(ld, net, per_stage);
     size_t top = mf_loader_enter(ld, "vision_encoder."), mark = mf_loader_enter(ld, "backbone.");
-    net->pos = load_channels_last(ld, "pos_embed", net->dims[0], net->background[0], net->background[1]);
-    net->pos_window = load_channels_last(ld, "pos_embed_window", net->dims[0], net->window0, net->window0);
+    net->pos =
+        load_channels_last(ld, "pos_embed", net->dims[0], net->background[0], net->background[1]);
+    net->pos_window =
+        load_channels_last(ld, "pos_embed_window", net->dims[0], net->window0, net->window0);
     net->patch = mf_load_conv(ld, "patch_embed.projection", net->dims[0], 3, net->kernel[0],
                               net->kernel[1], false);
     for (size_t i = 0; !ld->failed && i < net->block_count; i++) {
@@ -168,7 +179,8 @@ size_t mf_hiera_features(const struct mf_hiera *net)
     return net->features;
 }
 
-/* Position embedding of an h × w grid: the background resampled (bicubic) plus the window's tiled. */
+/* Position embedding of an h × w grid: the background resampled (bicubic) plus the window's tiled.
+ */
 static bool make_position(struct mf_exec *x, struct mf_hiera *net, size_t h, size_t w)
 {
     size_t d = net->dims[0], s = net->window0;
@@ -176,7 +188,8 @@ static bool make_position(struct mf_exec *x, struct mf_hiera *net, size_t h, siz
         return true;
     if (h % s || w % s)
         return mf_exec_fail(x, MF_ERR_UNUSABLE,
-                            "an image grid of %zu × %zu is not a multiple of the window %zu", h, w, s);
+                            "an image grid of %zu × %zu is not a multiple of the window %zu", h, w,
+                            s);
     MF_AUTO(mf_mem) float *host = malloc(h * w * d * sizeof *host);
     MF_AUTO(mf_resampler) struct mf_resampler r = {0};
     if (!host)
@@ -195,13 +208,15 @@ static bool make_position(struct mf_exec *x, struct mf_hiera *net, size_t h, siz
     return net->position != NULL;
 }
 
-/* Attention of one block: h × w tokens y (LayerNormed) are added, projected, to `residual` (oh × ow). */
+/* Attention of one block: h × w tokens y (LayerNormed) are added, projected, to `residual` (oh ×
+ * ow). */
 static void attend(struct mf_exec *x, const struct block *b, const float *y, size_t h, size_t w,
                    float *residual, size_t oh, size_t ow)
 {
     size_t s = b->window, rows = s ? s : h, cols = s ? s : w, mark = mf_exec_mark(x);
     size_t count = s ? ((h + s - 1) / s) * ((w + s - 1) / s) : 1, n = rows * cols;
-    size_t prows = rows / b->stride_h, pcols = cols / b->stride_w, pn = prows * pcols, wide = 3 * b->out;
+    size_t prows = rows / b->stride_h, pcols = cols / b->stride_w, pn = prows * pcols,
+           wide = 3 * b->out;
     float *qkv = mf_exec_floats(x, count * n * wide);
     float *mixed = mf_exec_floats(x, count * pn * b->out);
     if (s) {
@@ -210,8 +225,19 @@ static void attend(struct mf_exec *x, const struct block *b, const float *y, siz
         y = windows;
     }
     mf_linear(x, b->qkv, y, count * n, qkv, MF_EPILOGUE_NONE);
-    struct mf_attention at = {count, b->heads, b->out / b->heads, pn, n, wide, wide, wide, b->out,
-                              n * wide, n * wide, n * wide, pn * b->out,
+    struct mf_attention at = {count,
+                              b->heads,
+                              b->out / b->heads,
+                              pn,
+                              n,
+                              wide,
+                              wide,
+                              wide,
+                              b->out,
+                              n * wide,
+                              n * wide,
+                              n * wide,
+                              pn * b->out,
                               1.0f / sqrtf((float)(b->out / b->heads))};
     const float *q = qkv;
     if (b->stride_h > 1) {
@@ -233,11 +259,14 @@ static void attend(struct mf_exec *x, const struct block *b, const float *y, siz
 }
 
 /* One block; returns the tokens' buffer (the input's, or a new one where the size changes). */
-static float *run_block(struct mf_exec *x, const struct block *b, float *tokens, size_t *h, size_t *w)
+static float *run_block(struct mf_exec *x, const struct block *b, float *tokens, size_t *h,
+                        size_t *w)
 {
     size_t oh = *h / b->stride_h, ow = *w / b->stride_w, s = b->window, ps = s / b->stride_h;
-    if (b->stride_h > 1 && s && ((*h + s - 1) / s != (oh + ps - 1) / ps || (*w + s - 1) / s != (ow + ps - 1) / ps))
-        mf_exec_fail(x, MF_ERR_UNUSABLE, "an image grid of %zu × %zu does not pool into windows", *h, *w);
+    if (b->stride_h > 1 && s &&
+        ((*h + s - 1) / s != (oh + ps - 1) / ps || (*w + s - 1) / s != (ow + ps - 1) / ps))
+        mf_exec_fail(x, MF_ERR_UNUSABLE, "an image grid of %zu × %zu does not pool into windows",
+                     *h, *w);
     float *residual = b->proj ? mf_exec_floats(x, oh * ow * b->out) : tokens;
     size_t n = *h * *w, mark = mf_exec_mark(x);
     float *y = mf_exec_floats(x, n * b->in);
@@ -270,7 +299,8 @@ static void run_neck(struct mf_exec *x, const struct mf_hiera *net, float *const
     float *above = mf_exec_floats(x, sizes[3][0] * sizes[3][1] * net->features);
     for (size_t i = STAGES; i-- > 0;) {
         float *level = i == 3 ? above : levels[i];
-        mf_linear(x, net->lateral[i], stages[i], sizes[i][0] * sizes[i][1], level, MF_EPILOGUE_NONE);
+        mf_linear(x, net->lateral[i], stages[i], sizes[i][0] * sizes[i][1], level,
+                  MF_EPILOGUE_NONE);
         if (i < 3 && net->top_down[i]) {
             if (sizes[i][0] != 2 * sizes[i + 1][0] || sizes[i][1] != 2 * sizes[i + 1][1])
                 mf_exec_fail(x, MF_ERR_UNUSABLE, "the image's size is not a multiple of 32");
@@ -283,14 +313,24 @@ static void run_neck(struct mf_exec *x, const struct mf_hiera *net, float *const
 void mf_hiera_run(struct mf_exec *x, struct mf_hiera *net, const float *pixels, size_t rows,
                   size_t cols, float *const levels[3])
 {
-    struct mf_unfold u = {1, 3, rows, cols, net->kernel[0], net->kernel[1], net->stride[0],
-                          net->stride[1], net->pad[0], net->pad[1], false};
+    struct mf_unfold u = {1,
+                          3,
+                          rows,
+                          cols,
+                          net->kernel[0],
+                          net->kernel[1],
+                          net->stride[0],
+                          net->stride[1],
+                          net->pad[0],
+                          net->pad[1],
+                          false};
     size_t h = (rows + 2 * net->pad[0] - net->kernel[0]) / net->stride[0] + 1;
     size_t w = (cols + 2 * net->pad[1] - net->kernel[1]) / net->stride[1] + 1;
     size_t start = mf_exec_mark(x), sizes[STAGES][2], stage = 0;
     float *stages[STAGES];
     if (rows < 32 || cols < 32) {
-        mf_exec_fail(x, MF_ERR_UNUSABLE, "an image of %zu × %zu is too small to segment", rows, cols);
+        mf_exec_fail(x, MF_ERR_UNUSABLE, "an image of %zu × %zu is too small to segment", rows,
+                     cols);
         return;
     }
     if (!make_position(x, net, h, w))

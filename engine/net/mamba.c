@@ -1,6 +1,8 @@
 /*
- * Mamba, as Hugging Face's MambaModel without word embeddings: pre-RMSNorm blocks of selective state spaces, then norm_f.
- * x, z = in_proj; x = silu(causal conv); dt, B, C = x_proj; h = e^(dt·A) h + dt·B·x; y = (C·h + D·x)·silu(z).
+ * Mamba, as Hugging Face's MambaModel without word embeddings: pre-RMSNorm blocks of selective
+ * state spaces, then norm_f.
+ *   x, z = in_proj;  x = silu(causal conv x);  dt, B, C = x_proj x
+ *   h = e^(dt·A)·h + dt·B·x;  y = (C·h + D·x)·silu(z)
  */
 #include "engine/net/net.h"
 
@@ -93,8 +95,8 @@ size_t mf_mamba_width(const struct mf_mamba *net)
     return net->width;
 }
 
-static void run_layer(struct mf_exec *x, const struct mf_mamba *net, const struct layer *l, size_t t,
-                      float *h)
+static void run_layer(struct mf_exec *x, const struct mf_mamba *net, const struct layer *l,
+                      size_t t, float *h)
 {
     size_t inner = net->inner, wide = net->rank + 2 * net->states, mark = mf_exec_mark(x);
     float *y = mf_exec_floats(x, t * net->width);
@@ -108,15 +110,25 @@ static void run_layer(struct mf_exec *x, const struct mf_mamba *net, const struc
     MF_DO(x, causal_conv, xz, t, inner, 2 * inner, l->conv_weight, l->conv_bias, net->kernel, u);
     mf_linear(x, l->x_proj, u, t, dbc, MF_EPILOGUE_NONE);
     mf_linear_strided(x, l->dt_proj, dbc, t, wide, dt, MF_EPILOGUE_NONE);
-    struct mf_scan scan = {.length = t, .channels = inner, .states = net->states, .u = u, .dt = dt,
-                           .b = dbc + net->rank, .c = dbc + net->rank + net->states, .bc_row = wide,
-                           .a = l->a, .d = l->d, .z = xz + inner, .z_row = 2 * inner};
+    struct mf_scan scan = {.length = t,
+                           .channels = inner,
+                           .states = net->states,
+                           .u = u,
+                           .dt = dt,
+                           .b = dbc + net->rank,
+                           .c = dbc + net->rank + net->states,
+                           .bc_row = wide,
+                           .a = l->a,
+                           .d = l->d,
+                           .z = xz + inner,
+                           .z_row = 2 * inner};
     MF_DO(x, selective_scan, &scan, out);
     mf_linear(x, l->out_proj, out, t, h, MF_EPILOGUE_ADD);
     mf_exec_rewind(x, mark);
 }
 
-void mf_mamba_run(struct mf_exec *x, const struct mf_mamba *net, const float *in, size_t t, float *out)
+void mf_mamba_run(struct mf_exec *x, const struct mf_mamba *net, const float *in, size_t t,
+                  float *out)
 {
     size_t mark = mf_exec_mark(x);
     float *h = mf_exec_floats(x, t * net->width);

@@ -1,7 +1,8 @@
 /*
- * The networks. Each is loaded by a constructor that asks the loader for every tensor (and so validates the file), and
- * run by functions over an mf_exec. Structs live in the loader's arena, weights in its exec; nothing is freed here.
- * Without an exec (check only) the constructors return structs that must not be run.
+ * The networks. Each is loaded by a constructor that asks the loader for every tensor (and so
+ * validates the file), and run by functions over an mf_exec. Structs live in the loader's arena,
+ * weights in its exec; nothing is freed here. Without an exec (check only) the constructors return
+ * structs that must not be run.
  */
 #ifndef MF_ENGINE_NET_NET_H
 #define MF_ENGINE_NET_NET_H
@@ -22,18 +23,21 @@ bool mf_vit_has_pooler(const struct mf_vit *vit);
 /* Tokens of one image of rows × cols pixels: CLS, registers, patches. */
 size_t mf_vit_tokens(const struct mf_vit *vit, size_t rows, size_t cols);
 /* pixels (batch, 3, rows, cols) → hidden (batch, tokens, width), after the last LayerNorm. */
-void mf_vit_run(struct mf_exec *x, struct mf_vit *vit, const float *pixels, size_t batch, size_t rows,
-                size_t cols, float *hidden);
+void mf_vit_run(struct mf_exec *x, struct mf_vit *vit, const float *pixels, size_t batch,
+                size_t rows, size_t cols, float *hidden);
 /* hidden of one image → pooler_output (width). */
 void mf_vit_pool(struct mf_exec *x, const struct mf_vit *vit, const float *hidden, float *pooled);
-/* hidden of one image → region tokens (r·r + 1, width): means over r × r regions, row-major, then CLS. */
+/* hidden of one image → region tokens (r·r + 1, width): means over r × r regions, row-major, then
+ * CLS. */
 void mf_vit_regions(struct mf_exec *x, const struct mf_vit *vit, const float *hidden, size_t rows,
                     size_t cols, size_t r, float *out);
 
-/* ── SAM 2 image path: Sam2Model without memory, plus the box head (hiera.c, sam2.c, sam2_decoder.c) ── */
+/* ── SAM 2 image path: Sam2Model without memory, plus the box head (hiera.c, sam2.c,
+ * sam2_decoder.c) ── */
 struct mf_hiera;
 struct mf_hiera *mf_hiera_load(struct mf_loader *ld); /* under "vision_encoder." */
-/* pixels (3, rows, cols) → levels[0 … 2]: (rows/4, cols/4, F), … /8, … /16 of the feature pyramid. */
+/* pixels (3, rows, cols) → levels[0 … 2]: (rows/4, cols/4, F), … /8, … /16 of the feature pyramid.
+ */
 void mf_hiera_run(struct mf_exec *x, struct mf_hiera *net, const float *pixels, size_t rows,
                   size_t cols, float *const levels[3]);
 size_t mf_hiera_features(const struct mf_hiera *net);
@@ -43,7 +47,8 @@ struct mf_sam2_decoder;
 struct mf_sam2 *mf_sam2_load(struct mf_loader *ld, bool with_box_head);
 bool mf_sam2_has_boxes(const struct mf_sam2 *net);
 size_t mf_sam2_image_size(const struct mf_sam2 *net);
-size_t mf_sam2_grid(const struct mf_sam2 *net);  /* image_size / patch_size: rows of the coarsest map */
+size_t
+mf_sam2_grid(const struct mf_sam2 *net); /* image_size / patch_size: rows of the coarsest map */
 size_t mf_sam2_width(const struct mf_sam2 *net); /* C */
 size_t mf_sam2_masks(const struct mf_sam2 *net); /* masks a prompt yields before the choice: 4 */
 
@@ -54,47 +59,54 @@ struct mf_sam2_maps {
 void mf_sam2_maps_alloc(struct mf_exec *x, const struct mf_sam2 *net, struct mf_sam2_maps *ret);
 void mf_sam2_embed(struct mf_exec *x, struct mf_sam2 *net, const float *pixels,
                    const struct mf_sam2_maps *maps);
-/* Heat (2) and size (4) logits of every cell of s2: device (g·g, 6); then boxes on the host, x0 y0 x1 y1 of both
- * structures in pixels. */
-void mf_sam2_box_logits(struct mf_exec *x, const struct mf_sam2 *net, const float *s2, float *logits);
+/* Heat (2) and size (4) logits of every cell of s2: device (g·g, 6); then boxes on the host, x0 y0
+ * x1 y1 of both structures in pixels. */
+void mf_sam2_box_logits(struct mf_exec *x, const struct mf_sam2 *net, const float *s2,
+                        float *logits);
 void mf_sam2_boxes_from_logits(const struct mf_sam2 *net, const float *logits, float boxes[8]);
 
-/* Prompts of one decoder call, host memory: `count` of them with `points` points and `boxes` boxes (0 or 1) each. */
+/* Prompts of one decoder call, host memory: `count` of them with `points` points and `boxes` boxes
+ * (0 or 1) each. */
 struct mf_sam2_prompts {
     size_t count, points;
-    bool pad_point;          /* append a not-a-point: when there are points and no box */
-    const float *xy;         /* (count, points, 2) in pixels */
-    const int *labels;       /* (count, points) */
-    const float *boxes;      /* (count, 4) in pixels, or NULL */
-    const float *masks;      /* (count, 4g, 4g) logits (device), or NULL */
+    bool pad_point;     /* append a not-a-point: when there are points and no box */
+    const float *xy;    /* (count, points, 2) in pixels */
+    const int *labels;  /* (count, points) */
+    const float *boxes; /* (count, 4) in pixels, or NULL */
+    const float *masks; /* (count, 4g, 4g) logits (device), or NULL */
 };
 size_t mf_sam2_prompt_tokens(const struct mf_sam2_prompts *p);
 /* Tokens of all prompts on the host: (count, tokens, C). False when a label is out of range. */
-bool mf_sam2_encode_prompts(const struct mf_sam2 *net, const struct mf_sam2_prompts *p, float *tokens,
-                            struct mf_error *err);
-/* sparse: those tokens on the device. Out, device: masks (count, 4, 4g · 4g) logits, iou (count, 4), object (count). */
+bool mf_sam2_encode_prompts(const struct mf_sam2 *net, const struct mf_sam2_prompts *p,
+                            float *tokens, struct mf_error *err);
+/* sparse: those tokens on the device. Out, device: masks (count, 4, 4g · 4g) logits, iou (count,
+ * 4), object (count). */
 void mf_sam2_decode(struct mf_exec *x, struct mf_sam2 *net, const struct mf_sam2_maps *maps,
                     const struct mf_sam2_prompts *p, const float *sparse, float *masks, float *iou,
                     float *object);
-/* The index of the mask that multimask_output=False yields (dynamic multimask by stability); host memory. */
+/* The index of the mask that multimask_output=False yields (dynamic multimask by stability); host
+ * memory. */
 size_t mf_sam2_choose(const struct mf_sam2 *net, const float *masks, const float *iou);
 
 struct mf_sam2_decoder *mf_sam2_decoder_load(struct mf_loader *ld, size_t width);
 size_t mf_sam2_decoder_masks(const struct mf_sam2_decoder *net);
 /* keys (count, g·g, C): image embedding plus dense prompt, overwritten; position (g·g, C). */
-void mf_sam2_decoder_run(struct mf_exec *x, const struct mf_sam2_decoder *net, size_t count, size_t grid,
-                         float *keys, const float *position, const float *sparse, size_t sparse_tokens,
-                         const struct mf_sam2_maps *maps, float *masks, float *iou, float *object);
+void mf_sam2_decoder_run(struct mf_exec *x, const struct mf_sam2_decoder *net, size_t count,
+                         size_t grid, float *keys, const float *position, const float *sparse,
+                         size_t sparse_tokens, const struct mf_sam2_maps *maps, float *masks,
+                         float *iou, float *object);
 /* conv_s0 and conv_s1 of the decoder on the finer levels (positions, F). */
 void mf_sam2_decoder_skip(struct mf_exec *x, const struct mf_sam2_decoder *net, const float *level0,
                           const float *level1, size_t grid, const struct mf_sam2_maps *maps);
 
 /* ── Sequences (mamba.c, transformer.c, temporal.c) ── */
 struct mf_mamba;
-struct mf_mamba *mf_mamba_load(struct mf_loader *ld); /* "layers.{i}.…", "norm_f.weight" under the current path */
+struct mf_mamba *
+mf_mamba_load(struct mf_loader *ld); /* "layers.{i}.…", "norm_f.weight" under the current path */
 size_t mf_mamba_width(const struct mf_mamba *net);
 /* x (t, d) → y (t, d), after norm_f */
-void mf_mamba_run(struct mf_exec *x, const struct mf_mamba *net, const float *in, size_t t, float *out);
+void mf_mamba_run(struct mf_exec *x, const struct mf_mamba *net, const float *in, size_t t,
+                  float *out);
 
 struct mf_transformer;
 struct mf_transformer *mf_transformer_load(struct mf_loader *ld); /* "encoder.…" */
@@ -125,7 +137,8 @@ size_t mf_ft_numeric(const struct mf_ft *net);
 size_t mf_ft_categorical(const struct mf_ft *net);
 size_t mf_ft_cardinality(const struct mf_ft *net, size_t i);
 size_t mf_ft_output_tokens(const struct mf_ft *net); /* 1 + features, or 1 */
-/* One patient, host memory: x_cont standardised, x_cat indices, missing flags (numeric, then categorical). */
+/* One patient, host memory: x_cont standardised, x_cat indices, missing flags (numeric, then
+ * categorical). */
 void mf_ft_run(struct mf_exec *x, const struct mf_ft *net, const float *x_cont, const size_t *x_cat,
                const unsigned char *missing, float *out);
 
@@ -136,11 +149,13 @@ size_t mf_fusion_width(const struct mf_fusion *net);
 size_t mf_fusion_ehr_width(const struct mf_fusion *net); /* 0: no EHR */
 size_t mf_fusion_labels(const struct mf_fusion *net);
 size_t mf_fusion_readout(const struct mf_fusion *net);
-/* image (t, d), ehr (n, de) or NULL; overwritten image and new ehr (n, d) streams after all layers. */
+/* image (t, d), ehr (n, de) or NULL; overwritten image and new ehr (n, d) streams after all layers.
+ */
 void mf_fusion_fuse(struct mf_exec *x, const struct mf_fusion *net, float *image, size_t t,
                     const float *ehr, size_t n, float *fused_ehr);
 void mf_fusion_read(struct mf_exec *x, const struct mf_fusion *net, const float *image, size_t t,
                     size_t tokens_per_frame, const float *fused_ehr, float *readout);
-void mf_fusion_head(struct mf_exec *x, const struct mf_fusion *net, const float *readout, float *logits);
+void mf_fusion_head(struct mf_exec *x, const struct mf_fusion *net, const float *readout,
+                    float *logits);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * SAM 2's image path (Hugging Face's Sam2Model without memory): image embedding, prompt encoder, decoder, choice of the
- * mask; and the box head that prompts it with nobody there to click (models/FORMAT.md, "segmenter/").
+ * SAM 2's image path (Hugging Face's Sam2Model without memory): image embedding, prompt encoder,
+ * decoder, choice of the mask; and the box head that prompts it with nobody there to click
+ * (models/FORMAT.md, "segmenter/").
  */
 #include "engine/net/net.h"
 
@@ -16,8 +17,8 @@ struct mf_sam2 {
     bool by_stability;
     struct mf_hiera *encoder;
     struct mf_sam2_decoder *decoder;
-    const float *no_memory, *no_mask; /* device (width) */
-    const float *position;            /* device (grid · grid, width) */
+    const float *no_memory, *no_mask;            /* device (width) */
+    const float *position;                       /* device (grid · grid, width) */
     float *gaussian, *point_embed, *not_a_point; /* host; gaussian (2, width/2) */
     struct mf_linear *mask1, *mask2, *mask3;
     struct mf_norm mask_norm1, mask_norm2;
@@ -40,7 +41,8 @@ static void encode_position(const float *gaussian, size_t width, float cx, float
 static void load_position(struct mf_loader *ld, struct mf_sam2 *net)
 {
     size_t two = 2, d = net->width, g = net->grid;
-    const float *gaussian = mf_load_host(ld, "shared_image_embedding.positional_embedding", 2, two, d / 2);
+    const float *gaussian =
+        mf_load_host(ld, "shared_image_embedding.positional_embedding", 2, two, d / 2);
     if (ld->failed || !ld->exec)
         return;
     float *host = mf_loader_alloc(ld, g * g * d, sizeof *host);
@@ -81,7 +83,8 @@ static void load_box_head(struct mf_loader *ld, struct mf_sam2 *net)
     const float *size = mf_load_host(ld, "size.weight", 4, four, b, one, one);
     const float *size_bias = mf_load_host(ld, "size.bias", 1, four);
     mf_loader_leave(ld, mark);
-    float *weight = mf_loader_alloc(ld, 6 * b, sizeof *weight), *bias = mf_loader_alloc(ld, 6, sizeof *bias);
+    float *weight = mf_loader_alloc(ld, 6 * b, sizeof *weight),
+          *bias = mf_loader_alloc(ld, 6, sizeof *bias);
     if (ld->failed || !ld->exec)
         return;
     memcpy(weight, heat, 2 * b * sizeof *weight);
@@ -102,16 +105,21 @@ struct mf_sam2 *mf_sam2_load(struct mf_loader *ld, bool with_box_head)
     net->width = mf_loader_int(ld, "prompt_encoder_config.hidden_size", 8, 4096, 256);
     net->image_size = mf_loader_int(ld, "prompt_encoder_config.image_size", 32, 4096, 1024);
     net->mask_channels = mf_loader_int(ld, "prompt_encoder_config.mask_input_channels", 4, 256, 16);
-    net->point_kinds = mf_loader_int(ld, "prompt_encoder_config.num_point_embeddings", 4, MAX_POINT_KINDS, 4);
+    net->point_kinds =
+        mf_loader_int(ld, "prompt_encoder_config.num_point_embeddings", 4, MAX_POINT_KINDS, 4);
     net->grid = net->image_size / patch;
     net->delta = mf_loader_real(ld, "mask_decoder_config.dynamic_multimask_stability_delta", 0.05);
-    net->threshold = mf_loader_real(ld, "mask_decoder_config.dynamic_multimask_stability_thresh", 0.98);
-    net->by_stability = mf_loader_bool(ld, "mask_decoder_config.dynamic_multimask_via_stability", true);
+    net->threshold =
+        mf_loader_real(ld, "mask_decoder_config.dynamic_multimask_stability_thresh", 0.98);
+    net->by_stability =
+        mf_loader_bool(ld, "mask_decoder_config.dynamic_multimask_via_stability", true);
     if (net->image_size % 32 || net->mask_channels % 4)
-        mf_loader_fail(ld, "config.json: image_size must be a multiple of 32, mask_input_channels of 4");
+        mf_loader_fail(
+            ld, "config.json: image_size must be a multiple of 32, mask_input_channels of 4");
     net->encoder = mf_hiera_load(ld);
     if (net->encoder && mf_hiera_features(net->encoder) != net->width)
-        mf_loader_fail(ld, "config.json: fpn_hidden_size and the prompt encoder's hidden_size differ");
+        mf_loader_fail(ld,
+                       "config.json: fpn_hidden_size and the prompt encoder's hidden_size differ");
     net->decoder = mf_sam2_decoder_load(ld, net->width);
     load_prompt_encoder(ld, net);
     load_position(ld, net);
@@ -168,11 +176,13 @@ void mf_sam2_embed(struct mf_exec *x, struct mf_sam2 *net, const float *pixels,
     mf_exec_rewind(x, mark);
 }
 
-void mf_sam2_box_logits(struct mf_exec *x, const struct mf_sam2 *net, const float *s2, float *logits)
+void mf_sam2_box_logits(struct mf_exec *x, const struct mf_sam2 *net, const float *s2,
+                        float *logits)
 {
     size_t g = net->grid, n = g * g, mark = mf_exec_mark(x);
     struct mf_unfold u = {1, net->width, g, g, 3, 3, 1, 1, 1, 1, true};
-    float *patches = mf_exec_floats(x, n * 9 * (net->width > net->box_hidden ? net->width : net->box_hidden));
+    float *patches =
+        mf_exec_floats(x, n * 9 * (net->width > net->box_hidden ? net->width : net->box_hidden));
     float *hidden = mf_exec_floats(x, n * net->box_hidden);
     MF_DO(x, unfold, &u, s2, patches);
     mf_linear(x, net->box1, patches, n, hidden, MF_EPILOGUE_RELU);
@@ -229,7 +239,8 @@ static bool encode_point(const struct mf_sam2 *net, const float *xy, int label, 
     size_t d = net->width;
     float size = (float)net->image_size;
     if (label < -10 || (label < -1 && label != -10) || label >= (int)net->point_kinds)
-        return mf_error_set(err, MF_ERR_MALFORMED, "input_labels: %d is not a label of a point", label);
+        return mf_error_set(err, MF_ERR_MALFORMED, "input_labels: %d is not a label of a point",
+                            label);
     if (label == -10) {
         memset(out, 0, d * sizeof *out);
     } else if (label == -1) {
@@ -241,14 +252,15 @@ static bool encode_point(const struct mf_sam2 *net, const float *xy, int label, 
     return true;
 }
 
-bool mf_sam2_encode_prompts(const struct mf_sam2 *net, const struct mf_sam2_prompts *p, float *tokens,
-                            struct mf_error *err)
+bool mf_sam2_encode_prompts(const struct mf_sam2 *net, const struct mf_sam2_prompts *p,
+                            float *tokens, struct mf_error *err)
 {
     static const float nowhere[2] = {0, 0};
     size_t d = net->width;
     for (size_t b = 0; b < p->count; b++) {
         for (size_t i = 0; i < p->points; i++, tokens += d)
-            if (!encode_point(net, p->xy + (b * p->points + i) * 2, p->labels[b * p->points + i], tokens, err))
+            if (!encode_point(net, p->xy + (b * p->points + i) * 2, p->labels[b * p->points + i],
+                              tokens, err))
                 return false;
         if (p->pad_point) {
             if (!encode_point(net, nowhere, -1, tokens, err))
@@ -265,8 +277,8 @@ bool mf_sam2_encode_prompts(const struct mf_sam2 *net, const struct mf_sam2_prom
 }
 
 /* Mask prompts (count, 4g, 4g) → dense (count · g·g, width) */
-static void embed_masks(struct mf_exec *x, const struct mf_sam2 *net, size_t count, const float *masks,
-                        float *dense)
+static void embed_masks(struct mf_exec *x, const struct mf_sam2 *net, size_t count,
+                        const float *masks, float *dense)
 {
     size_t g = net->grid, n = count * g * g, c = net->mask_channels, mark = mf_exec_mark(x);
     struct mf_unfold u = {count, 1, 4 * g, 4 * g, 2, 2, 2, 2, 0, 0, true};
@@ -281,7 +293,8 @@ static void embed_masks(struct mf_exec *x, const struct mf_sam2 *net, size_t cou
     u.height = u.width = 2 * g;
     MF_DO(x, unfold, &u, hidden, patches);
     mf_linear(x, net->mask2, patches, n, out, MF_EPILOGUE_NONE);
-    MF_DO(x, layer_norm, out, n, c, net->mask_norm2.weight, net->mask_norm2.bias, net->mask_norm2.eps, out);
+    MF_DO(x, layer_norm, out, n, c, net->mask_norm2.weight, net->mask_norm2.bias,
+          net->mask_norm2.eps, out);
     MF_DO(x, unary, MF_UNARY_GELU, out, n * c, out);
     mf_linear(x, net->mask3, out, n, dense, MF_EPILOGUE_NONE);
     mf_exec_rewind(x, mark);

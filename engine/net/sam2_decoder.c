@@ -1,6 +1,7 @@
 /*
- * SAM 2's mask decoder (Hugging Face's Sam2MaskDecoder): two-way transformer between prompt tokens and the image
- * embedding, upscaling with skip features, hypernetworks. Tokens: object, IoU, masks, prompts. All prompts of a call are one batch.
+ * SAM 2's mask decoder (Hugging Face's Sam2MaskDecoder): two-way transformer between prompt tokens
+ * and the image embedding, upscaling with skip features, hypernetworks. Tokens: object, IoU, masks,
+ * prompts. All prompts of a call are one batch.
  */
 #include "engine/net/net.h"
 
@@ -36,8 +37,8 @@ struct mf_sam2_decoder {
     const float *tokens; /* (2 + mask_count, width): object, IoU, masks */
 };
 
-static void load_attention(struct mf_loader *ld, const struct mf_sam2_decoder *net, const char *name,
-                           size_t rate, struct attention *a)
+static void load_attention(struct mf_loader *ld, const struct mf_sam2_decoder *net,
+                           const char *name, size_t rate, struct attention *a)
 {
     size_t mark = mf_loader_enter(ld, "%s.", name), d = net->width;
     a->inner = d / rate;
@@ -121,11 +122,13 @@ struct mf_sam2_decoder *mf_sam2_decoder_load(struct mf_loader *ld, size_t width)
     net->width = width;
     net->heads = mf_loader_int(ld, "mask_decoder_config.num_attention_heads", 1, 64, 8);
     net->layer_count = mf_loader_int(ld, "mask_decoder_config.num_hidden_layers", 2, MAX_LAYERS, 2);
-    net->mask_count = 1 + mf_loader_int(ld, "mask_decoder_config.num_multimask_outputs", 1, MAX_MASKS - 1, 3);
+    net->mask_count =
+        1 + mf_loader_int(ld, "mask_decoder_config.num_multimask_outputs", 1, MAX_MASKS - 1, 3);
     size_t iou_hidden = mf_loader_int(ld, "mask_decoder_config.iou_head_hidden_dim", 1, 4096, 256);
     size_t iou_depth = mf_loader_int(ld, "mask_decoder_config.iou_head_depth", 2, MAX_DEPTH, 3);
     if (mf_loader_int(ld, "mask_decoder_config.hidden_size", 1, 4096, 256) != width || width % 8)
-        mf_loader_fail(ld, "config.json: the decoder's hidden_size must be the encoder's, a multiple of 8");
+        mf_loader_fail(
+            ld, "config.json: the decoder's hidden_size must be the encoder's, a multiple of 8");
     size_t mark = mf_loader_enter(ld, "mask_decoder.");
     load_tokens(ld, net);
     load_transformer(ld, net);
@@ -157,8 +160,8 @@ void mf_sam2_decoder_skip(struct mf_exec *x, const struct mf_sam2_decoder *net, 
     mf_linear(x, net->skip1, level1, 4 * grid * grid, maps->s1, MF_EPILOGUE_NONE);
 }
 
-static void run_mlp(struct mf_exec *x, const struct mlp *m, const float *in, size_t rows, size_t in_row,
-                    float *out)
+static void run_mlp(struct mf_exec *x, const struct mlp *m, const float *in, size_t rows,
+                    size_t in_row, float *out)
 {
     size_t mark = mf_exec_mark(x);
     for (size_t i = 0; i < m->depth; i++) {
@@ -171,16 +174,19 @@ static void run_mlp(struct mf_exec *x, const struct mlp *m, const float *in, siz
     mf_exec_rewind(x, mark);
 }
 
-/* out (count · nq, width) gets attention(q, k, v), or adds it. q has nq rows an item, k and v nk. */
+/* out (count · nq, width) gets attention(q, k, v), or adds it. q has nq rows an item, k and v nk.
+ */
 static void run_attention(struct mf_exec *x, const struct mf_sam2_decoder *net,
                           const struct attention *a, size_t count, const float *q, size_t nq,
-                          const float *k, const float *v, size_t nk, float *out, enum mf_epilogue epilogue)
+                          const float *k, const float *v, size_t nk, float *out,
+                          enum mf_epilogue epilogue)
 {
     size_t n = a->inner, size = n / net->heads, mark = mf_exec_mark(x);
     float *qs = mf_exec_floats(x, count * nq * n), *ks = mf_exec_floats(x, count * nk * n);
     float *vs = mf_exec_floats(x, count * nk * n), *mixed = mf_exec_floats(x, count * nq * n);
-    struct mf_attention at = {count, net->heads, size, nq, nk, n, n, n, n, nq * n, nk * n, nk * n,
-                              nq * n, 1.0f / sqrtf((float)size)};
+    struct mf_attention at = {
+        count, net->heads, size,   nq,     nk,     n,      n,
+        n,     n,          nq * n, nk * n, nk * n, nq * n, 1.0f / sqrtf((float)size)};
     mf_linear(x, a->q, q, count * nq, qs, MF_EPILOGUE_NONE);
     mf_linear(x, a->k, k, count * nk, ks, MF_EPILOGUE_NONE);
     mf_linear(x, a->v, v, count * nk, vs, MF_EPILOGUE_NONE);
@@ -203,8 +209,8 @@ static void norm(struct mf_exec *x, const struct mf_norm *n, size_t rows, float 
     MF_DO(x, layer_norm, y, rows, n->width, n->weight, n->bias, n->eps, y);
 }
 
-static void add_positions(struct mf_exec *x, const struct mf_sam2_decoder *net, const struct call *c,
-                          bool queries, bool keys)
+static void add_positions(struct mf_exec *x, const struct mf_sam2_decoder *net,
+                          const struct call *c, bool queries, bool keys)
 {
     size_t d = net->width, m = c->count * c->tokens, n = c->count * c->cells;
     if (queries) {
@@ -223,15 +229,15 @@ static void run_layer(struct mf_exec *x, const struct mf_sam2_decoder *net, cons
     size_t m = c->count * c->tokens, n = c->count * c->cells, mark = mf_exec_mark(x);
     if (first) { /* no positions, and it replaces the queries */
         float *out = mf_exec_floats(x, m * net->width);
-        run_attention(x, net, &l->self_attn, c->count, c->queries, c->tokens, c->queries, c->queries,
-                      c->tokens, out, MF_EPILOGUE_NONE);
+        run_attention(x, net, &l->self_attn, c->count, c->queries, c->tokens, c->queries,
+                      c->queries, c->tokens, out, MF_EPILOGUE_NONE);
         MF_DO(x, copy, out, m * net->width, c->queries);
     } else {
         add_positions(x, net, c, true, false);
         float *value = mf_exec_floats(x, m * net->width);
         MF_DO(x, copy, c->queries, m * net->width, value);
-        run_attention(x, net, &l->self_attn, c->count, c->query, c->tokens, c->query, value, c->tokens,
-                      c->queries, MF_EPILOGUE_ADD);
+        run_attention(x, net, &l->self_attn, c->count, c->query, c->tokens, c->query, value,
+                      c->tokens, c->queries, MF_EPILOGUE_ADD);
     }
     norm(x, &l->norm1, m, c->queries);
     add_positions(x, net, c, true, true);
@@ -267,14 +273,16 @@ static void upscale(struct mf_exec *x, const struct mf_sam2_decoder *net, const 
 }
 
 static void run_heads(struct mf_exec *x, const struct mf_sam2_decoder *net, const struct call *c,
-                      size_t grid, const struct mf_sam2_maps *maps, float *masks, float *iou, float *object)
+                      size_t grid, const struct mf_sam2_maps *maps, float *masks, float *iou,
+                      float *object)
 {
     size_t d = net->width, row = c->tokens * d, c8 = d / 8, cells = 16 * grid * grid;
     float *hyper = mf_exec_floats(x, net->mask_count * c->count * c8);
     float *weights = mf_exec_floats(x, net->mask_count * c8);
     float *features = mf_exec_floats(x, cells * c8);
     for (size_t i = 0; i < net->mask_count; i++)
-        run_mlp(x, &net->hyper[i], c->queries + (2 + i) * d, c->count, row, hyper + i * c->count * c8);
+        run_mlp(x, &net->hyper[i], c->queries + (2 + i) * d, c->count, row,
+                hyper + i * c->count * c8);
     run_mlp(x, &net->iou, c->queries + d, c->count, row, iou);
     MF_DO(x, unary, MF_UNARY_SIGMOID, iou, c->count * net->mask_count, iou);
     run_mlp(x, &net->object, c->queries, c->count, row, object);
@@ -287,21 +295,27 @@ static void run_heads(struct mf_exec *x, const struct mf_sam2_decoder *net, cons
     }
 }
 
-void mf_sam2_decoder_run(struct mf_exec *x, const struct mf_sam2_decoder *net, size_t count, size_t grid,
-                         float *keys, const float *position, const float *sparse, size_t sparse_tokens,
-                         const struct mf_sam2_maps *maps, float *masks, float *iou, float *object)
+void mf_sam2_decoder_run(struct mf_exec *x, const struct mf_sam2_decoder *net, size_t count,
+                         size_t grid, float *keys, const float *position, const float *sparse,
+                         size_t sparse_tokens, const struct mf_sam2_maps *maps, float *masks,
+                         float *iou, float *object)
 {
     size_t d = net->width, own = 2 + net->mask_count, tokens = own + sparse_tokens;
     size_t cells = grid * grid, m = count * tokens, mark = mf_exec_mark(x);
     float *point = mf_exec_floats(x, m * d);
-    struct call c = {.count = count, .tokens = tokens, .cells = cells, .position = position,
-                     .point = point, .keys = keys};
+    struct call c = {.count = count,
+                     .tokens = tokens,
+                     .cells = cells,
+                     .position = position,
+                     .point = point,
+                     .keys = keys};
     c.queries = mf_exec_floats(x, m * d);
     c.query = mf_exec_floats(x, m * d);
     c.key = mf_exec_floats(x, count * cells * d);
     for (size_t b = 0; b < count; b++) {
         MF_DO(x, copy, net->tokens, own * d, point + b * tokens * d);
-        MF_DO(x, copy, sparse + b * sparse_tokens * d, sparse_tokens * d, point + (b * tokens + own) * d);
+        MF_DO(x, copy, sparse + b * sparse_tokens * d, sparse_tokens * d,
+              point + (b * tokens + own) * d);
     }
     MF_DO(x, copy, point, m * d, c.queries);
     for (size_t i = 0; i < net->layer_count; i++)

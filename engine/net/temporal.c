@@ -1,6 +1,7 @@
 /*
- * The temporal module (DESIGN.md, "The network", 4): projection and LayerNorm to the fusion width, token-type and position
- * embeddings, then Mamba (one way, or both ways averaged), a transformer, or nothing.
+ * The temporal module (DESIGN.md, "The network", 4): projection and LayerNorm to the fusion width,
+ * token-type and position embeddings, then Mamba (one way, or both ways averaged), a transformer,
+ * or nothing.
  */
 #include "engine/net/net.h"
 
@@ -120,7 +121,9 @@ static void add_positions(struct mf_exec *x, const struct mf_temporal *net, size
         float host[MAX_FRAMES];
         for (size_t f = 0; f < frames; f++) {
             double w = where ? where[f] : NAN;
-            host[f] = isnan(w) ? 0 : net->position == MF_POSITION_DAYS ? log1pf((float)w) : (float)w;
+            host[f] = isnan(w)                            ? 0
+                      : net->position == MF_POSITION_DAYS ? log1pf((float)w)
+                                                          : (float)w;
         }
         MF_DO(x, upload, value, host, frames);
         mf_linear(x, net->position_fc1, value, frames, hidden, MF_EPILOGUE_GELU);

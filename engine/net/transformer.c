@@ -1,4 +1,5 @@
-/* The temporal module's transformer: pre-LayerNorm layers with full attention and erf GELU, then a LayerNorm. */
+/* The temporal module's transformer: pre-LayerNorm layers with full attention and erf GELU, then a
+ * LayerNorm. */
 #include "engine/net/net.h"
 
 #include <math.h>
@@ -26,7 +27,8 @@ struct mf_transformer *mf_transformer_load(struct mf_loader *ld)
     net->hidden = mf_loader_int(ld, "intermediate_size", 1, 65536, -1);
     double eps = mf_loader_real(ld, "layer_norm_eps", 1e-5);
     if (d % net->heads)
-        mf_loader_fail(ld, "config.json: hidden_size %zu is not a multiple of %zu heads", d, net->heads);
+        mf_loader_fail(ld, "config.json: hidden_size %zu is not a multiple of %zu heads", d,
+                       net->heads);
     net->layers = mf_loader_alloc(ld, net->layer_count, sizeof *net->layers);
     for (size_t i = 0; !ld->failed && i < net->layer_count; i++) {
         struct layer *l = &net->layers[i];
@@ -50,7 +52,19 @@ static void run_layer(struct mf_exec *x, const struct mf_transformer *net, const
     float *y = mf_exec_floats(x, t * d);
     float *qkv = mf_exec_floats(x, t * 3 * d);
     float *wide = mf_exec_floats(x, t * net->hidden);
-    struct mf_attention at = {1, net->heads, d / net->heads, t, t, 3 * d, 3 * d, 3 * d, d, 0, 0, 0, 0,
+    struct mf_attention at = {1,
+                              net->heads,
+                              d / net->heads,
+                              t,
+                              t,
+                              3 * d,
+                              3 * d,
+                              3 * d,
+                              d,
+                              0,
+                              0,
+                              0,
+                              0,
                               1.0f / sqrtf((float)(d / net->heads))};
     MF_DO(x, layer_norm, h, t, d, l->norm1.weight, l->norm1.bias, l->norm1.eps, y);
     mf_linear(x, l->qkv, y, t, qkv, MF_EPILOGUE_NONE);

@@ -1,6 +1,7 @@
 /*
- * Vision transformers: Hugging Face's Dinov2Model, Dinov2WithRegistersModel and ViTModel, image to tokens. Pre-LayerNorm blocks
- * with erf GELU (or SwiGLU); LayerScale is folded into the layers before it; Q, K and V are one product.
+ * Vision transformers: Hugging Face's Dinov2Model, Dinov2WithRegistersModel and ViTModel, image to
+ * tokens. Pre-LayerNorm blocks with erf GELU (or SwiGLU); LayerScale is folded into the layers
+ * before it; Q, K and V are one product.
  */
 #include "engine/net/net.h"
 #include "engine/resample.h"
@@ -27,7 +28,7 @@ struct mf_vit {
     float *cls, *position, *register_tokens; /* host */
     struct grid {
         size_t rows, cols;
-        const float *prefix; /* (1 + registers, width): CLS with its position, registers */
+        const float *prefix;  /* (1 + registers, width): CLS with its position, registers */
         const float *patches; /* (rows · cols, width): positions */
     } grids[GRIDS];
     size_t grid_count;
@@ -58,7 +59,8 @@ static void load_layer(struct mf_loader *ld, const struct mf_vit *v, double eps,
         return;
     }
     l->fc1 = mf_load_linear(ld, dinov2 ? "mlp.fc1" : "intermediate.dense", v->hidden, d, true);
-    l->fc2 = mf_load_linear_scaled(ld, dinov2 ? "mlp.fc2" : "output.dense", d, v->hidden, true, scale2);
+    l->fc2 =
+        mf_load_linear_scaled(ld, dinov2 ? "mlp.fc2" : "output.dense", d, v->hidden, true, scale2);
 }
 
 static void load_sizes(struct mf_loader *ld, struct mf_vit *v)
@@ -73,7 +75,8 @@ static void load_sizes(struct mf_loader *ld, struct mf_vit *v)
     v->rows = image[0] / v->patch;
     v->cols = image[1] / v->patch;
     if (d % v->heads)
-        mf_loader_fail(ld, "config.json: hidden_size %zu is not a multiple of %zu heads", d, v->heads);
+        mf_loader_fail(ld, "config.json: hidden_size %zu is not a multiple of %zu heads", d,
+                       v->heads);
     if (v->rows != v->cols || v->rows == 0)
         mf_loader_fail(ld, "config.json: image_size must be square and at least one patch");
     const char *act = json_string_value(mf_loader_config(ld, "hidden_act"));
@@ -100,8 +103,8 @@ static void load_embeddings(struct mf_loader *ld, struct mf_vit *v)
     size_t mark = mf_loader_enter(ld, "embeddings.");
     v->cls = mf_load_host(ld, "cls_token", 3, one, one, d);
     v->position = mf_load_host(ld, "position_embeddings", 3, one, positions, d);
-    v->projection = mf_load_conv(ld, "patch_embeddings.projection", d, v->channels, v->patch,
-                                 v->patch, false);
+    v->projection =
+        mf_load_conv(ld, "patch_embeddings.projection", d, v->channels, v->patch, v->patch, false);
     if (v->layout == MF_VIT_DINOV2_REGISTERS) {
         v->register_tokens = mf_load_host(ld, "register_tokens", 3, one, v->registers, d);
         mf_load_host(ld, "mask_token", 2, one, d);
@@ -181,12 +184,12 @@ static bool make_grid(struct mf_exec *x, struct mf_vit *v, size_t rows, size_t c
     if (v->registers)
         memcpy(host + d, v->register_tokens, v->registers * d * sizeof *host);
     MF_AUTO(mf_resampler) struct mf_resampler r = {0};
-    enum mf_filter filter = v->layout == MF_VIT_DINOV2_REGISTERS ? MF_FILTER_BICUBIC_ANTIALIAS
-                                                                 : MF_FILTER_BICUBIC;
+    enum mf_filter filter =
+        v->layout == MF_VIT_DINOV2_REGISTERS ? MF_FILTER_BICUBIC_ANTIALIAS : MF_FILTER_BICUBIC;
     if (native)
         memcpy(host + head, v->position + d, n * d * sizeof *host);
-    else if (!mf_resample(&r, filter, v->position + d, v->rows, v->cols, d, v->cols * d, host + head,
-                          rows, cols, &x->error))
+    else if (!mf_resample(&r, filter, v->position + d, v->rows, v->cols, d, v->cols * d,
+                          host + head, rows, cols, &x->error))
         return false;
     g->rows = rows;
     g->cols = cols;
@@ -216,8 +219,8 @@ static void embed(struct mf_exec *x, struct mf_vit *v, const struct grid *g, con
                   size_t batch, size_t rows, size_t cols, float *h)
 {
     size_t d = v->width, n = g->rows * g->cols, skip = 1 + v->registers, mark = mf_exec_mark(x);
-    struct mf_unfold u = {1, v->channels, rows, cols, v->patch, v->patch, v->patch, v->patch, 0, 0,
-                          false};
+    struct mf_unfold u = {1,        v->channels, rows, cols, v->patch, v->patch,
+                          v->patch, v->patch,    0,    0,    false};
     float *patches = mf_exec_floats(x, n * v->channels * v->patch * v->patch);
     for (size_t b = 0; b < batch; b++) {
         float *tokens = h + b * (skip + n) * d;
@@ -229,14 +232,25 @@ static void embed(struct mf_exec *x, struct mf_vit *v, const struct grid *g, con
     mf_exec_rewind(x, mark);
 }
 
-static void run_layer(struct mf_exec *x, const struct mf_vit *v, const struct layer *l, size_t batch,
-                      size_t tokens, float *h)
+static void run_layer(struct mf_exec *x, const struct mf_vit *v, const struct layer *l,
+                      size_t batch, size_t tokens, float *h)
 {
     size_t d = v->width, m = batch * tokens, mark = mf_exec_mark(x);
     float *y = mf_exec_floats(x, m * d);
     float *qkv = mf_exec_floats(x, m * 3 * d);
-    struct mf_attention at = {batch, v->heads, d / v->heads, tokens, tokens, 3 * d, 3 * d, 3 * d, d,
-                              tokens * 3 * d, tokens * 3 * d, tokens * 3 * d, tokens * d,
+    struct mf_attention at = {batch,
+                              v->heads,
+                              d / v->heads,
+                              tokens,
+                              tokens,
+                              3 * d,
+                              3 * d,
+                              3 * d,
+                              d,
+                              tokens * 3 * d,
+                              tokens * 3 * d,
+                              tokens * 3 * d,
+                              tokens * d,
                               1.0f / sqrtf((float)(d / v->heads))};
     MF_DO(x, layer_norm, h, m, d, l->norm1.weight, l->norm1.bias, l->norm1.eps, y);
     mf_linear(x, l->qkv, y, m, qkv, MF_EPILOGUE_NONE);
@@ -262,7 +276,8 @@ void mf_vit_run(struct mf_exec *x, struct mf_vit *v, const float *pixels, size_t
 {
     size_t tokens = mf_vit_tokens(v, rows, cols), m = batch * tokens;
     if (rows < v->patch || cols < v->patch) {
-        mf_exec_fail(x, MF_ERR_UNUSABLE, "an image of %zu × %zu is smaller than a patch", rows, cols);
+        mf_exec_fail(x, MF_ERR_UNUSABLE, "an image of %zu × %zu is smaller than a patch", rows,
+                     cols);
         return;
     }
     const struct grid *g = find_grid(x, v, rows / v->patch, cols / v->patch, rows == cols);
@@ -291,6 +306,7 @@ void mf_vit_regions(struct mf_exec *x, const struct mf_vit *v, const float *hidd
                     size_t cols, size_t r, float *out)
 {
     size_t d = v->width;
-    MF_DO(x, region_pool, hidden + (1 + v->registers) * d, rows / v->patch, cols / v->patch, d, r, out);
+    MF_DO(x, region_pool, hidden + (1 + v->registers) * d, rows / v->patch, cols / v->patch, d, r,
+          out);
     MF_DO(x, copy, hidden, d, out + r * r * d);
 }

@@ -1,4 +1,5 @@
-/* Probability calibration of one label (calibrate.h): logistic fits by Newton's method, isotonic by pooling. */
+/* Probability calibration of one label (calibrate.h): logistic fits by Newton's method, isotonic by
+ * pooling. */
 #include "engine/trust/calibrate.h"
 
 #include <math.h>
@@ -97,7 +98,8 @@ static void minimise(const struct logistic *m, double *w)
 {
     double now = loss(m, w);
     for (int i = 0; i < MAX_STEPS; i++) {
-        double g[MAX_TERMS], h[MAX_TERMS][MAX_TERMS], step[MAX_TERMS], slope = 0, rate = 1, next = now;
+        double g[MAX_TERMS], h[MAX_TERMS][MAX_TERMS], step[MAX_TERMS], slope = 0, rate = 1,
+                                                                       next = now;
         derivatives(m, w, g, h);
         if (!solve(h, g, m->k, step))
             return;
@@ -123,7 +125,9 @@ static void minimise(const struct logistic *m, double *w)
 static bool fit_platt(const double *z, const uint8_t *truth, size_t n, struct mf_calibration *c,
                       struct mf_error *err)
 {
-    MF_AUTO(mf_mem) double *terms = malloc(2 * n * sizeof *terms), *target = malloc(n * sizeof *target);
+    MF_AUTO(mf_mem)
+    double *terms = malloc(2 * n * sizeof *terms),
+           *target = malloc(n * sizeof *target);
     if (!terms || !target)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a calibration");
     double high = (c->n_pos + 1.0) / (c->n_pos + 2.0), low = 1.0 / (c->n_neg + 2.0);
@@ -133,7 +137,8 @@ static bool fit_platt(const double *z, const uint8_t *truth, size_t n, struct mf
         target[i] = truth[i] ? high : low;
     }
     struct logistic m = {terms, target, n, 2};
-    double w[MAX_TERMS] = {0}; /* where the curvature is largest: Newton cannot start on a flat tail */
+    double w[MAX_TERMS] = {
+        0}; /* where the curvature is largest: Newton cannot start on a flat tail */
     minimise(&m, w);
     c->a = w[0];
     c->b = w[1];
@@ -163,7 +168,9 @@ static void fit_beta_terms(const double *z, const double *target, size_t n, cons
 static bool fit_beta(const double *z, const uint8_t *truth, size_t n, struct mf_calibration *c,
                      struct mf_error *err)
 {
-    MF_AUTO(mf_mem) double *terms = malloc(3 * n * sizeof *terms), *target = malloc(n * sizeof *target);
+    MF_AUTO(mf_mem)
+    double *terms = malloc(3 * n * sizeof *terms),
+           *target = malloc(n * sizeof *target);
     if (!terms || !target)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a calibration");
     bool use[2] = {true, true};
@@ -210,7 +217,8 @@ static size_t pool_violators(const struct pair *pairs, size_t n, struct pool *po
     size_t out = 0;
     for (size_t i = 0; i < k; i++) {
         pools[out++] = pools[i];
-        while (out > 1 && pools[out - 2].sum * pools[out - 1].weight >= pools[out - 1].sum * pools[out - 2].weight) {
+        while (out > 1 && pools[out - 2].sum * pools[out - 1].weight >=
+                              pools[out - 1].sum * pools[out - 2].weight) {
             pools[out - 2].high = pools[out - 1].high;
             pools[out - 2].sum += pools[out - 1].sum;
             pools[out - 2].weight += pools[out - 1].weight;
@@ -305,7 +313,8 @@ double mf_calibration_apply(const struct mf_calibration *c, double z)
     }
 }
 
-double mf_calibration_nll(const struct mf_calibration *c, const double *z, const uint8_t *truth, size_t n)
+double mf_calibration_nll(const struct mf_calibration *c, const double *z, const uint8_t *truth,
+                          size_t n)
 {
     double sum = 0;
     for (size_t i = 0; i < n; i++) {
@@ -330,9 +339,11 @@ static unsigned fold_of(uint32_t group, unsigned folds)
     return (unsigned)((x ^ x >> 31) % folds);
 }
 
-/* Cross-validated NLL of a method; NaN where a training part has one class only or a slope is not positive. */
+/* Cross-validated NLL of a method; NaN where a training part has one class only or a slope is not
+ * positive. */
 static bool cross_validate(enum mf_calibration_method method, const double *z, const uint8_t *truth,
-                           const uint32_t *group, size_t n, unsigned folds, double *ret, struct mf_error *err)
+                           const uint32_t *group, size_t n, unsigned folds, double *ret,
+                           struct mf_error *err)
 {
     MF_AUTO(mf_mem) double *parts = malloc(2 * (n + 1) * sizeof *parts);
     MF_AUTO(mf_mem) uint8_t *classes = malloc(2 * (n + 1));

@@ -1,12 +1,14 @@
 /*
- * Probability calibration of one label: the map from a raw logit to a probability, chosen among four by
- * patient-grouped cross-validated negative log-likelihood.
+ * Probability calibration of one label: the map from a raw logit to a probability, chosen among
+ * four by patient-grouped cross-validated negative log-likelihood.
  *
  *   identity   σ(z)
- *   platt      σ(a·z + b), a > 0; fitted to the smoothed targets (N₊+1)/(N₊+2) and 1/(N₋+2); ≥ 20 positives
- *   beta       σ(a·ln p − b·ln(1−p) + c), p = σ(z), a, b ≥ 0 (Kull et al. 2017); ≥ 100 positives
- *   isotonic   a non-decreasing step function fitted by pooling adjacent violators, linear between its
- *              knots, kept inside [1/(n+2), (n+1)/(n+2)]; ≥ 1000 positives
+ *   platt      σ(a·z + b), a > 0; fitted to the smoothed targets (N₊+1)/(N₊+2) and 1/(N₋+2);
+ *              from 20 positives on
+ *   beta       σ(a·ln p − b·ln(1−p) + c), p = σ(z), a, b ≥ 0 (Kull et al. 2017); from 100 on
+ *   isotonic   a non-decreasing function fitted by pooling adjacent violators, linear between
+ *              its knots, kept inside [1/(n+2), (n+1)/(n+2)]; from 1000 on
+ *
  * Both logistic fits are Newton's method with backtracking.
  */
 #ifndef MF_TRUST_CALIBRATE_H
@@ -32,18 +34,20 @@ enum mf_calibration_method {
 
 struct mf_calibration {
     enum mf_calibration_method method;
-    double a, b, c;   /* platt: a, b; beta: a, b, c */
-    size_t knots;     /* isotonic */
-    double *x, *y;    /* knots each, x strictly increasing, y non-decreasing; owned */
+    double a, b, c; /* platt: a, b; beta: a, b, c */
+    size_t knots;   /* isotonic */
+    double *x, *y;  /* knots each, x strictly increasing, y non-decreasing; owned */
     uint32_t n_pos, n_neg;
     double nll[MF_CALIBRATION_METHODS]; /* cross-validated; NaN = not eligible */
 };
 
-/* Fits one method on all `n` pairs (truth 0 or 1). False when memory runs out or the data has one class only. */
+/* Fits one method on all `n` pairs (truth 0 or 1). False when memory runs out or the data has one
+ * class only. */
 bool mf_calibration_fit(enum mf_calibration_method method, const double *z, const uint8_t *truth,
                         size_t n, struct mf_calibration *ret, struct mf_error *err);
-/* Chooses among the eligible methods by `folds`-fold cross-validation and fits the chosen one on everything. `group` gives each
- * pair's patient as a small integer; a patient's pairs share a fold. With one class only: identity. */
+/* Chooses among the eligible methods by `folds`-fold cross-validation and fits the chosen one on
+ * everything. `group` gives each pair's patient as a small integer; a patient's pairs share a fold.
+ * With one class only: identity. */
 bool mf_calibration_choose(const double *z, const uint8_t *truth, const uint32_t *group, size_t n,
                            unsigned folds, struct mf_calibration *ret, struct mf_error *err);
 void mf_calibration_clear(struct mf_calibration *calibration);

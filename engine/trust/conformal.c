@@ -27,20 +27,24 @@ struct mf_conformal_class mf_conformal_judge(const float *logits, size_t n, bool
 {
     struct mf_conformal_class c;
     /* Scores at least as large as this one: −zᵢ ≥ −z where present, zᵢ ≥ z where absent. */
-    size_t as_large = present ? count_below(logits, n, z, true) : n - count_below(logits, n, z, false);
+    size_t as_large =
+        present ? count_below(logits, n, z, true) : n - count_below(logits, n, z, false);
     size_t k = mf_conformal_rank(n, alpha);
     c.p = (1.0 + (double)as_large) / ((double)n + 1);
     c.enough = k <= n;
     /* s ≤ q, the k-th smallest, exactly when at least n − k + 1 scores are ≥ s. */
     c.included = !c.enough || as_large >= n - k + 1;
-    c.q = !c.enough ? INFINITY : k == 0 ? -INFINITY : present ? -(double)logits[n - k] : logits[k - 1];
+    c.q = !c.enough ? INFINITY
+          : k == 0  ? -INFINITY
+          : present ? -(double)logits[n - k]
+                    : logits[k - 1];
     if (k == 0)
         c.included = false;
     return c;
 }
 
-float mf_conformal_risk_threshold(const float *logits, const uint32_t *weights, size_t n, size_t cases,
-                                  double alpha)
+float mf_conformal_risk_threshold(const float *logits, const uint32_t *weights, size_t n,
+                                  size_t cases, double alpha)
 {
     double allowed = alpha * (double)(cases + 1) - 1 + 1e-9, missed = 0;
     if (allowed < 0)

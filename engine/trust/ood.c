@@ -1,4 +1,5 @@
-/* Out-of-distribution check (ood.h): principal components by orthogonal iteration, distances, conformal p-value. */
+/* Out-of-distribution check (ood.h): principal components by orthogonal iteration, distances,
+ * conformal p-value. */
 #include "engine/trust/ood.h"
 
 #include <math.h>
@@ -9,11 +10,11 @@ enum { COMPONENTS = 16, ITERATIONS = 60, LEAST_CASES = 40, MAX_SIZE = 65536 };
 
 struct mf_ood {
     size_t size, components, count;
-    double *mean;       /* (size) */
-    double *axes;       /* (components, size), orthonormal */
-    double *variances;  /* (components) */
-    double residual;    /* variance of what the axes leave, per dimension */
-    double *distances;  /* (count), ascending */
+    double *mean;      /* (size) */
+    double *axes;      /* (components, size), orthonormal */
+    double *variances; /* (components) */
+    double residual;   /* variance of what the axes leave, per dimension */
+    double *distances; /* (count), ascending */
 };
 
 static struct mf_ood *new_ood(size_t size, size_t components, size_t count, struct mf_error *err)
@@ -68,13 +69,15 @@ static void orthonormalise(double *axes, size_t k, size_t n)
     }
 }
 
-/* rows (count, size) centred → leading axes and their variances, by orthogonal iteration from a fixed start. */
+/* rows (count, size) centred → leading axes and their variances, by orthogonal iteration from a
+ * fixed start. */
 static bool find_axes(struct mf_ood *o, const double *rows, size_t count, struct mf_error *err)
 {
     size_t n = o->size, k = o->components;
     MF_AUTO(mf_mem) double *next = malloc((k * n + 1) * sizeof *next);
     if (!next)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the out-of-distribution check");
+        return mf_error_set(err, MF_ERR_NO_MEMORY,
+                            "out of memory for the out-of-distribution check");
     uint64_t seed = 1;
     for (size_t i = 0; i < k * n; i++) {
         seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
@@ -205,11 +208,11 @@ json_t *mf_ood_to_json(const struct mf_ood *o, const char *model_hash)
     json_t *axes = json_array();
     for (size_t i = 0; i < o->components; i++)
         json_array_append_new(axes, numbers(o->axes + i * o->size, o->size));
-    return json_pack("{s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:f, s:o}", "schema", "medfusion.ood/1", "method",
-                     "mahalanobis", "model_hash", model_hash, "size", (json_int_t)o->size, "mean",
-                     numbers(o->mean, o->size), "components", axes, "variances",
-                     numbers(o->variances, o->components), "residual_variance", o->residual, "distances",
-                     numbers(o->distances, o->count));
+    return json_pack("{s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:f, s:o}", "schema", "medfusion.ood/1",
+                     "method", "mahalanobis", "model_hash", model_hash, "size", (json_int_t)o->size,
+                     "mean", numbers(o->mean, o->size), "components", axes, "variances",
+                     numbers(o->variances, o->components), "residual_variance", o->residual,
+                     "distances", numbers(o->distances, o->count));
 }
 
 static bool read_numbers(const json_t *list, size_t n, double *out)
@@ -228,7 +231,8 @@ static bool read_numbers(const json_t *list, size_t n, double *out)
 struct mf_ood *mf_ood_from_json(const json_t *json, struct mf_error *err)
 {
     json_int_t size = mf_json_get_int(json, "size", 0);
-    const json_t *axes = json_object_get(json, "components"), *distances = json_object_get(json, "distances");
+    const json_t *axes = json_object_get(json, "components"),
+                 *distances = json_object_get(json, "distances");
     size_t k = json_array_size(axes), count = json_array_size(distances);
     MF_AUTO(mf_ood) struct mf_ood *o = NULL;
     bool ok = strcmp(mf_json_get_string(json, "schema", ""), "medfusion.ood/1") == 0 && size > 0 &&
@@ -239,7 +243,8 @@ struct mf_ood *mf_ood_from_json(const json_t *json, struct mf_error *err)
          read_numbers(json_object_get(json, "variances"), k, o->variances) &&
          read_numbers(distances, count, o->distances);
     for (size_t i = 0; ok && i < k; i++)
-        ok = read_numbers(json_array_get(axes, i), o->size, o->axes + i * o->size) && o->variances[i] >= 0;
+        ok = read_numbers(json_array_get(axes, i), o->size, o->axes + i * o->size) &&
+             o->variances[i] >= 0;
     for (size_t i = 1; ok && i < count; i++)
         ok = o->distances[i - 1] <= o->distances[i];
     if (ok)

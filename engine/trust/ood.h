@@ -1,11 +1,12 @@
 /*
- * Out of distribution: how unusual is a readout vector among those of the calibration patients? Squared Mahalanobis
- * distance in the space of the leading principal components plus the scaled residual (a shrunk covariance), turned into a
- * conformal p-value: (1 + #{calibration distances ≥ this one}) / (n + 1). Mean and components come from one half of the patients,
- * the calibration distances from the other, so that the p-value is exact for exchangeable cases.
+ * Out of distribution: how unusual is a readout vector among those of the calibration patients?
+ * Squared Mahalanobis distance in the space of the leading principal components plus the scaled
+ * residual (a shrunk covariance), turned into a conformal p-value: (1 + #{calibration distances ≥
+ * this one}) / (n + 1). Mean and components come from one half of the patients, the calibration
+ * distances from the other, so that the p-value is exact for exchangeable cases.
  *
- * ood.json, `medfusion.ood/1`: {"schema", "method": "mahalanobis", "model_hash", "size", "mean": […], "components": [[…]],
- *   "variances": […], "residual_variance", "distances": [ascending]}
+ * ood.json, `medfusion.ood/1`: {"schema", "method": "mahalanobis", "model_hash", "size", "mean":
+ * […], "components": [[…]], "variances": […], "residual_variance", "distances": [ascending]}
  */
 #ifndef MF_TRUST_OOD_H
 #define MF_TRUST_OOD_H
@@ -23,8 +24,8 @@ extern "C" {
 
 struct mf_ood;
 
-/* readouts (count × size), one row a case; `group` keeps a patient's rows in one half. NULL without an error when there are fewer
- * than 40 cases. */
+/* readouts (count × size), one row a case; `group` keeps a patient's rows in one half. NULL without
+ * an error when there are fewer than 40 cases. */
 struct mf_ood *mf_ood_fit(const float *readouts, size_t count, size_t size, const uint32_t *group,
                           struct mf_error *err);
 void mf_ood_free(struct mf_ood *ood);

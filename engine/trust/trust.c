@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct mf_trust *mf_trust_new(const struct mf_label *labels, size_t label_count, struct mf_error *err)
+struct mf_trust *mf_trust_new(const struct mf_label *labels, size_t label_count,
+                              struct mf_error *err)
 {
     MF_AUTO(mf_trust) struct mf_trust *t = calloc(1, sizeof *t);
     if (!t || !(t->arena = mf_arena_new((size_t)1 << 30))) {
@@ -85,7 +86,7 @@ static void judge(const struct mf_trust *t, size_t i, double alpha, bool bound, 
     p->q_present = present.q;
     p->q_absent = absent.q;
     p->state = state_of(present.included, absent.included);
-    p->guarantee = !bound                             ? MF_GUARANTEE_VOID
+    p->guarantee = !bound                              ? MF_GUARANTEE_VOID
                    : !present.enough || !absent.enough ? MF_GUARANTEE_INSUFFICIENT
                    : shifted                           ? MF_GUARANTEE_SHIFTED
                                                        : MF_GUARANTEE_VALID;
@@ -101,7 +102,9 @@ static void find_labels(const struct mf_trust *t, double alpha, struct mf_trust_
         if (!((float)s->predictions[i].logit >= threshold))
             continue;
         size_t at = n++;
-        for (; at > 0 && s->predictions[s->finding_labels[at - 1]].probability < s->predictions[i].probability; at--)
+        for (; at > 0 && s->predictions[s->finding_labels[at - 1]].probability <
+                             s->predictions[i].probability;
+             at--)
             s->finding_labels[at] = s->finding_labels[at - 1];
         s->finding_labels[at] = (uint32_t)i;
     }
@@ -118,13 +121,17 @@ bool mf_trust_apply(const struct mf_bundle *bundle, const float *logits, const f
     bool bound = t->model_hash && strcmp(t->model_hash, mf_bundle_model_hash(bundle)) == 0;
     for (size_t i = 0; i < t->label_count; i++) {
         if (!isfinite(logits[i]))
-            return mf_error_set(err, MF_ERR_INTERNAL, "the network gave a logit that is not finite");
+            return mf_error_set(err, MF_ERR_INTERNAL,
+                                "the network gave a logit that is not finite");
         struct mf_prediction *p = &s->predictions[i];
-        *p = (struct mf_prediction){.label = labels[i].id, .display = labels[i].display,
-                                    .codings = labels[i].codings, .coding_count = labels[i].coding_count,
+        *p = (struct mf_prediction){.label = labels[i].id,
+                                    .display = labels[i].display,
+                                    .codings = labels[i].codings,
+                                    .coding_count = labels[i].coding_count,
                                     .logit = logits[i]};
         static const struct mf_calibration IDENTITY = {.method = MF_CALIBRATION_IDENTITY};
-        p->probability = mf_calibration_apply(t->calibrations ? &t->calibrations[i] : &IDENTITY, logits[i]);
+        p->probability =
+            mf_calibration_apply(t->calibrations ? &t->calibrations[i] : &IDENTITY, logits[i]);
         judge(t, i, alpha, bound, shifted, p);
     }
     s->findings = (struct mf_finding_set){0};

@@ -1,16 +1,19 @@
 /*
- * What turns raw logits into statements with a stated guarantee: calibrated probabilities, class-conditional
- * conformal sets at any alpha, and a finding list with a bounded false-negative rate. It is fitted once on
- * calibration patients (`medfusion calibrate`), stored beside the model, and bound to the model by its hash:
- * with another hash every guarantee is `void`.
+ * What turns raw logits into statements with a stated guarantee: calibrated probabilities,
+ * class-conditional conformal sets at any alpha, and a finding list with a bounded false-negative
+ * rate. It is fitted once on calibration patients (`medfusion calibrate`), stored beside the model,
+ * and bound to the model by its hash: with another hash every guarantee is `void`.
  *
- * calibration.json, `medfusion.calibration/1`: {"schema", "id", "created", "source", "patients", "model_hash", "labels": [{"id",
- *   "n_pos", "n_neg", "method": "identity|platt|beta|isotonic", "parameters": […], "cross_validated_nll": {method: nll|null}}]}
- *   (parameters: engine/trust/calibrate.h).
- * conformal.json, `medfusion.conformal/1`: {"schema", "id", "created", "source", "patients", "model_hash", "method":
- *   "split_conformal", "taxonomy": "label_class", "score": "logit", "labels": [{"id", "positive": [sorted raw logits], "negative": […]}],
- *   "risk_control": {"risk": "fnr", "cases", "logits": [sorted], "positives_in_case": […]} | null}
- * ood.json, `medfusion.ood/1`: see engine/trust/ood.h.
+ * calibration.json (parameters: engine/trust/calibrate.h)
+ *   {"schema": "medfusion.calibration/1", "id", "created", "source", "patients", "model_hash",
+ *    "labels": [{"id", "n_pos", "n_neg", "method": "identity|platt|beta|isotonic",
+ *                "parameters": […], "cross_validated_nll": {method: nll|null}}]}
+ * conformal.json
+ *   {"schema": "medfusion.conformal/1", "id", "created", "source", "patients", "model_hash",
+ *    "method": "split_conformal", "taxonomy": "label_class", "score": "logit",
+ *    "labels": [{"id", "positive": [raw logits, ascending], "negative": […]}],
+ *    "risk_control": {"risk": "fnr", "cases", "logits": [ascending], "positives_in_case": […]}}
+ * ood.json: engine/trust/ood.h
  */
 #ifndef MF_TRUST_TRUST_H
 #define MF_TRUST_TRUST_H
@@ -30,26 +33,30 @@ extern "C" {
 /* Calibration data: one row a case. */
 struct mf_trust_cases {
     size_t count, label_count;
-    const float *logits;         /* count × label_count, raw, as mf_engine_run() gives them */
-    const int8_t *truth;         /* count × label_count: 1 present, 0 absent, −1 not labelled */
-    const char *const *patients; /* count; cases of one patient stay in one fold. NULL: each its own */
-    const float *readouts;       /* count × readout_size, for the out-of-distribution check; NULL: none */
+    const float *logits; /* count × label_count, raw, as mf_engine_run() gives them */
+    const int8_t *truth; /* count × label_count: 1 present, 0 absent, −1 not labelled */
+    const char *const
+        *patients;         /* count; cases of one patient stay in one fold. NULL: each its own */
+    const float *readouts; /* count × readout_size, for the out-of-distribution check; NULL: none */
     size_t readout_size;
 };
 
 struct mf_trust_origin {
-    const char *source;  /* what the data is, for the reader of a result ("NIH ChestX-ray14, calibration part") */
+    const char *source;  /* what the data is, for the reader of a result ("NIH ChestX-ray14,
+                            calibration part") */
     const char *created; /* RFC 3339; NULL = now */
 };
 
-/* Fits everything on `cases` for the labels and the model_hash of `bundle`. MF_ERR_UNUSABLE when there is too
- * little data for anything (no case, a case count or label count that does not fit). */
+/* Fits everything on `cases` for the labels and the model_hash of `bundle`. MF_ERR_UNUSABLE when
+ * there is too little data for anything (no case, a case count or label count that does not fit).
+ */
 struct mf_trust *mf_trust_fit(const struct mf_bundle *bundle, const struct mf_trust_cases *cases,
                               const struct mf_trust_origin *origin,
                               struct mf_error *err) MF_CHECK_RESULT;
 void mf_trust_free(struct mf_trust *trust);
 
-/* Reads calibration.json, conformal.json and ood.json of `dir`; each may be absent. MF_ERR_MODEL when one is wrong. */
+/* Reads calibration.json, conformal.json and ood.json of `dir`; each may be absent. MF_ERR_MODEL
+ * when one is wrong. */
 struct mf_trust *mf_trust_load(const char *dir, const struct mf_label *labels, size_t label_count,
                                struct mf_error *err) MF_CHECK_RESULT;
 /* Writes those three files (ood.json only where there is one). */
@@ -70,8 +77,9 @@ struct mf_trust_statement {
     double ood_p_value; /* NaN without ood.json or without a readout */
 };
 
-/* Applies `bundle`'s trust layer to the logits of one case at level `alpha` (0 < alpha < 1; the default of the
- * program is 0.1). `readout` may be NULL. `shifted` marks an input known to lie outside the calibrated population. */
+/* Applies `bundle`'s trust layer to the logits of one case at level `alpha` (0 < alpha < 1; the
+ * default of the program is 0.1). `readout` may be NULL. `shifted` marks an input known to lie
+ * outside the calibrated population. */
 bool mf_trust_apply(const struct mf_bundle *bundle, const float *logits, const float *readout,
                     double alpha, bool shifted, struct mf_trust_statement *statement,
                     struct mf_error *err);

@@ -11,7 +11,8 @@
 enum { FOLDS = 5 };
 
 /* Small integers for patients: the index of each one's first case. */
-static bool number_patients(const struct mf_trust_cases *cases, uint32_t *group, uint32_t *ret_patients)
+static bool number_patients(const struct mf_trust_cases *cases, uint32_t *group,
+                            uint32_t *ret_patients)
 {
     /* Open addressing over the strings; the table is twice as large as the number of cases. */
     size_t room = 2 * cases->count + 1;
@@ -119,7 +120,8 @@ static bool fit_risk(struct mf_trust *t, const struct mf_trust_cases *cases, str
 }
 
 /* An id that says which model and which data: the same fit has the same one. */
-static const char *make_id(struct mf_trust *t, const struct mf_trust_cases *cases, struct mf_error *err)
+static const char *make_id(struct mf_trust *t, const struct mf_trust_cases *cases,
+                           struct mf_error *err)
 {
     unsigned char digest[MF_SHA256_BYTES];
     char hex[MF_SHA256_HEX];
@@ -136,11 +138,13 @@ static const char *make_id(struct mf_trust *t, const struct mf_trust_cases *case
     return mf_arena_printf(t->arena, err, "cal-%.16s", hex);
 }
 
-static bool describe(struct mf_trust *t, const struct mf_bundle *bundle, const struct mf_trust_cases *cases,
-                     const struct mf_trust_origin *origin, struct mf_error *err)
+static bool describe(struct mf_trust *t, const struct mf_bundle *bundle,
+                     const struct mf_trust_cases *cases, const struct mf_trust_origin *origin,
+                     struct mf_error *err)
 {
     char now[MF_TIME_TEXT];
-    const char *created = origin && origin->created ? origin->created : mf_clock_format_ms(mf_clock_wall_ms(), now);
+    const char *created =
+        origin && origin->created ? origin->created : mf_clock_format_ms(mf_clock_wall_ms(), now);
     t->model_hash = mf_arena_strdup(t->arena, mf_bundle_model_hash(bundle), err);
     t->created = mf_arena_strdup(t->arena, created, err);
     t->source = mf_arena_strdup(t->arena, origin && origin->source ? origin->source : "", err);
@@ -152,13 +156,16 @@ static bool check_cases(const struct mf_bundle *bundle, const struct mf_trust_ca
                         struct mf_error *err)
 {
     if (cases->label_count != mf_bundle_label_count(bundle))
-        return mf_error_set(err, MF_ERR_UNUSABLE, "the calibration data has %zu labels, the model %zu",
+        return mf_error_set(err, MF_ERR_UNUSABLE,
+                            "the calibration data has %zu labels, the model %zu",
                             cases->label_count, mf_bundle_label_count(bundle));
     if (cases->count == 0 || cases->count > 10000000)
-        return mf_error_set(err, MF_ERR_UNUSABLE, "the calibration data has %zu cases", cases->count);
+        return mf_error_set(err, MF_ERR_UNUSABLE, "the calibration data has %zu cases",
+                            cases->count);
     for (size_t i = 0; i < cases->count * cases->label_count; i++)
         if (!isfinite(cases->logits[i]))
-            return mf_error_set(err, MF_ERR_UNUSABLE, "the calibration data holds a logit that is not finite");
+            return mf_error_set(err, MF_ERR_UNUSABLE,
+                                "the calibration data holds a logit that is not finite");
     return true;
 }
 
@@ -167,7 +174,8 @@ struct mf_trust *mf_trust_fit(const struct mf_bundle *bundle, const struct mf_tr
 {
     if (!check_cases(bundle, cases, err))
         return NULL;
-    MF_AUTO(mf_trust) struct mf_trust *t = mf_trust_new(mf_bundle_labels(bundle), cases->label_count, err);
+    MF_AUTO(mf_trust)
+    struct mf_trust *t = mf_trust_new(mf_bundle_labels(bundle), cases->label_count, err);
     MF_AUTO(mf_mem) uint32_t *group = malloc((cases->count + 1) * sizeof *group);
     if (!t || !group || !number_patients(cases, group, &t->patients)) {
         mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a calibration");

@@ -1,4 +1,5 @@
-/* calibration.json, conformal.json and ood.json: reading with every value checked, and writing (trust.h has the formats). */
+/* calibration.json, conformal.json and ood.json: reading with every value checked, and writing
+ * (trust.h has the formats). */
 #include "engine/trust/trust_private.h"
 
 #include <math.h>
@@ -25,7 +26,8 @@ static json_t *read_file(const char *dir, const char *name, struct mf_error *err
 }
 
 /* id, created, source, patients, model_hash: taken from the first file, the same in the second. */
-static bool read_origin(struct mf_trust *t, const json_t *json, const char *schema, struct mf_error *err)
+static bool read_origin(struct mf_trust *t, const json_t *json, const char *schema,
+                        struct mf_error *err)
 {
     const char *id = json_string_value(json_object_get(json, "id"));
     const char *hash = json_string_value(json_object_get(json, "model_hash"));
@@ -46,7 +48,8 @@ static bool read_origin(struct mf_trust *t, const json_t *json, const char *sche
 }
 
 /* The entry of label i, which must have its id. */
-static const json_t *label_entry(const struct mf_trust *t, const json_t *json, size_t i, struct mf_error *err)
+static const json_t *label_entry(const struct mf_trust *t, const json_t *json, size_t i,
+                                 struct mf_error *err)
 {
     const json_t *labels = json_object_get(json, "labels"), *entry = json_array_get(labels, i);
     const char *id = json_string_value(json_object_get(entry, "id"));
@@ -66,22 +69,27 @@ static bool read_isotonic(const json_t *parameters, struct mf_calibration *c, st
     for (size_t i = 0; i < c->knots; i++) {
         c->x[i] = json_number_value(json_array_get(parameters, 2 * i));
         c->y[i] = json_number_value(json_array_get(parameters, 2 * i + 1));
-        bool ok = c->y[i] > 0 && c->y[i] < 1 && (i == 0 || (c->x[i] > c->x[i - 1] && c->y[i] >= c->y[i - 1]));
+        bool ok = c->y[i] > 0 && c->y[i] < 1 &&
+                  (i == 0 || (c->x[i] > c->x[i - 1] && c->y[i] >= c->y[i - 1]));
         if (!ok)
             return bad(err, "isotonic knots must rise");
     }
     return c->knots > 0 || bad(err, "isotonic knots are missing");
 }
 
-static bool read_calibration_label(const json_t *entry, struct mf_calibration *c, struct mf_error *err)
+static bool read_calibration_label(const json_t *entry, struct mf_calibration *c,
+                                   struct mf_error *err)
 {
     const char *method = mf_json_get_string(entry, "method", "");
-    const json_t *p = json_object_get(entry, "parameters"), *nll = json_object_get(entry, "cross_validated_nll");
+    const json_t *p = json_object_get(entry, "parameters"),
+                 *nll = json_object_get(entry, "cross_validated_nll");
     static const size_t COUNTS[] = {0, 2, 3};
     int m = 0;
-    while (m < MF_CALIBRATION_METHODS && strcmp(method, mf_calibration_method_name((enum mf_calibration_method)m)) != 0)
+    while (m < MF_CALIBRATION_METHODS &&
+           strcmp(method, mf_calibration_method_name((enum mf_calibration_method)m)) != 0)
         m++;
-    if (m == MF_CALIBRATION_METHODS || !json_is_array(p) || (m < 3 && json_array_size(p) != COUNTS[m]))
+    if (m == MF_CALIBRATION_METHODS || !json_is_array(p) ||
+        (m < 3 && json_array_size(p) != COUNTS[m]))
         return bad(err, "\"method\" or \"parameters\" is wrong");
     for (size_t i = 0; i < json_array_size(p); i++)
         if (!json_is_number(json_array_get(p, i)))
@@ -90,13 +98,15 @@ static bool read_calibration_label(const json_t *entry, struct mf_calibration *c
     c->n_pos = (uint32_t)mf_json_get_int(entry, "n_pos", 0);
     c->n_neg = (uint32_t)mf_json_get_int(entry, "n_neg", 0);
     for (int i = 0; i < MF_CALIBRATION_METHODS; i++)
-        c->nll[i] = mf_json_get_number(nll, mf_calibration_method_name((enum mf_calibration_method)i), NAN);
+        c->nll[i] =
+            mf_json_get_number(nll, mf_calibration_method_name((enum mf_calibration_method)i), NAN);
     if (c->method == MF_CALIBRATION_ISOTONIC)
         return read_isotonic(p, c, err);
     c->a = json_number_value(json_array_get(p, 0));
     c->b = json_number_value(json_array_get(p, 1));
     c->c = json_number_value(json_array_get(p, 2));
-    return c->method != MF_CALIBRATION_PLATT || c->a > 0 || bad(err, "the Platt slope must be positive");
+    return c->method != MF_CALIBRATION_PLATT || c->a > 0 ||
+           bad(err, "the Platt slope must be positive");
 }
 
 static bool read_calibration(struct mf_trust *t, const json_t *json, struct mf_error *err)
@@ -162,7 +172,8 @@ static bool read_conformal(struct mf_trust *t, const json_t *json, struct mf_err
     for (size_t i = 0; t->classes && i < t->label_count; i++) {
         struct mf_class_logits *c = &t->classes[i];
         const json_t *entry = label_entry(t, json, i, err);
-        if (!entry || !read_logits(t, json_object_get(entry, "positive"), &c->positive, &c->n_pos, err) ||
+        if (!entry ||
+            !read_logits(t, json_object_get(entry, "positive"), &c->positive, &c->n_pos, err) ||
             !read_logits(t, json_object_get(entry, "negative"), &c->negative, &c->n_neg, err))
             return mf_error_prefix(err, "label %s", t->label_ids[i]);
     }
@@ -182,11 +193,13 @@ static bool read_ood(struct mf_trust *t, const json_t *json, struct mf_error *er
 static const struct {
     const char *name;
     bool (*read)(struct mf_trust *t, const json_t *json, struct mf_error *err);
-} FILES[MF_TRUST_FILES] = {
-    {"calibration.json", read_calibration}, {"conformal.json", read_conformal}, {"ood.json", read_ood}};
+} FILES[MF_TRUST_FILES] = {{"calibration.json", read_calibration},
+                           {"conformal.json", read_conformal},
+                           {"ood.json", read_ood}};
 
-struct mf_trust *mf_trust_from_json(json_t *const files[MF_TRUST_FILES], const struct mf_label *labels,
-                                    size_t label_count, struct mf_error *err)
+struct mf_trust *mf_trust_from_json(json_t *const files[MF_TRUST_FILES],
+                                    const struct mf_label *labels, size_t label_count,
+                                    struct mf_error *err)
 {
     MF_AUTO(mf_trust) struct mf_trust *t = mf_trust_new(labels, label_count, err);
     for (size_t i = 0; t && i < MF_TRUST_FILES; i++)
@@ -212,8 +225,9 @@ struct mf_trust *mf_trust_load(const char *dir, const struct mf_label *labels, s
 
 static json_t *origin_of(const struct mf_trust *t, const char *schema)
 {
-    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:s}", "schema", schema, "id", t->id, "created", t->created,
-                     "source", t->source, "patients", (json_int_t)t->patients, "model_hash", t->model_hash);
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:s}", "schema", schema, "id", t->id, "created",
+                     t->created, "source", t->source, "patients", (json_int_t)t->patients,
+                     "model_hash", t->model_hash);
 }
 
 static json_t *parameters_of(const struct mf_calibration *c)
@@ -241,9 +255,11 @@ static json_t *calibration_to_json(const struct mf_trust *t)
         const struct mf_calibration *c = &t->calibrations[i];
         json_t *nll = json_object();
         for (int m = 0; m < MF_CALIBRATION_METHODS; m++)
-            json_object_set_new(nll, mf_calibration_method_name((enum mf_calibration_method)m), mf_json_real(c->nll[m]));
-        json_array_append_new(labels, json_pack("{s:s, s:I, s:I, s:s, s:o, s:o}", "id", t->label_ids[i], "n_pos",
-                                                (json_int_t)c->n_pos, "n_neg", (json_int_t)c->n_neg, "method",
+            json_object_set_new(nll, mf_calibration_method_name((enum mf_calibration_method)m),
+                                mf_json_real(c->nll[m]));
+        json_array_append_new(labels, json_pack("{s:s, s:I, s:I, s:s, s:o, s:o}", "id",
+                                                t->label_ids[i], "n_pos", (json_int_t)c->n_pos,
+                                                "n_neg", (json_int_t)c->n_neg, "method",
                                                 mf_calibration_method_name(c->method), "parameters",
                                                 parameters_of(c), "cross_validated_nll", nll));
     }
@@ -262,19 +278,21 @@ static json_t *floats(const float *values, size_t n)
 
 static json_t *conformal_to_json(const struct mf_trust *t)
 {
-    json_t *labels = json_array(), *risk = json_null(), *json = origin_of(t, "medfusion.conformal/1");
+    json_t *labels = json_array(), *risk = json_null(),
+           *json = origin_of(t, "medfusion.conformal/1");
     for (size_t i = 0; i < t->label_count; i++) {
         const struct mf_class_logits *c = &t->classes[i];
-        json_array_append_new(labels, json_pack("{s:s, s:o, s:o}", "id", t->label_ids[i], "positive",
-                                                floats(c->positive, c->n_pos), "negative",
-                                                floats(c->negative, c->n_neg)));
+        json_array_append_new(labels, json_pack("{s:s, s:o, s:o}", "id", t->label_ids[i],
+                                                "positive", floats(c->positive, c->n_pos),
+                                                "negative", floats(c->negative, c->n_neg)));
     }
     if (t->has_risk) {
         json_t *weights = json_array();
         for (size_t i = 0; i < t->risk_count; i++)
             json_array_append_new(weights, json_integer(t->risk_weights[i]));
-        risk = json_pack("{s:s, s:I, s:o, s:o}", "risk", "fnr", "cases", (json_int_t)t->risk_cases, "logits",
-                         floats(t->risk_logits, t->risk_count), "positives_in_case", weights);
+        risk = json_pack("{s:s, s:I, s:o, s:o}", "risk", "fnr", "cases", (json_int_t)t->risk_cases,
+                         "logits", floats(t->risk_logits, t->risk_count), "positives_in_case",
+                         weights);
     }
     json_object_set_new(json, "method", json_string("split_conformal"));
     json_object_set_new(json, "taxonomy", json_string("label_class"));
@@ -288,7 +306,8 @@ static json_t *conformal_to_json(const struct mf_trust *t)
 static bool write_file(const char *dir, const char *name, json_t *value, struct mf_error *err)
 {
     MF_AUTO(mf_json) json_t *json = value;
-    MF_AUTO(mf_mem) char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
+    MF_AUTO(mf_mem)
+    char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
     char path[PATH_BYTES];
     if (!text)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");

@@ -28,10 +28,13 @@ struct mf_trust {
     struct mf_ood *ood; /* NULL: none */
 };
 
-/* The content of calibration.json, conformal.json and ood.json, in this order; json null = there is no such file. */
+/* The content of calibration.json, conformal.json and ood.json, in this order; json null = there is
+ * no such file. */
 enum { MF_TRUST_FILES = 3 };
-struct mf_trust *mf_trust_from_json(json_t *const files[MF_TRUST_FILES], const struct mf_label *labels,
-                                    size_t label_count, struct mf_error *err) MF_CHECK_RESULT;
-struct mf_trust *mf_trust_new(const struct mf_label *labels, size_t label_count, struct mf_error *err);
+struct mf_trust *mf_trust_from_json(json_t *const files[MF_TRUST_FILES],
+                                    const struct mf_label *labels, size_t label_count,
+                                    struct mf_error *err) MF_CHECK_RESULT;
+struct mf_trust *mf_trust_new(const struct mf_label *labels, size_t label_count,
+                              struct mf_error *err);
 
 #endif

@@ -1,4 +1,5 @@
-/* A bundle of tests/golden as a directory that can be opened: its files without the cases, and a manifest. */
+/* A bundle of tests/golden as a directory that can be opened: its files without the cases, and a
+ * manifest. */
 #ifndef MF_TESTS_ENGINE_BUNDLE_COPY_H
 #define MF_TESTS_ENGINE_BUNDLE_COPY_H
 
@@ -11,12 +12,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *const BUNDLE_FILES[] = {
-    "bundle.json", "segmenter/config.json", "segmenter/model.safetensors", "vision/config.json",
-    "vision/model.safetensors", "temporal/config.json", "temporal/model.safetensors", "ehr/config.json",
-    "ehr/model.safetensors", "ehr/features.json", "fusion/config.json", "fusion/model.safetensors"};
+static const char *const BUNDLE_FILES[] = {"bundle.json",
+                                           "segmenter/config.json",
+                                           "segmenter/model.safetensors",
+                                           "vision/config.json",
+                                           "vision/model.safetensors",
+                                           "temporal/config.json",
+                                           "temporal/model.safetensors",
+                                           "ehr/config.json",
+                                           "ehr/model.safetensors",
+                                           "ehr/features.json",
+                                           "fusion/config.json",
+                                           "fusion/model.safetensors"};
 enum { BUNDLE_FILE_COUNT = sizeof BUNDLE_FILES / sizeof *BUNDLE_FILES };
-static const char *const BUNDLE_EXTRA[] = {"manifest.json", "calibration.json", "conformal.json", "ood.json"};
+static const char *const BUNDLE_EXTRA[] = {"manifest.json", "calibration.json", "conformal.json",
+                                           "ood.json"};
 
 static inline bool write_text(const char *path, const void *data, size_t len)
 {
@@ -25,7 +35,8 @@ static inline bool write_text(const char *path, const void *data, size_t len)
     return f && fclose(f) == 0 && ok;
 }
 
-/* Copies tests/golden/bundles/NAME into a new directory below /tmp, whose path goes to `dir` ("/tmp/mf-bundle-XXXXXX"). */
+/* Copies tests/golden/bundles/NAME into a new directory below /tmp, whose path goes to `dir`
+ * ("/tmp/mf-bundle-XXXXXX"). */
 static inline bool bundle_copy(const char *name, char dir[64])
 {
     snprintf(dir, 64, "/tmp/mf-bundle-XXXXXX");
@@ -34,7 +45,8 @@ static inline bool bundle_copy(const char *name, char dir[64])
     for (int i = 0; i < BUNDLE_FILE_COUNT; i++) {
         char from[512], to[512];
         struct mf_buffer content;
-        snprintf(from, sizeof from, MF_SOURCE_DIR "/tests/golden/bundles/%s/%s", name, BUNDLE_FILES[i]);
+        snprintf(from, sizeof from, MF_SOURCE_DIR "/tests/golden/bundles/%s/%s", name,
+                 BUNDLE_FILES[i]);
         snprintf(to, sizeof to, "%s/%s", dir, BUNDLE_FILES[i]);
         mf_buffer_init(&content, 64 << 20);
         char *slash = strrchr(to + strlen(dir) + 1, '/');

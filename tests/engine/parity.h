@@ -1,4 +1,5 @@
-/* Comparing with the reference: max|a − b| / max|reference| per tensor, reported as a table (tests/golden/README.md). */
+/* Comparing with the reference: max|a − b| / max|reference| per tensor, reported as a table
+ * (tests/golden/README.md). */
 #ifndef MF_TESTS_ENGINE_PARITY_H
 #define MF_TESTS_ENGINE_PARITY_H
 
@@ -15,7 +16,8 @@ struct parity {
     double worst;
 };
 
-/* max|a − b| / max|b| over n values; infinite when one is not finite or the reference is all zero and a is not. */
+/* max|a − b| / max|b| over n values; infinite when one is not finite or the reference is all zero
+ * and a is not. */
 static inline double parity_distance(const float *a, const float *b, size_t n)
 {
     double most = 0, scale = 0;
@@ -28,14 +30,15 @@ static inline double parity_distance(const float *a, const float *b, size_t n)
 }
 
 /* Compares `data` with the tensor `name` of `expected`; what is not expected is not compared. */
-static inline void parity_compare(struct parity *p, const char *where, const struct mf_safetensors *expected,
-                                  const char *name, const float *data, size_t count)
+static inline void parity_compare(struct parity *p, const char *where,
+                                  const struct mf_safetensors *expected, const char *name,
+                                  const float *data, size_t count)
 {
     const struct mf_tensor *t = mf_safetensors_find(expected, name);
     if (!t)
         return;
     double distance = INFINITY;
-    float *reference = malloc((t->count + 1) * sizeof *reference);
+    float *reference = (float *)malloc((t->count + 1) * sizeof *reference);
     if (t->count == count && mf_tensor_to_floats(t, reference))
         distance = parity_distance(data, reference, count);
     free(reference);

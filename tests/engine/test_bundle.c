@@ -164,7 +164,8 @@ static void wrong_values_in_bundle_json_are_named(void **state)
     refuse(f, "/bundle.json: directories.vision: must be the name of a sub-directory");
     json = read_json(f, "bundle.json");
     json_object_set_new(json_object_get(json, "directories"), "vision", json_string("vision"));
-    json_object_set_new(json_object_get(json_object_get(json, "segmentation"), "gate"), "ratio", json_integer(2));
+    json_object_set_new(json_object_get(json_object_get(json, "segmentation"), "gate"), "ratio",
+                        json_integer(2));
     write_json(f, "bundle.json", json);
     refuse(f, "/bundle.json: segmentation.gate.ratio: must be a number from 0 to 1");
 }
@@ -195,11 +196,14 @@ static void a_config_with_absurd_sizes_is_refused(void **state)
     json = read_json(f, "vision/config.json");
     json_object_set_new(json, "hidden_size", json_integer(128));
     write_json(f, "vision/config.json", json);
-    refuse(f, "/vision: tensor \"embeddings.cls_token\" has shape (1, 1, 64), (1, 1, 128) is expected");
+    refuse(
+        f,
+        "/vision: tensor \"embeddings.cls_token\" has shape (1, 1, 64), (1, 1, 128) is expected");
 }
 
 /* Rewrites vision/model.safetensors with one tensor changed by `change`. */
-static void rewrite_weights(const struct fixture *f, void (*change)(struct mf_tensor *tensors, size_t *count))
+static void rewrite_weights(const struct fixture *f,
+                            void (*change)(struct mf_tensor *tensors, size_t *count))
 {
     char path[512];
     path_of(f, "vision/model.safetensors", path);
@@ -321,7 +325,8 @@ static void a_shard_outside_the_directory_is_refused(void **state)
     struct mf_bundle *b = mf_bundle_open(f->dir, MF_BUNDLE_FULL, &err);
     remove_index(f);
     assert_null(b);
-    assert_non_null(strstr(err.msg, "weight_map: a shard's name must be a file name without a path"));
+    assert_non_null(
+        strstr(err.msg, "weight_map: a shard's name must be a file name without a path"));
 }
 
 static void accepted_images_follow_the_rules(void **state)

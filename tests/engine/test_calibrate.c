@@ -1,4 +1,5 @@
-/* Calibration maps against scikit-learn and SciPy (data/calibration.json, made by data/make_reference.py), and the choice among them. */
+/* Calibration maps against scikit-learn and SciPy (data/calibration.json, made by
+ * data/make_reference.py), and the choice among them. */
 #include "core/json.h"
 #include "engine/trust/calibrate.h"
 
@@ -122,7 +123,8 @@ static void newton_survives_separable_and_extreme_data(void **state)
         assert_true(mf_calibration_fit((enum mf_calibration_method)m, z, truth, 40, &c, NULL));
         double low = mf_calibration_apply(&c, -45), high = mf_calibration_apply(&c, 60);
         if (!(low < 0.1 && high > 0.9))
-            fail_msg("%s: %g at −45, %g at 60", mf_calibration_method_name((enum mf_calibration_method)m), low, high);
+            fail_msg("%s: %g at −45, %g at 60",
+                     mf_calibration_method_name((enum mf_calibration_method)m), low, high);
         mf_calibration_clear(&c);
     }
 }

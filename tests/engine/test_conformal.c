@@ -1,4 +1,5 @@
-/* Conformal sets and risk control: ranks, ties, coverage by simulation, and the guarantee's limits. */
+/* Conformal sets and risk control: ranks, ties, coverage by simulation, and the guarantee's limits.
+ */
 #include "engine/trust/conformal.h"
 
 #include <math.h>
@@ -27,12 +28,12 @@ static int ascending(const void *a, const void *b)
 static void the_rank_is_a_whole_number(void **state)
 {
     (void)state;
-    assert_int_equal(mf_conformal_rank(9, 0.1), 9);     /* 10 − ⌊1⌋ */
-    assert_int_equal(mf_conformal_rank(8, 0.1), 9);     /* 9 − ⌊0.9⌋ > n: too few */
+    assert_int_equal(mf_conformal_rank(9, 0.1), 9); /* 10 − ⌊1⌋ */
+    assert_int_equal(mf_conformal_rank(8, 0.1), 9); /* 9 − ⌊0.9⌋ > n: too few */
     assert_int_equal(mf_conformal_rank(19, 0.05), 19);
     assert_int_equal(mf_conformal_rank(99, 0.01), 99);
     assert_int_equal(mf_conformal_rank(98, 0.01), 99);
-    assert_int_equal(mf_conformal_rank(29, 0.1), 27);   /* 0.1 · 30 is 3, though not in binary */
+    assert_int_equal(mf_conformal_rank(29, 0.1), 27); /* 0.1 · 30 is 3, though not in binary */
     assert_int_equal(mf_conformal_rank(0, 0.1), 1);
 }
 
@@ -86,7 +87,8 @@ static void too_few_cases_always_include_the_class(void **state)
     assert_true(c.included && !c.enough && c.p == 1);
 }
 
-/* Exchangeable cases: coverage of the true class over many draws is at least 1 − alpha and not far above. */
+/* Exchangeable cases: coverage of the true class over many draws is at least 1 − alpha and not far
+ * above. */
 static void coverage_is_what_alpha_says(void **state)
 {
     enum { N = 49, DRAWS = 20000 };
@@ -100,12 +102,14 @@ static void coverage_is_what_alpha_says(void **state)
         hits += mf_conformal_judge(logits, N, true, uniform(), 0.1).included;
     }
     double coverage = (double)hits / DRAWS;
-    assert_true(coverage > 0.893 && coverage < 0.907); /* exactly 45/50 in expectation; ±3.3 standard errors */
+    assert_true(coverage > 0.893 &&
+                coverage < 0.907); /* exactly 45/50 in expectation; ±3.3 standard errors */
 }
 
 static void risk_control_takes_the_largest_threshold(void **state)
 {
-    /* Nine cases with one present label each, logits 1 … 9; alpha = 0.2: (ΣL + 1)/10 ≤ 0.2, so one miss is allowed. */
+    /* Nine cases with one present label each, logits 1 … 9; alpha = 0.2: (ΣL + 1)/10 ≤ 0.2, so one
+     * miss is allowed. */
     const float logits[9] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
     const uint32_t weights[9] = {1, 1, 1, 1, 1, 1, 1, 1, 1};
     (void)state;

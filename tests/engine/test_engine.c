@@ -1,4 +1,5 @@
-/* An engine's promises: the same input gives the same bits, whatever ran before; nothing is allocated once warm; limits hold. */
+/* An engine's promises: the same input gives the same bits, whatever ran before; nothing is
+ * allocated once warm; limits hold. */
 #include "core/grayscale.h"
 #include "engine/engine.h"
 #include "engine/exec.h"
@@ -17,7 +18,8 @@ enum { ROWS = 90, COLS = 70, LABELS = 5 };
 static bool counting;
 static size_t allocations;
 
-/* The engine's own allocations go through these (see the linker's --wrap); oneDNN's inside are its own. */
+/* The engine's own allocations go through these (see the linker's --wrap); oneDNN's inside are its
+ * own. */
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t n);
@@ -72,10 +74,17 @@ static int setup(void **state)
     f->bundle = mf_bundle_open(f->dir, MF_BUNDLE_FULL, NULL);
     f->engine = f->bundle ? mf_engine_new(f->bundle, &options, NULL) : NULL;
     for (size_t i = 0; i < sizeof f->pixels; i++)
-        f->pixels[i] = (uint8_t)(120 + 80 * sin((double)(i % COLS) / 9) * cos((double)(i / COLS) / 11));
-    f->frame = (struct mf_frame){.rows = ROWS, .columns = COLS, .samples_per_pixel = 1, .type = MF_SAMPLE_U8,
-                                 .photometric = MF_PHOTOMETRIC_MONOCHROME2, .bits_stored = 8, .high_bit = 7,
-                                 .samples = f->pixels, .rescale_slope = 1};
+        f->pixels[i] =
+            (uint8_t)(120 + 80 * sin((double)(i % COLS) / 9) * cos((double)(i / COLS) / 11));
+    f->frame = (struct mf_frame){.rows = ROWS,
+                                 .columns = COLS,
+                                 .samples_per_pixel = 1,
+                                 .type = MF_SAMPLE_U8,
+                                 .photometric = MF_PHOTOMETRIC_MONOCHROME2,
+                                 .bits_stored = 8,
+                                 .high_bit = 7,
+                                 .samples = f->pixels,
+                                 .rescale_slope = 1};
     for (size_t i = 0; i < 33; i++)
         f->frames[i] = &f->frame;
     return f->engine ? 0 : -1;
@@ -119,7 +128,8 @@ static void a_warm_engine_allocates_nothing(void **state)
     counting = true;
     bool ok = mf_grayscale_display(&f->frame, display, NULL);
     counting = false;
-    size_t tables = allocations; /* the greyscale pipeline's tables of one frame: not the engine's */
+    size_t tables =
+        allocations; /* the greyscale pipeline's tables of one frame: not the engine's */
     allocations = 0;
     counting = true;
     ok = run(f, 3, NULL) && ok;
@@ -173,11 +183,13 @@ static void times_and_boxes_are_filled(void **state)
     const struct mf_engine_input input = {.frames = f->frames, .frame_count = 2};
     struct mf_engine_output output = {.logits = f->logits, .segmentation = f->segmentation};
     assert_true(mf_engine_run(f->engine, &input, NULL, &output, NULL));
-    assert_true(output.timing.segment > 0 && output.timing.vision > 0 && output.timing.temporal > 0);
+    assert_true(output.timing.segment > 0 && output.timing.vision > 0 &&
+                output.timing.temporal > 0);
     assert_true(output.timing.ehr > 0 && output.timing.fusion > 0 && isnan(output.timing.total));
     for (size_t i = 0; i < 2; i++) {
         const struct mf_segmentation *s = &f->segmentation[i];
-        assert_true(s->box[0] < s->box[2] && s->box[2] <= COLS && s->box[1] < s->box[3] && s->box[3] <= ROWS);
+        assert_true(s->box[0] < s->box[2] && s->box[2] <= COLS && s->box[1] < s->box[3] &&
+                    s->box[3] <= ROWS);
         assert_true(s->status == MF_SEGMENTATION_OK ? s->reason == NULL : s->reason != NULL);
         assert_true(s->iou >= 0 && s->iou <= 1);
     }

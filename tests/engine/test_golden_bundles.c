@@ -1,4 +1,5 @@
-/* Whole networks of tests/golden/bundles against PyTorch: every stage with the reference's boxes injected, and end to end. */
+/* Whole networks of tests/golden/bundles against PyTorch: every stage with the reference's boxes
+ * injected, and end to end. */
 #include "engine/engine.h"
 #include "tests/engine/bundle_copy.h"
 #include "tests/engine/parity.h"
@@ -55,10 +56,19 @@ static void see(void *arg, const char *name, const float *data, const size_t *sh
 /* A frame whose display values are the given floats: a linear-exact window over [0, 1]. */
 static struct mf_frame make_frame(const struct mf_tensor *t, float *samples)
 {
-    struct mf_frame f = {.rows = (uint32_t)t->shape[0], .columns = (uint32_t)t->shape[1], .samples_per_pixel = 1,
-                         .type = MF_SAMPLE_F32, .photometric = MF_PHOTOMETRIC_MONOCHROME2, .bits_stored = 32,
-                         .high_bit = 31, .samples = samples, .rescale_slope = 1, .has_window = true,
-                         .voi_function = MF_VOI_LINEAR_EXACT, .window_center = 0.5, .window_width = 1};
+    struct mf_frame f = {.rows = (uint32_t)t->shape[0],
+                         .columns = (uint32_t)t->shape[1],
+                         .samples_per_pixel = 1,
+                         .type = MF_SAMPLE_F32,
+                         .photometric = MF_PHOTOMETRIC_MONOCHROME2,
+                         .bits_stored = 32,
+                         .high_bit = 31,
+                         .samples = samples,
+                         .rescale_slope = 1,
+                         .has_window = true,
+                         .voi_function = MF_VOI_LINEAR_EXACT,
+                         .window_center = 0.5,
+                         .window_width = 1};
     mf_tensor_to_floats(t, samples);
     return f;
 }
@@ -67,7 +77,8 @@ static struct mf_frame make_frame(const struct mf_tensor *t, float *samples)
 static void make_features(const struct mf_feature_set *set, const struct mf_safetensors *in,
                           struct mf_feature_value *values)
 {
-    const struct mf_tensor *cont = mf_safetensors_find(in, "x_cont"), *cat = mf_safetensors_find(in, "x_cat");
+    const struct mf_tensor *cont = mf_safetensors_find(in, "x_cont"),
+                           *cat = mf_safetensors_find(in, "x_cat");
     const struct mf_tensor *missing = mf_safetensors_find(in, "missing");
     float x[64];
     mf_tensor_to_floats(cont, x);
@@ -87,7 +98,8 @@ static void make_features(const struct mf_feature_set *set, const struct mf_safe
 
 static void compare_regions(struct comparison *c, const struct mf_segmentation *s, size_t n)
 {
-    static const int CODES[] = {[MF_SEGMENTATION_OFF] = 2, [MF_SEGMENTATION_OK] = 1, [MF_SEGMENTATION_FALLBACK] = 0};
+    static const int CODES[] = {
+        [MF_SEGMENTATION_OFF] = 2, [MF_SEGMENTATION_OK] = 1, [MF_SEGMENTATION_FALLBACK] = 0};
     const struct mf_tensor *status = mf_safetensors_find(c->expected, "region_status");
     const struct mf_tensor *box = mf_safetensors_find(c->expected, "region_box");
     for (size_t i = 0; i < n; i++) {
@@ -97,8 +109,8 @@ static void compare_regions(struct comparison *c, const struct mf_segmentation *
     }
 }
 
-static void run_case(struct parity *p, struct mf_engine *engine, const struct mf_bundle *bundle, const char *dir,
-                     const char *where, bool inject)
+static void run_case(struct parity *p, struct mf_engine *engine, const struct mf_bundle *bundle,
+                     const char *dir, const char *where, bool inject)
 {
     char path[640];
     struct mf_error err = MF_ERROR_INIT;
@@ -115,7 +127,9 @@ static void run_case(struct parity *p, struct mf_engine *engine, const struct mf
     float logits[64], boxes[MAX_FRAMES * 8];
     size_t n = 0;
     const struct mf_tensor *t;
-    for (char name[16]; snprintf(name, sizeof name, "frame.%zu", n), n < MAX_FRAMES && (t = mf_safetensors_find(in, name)); n++) {
+    for (char name[16]; snprintf(name, sizeof name, "frame.%zu", n),
+                        n < MAX_FRAMES && (t = mf_safetensors_find(in, name));
+         n++) {
         frames[n] = make_frame(t, malloc(t->count * sizeof(float)));
         pointers[n] = &frames[n];
     }
@@ -173,7 +187,8 @@ static void run_bundle(struct parity *p, const char *name, int threads)
 
 static void every_bundle_equals_pytorch(void **state)
 {
-    static const char *const NAMES[] = {"full", "no-segmenter", "no-ehr", "transformer", "temporal-none", "vit-clahe"};
+    static const char *const NAMES[] = {"full",        "no-segmenter",  "no-ehr",
+                                        "transformer", "temporal-none", "vit-clahe"};
     struct parity p = {0};
     (void)state;
     for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)

@@ -1,4 +1,5 @@
-/* Every module of tests/golden/modules against what PyTorch says: each expected tensor within 1e-4. */
+/* Every module of tests/golden/modules against what PyTorch says: each expected tensor within 1e-4.
+ */
 #include "engine/module.h"
 #include "tests/engine/parity.h"
 

@@ -1,4 +1,5 @@
-/* Operations of the CPU backend against plain loops, over odd shapes and on every instruction set this machine has. */
+/* Operations of the CPU backend against plain loops, over odd shapes and on every instruction set
+ * this machine has. */
 #include "engine/cpu/backend.h"
 
 #include <math.h>
@@ -49,8 +50,8 @@ static struct mf_backend *backend_of(const char *isa, int threads)
     return be;
 }
 
-static void check_linear(struct mf_backend *be, size_t m, size_t in, size_t out, size_t x_row, bool bias,
-                         enum mf_epilogue epilogue)
+static void check_linear(struct mf_backend *be, size_t m, size_t in, size_t out, size_t x_row,
+                         bool bias, enum mf_epilogue epilogue)
 {
     size_t row = x_row ? x_row : in, scratch_floats = 0;
     float *x = noisy(m * row), *w = noisy(out * in), *c = noisy(out), *y = noisy(m * out);
@@ -86,14 +87,18 @@ static void check_linear(struct mf_backend *be, size_t m, size_t in, size_t out,
 
 static void linear_layers_multiply_in_every_shape(void **state)
 {
-    static const size_t SHAPES[][3] = {{1, 1, 1}, {1, 48, 5}, {2, 3, 7}, {17, 64, 48}, {33, 147, 16}, {257, 96, 100}};
+    static const size_t SHAPES[][3] = {{1, 1, 1},    {1, 48, 5},    {2, 3, 7},
+                                       {17, 64, 48}, {33, 147, 16}, {257, 96, 100}};
     (void)state;
     struct mf_backend *be = backend_of(NULL, 2);
     for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++)
         for (int e = MF_EPILOGUE_NONE; e <= MF_EPILOGUE_ADD; e++) {
-            check_linear(be, SHAPES[i][0], SHAPES[i][1], SHAPES[i][2], 0, true, (enum mf_epilogue)e);
-            check_linear(be, SHAPES[i][0], SHAPES[i][1], SHAPES[i][2], 0, false, (enum mf_epilogue)e);
-            check_linear(be, SHAPES[i][0], SHAPES[i][1], SHAPES[i][2], SHAPES[i][1] + 5, true, (enum mf_epilogue)e);
+            check_linear(be, SHAPES[i][0], SHAPES[i][1], SHAPES[i][2], 0, true,
+                         (enum mf_epilogue)e);
+            check_linear(be, SHAPES[i][0], SHAPES[i][1], SHAPES[i][2], 0, false,
+                         (enum mf_epilogue)e);
+            check_linear(be, SHAPES[i][0], SHAPES[i][1], SHAPES[i][2], SHAPES[i][1] + 5, true,
+                         (enum mf_epilogue)e);
         }
     mf_cpu_ops.backend_free(be);
 }
@@ -127,7 +132,8 @@ static void check_attention(struct mf_backend *be, const struct mf_attention *at
                 for (size_t j = 0; j < at->keys; j++) {
                     s[j] = 0;
                     for (size_t d = 0; d < at->head_size; d++)
-                        s[j] += (double)q[b * at->q_batch + i * at->q_row + c + d] * k[b * at->k_batch + j * at->k_row + c + d];
+                        s[j] += (double)q[b * at->q_batch + i * at->q_row + c + d] *
+                                k[b * at->k_batch + j * at->k_row + c + d];
                     s[j] *= at->scale;
                     top = fmax(top, s[j]);
                 }
@@ -155,8 +161,9 @@ static void check_attention(struct mf_backend *be, const struct mf_attention *at
 static void attention_equals_softmax_in_every_shape(void **state)
 {
     /* batch, heads, head size, queries, keys */
-    static const size_t SHAPES[][5] = {{1, 1, 1, 1, 1}, {1, 3, 16, 5, 17}, {2, 2, 24, 31, 33}, {3, 4, 8, 64, 64},
-                                       {1, 6, 32, 257, 257}, {1, 2, 96, 7, 100}, {9, 1, 56, 4, 16}, {1, 1, 64, 49, 1}};
+    static const size_t SHAPES[][5] = {{1, 1, 1, 1, 1},   {1, 3, 16, 5, 17},    {2, 2, 24, 31, 33},
+                                       {3, 4, 8, 64, 64}, {1, 6, 32, 257, 257}, {1, 2, 96, 7, 100},
+                                       {9, 1, 56, 4, 16}, {1, 1, 64, 49, 1}};
     (void)state;
     for (size_t i = 0; i < 3; i++)
         for (int threads = 1; threads <= 2; threads++) {
@@ -164,8 +171,9 @@ static void attention_equals_softmax_in_every_shape(void **state)
             for (size_t n = 0; be && n < sizeof SHAPES / sizeof *SHAPES; n++) {
                 const size_t *p = SHAPES[n];
                 size_t d = p[1] * p[2];
-                struct mf_attention at = {p[0], p[1], p[2], p[3], p[4], d + 3, d, d, d, p[3] * (d + 3), p[4] * d,
-                                          p[4] * d, p[3] * d, 1.3f};
+                struct mf_attention at = {p[0],     p[1],     p[2],     p[3], p[4],
+                                          d + 3,    d,        d,        d,    p[3] * (d + 3),
+                                          p[4] * d, p[4] * d, p[3] * d, 1.3f};
                 check_attention(be, &at);
             }
             mf_cpu_ops.backend_free(be);
@@ -198,7 +206,8 @@ static void activations_follow_their_formulas(void **state)
         double want[N];
         for (int op = MF_UNARY_GELU; be && op <= MF_UNARY_TANH; op++) {
             for (size_t k = 0; k < N; k++) {
-                x[k] = k < 9 ? (float[]){0, -0.0f, 2.695f, -90, 90, -1e4f, 1e4f, 1e-8f, -20}[k] : 12 * noise();
+                x[k] = k < 9 ? (float[]){0, -0.0f, 2.695f, -90, 90, -1e4f, 1e4f, 1e-8f, -20}[k]
+                             : 12 * noise();
                 want[k] = reference_unary((enum mf_unary)op, x[k]);
             }
             mf_cpu_ops.unary(be, (enum mf_unary)op, x, N, y);
@@ -218,7 +227,8 @@ static void gates_multiply_the_right_half(void **state)
         double want[ROWS * HALF];
         for (int op = MF_GLU_RELU; be && op <= MF_GLU_SILU; op++) {
             for (size_t k = 0; k < ROWS * HALF; k++) {
-                double a = x[k / HALF * 2 * HALF + k % HALF], b = x[k / HALF * 2 * HALF + HALF + k % HALF];
+                double a = x[k / HALF * 2 * HALF + k % HALF],
+                       b = x[k / HALF * 2 * HALF + HALF + k % HALF];
                 want[k] = op == MF_GLU_RELU ? a * (b > 0 ? b : 0) : a / (1 + exp(-a)) * b;
             }
             mf_cpu_ops.glu(be, (enum mf_glu)op, x, ROWS, HALF, y);
@@ -237,7 +247,8 @@ static void norms_have_the_right_mean_and_scale(void **state)
         for (size_t k = 0; k < sizeof WIDTHS / sizeof *WIDTHS; k++) {
             struct mf_backend *be = backend_of(ISAS[i], 2);
             size_t w = WIDTHS[k], rows = 67;
-            float *x = noisy(rows * w), *g = noisy(w), *c = noisy(w), *y = noisy(rows * w), *z = noisy(rows * w);
+            float *x = noisy(rows * w), *g = noisy(w), *c = noisy(w), *y = noisy(rows * w),
+                  *z = noisy(rows * w);
             double *layer = malloc(rows * w * sizeof *layer), *rms = malloc(rows * w * sizeof *rms);
             for (size_t r = 0; r < rows; r++) {
                 double mean = 0, var = 0, square = 0;
@@ -272,7 +283,8 @@ static void norms_have_the_right_mean_and_scale(void **state)
 static void check_scan(struct mf_backend *be, size_t t, size_t channels, size_t states)
 {
     size_t wide = 2 * states + 3, z_row = 2 * channels;
-    float *u = noisy(t * channels), *dt = noisy(t * channels), *bc = noisy(t * wide), *z = noisy(t * z_row);
+    float *u = noisy(t * channels), *dt = noisy(t * channels), *bc = noisy(t * wide),
+          *z = noisy(t * z_row);
     float *a = noisy(states * channels), *d = noisy(channels), *y = noisy(t * channels);
     double *want = malloc(t * channels * sizeof *want), *h = malloc(states * sizeof *h);
     for (size_t i = 0; i < states * channels; i++)
@@ -282,7 +294,8 @@ static void check_scan(struct mf_backend *be, size_t t, size_t channels, size_t 
     for (size_t c = 0; c < channels; c++) {
         memset(h, 0, states * sizeof *h);
         for (size_t i = 0; i < t; i++) {
-            double x = dt[i * channels + c], step = x > 20 ? x : log1p(exp(x)), in = u[i * channels + c];
+            double x = dt[i * channels + c], step = x > 20 ? x : log1p(exp(x)),
+                   in = u[i * channels + c];
             double sum = (double)d[c] * in, gate = z[i * z_row + c];
             for (size_t s = 0; s < states; s++) {
                 h[s] = exp(step * a[s * channels + c]) * h[s] + step * in * bc[i * wide + s];
@@ -291,8 +304,18 @@ static void check_scan(struct mf_backend *be, size_t t, size_t channels, size_t 
             want[i * channels + c] = sum * gate / (1 + exp(-gate));
         }
     }
-    struct mf_scan scan = {.length = t, .channels = channels, .states = states, .u = u, .dt = dt, .b = bc,
-                           .c = bc + states, .bc_row = wide, .a = a, .d = d, .z = z, .z_row = z_row};
+    struct mf_scan scan = {.length = t,
+                           .channels = channels,
+                           .states = states,
+                           .u = u,
+                           .dt = dt,
+                           .b = bc,
+                           .c = bc + states,
+                           .bc_row = wide,
+                           .a = a,
+                           .d = d,
+                           .z = z,
+                           .z_row = z_row};
     mf_cpu_ops.selective_scan(be, &scan, y);
     assert_near("selective_scan", y, want, t * channels, 1e-5);
     free(u);
@@ -308,7 +331,8 @@ static void check_scan(struct mf_backend *be, size_t t, size_t channels, size_t 
 
 static void the_scan_follows_its_recurrence(void **state)
 {
-    static const size_t SHAPES[][3] = {{1, 1, 1}, {17, 16, 16}, {34, 37, 16}, {51, 96, 8}, {5, 20, 3}};
+    static const size_t SHAPES[][3] = {
+        {1, 1, 1}, {17, 16, 16}, {34, 37, 16}, {51, 96, 8}, {5, 20, 3}};
     (void)state;
     for (size_t i = 0; i < 3; i++) {
         struct mf_backend *be = backend_of(ISAS[i], 2);

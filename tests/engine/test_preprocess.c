@@ -17,7 +17,8 @@ struct golden {
     struct parity parity;
 };
 
-static float *floats(const struct mf_safetensors *file, const char *name, const struct mf_tensor **ret)
+static float *floats(const struct mf_safetensors *file, const char *name,
+                     const struct mf_tensor **ret)
 {
     *ret = mf_safetensors_find(file, name);
     if (!*ret)
@@ -34,7 +35,8 @@ static void resize_case(struct golden *g)
     size_t rows = (size_t)mf_tensor_integer(size, 0), cols = (size_t)mf_tensor_integer(size, 1);
     float *out = malloc(rows * cols * sizeof *out);
     MF_AUTO(mf_resampler) struct mf_resampler r = {0};
-    assert_true(mf_resample(&r, MF_FILTER_BILINEAR_ANTIALIAS, image, t->shape[0], t->shape[1], 1, t->shape[1], out, rows, cols, NULL));
+    assert_true(mf_resample(&r, MF_FILTER_BILINEAR_ANTIALIAS, image, t->shape[0], t->shape[1], 1,
+                            t->shape[1], out, rows, cols, NULL));
     parity_compare(&g->parity, g->name, g->want, "image", out, rows * cols);
     free(image);
     free(ignored);
@@ -46,7 +48,8 @@ static void equalise_case(struct golden *g)
     const struct mf_tensor *t;
     float *image = floats(g->in, "image", &t);
     uint8_t *levels = malloc(t->count);
-    mf_equalise(strstr(g->name, "clahe") ? MF_EQUALISE_CLAHE : MF_EQUALISE_GLOBAL, image, t->shape[0], t->shape[1], levels);
+    mf_equalise(strstr(g->name, "clahe") ? MF_EQUALISE_CLAHE : MF_EQUALISE_GLOBAL, image,
+                t->shape[0], t->shape[1], levels);
     parity_compare(&g->parity, g->name, g->want, "image", image, t->count);
     free(image);
     free(levels);
@@ -77,13 +80,15 @@ static void region_case(struct golden *g)
     float *masks = floats(g->in, "masks", &t), *options = floats(g->in, "options", &o);
     float *frame = floats(g->in, "frame_size", &f);
     size_t size = t->shape[1], n = size * size, rows = (size_t)frame[0], cols = (size_t)frame[1];
-    struct mf_segmentation_options so = {.mask_dilation = options[0], .mask_blur = options[1], .roi_margin = options[2]};
+    struct mf_segmentation_options so = {
+        .mask_dilation = options[0], .mask_blur = options[1], .roi_margin = options[2]};
     /* The options are decimal numbers in Python: take them back from their float32 form. */
     so.mask_dilation = round(so.mask_dilation * 1e6) / 1e6;
     so.mask_blur = round(so.mask_blur * 1e6) / 1e6;
     so.roi_margin = round(so.roi_margin * 1e6) / 1e6;
     uint8_t *mask = malloc(n);
-    struct mf_region_scratch scratch = {malloc(size * sizeof(struct mf_run)), malloc(n * sizeof(float)), malloc(n * sizeof(float))};
+    struct mf_region_scratch scratch = {malloc(size * sizeof(struct mf_run)),
+                                        malloc(n * sizeof(float)), malloc(n * sizeof(float))};
     float *weight = malloc(rows * cols * sizeof *weight), *hull = calloc(n, sizeof *hull);
     uint32_t box[4];
     for (size_t i = 0; i < n; i++)
@@ -161,7 +166,8 @@ static void a_gate_names_what_fails(void **state)
 {
     enum { CELLS = 4, PIXELS = 100 };
     const struct mf_gate gate = {0.5, 0.0, 0.8, 0.03, 0.4, 0.25};
-    float logits[2 * CELLS] = {3, 3, -3, -3, 3, 3, -3, -3}, iou[2] = {0.9f, 0.8f}, object[2] = {1, 1};
+    float logits[2 * CELLS] = {3, 3, -3, -3, 3, 3, -3, -3}, iou[2] = {0.9f, 0.8f},
+                     object[2] = {1, 1};
     uint8_t masks[2 * PIXELS] = {0};
     (void)state;
     memset(masks, 1, 20);
@@ -172,11 +178,14 @@ static void a_gate_names_what_fails(void **state)
     memset(masks + PIXELS, 0, 4);
     assert_string_equal(mf_gate_fails(&gate, logits, CELLS, iou, object, masks, PIXELS), "area");
     logits[2] = 0.01f;
-    assert_string_equal(mf_gate_fails(&gate, logits, CELLS, iou, object, masks, PIXELS), "stability");
+    assert_string_equal(mf_gate_fails(&gate, logits, CELLS, iou, object, masks, PIXELS),
+                        "stability");
     object[0] = -1;
-    assert_string_equal(mf_gate_fails(&gate, logits, CELLS, iou, object, masks, PIXELS), "object_score");
+    assert_string_equal(mf_gate_fails(&gate, logits, CELLS, iou, object, masks, PIXELS),
+                        "object_score");
     iou[0] = NAN;
-    assert_string_equal(mf_gate_fails(&gate, logits, CELLS, iou, object, masks, PIXELS), "iou_score");
+    assert_string_equal(mf_gate_fails(&gate, logits, CELLS, iou, object, masks, PIXELS),
+                        "iou_score");
 }
 
 int main(void)

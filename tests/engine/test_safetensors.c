@@ -1,4 +1,5 @@
-/* safetensors files that break a rule are refused with the exact reason; what is written reads back. */
+/* safetensors files that break a rule are refused with the exact reason; what is written reads
+ * back. */
 #include "engine/safetensors.h"
 
 #include <math.h>
@@ -14,7 +15,8 @@
 #include <cmocka.h>
 
 /* A file: header length (or the given one), header, `data` bytes of data. */
-static struct mf_safetensors *parse(const char *header, long length, size_t data, struct mf_error *err)
+static struct mf_safetensors *parse(const char *header, long length, size_t data,
+                                    struct mf_error *err)
 {
     static char bytes[4096];
     size_t n = strlen(header);
@@ -53,9 +55,11 @@ static void files_that_break_a_rule_are_refused(void **state)
     refuse("{\"a\":1}", -1, 0, "f: tensor \"a\": must be an object");
     refuse("{\"a\":" T(0, 8) "}", -1, 12, "f: 4 bytes after the last tensor");
     refuse("{\"a\":" T(4, 12) "}", -1, 12, "f: a hole between tensors at offset 0");
-    refuse("{\"a\":" T(0, 8) ",\"b\":" T(12, 20) "}", -1, 20, "f: a hole between tensors at offset 8");
+    refuse("{\"a\":" T(0, 8) ",\"b\":" T(12, 20) "}", -1, 20,
+           "f: a hole between tensors at offset 8");
     refuse("{\"a\":" T(0, 8) ",\"b\":" T(4, 12) "}", -1, 12, "f: tensors overlap at offset 4");
-    refuse("{\"a\":" T(0, 16) "}", -1, 16, "f: tensor \"a\": its data is not the size that its shape says");
+    refuse("{\"a\":" T(0, 16) "}", -1, 16,
+           "f: tensor \"a\": its data is not the size that its shape says");
     refuse("{\"a\":" T(8, 0) "}", -1, 8, "f: tensor \"a\": its data lies outside the file");
     refuse("{\"a\":" T(0, 8) "}", -1, 4, "f: tensor \"a\": its data lies outside the file");
     refuse("{\"a\":{\"dtype\":\"Q4\",\"shape\":[],\"data_offsets\":[0,0]}}", -1, 0,
@@ -64,10 +68,11 @@ static void files_that_break_a_rule_are_refused(void **state)
            "f: tensor \"a\": every size must be a whole number from 0 to 2147483648");
     refuse("{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1],\"data_offsets\":[0,4]}}", -1, 4,
            "f: tensor \"a\": \"shape\" must be an array of at most 6 sizes");
-    refuse("{\"a\":{\"dtype\":\"F32\",\"shape\":[2147483648,2147483648,2147483648],\"data_offsets\":[0,0]}}", -1, 0,
-           "f: tensor \"a\": the shape overflows");
-    refuse("{\"a\":{\"dtype\":\"F64\",\"shape\":[2147483648,2147483648],\"data_offsets\":[0,0]}}", -1, 0,
-           "f: tensor \"a\": its data is not the size that its shape says");
+    refuse("{\"a\":{\"dtype\":\"F32\",\"shape\":[2147483648,2147483648,2147483648],\"data_"
+           "offsets\":[0,0]}}",
+           -1, 0, "f: tensor \"a\": the shape overflows");
+    refuse("{\"a\":{\"dtype\":\"F64\",\"shape\":[2147483648,2147483648],\"data_offsets\":[0,0]}}",
+           -1, 0, "f: tensor \"a\": its data is not the size that its shape says");
     refuse("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0]}}", -1, 4,
            "f: tensor \"a\": \"data_offsets\" must be two offsets");
     refuse("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":1}}", -1, 4,
@@ -103,7 +108,12 @@ static void what_is_written_reads_back(void **state)
         {.name = "x", .dtype = MF_DTYPE_F32, .rank = 2, .shape = {2, 3}, .count = 6, .data = x},
         {.name = "n", .dtype = MF_DTYPE_I64, .rank = 1, .shape = {2}, .count = 2, .data = n},
         {.name = "half", .dtype = MF_DTYPE_F16, .rank = 1, .shape = {4}, .count = 4, .data = half},
-        {.name = "brain", .dtype = MF_DTYPE_BF16, .rank = 1, .shape = {2}, .count = 2, .data = brain},
+        {.name = "brain",
+         .dtype = MF_DTYPE_BF16,
+         .rank = 1,
+         .shape = {2},
+         .count = 2,
+         .data = brain},
     };
     char path[] = "/tmp/mf-tensors-XXXXXX";
     struct mf_error err = MF_ERROR_INIT;
@@ -133,7 +143,8 @@ static void numbers_that_are_not_finite_are_seen(void **state)
 {
     static const uint16_t HALF_INFINITY[1] = {0x7C00}, BRAIN_NAN[1] = {0x7FC0}, FINE[1] = {0x7BFF};
     const float nan[2] = {1, NAN};
-    struct mf_tensor t = {.dtype = MF_DTYPE_F16, .rank = 1, .shape = {1}, .count = 1, .data = HALF_INFINITY};
+    struct mf_tensor t = {
+        .dtype = MF_DTYPE_F16, .rank = 1, .shape = {1}, .count = 1, .data = HALF_INFINITY};
     (void)state;
     assert_false(mf_tensor_is_finite(&t));
     t.data = FINE;

@@ -1,4 +1,5 @@
-/* The trust layer as a whole: fitted, written into a bundle, read back, applied; what binds it to a model; real scores. */
+/* The trust layer as a whole: fitted, written into a bundle, read back, applied; what binds it to a
+ * model; real scores. */
 #include "engine/trust/trust.h"
 #include "tests/engine/bundle_copy.h"
 
@@ -91,8 +92,12 @@ static struct mf_bundle *calibrated(struct fixture *f, const struct mf_trust_cas
 
 static struct mf_trust_cases all_cases(const struct fixture *f)
 {
-    return (struct mf_trust_cases){.count = CASES, .label_count = LABELS, .logits = f->logits, .truth = f->truth,
-                                   .readouts = f->readouts, .readout_size = READOUT};
+    return (struct mf_trust_cases){.count = CASES,
+                                   .label_count = LABELS,
+                                   .logits = f->logits,
+                                   .truth = f->truth,
+                                   .readouts = f->readouts,
+                                   .readout_size = READOUT};
 }
 
 struct statement {
@@ -101,11 +106,12 @@ struct statement {
     struct mf_trust_statement s;
 };
 
-static void apply(const struct mf_bundle *b, const float *logits, const float *readout, double alpha, bool shifted,
-                  struct statement *st)
+static void apply(const struct mf_bundle *b, const float *logits, const float *readout,
+                  double alpha, bool shifted, struct statement *st)
 {
     struct mf_error err = MF_ERROR_INIT;
-    st->s = (struct mf_trust_statement){.predictions = st->predictions, .finding_labels = st->labels};
+    st->s =
+        (struct mf_trust_statement){.predictions = st->predictions, .finding_labels = st->labels};
     if (!mf_trust_apply(b, logits, readout, alpha, shifted, &st->s, &err))
         fail_msg("%s", err.msg);
 }
@@ -127,10 +133,12 @@ static void a_calibrated_bundle_states_its_guarantees(void **state)
     assert_int_equal(st.predictions[0].state, MF_LABEL_PRESENT);
     assert_int_equal(st.predictions[1].state, MF_LABEL_ABSENT);
     assert_int_equal(st.predictions[0].guarantee, MF_GUARANTEE_VALID);
-    assert_int_equal(st.predictions[3].n_cal_pos + st.predictions[3].n_cal_neg, CASES - 1); /* the blank */
+    assert_int_equal(st.predictions[3].n_cal_pos + st.predictions[3].n_cal_neg,
+                     CASES - 1); /* the blank */
     assert_int_equal(st.predictions[4].n_cal_pos, 0);
     assert_int_equal(st.predictions[4].guarantee, MF_GUARANTEE_INSUFFICIENT);
-    assert_true(isinf(st.predictions[4].q_present) && st.predictions[4].state == MF_LABEL_UNCERTAIN);
+    assert_true(isinf(st.predictions[4].q_present) &&
+                st.predictions[4].state == MF_LABEL_UNCERTAIN);
     assert_true(st.predictions[0].probability > 0.9 && st.predictions[1].probability < 0.1);
     assert_true(st.s.findings.available && st.s.findings.label_count >= 2);
     assert_true(st.s.ood_p_value > 0 && st.s.ood_p_value <= 1);
@@ -150,7 +158,8 @@ static void findings_come_most_probable_first(void **state)
     apply(b, (float[]){1, 3, 2, -9, -9}, NULL, 0.1, false, &st);
     assert_int_equal(st.s.findings.label_count, 3);
     for (size_t i = 1; i < 3; i++)
-        assert_true(st.predictions[st.labels[i - 1]].probability >= st.predictions[st.labels[i]].probability);
+        assert_true(st.predictions[st.labels[i - 1]].probability >=
+                    st.predictions[st.labels[i]].probability);
     mf_bundle_free(b);
 }
 
@@ -236,7 +245,8 @@ static void bad_requests_are_refused(void **state)
 }
 
 /* Changes one member of a trust file of the written bundle; opening must give this reason. */
-static void refuse(struct fixture *f, const char *file, const char *key, json_t *value, const char *reason)
+static void refuse(struct fixture *f, const char *file, const char *key, json_t *value,
+                   const char *reason)
 {
     struct mf_error err = MF_ERROR_INIT;
     char path[512];
@@ -261,19 +271,24 @@ static void damaged_trust_files_are_refused(void **state)
     struct fixture *f = *state;
     const struct mf_trust_cases cases = all_cases(f);
     mf_bundle_free(calibrated(f, &cases));
-    refuse(f, "calibration.json", "schema", json_string("x"), "calibration.json: not a medfusion.calibration/1");
+    refuse(f, "calibration.json", "schema", json_string("x"),
+           "calibration.json: not a medfusion.calibration/1");
     refuse(f, "calibration.json", "labels", json_array(),
            "calibration.json: label L0: its labels are not those of bundle.json, in order");
     refuse(f, "conformal.json", "id", json_string("cal-other"),
            "conformal.json: its id or model_hash is not that of calibration.json");
-    refuse(f, "conformal.json", "risk_control", json_pack("{s:[f, f], s:[i, i], s:i}", "logits", 2.0, 1.0, "positives_in_case", 1, 1, "cases", 2),
+    refuse(f, "conformal.json", "risk_control",
+           json_pack("{s:[f, f], s:[i, i], s:i}", "logits", 2.0, 1.0, "positives_in_case", 1, 1,
+                     "cases", 2),
            "conformal.json: logits must be numbers in ascending order");
-    refuse(f, "ood.json", "residual_variance", json_integer(0), "ood.json: not a valid medfusion.ood/1");
+    refuse(f, "ood.json", "residual_variance", json_integer(0),
+           "ood.json: not a valid medfusion.ood/1");
 }
 
 /* ── real scores: DenseNet-121 on NIH ChestX-ray14, first five labels, one image a patient ── */
 
-static const char *const NAMES[LABELS] = {"Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass"};
+static const char *const NAMES[LABELS] = {"Atelectasis", "Cardiomegaly", "Effusion", "Infiltration",
+                                          "Mass"};
 
 enum { PATIENTS = 32000, IMAGES = 256 };
 
@@ -285,7 +300,8 @@ static uint8_t *read_findings(void)
     char line[1024];
     while (bits && gzgets(metadata, line, sizeof line)) {
         unsigned patient, image;
-        if (sscanf(line, "%8u_%3u", &patient, &image) != 2 || patient >= PATIENTS || image >= IMAGES)
+        if (sscanf(line, "%8u_%3u", &patient, &image) != 2 || patient >= PATIENTS ||
+            image >= IMAGES)
             continue;
         for (size_t l = 0; l < LABELS; l++)
             bits[patient * IMAGES + image] |= (uint8_t)((strstr(line, NAMES[l]) != NULL) << l);
@@ -356,7 +372,8 @@ static void real_scores_are_covered_and_calibrated(void **state)
         free(truth);
         return;
     }
-    const struct mf_trust_cases cases = {.count = half, .label_count = LABELS, .logits = logits, .truth = truth};
+    const struct mf_trust_cases cases = {
+        .count = half, .label_count = LABELS, .logits = logits, .truth = truth};
     struct mf_bundle *b = calibrated(f, &cases);
     struct tally tally[LABELS] = {{{0}, {0}, 0, 0}};
     double missed = 0;
@@ -369,7 +386,8 @@ static void real_scores_are_covered_and_calibrated(void **state)
             const struct mf_prediction *p = &st.predictions[l];
             bool is = truth[i * LABELS + l] > 0;
             tally[l].n[is]++;
-            tally[l].covered[is] += p->state == MF_LABEL_UNCERTAIN || p->state == (is ? MF_LABEL_PRESENT : MF_LABEL_ABSENT);
+            tally[l].covered[is] += p->state == MF_LABEL_UNCERTAIN ||
+                                    p->state == (is ? MF_LABEL_PRESENT : MF_LABEL_ABSENT);
             tally[l].nll -= log(is ? p->probability : 1 - p->probability);
             tally[l].raw_nll += log1p(exp(is ? -p->logit : p->logit));
             present += is;
@@ -382,12 +400,15 @@ static void real_scores_are_covered_and_calibrated(void **state)
     for (size_t l = 0; l < LABELS; l++)
         for (int is = 0; is < 2; is++) {
             double coverage = (double)tally[l].covered[is] / (double)tally[l].n[is];
-            double sd = sqrt(0.09 * 2 / (double)tally[l].n[is]); /* both halves are about as large */
-            printf("%-14s %-8s coverage %.3f of %zu\n", NAMES[l], is ? "present" : "absent", coverage, tally[l].n[is]);
+            double sd =
+                sqrt(0.09 * 2 / (double)tally[l].n[is]); /* both halves are about as large */
+            printf("%-14s %-8s coverage %.3f of %zu\n", NAMES[l], is ? "present" : "absent",
+                   coverage, tally[l].n[is]);
             assert_true(coverage > 0.9 - 4 * sd);
             assert_true(tally[l].nll < tally[l].raw_nll);
         }
-    printf("false-negative rate of the finding lists %.3f over %zu cases\n", missed / (double)ill, ill);
+    printf("false-negative rate of the finding lists %.3f over %zu cases\n", missed / (double)ill,
+           ill);
     assert_true(missed / (double)ill < 0.1 + 4 * sqrt(0.1 * 2 / (double)ill));
     mf_bundle_free(b);
     free(logits);
