@@ -36,7 +36,7 @@ def test_documents_are_valid(name, path):
     assert errors(name, load(path)) == []
 
 
-@pytest.mark.parametrize("path", [str(p.relative_to(ROOT)) for p in ROOT.glob("models/*/ehr/features.json")])
+@pytest.mark.parametrize("path", [str(p.relative_to(ROOT)) for p in [*ROOT.glob("models/*/ehr/features.json"), *ROOT.glob("tests/golden/bundles/*/ehr/features.json")]])
 def test_shipped_definitions_are_valid(path):
     assert errors("features", load(path)) == []
 
