@@ -39,10 +39,11 @@ static bool find_columns(const struct mf_manifest *m, const char *file,
 {
     for (size_t i = 0; i < mf_csv_columns(m->csv); i++)
         if (!is_known(mf_csv_header(m->csv, i), bundle))
-            return mf_error_set(err, MF_ERR_UNUSABLE,
-                                "%s: column \"%.40s\" is neither path, patient_id, ehr, group nor a "
-                                "label of the model",
-                                file, mf_csv_header(m->csv, i));
+            return mf_error_set(
+                err, MF_ERR_UNUSABLE,
+                "%s: column \"%.40s\" is neither path, patient_id, ehr, group nor a "
+                "label of the model",
+                file, mf_csv_header(m->csv, i));
     c->path = mf_csv_find(m->csv, "path");
     c->patient_id = mf_csv_find(m->csv, "patient_id");
     c->ehr = mf_csv_find(m->csv, "ehr");
@@ -50,13 +51,16 @@ static bool find_columns(const struct mf_manifest *m, const char *file,
         return mf_error_set(err, MF_ERR_UNUSABLE, "%s: no column \"%s\"", file,
                             c->path < 0 ? "path" : "patient_id");
     c->labels = mf_arena_alloc(m->arena, mf_bundle_label_count(bundle), sizeof *c->labels, err);
+    if (!c->labels)
+        return false;
     bool any = false;
-    for (size_t i = 0; c->labels && i < mf_bundle_label_count(bundle); i++) {
+    for (size_t i = 0; i < mf_bundle_label_count(bundle); i++) {
         c->labels[i] = mf_csv_find(m->csv, mf_bundle_labels(bundle)[i].id);
         any |= c->labels[i] >= 0;
     }
-    return c->labels &&
-           (any || mf_error_set(err, MF_ERR_UNUSABLE, "%s: no label of the model", file));
+    if (!any)
+        mf_error_set(err, MF_ERR_UNUSABLE, "%s: no label of the model", file);
+    return any;
 }
 
 /* A path of the CSV, seen from here. */
@@ -133,7 +137,7 @@ static bool read_all(struct mf_manifest *m, const char *path, const struct mf_bu
                      struct mf_error *err)
 {
     struct columns columns = {-1, -1, -1, NULL};
-    if (!find_columns(m, path, bundle, &columns, err))
+    if (!find_columns(m, path, bundle, &columns, err) || !columns.labels)
         return false;
     m->row_count = mf_csv_rows(m->csv);
     if (m->row_count == 0)

@@ -1,6 +1,7 @@
 /*
- * The manifest of `medfusion calibrate`: a CSV with the columns path, patient_id, one per label, and optionally ehr and
- * group. A path is a DICOM file, a zip or a directory; paths are relative to the CSV; a label is 1, 0 or blank.
+ * The manifest of `medfusion calibrate`: a CSV with the columns path, patient_id, one per label,
+ * and optionally ehr and group. A path is a DICOM file, a zip or a directory; paths are relative to
+ * the CSV; a label is 1, 0 or blank.
  */
 #ifndef MF_SERVER_CALIBRATION_MANIFEST_H
 #define MF_SERVER_CALIBRATION_MANIFEST_H
@@ -32,8 +33,8 @@ struct mf_manifest_patient {
 
 struct mf_manifest;
 
-/* Reads and checks it against the bundle's labels. MF_ERR_UNUSABLE names an unknown column or a label that is not in the
- * bundle, MF_ERR_MALFORMED the row and column of a wrong value. */
+/* Reads and checks it against the bundle's labels. MF_ERR_UNUSABLE names an unknown column or a
+ * label that is not in the bundle, MF_ERR_MALFORMED the row and column of a wrong value. */
 struct mf_manifest *mf_manifest_read(const char *path, const struct mf_bundle *bundle,
                                      struct mf_error *err) MF_CHECK_RESULT;
 void mf_manifest_free(struct mf_manifest *manifest);

@@ -140,15 +140,16 @@ void mf_progress_step(struct mf_progress *p, size_t done)
     char bar[BAR_WIDTH + 1];
     uint64_t now = mf_clock_monotonic_ns();
     p->done = done;
-    if (!p->visible || (done < p->total && now - p->shown_ns < REDRAW_MS * 1000000ULL))
+    if (!p->visible || p->total == 0 ||
+        (done < p->total && now - p->shown_ns < REDRAW_MS * 1000000ULL))
         return;
     p->shown_ns = now;
     size_t filled = done * BAR_WIDTH / p->total;
     memset(bar, '#', filled);
     memset(bar + filled, '-', BAR_WIDTH - filled);
     bar[BAR_WIDTH] = '\0';
-    double left = done ? (double)(now - p->start_ns) / 1e9 * (double)(p->total - done) / (double)done
-                       : 0;
+    double left =
+        done ? (double)(now - p->start_ns) / 1e9 * (double)(p->total - done) / (double)done : 0;
     fprintf(stderr, "\r%s  [%s]  %zu/%zu  %d:%02d left ", p->label, bar, done, p->total,
             (int)(left / 60), (int)fmod(left, 60));
 }

@@ -12,14 +12,15 @@
 
 enum mf_exit { MF_EXIT_OK = 0, MF_EXIT_FAILED = 1, MF_EXIT_USAGE = 2 };
 
-/* "medfusion predict: message" on stderr; returns the exit status that the error's code asks for. */
+/* "medfusion predict: message" on stderr; returns the exit status that the error's code asks for.
+ */
 int mf_cli_fail(const char *command, const struct mf_error *err);
 
 /* --help: the text on stdout; returns MF_EXIT_OK, or MF_EXIT_FAILED when it cannot be written. */
 int mf_cli_help(const char *text);
 
-/* One option with getopt_long(), whose own messages are replaced by ours: returns its `val`, −1 at the end of
- * the options, or '?' with MF_ERR_USAGE naming the option. `shorts` begins with ':'. */
+/* One option with getopt_long(), whose own messages are replaced by ours: returns its `val`, −1 at
+ * the end of the options, or '?' with MF_ERR_USAGE naming the option. `shorts` begins with ':'. */
 int mf_cli_option(int argc, char **argv, const char *shorts, const struct option *longs,
                   struct mf_error *err);
 
@@ -27,9 +28,10 @@ int mf_cli_option(int argc, char **argv, const char *shorts, const struct option
 bool mf_cli_number(const char *option, const char *text, double low, double high, double *ret,
                    struct mf_error *err) MF_CHECK_RESULT;
 
-/* Configuration of serve and worker: file (--config), environment, then the other arguments (--section.key VALUE or
- * --section.key=VALUE, and --device as --worker.device). *ret_help is set when help was asked for and printed. NULL on failure
- * or help. */
+/* Configuration of serve and worker: file (--config), environment, then the other arguments
+ * (--section.key VALUE or
+ * --section.key=VALUE, and --device as --worker.device). *ret_help is set when help was asked for
+ * and printed. NULL on failure or help. */
 struct mf_config *mf_cli_config(int argc, char **argv, const char *help, bool *ret_help,
                                 struct mf_error *err);
 
@@ -42,7 +44,8 @@ struct mf_progress {
 };
 void mf_progress_start(struct mf_progress *p, const char *label, size_t total);
 void mf_progress_step(struct mf_progress *p, size_t done);
-void mf_progress_clear(struct mf_progress *p); /* before another line is printed; the next step draws it again */
+void mf_progress_clear(
+    struct mf_progress *p); /* before another line is printed; the next step draws it again */
 void mf_progress_end(struct mf_progress *p); /* clears it for good */
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * Commands of the program: each takes the arguments from its own name on (argv[0] is "medfusion fhir") and
- * returns the exit status: 0 ok, 1 the work failed, 2 usage. Errors are one line on stderr.
+ * Commands of the program: each takes the arguments from its own name on (argv[0] is "medfusion
+ * fhir") and returns the exit status: 0 ok, 1 the work failed, 2 usage. Errors are one line on
+ * stderr.
  */
 #ifndef MF_SERVER_CMD_H
 #define MF_SERVER_CMD_H

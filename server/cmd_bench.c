@@ -1,8 +1,9 @@
 /*
  * `medfusion bench`: how long a model takes on this machine, stage by stage.
  *
- * Without a PATH, synthetic frames go through the engine (1, 3 and max_frames of them): no decoding, no
- * input to fetch. With PATHs, the first study in them goes through the whole pipeline as `predict` runs it.
+ * Without a PATH, synthetic frames go through the engine (1, 3 and max_frames of them): no
+ * decoding, no input to fetch. With PATHs, the first study in them goes through the whole pipeline
+ * as `predict` runs it.
  */
 #include "server/cli.h"
 #include "server/cmd.h"
@@ -85,12 +86,15 @@ static bool take_option(int c, struct arguments *a, struct mf_error *err)
 
 static bool parse(int argc, char **argv, struct arguments *a, struct mf_error *err)
 {
-    static const struct option LONG[] = {
-        {"model", required_argument, NULL, 'm'},   {"device", required_argument, NULL, 'd'},
-        {"threads", required_argument, NULL, 't'}, {"runs", required_argument, NULL, 'r'},
-        {"seconds", required_argument, NULL, 'u'}, {"size", required_argument, NULL, 's'},
-        {"json", no_argument, NULL, 'j'},          {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0}};
+    static const struct option LONG[] = {{"model", required_argument, NULL, 'm'},
+                                         {"device", required_argument, NULL, 'd'},
+                                         {"threads", required_argument, NULL, 't'},
+                                         {"runs", required_argument, NULL, 'r'},
+                                         {"seconds", required_argument, NULL, 'u'},
+                                         {"size", required_argument, NULL, 's'},
+                                         {"json", no_argument, NULL, 'j'},
+                                         {"help", no_argument, NULL, 'h'},
+                                         {NULL, 0, NULL, 0}};
     int c;
     while ((c = mf_cli_option(argc, argv, ":h", LONG, err)) != -1) {
         if (c == 'h')
@@ -122,8 +126,8 @@ static bool summarize(const struct table *t, size_t stage, double *minimum, doub
     }
     qsort(sorted, t->runs, sizeof *sorted, by_value);
     *minimum = sorted[0];
-    *median = t->runs % 2 ? sorted[t->runs / 2]
-                          : (sorted[t->runs / 2 - 1] + sorted[t->runs / 2]) / 2;
+    *median =
+        t->runs % 2 ? sorted[t->runs / 2] : (sorted[t->runs / 2 - 1] + sorted[t->runs / 2]) / 2;
     return true;
 }
 
@@ -147,7 +151,8 @@ static json_t *table_json(const char *name, const struct table *t)
         if (summarize(t, s, &minimum, &median))
             json_object_set_new(stages, STAGE_NAMES[s],
                                 json_pack("{s:f, s:f}", "min_ms", minimum, "median_ms", median));
-    return json_pack("{s:s, s:I, s:o}", "case", name, "runs", (json_int_t)t->runs, "stages", stages);
+    return json_pack("{s:s, s:I, s:o}", "case", name, "runs", (json_int_t)t->runs, "stages",
+                     stages);
 }
 
 static bool show(const struct arguments *a, const char *name, const struct table *t, json_t *cases)
@@ -174,7 +179,8 @@ static double *next_row(const struct arguments *a, struct table *t)
 
 /* --- the engine on synthetic frames --- */
 
-/* A bright, noisy picture with two darker ovals, the same in every run: something for a segmenter to find. */
+/* A bright, noisy picture with two darker ovals, the same in every run: something for a segmenter
+ * to find. */
 static void fill_synthetic(uint16_t *samples, uint32_t size)
 {
     uint32_t seed = 1;
@@ -226,7 +232,8 @@ static bool bench_frames(const struct arguments *a, struct mf_registry *registry
         positions[i] = (double)(frames - 1 - i) / (double)frames;
     }
     MF_AUTO(mf_mem) float *logits = calloc(mf_bundle_label_count(bundle), sizeof *logits);
-    const struct mf_engine_input input = {.frames = list, .frame_count = frames, .positions = positions};
+    const struct mf_engine_input input = {
+        .frames = list, .frame_count = frames, .positions = positions};
     struct mf_engine_output output = {.logits = logits, .segmentation = segmentation};
     snprintf(name, sizeof name, "engine, %zu synthetic frame%s of %u x %u", frames,
              frames == 1 ? "" : "s", a->size, a->size);
@@ -323,7 +330,8 @@ static bool run(const struct arguments *a, struct mf_error *err)
     const char *const models[] = {a->model};
     struct mf_model_info info;
     uint64_t start = mf_clock_monotonic_ns();
-    MF_AUTO(mf_registry) struct mf_registry *registry = mf_registry_open(models, 1, &a->device, err);
+    MF_AUTO(mf_registry)
+    struct mf_registry *registry = mf_registry_open(models, 1, &a->device, err);
     MF_AUTO(mf_json) json_t *cases = json_array();
     if (!registry || !cases)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
@@ -331,19 +339,20 @@ static bool run(const struct arguments *a, struct mf_error *err)
     size_t weights, work = mf_engine_memory(mf_registry_engine(registry, 0), &weights);
     mf_registry_info(registry, 0, &info);
     if (!a->json)
-        printf("%s %s on %s (%s): loaded in %.0f ms, %.1f MiB of weights, %.1f MiB of work memory\n",
-               info.name, info.version, info.device, info.dtype, load_ms,
-               (double)weights / 1048576, (double)work / 1048576);
+        printf(
+            "%s %s on %s (%s): loaded in %.0f ms, %.1f MiB of weights, %.1f MiB of work memory\n",
+            info.name, info.version, info.device, info.dtype, load_ms, (double)weights / 1048576,
+            (double)work / 1048576);
     if (!(a->path_count ? bench_study(a, registry, cases, err)
                         : bench_engine(a, registry, cases, err)))
         return false;
     if (!a->json)
         return true;
     MF_AUTO(mf_json)
-    json_t *document = json_pack("{s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:O}", "model", info.name,
-                                 "version", info.version, "device", info.device, "dtype", info.dtype,
-                                 "load_ms", load_ms, "weight_bytes", (json_int_t)weights,
-                                 "work_bytes", (json_int_t)work, "cases", cases);
+    json_t *document = json_pack(
+        "{s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:O}", "model", info.name, "version", info.version,
+        "device", info.device, "dtype", info.dtype, "load_ms", load_ms, "weight_bytes",
+        (json_int_t)weights, "work_bytes", (json_int_t)work, "cases", cases);
     MF_AUTO(mf_mem) char *text = document ? mf_json_text(document, 0) : NULL;
     return (text && puts(text) >= 0) || mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
 }

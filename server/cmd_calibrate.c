@@ -1,10 +1,11 @@
 /*
- * `medfusion calibrate`: runs labelled patients through the same pipeline as `predict`, fits probabilities and conformal sets
- * on their logits (engine/trust/) and writes a complete, unsigned bundle.
+ * `medfusion calibrate`: runs labelled patients through the same pipeline as `predict`, fits
+ * probabilities and conformal sets on their logits (engine/trust/) and writes a complete, unsigned
+ * bundle.
  *
- * Of each patient the newest usable study is the case, the earlier ones are its priors. Patients are
- * independent: each thread has an engine of its own with one CPU thread, which beats one engine with many. The
- * result does not depend on the number of threads.
+ * Of each patient the newest usable study is the case, the earlier ones are its priors. Patients
+ * are independent: each thread has an engine of its own with one CPU thread, which beats one engine
+ * with many. The result does not depend on the number of threads.
  */
 #include "server/cli.h"
 #include "server/cmd.h"
@@ -29,7 +30,8 @@ static const char USAGE[] =
     "unsigned bundle.\n"
     "\n"
     "  --model DIR      the model bundle\n"
-    "  --manifest CSV   columns path, patient_id, the labels (1, 0 or blank), and optionally ehr and group;\n"
+    "  --manifest CSV   columns path, patient_id, the labels (1, 0 or blank), and optionally ehr "
+    "and group;\n"
     "                   paths are relative to the CSV; the newest study of each patient is used\n"
     "  -o DIR           a new or empty directory for the bundle\n"
     "  --source TEXT    what the data is, for the reader of a result; default: the CSV's name\n"
@@ -53,7 +55,7 @@ struct calibrate {
     size_t patient_count, label_count, readout_size;
     float *logits, *readouts; /* patient_count rows; each thread writes the rows of its patients */
     const struct mf_manifest_row **rows; /* the row that gave a patient's case; NULL = left out */
-    pthread_mutex_t lock; /* guards everything below */
+    pthread_mutex_t lock;                /* guards everything below */
     size_t next, done;
     struct mf_progress progress;
     struct mf_error error; /* the first that ends the work */
@@ -78,6 +80,8 @@ static bool add_rows(struct mf_dataset *dataset, const struct mf_manifest_patien
         char *const path[] = {patient->rows[r].path};
         if (!mf_file_list_collect(path, 1, &files, err))
             return false;
+        if (files.count == 0)
+            return mf_error_set(err, MF_ERR_NOT_FOUND, "%s: no files", patient->rows[r].path);
         size_t *grown = realloc(*row_of, (inputs + files.count + 1) * sizeof *grown);
         if (!grown)
             return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
@@ -97,8 +101,7 @@ static bool run_case(struct thread *t, struct mf_dataset *dataset, const struct 
 {
     struct calibrate *c = t->c;
     MF_AUTO(mf_pipeline)
-    struct mf_pipeline *pipeline =
-        mf_pipeline_new(t->registry, mf_dataset_decoder(dataset), err);
+    struct mf_pipeline *pipeline = mf_pipeline_new(t->registry, mf_dataset_decoder(dataset), err);
     const struct mf_run run = {.plan = plan,
                                .alpha = NAN,
                                .input = mf_dataset_input,
@@ -122,7 +125,7 @@ static bool run_patient(struct thread *t, size_t index, struct mf_error *err)
     if (!dataset || !add_rows(dataset, patient, &row_of, err))
         return false;
     struct mf_upload upload = {.index = (struct mf_index *)(uintptr_t)mf_dataset_index(dataset)};
-    if (!mf_plan_job(t->registry, &upload, &options, &plan, err))
+    if (!row_of || !mf_plan_job(t->registry, &upload, &options, &plan, err))
         return false;
     const struct mf_study_frame *newest = &plan.request->frames[plan.request->frame_count - 1];
     const struct mf_manifest_row *row = &patient->rows[row_of[newest->object->input]];
@@ -148,8 +151,8 @@ static bool take_patient(struct calibrate *c, size_t *ret)
     return more;
 }
 
-/* An unusable patient is left out and said so; anything else ends the work: a calibration set must not shrink
- * by accident. */
+/* An unusable patient is left out and said so; anything else ends the work: a calibration set must
+ * not shrink by accident. */
 static void note_end(struct calibrate *c, size_t index, const struct mf_error *problem)
 {
     size_t row = c->patients[index].rows[0].number;
@@ -210,8 +213,7 @@ static bool run_threads(struct calibrate *c, struct mf_error *err)
     for (unsigned i = 0; i < count; i++)
         mf_registry_free(threads[i].registry);
     mf_progress_end(&c->progress);
-    return ok && (c->error.code == MF_OK ||
-                  mf_error_set(err, c->error.code, "%s", c->error.msg));
+    return ok && (c->error.code == MF_OK || mf_error_set(err, c->error.code, "%s", c->error.msg));
 }
 
 /* --- fitting --- */
@@ -234,8 +236,9 @@ static bool fit(struct calibrate *c, const struct mf_bundle *bundle, struct mf_e
         patients[n++] = c->rows[i]->patient_id;
     }
     const char *slash = strrchr(c->a->manifest, '/');
-    const struct mf_trust_origin origin = {
-        .source = c->a->source ? c->a->source : slash ? slash + 1 : c->a->manifest};
+    const struct mf_trust_origin origin = {.source = c->a->source ? c->a->source
+                                                     : slash      ? slash + 1
+                                                                  : c->a->manifest};
     const struct mf_trust_cases cases = {.count = n,
                                          .label_count = labels,
                                          .logits = c->logits,
@@ -267,7 +270,7 @@ static bool calibrate(struct calibrate *c, const struct mf_bundle *bundle, struc
         return false;
     c->logits = calloc(c->patient_count * c->label_count, sizeof *c->logits);
     c->readouts = calloc(c->patient_count * c->readout_size, sizeof *c->readouts);
-    c->rows = calloc(c->patient_count, sizeof *c->rows);
+    c->rows = calloc(c->patient_count, sizeof(void *));
     if (!c->logits || !c->readouts || !c->rows)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
     c->zygote = mf_zygote_start(err);
@@ -300,8 +303,8 @@ static bool parse(int argc, char **argv, struct arguments *a, struct mf_error *e
     while ((c = mf_cli_option(argc, argv, ":ho:", LONG, err)) != -1) {
         if (c == 'h')
             return a->help = true;
-        if (c == '?' || (c == 't' && !mf_cli_number("--threads", optarg, 0, MAX_THREADS, &threads,
-                                                    err)))
+        if (c == '?' ||
+            (c == 't' && !mf_cli_number("--threads", optarg, 0, MAX_THREADS, &threads, err)))
             return false;
         if (c == 't')
             a->threads = (unsigned)threads;

@@ -1,6 +1,7 @@
 /*
- * `medfusion model`: inspect, verify and sign a bundle. A signature is Ed25519 (RFC 8032, OpenSSL's) over the bytes of
- * manifest.json, 64 bytes in manifest.sig; the manifest holds the SHA-256 of every other file.
+ * `medfusion model`: inspect, verify and sign a bundle. A signature is Ed25519 (RFC 8032,
+ * OpenSSL's) over the bytes of manifest.json, 64 bytes in manifest.sig; the manifest holds the
+ * SHA-256 of every other file.
  */
 #include "server/cli.h"
 #include "server/cmd.h"
@@ -21,9 +22,11 @@ static const char USAGE[] =
     "       medfusion model sign    DIR --key PRIVATE.pem\n"
     "\n"
     "inspect  prints what the bundle is: labels, modules, sizes, calibration\n"
-    "verify   checks every file against the manifest, every tensor against the configurations, and with\n"
+    "verify   checks every file against the manifest, every tensor against the configurations, and "
+    "with\n"
     "         --key the signature\n"
-    "sign     checks the bundle and writes manifest.sig with an Ed25519 key (openssl genpkey -algorithm\n"
+    "sign     checks the bundle and writes manifest.sig with an Ed25519 key (openssl genpkey "
+    "-algorithm\n"
     "         ed25519)\n";
 
 enum { SIGNATURE_BYTES = 64, MANIFEST_MAX = 16 << 20 };
@@ -150,10 +153,11 @@ int mf_cmd_model(int argc, char **argv)
         key = optarg;
     }
     const char *verb = optind < argc ? argv[optind] : "";
-    bool sign = strcmp(verb, "sign") == 0, known = sign || strcmp(verb, "inspect") == 0 ||
-                                                   strcmp(verb, "verify") == 0;
+    bool sign = strcmp(verb, "sign") == 0,
+         known = sign || strcmp(verb, "inspect") == 0 || strcmp(verb, "verify") == 0;
     if (!known || optind + 2 != argc)
-        mf_error_set(&err, MF_ERR_USAGE, "expected inspect, verify or sign, and one DIR; see --help");
+        mf_error_set(&err, MF_ERR_USAGE,
+                     "expected inspect, verify or sign, and one DIR; see --help");
     else if (sign && !key)
         mf_error_set(&err, MF_ERR_USAGE, "sign needs --key PRIVATE.pem");
     else if (run(verb, argv[optind + 1], key, &err))

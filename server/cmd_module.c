@@ -1,4 +1,5 @@
-/* `medfusion module run`: one network of a bundle (or any Hugging Face directory of a known kind) on tensors. */
+/* `medfusion module run`: one network of a bundle (or any Hugging Face directory of a known kind)
+ * on tensors. */
 #include "server/cli.h"
 #include "server/cmd.h"
 
@@ -10,15 +11,19 @@ static const char USAGE[] =
     "usage: medfusion module run DIR --input IN.safetensors --output OUT.safetensors\n"
     "                            [--device DEV] [--dtype f32|bf16|int8] [--threads N]\n"
     "\n"
-    "Runs the network in DIR (config.json and model.safetensors; dinov2, dinov2_with_registers, vit,\n"
-    "sam2, mamba, transformer, ft_transformer or fusion) on the tensors of IN, which carry Hugging\n"
+    "Runs the network in DIR (config.json and model.safetensors; dinov2, dinov2_with_registers, "
+    "vit,\n"
+    "sam2, mamba, transformer, ft_transformer or fusion) on the tensors of IN, which carry "
+    "Hugging\n"
     "Face's names, and writes its outputs.\n";
 
-static const struct option LONG[] = {
-    {"input", required_argument, NULL, 'i'},  {"output", required_argument, NULL, 'o'},
-    {"device", required_argument, NULL, 'd'}, {"dtype", required_argument, NULL, 't'},
-    {"threads", required_argument, NULL, 'n'}, {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0}};
+static const struct option LONG[] = {{"input", required_argument, NULL, 'i'},
+                                     {"output", required_argument, NULL, 'o'},
+                                     {"device", required_argument, NULL, 'd'},
+                                     {"dtype", required_argument, NULL, 't'},
+                                     {"threads", required_argument, NULL, 'n'},
+                                     {"help", no_argument, NULL, 'h'},
+                                     {NULL, 0, NULL, 0}};
 
 struct arguments {
     const char *input, *output;

@@ -1,8 +1,8 @@
 /*
  * `medfusion predict`: DICOM files → one result a study, on the same pipeline as the daemon.
  *
- * Every input is parsed in a sandboxed decoder, here as there. A study that fails prints a medfusion.problem/1
- * and a line on stderr; the others go on.
+ * Every input is parsed in a sandboxed decoder, here as there. A study that fails prints a
+ * medfusion.problem/1 and a line on stderr; the others go on.
  */
 #include "server/cli.h"
 #include "server/cmd.h"
@@ -21,11 +21,13 @@
 static const char USAGE[] =
     "usage: medfusion predict --model DIR [OPTION]… PATH…\n"
     "\n"
-    "Reads DICOM files (a PATH is a file, a zip or a directory), groups them into studies and prints one\n"
+    "Reads DICOM files (a PATH is a file, a zip or a directory), groups them into studies and "
+    "prints one\n"
     "result a study. Earlier studies of the same patient among the inputs are its priors.\n"
     "\n"
     "  --model DIR       the model bundle\n"
-    "  --ehr FILE        FHIR R4 data (Bundle or NDJSON); patients are matched by identifier = PatientID,\n"
+    "  --ehr FILE        FHIR R4 data (Bundle or NDJSON); patients are matched by identifier = "
+    "PatientID,\n"
     "                    and a study whose patient is not in it fails\n"
     "  --device DEV      cpu or cuda:N; default: the best that works\n"
     "  --threads N       CPU threads; default: all cores\n"
@@ -116,13 +118,17 @@ static bool take_option(int c, struct arguments *a, struct mf_error *err)
 
 static bool parse(int argc, char **argv, struct arguments *a, struct mf_error *err)
 {
-    static const struct option LONG[] = {
-        {"model", required_argument, NULL, 'm'},   {"ehr", required_argument, NULL, 'e'},
-        {"device", required_argument, NULL, 'd'},  {"threads", required_argument, NULL, 't'},
-        {"alpha", required_argument, NULL, 'a'},   {"no-priors", no_argument, NULL, 'p'},
-        {"explain", required_argument, NULL, 'x'}, {"format", required_argument, NULL, 'f'},
-        {"output", required_argument, NULL, 'o'},  {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0}};
+    static const struct option LONG[] = {{"model", required_argument, NULL, 'm'},
+                                         {"ehr", required_argument, NULL, 'e'},
+                                         {"device", required_argument, NULL, 'd'},
+                                         {"threads", required_argument, NULL, 't'},
+                                         {"alpha", required_argument, NULL, 'a'},
+                                         {"no-priors", no_argument, NULL, 'p'},
+                                         {"explain", required_argument, NULL, 'x'},
+                                         {"format", required_argument, NULL, 'f'},
+                                         {"output", required_argument, NULL, 'o'},
+                                         {"help", no_argument, NULL, 'h'},
+                                         {NULL, 0, NULL, 0}};
     int c;
     while ((c = mf_cli_option(argc, argv, ":ho:", LONG, err)) != -1) {
         if (c == 'h')
@@ -185,10 +191,10 @@ static bool put_result(struct predict *p, const json_t *result,
         MF_AUTO(mf_mem) char *text = mf_result_to_text(result);
         return put_line(p, text, err);
     }
-    const struct mf_fhir_report_context context = {
-        .patient_id = request->patient->patient_id,
-        .patient_issuer = request->patient->issuer,
-        .accession_number = request->study->accession_number};
+    const struct mf_fhir_report_context context = {.patient_id = request->patient->patient_id,
+                                                   .patient_issuer = request->patient->issuer,
+                                                   .accession_number =
+                                                       request->study->accession_number};
     MF_AUTO(mf_json)
     json_t *bundle = mf_fhir_report(result, &context, MF_FHIR_BUNDLE_COLLECTION, err);
     return bundle && put_json(p, bundle, err);
@@ -283,8 +289,9 @@ static bool run(struct predict *p, struct mf_error *err)
         return false;
     const struct mf_index *index = mf_dataset_index(p->dataset);
     if (index->object_count == 0) /* a failure of its own unless one was told already */
-        return p->failed || mf_error_set(err, MF_ERR_MALFORMED, "%s: no DICOM file%s", p->a->paths[0],
-                                         p->a->path_count > 1 ? " there or in the other paths" : "");
+        return p->failed ||
+               mf_error_set(err, MF_ERR_MALFORMED, "%s: no DICOM file%s", p->a->paths[0],
+                            p->a->path_count > 1 ? " there or in the other paths" : "");
     p->studies = mf_plan_studies(mf_registry_bundle(p->registry, 0), index, err);
     return p->studies && predict_all(p, err);
 }

@@ -11,17 +11,19 @@
 static const char USAGE[] =
     "usage: medfusion serve [--config FILE] [--SECTION.KEY VALUE]…\n"
     "\n"
-    "Runs the daemon: HTTP front, store, sandboxed decoders and a worker, until SIGTERM or SIGINT.\n"
+    "Runs the daemon: HTTP front, store, sandboxed decoders and a worker, until SIGTERM or "
+    "SIGINT.\n"
     "Prints \"medfusion is ready at URL\" when it takes requests; logs JSON lines on stderr.\n"
     "\n"
     "  --config FILE         configuration as JSON\n"
-    "  --SECTION.KEY VALUE   one key, stronger than the environment (MEDFUSION_SECTION_KEY) and the file\n"
+    "  --SECTION.KEY VALUE   one key, stronger than the environment (MEDFUSION_SECTION_KEY) and "
+    "the file\n"
     "  --device DEV          the same as --worker.device: auto, cpu or cuda:N\n"
     "  --help-config         every key with its meaning and default\n"
     "  --example-config      a configuration file with all defaults\n";
 
-/* A wrong bundle is told at once, not by a worker that dies. The descriptions are closed again: the supervisor
- * holds no model. */
+/* A wrong bundle is told at once, not by a worker that dies. The descriptions are closed again: the
+ * supervisor holds no model. */
 static bool check_models(const struct mf_config *config, struct mf_error *err)
 {
     const struct mf_string_list *list = &config->models.directories;

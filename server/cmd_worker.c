@@ -6,12 +6,14 @@
 static const char USAGE[] =
     "usage: medfusion worker [--config FILE] [--device DEV] [--SECTION.KEY VALUE]…\n"
     "\n"
-    "Runs a worker and its decoders, without front and store, until SIGTERM or SIGINT. It takes jobs\n"
+    "Runs a worker and its decoders, without front and store, until SIGTERM or SIGINT. It takes "
+    "jobs\n"
     "from the daemon that works in the same data directory (data.directory).\n"
     "\n"
     "  --config FILE         configuration as JSON, the daemon's own file will do\n"
     "  --device DEV          auto, cpu or cuda:N\n"
-    "  --SECTION.KEY VALUE   one key, stronger than the environment (MEDFUSION_SECTION_KEY) and the file\n"
+    "  --SECTION.KEY VALUE   one key, stronger than the environment (MEDFUSION_SECTION_KEY) and "
+    "the file\n"
     "  --help-config         every key with its meaning and default\n";
 
 int mf_cmd_worker(int argc, char **argv)

@@ -29,8 +29,8 @@ static bool push(struct mf_csv *csv, const char *field, struct mf_error *err)
     return true;
 }
 
-/* Takes the field at `at`: unquotes it, ends it with a NUL, puts what stood behind it (',', '\n' or '\0') into
- * *ret_end and returns where the next one begins. NULL when a quote does not end. */
+/* Takes the field at `at`: unquotes it, ends it with a NUL, puts what stood behind it (',', '\n' or
+ * '\0') into *ret_end and returns where the next one begins. NULL when a quote does not end. */
 static char *take_field(char *at, char *ret_end, size_t *line)
 {
     char *to = at, *begin = at;

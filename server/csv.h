@@ -1,4 +1,5 @@
-/* CSV (RFC 4180): a header line and rows, quoted fields, CRLF or LF, UTF-8 with or without a byte order mark. */
+/* CSV (RFC 4180): a header line and rows, quoted fields, CRLF or LF, UTF-8 with or without a byte
+ * order mark. */
 #ifndef MF_SERVER_CSV_H
 #define MF_SERVER_CSV_H
 
@@ -13,8 +14,8 @@ extern "C" {
 
 struct mf_csv; /* owns its text */
 
-/* Reads a whole file of at most 256 MiB. MF_ERR_MALFORMED names the line: a quote that does not end, or a row with another
- * number of fields than the header. Empty lines are passed over. */
+/* Reads a whole file of at most 256 MiB. MF_ERR_MALFORMED names the line: a quote that does not
+ * end, or a row with another number of fields than the header. Empty lines are passed over. */
 struct mf_csv *mf_csv_read(const char *path, struct mf_error *err) MF_CHECK_RESULT;
 void mf_csv_free(struct mf_csv *csv);
 

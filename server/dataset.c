@@ -129,12 +129,12 @@ static int open_file(const char *path, struct mf_error *err)
     return fd;
 }
 
-/* The decoder knows parts, people know files: "part 1, member 3: reason" → "PATH, member 3: reason". */
-static bool name_file(struct mf_error *err, const char *path)
+/* The decoder knows parts, people know files: "part 1, member 3: reason" → "PATH, member 3:
+ * reason". */
+static void name_file(struct mf_error *err, const char *path)
 {
     if (!mf_upload_rename(err, "part 1", path) && !mf_upload_rename(err, "ehr", path))
         mf_error_prefix(err, "%s", path);
-    return false;
 }
 
 /* Scans one whole file as one part. */
@@ -150,9 +150,11 @@ static bool scan_file(struct mf_decoder *decoder, const char *path, enum mf_part
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
         return mf_error_set(err, MF_ERR_UNUSABLE, "%s: not a regular file", path);
     struct mf_part part = {kind, fd, 0, (uint64_t)st.st_size};
-    return (mf_decoder_scan(decoder, &part, 1, &text, err) &&
-            mf_upload_parse(text.data, text.len, MF_UPLOAD_ALL, ret, err)) ||
-           name_file(err, path);
+    if (mf_decoder_scan(decoder, &part, 1, &text, err) &&
+        mf_upload_parse(text.data, text.len, MF_UPLOAD_ALL, ret, err))
+        return true;
+    name_file(err, path);
+    return false;
 }
 
 /* "part 1, member 3" → "PATH, member 3": the file is what a person knows. */
@@ -160,8 +162,8 @@ static const char *rename_object(struct mf_dataset *d, const char *path, const c
                                  struct mf_error *err)
 {
     static const char PART[] = "part 1";
-    const char *rest = name && strncmp(name, PART, sizeof PART - 1) == 0 ? name + sizeof PART - 1
-                                                                          : "";
+    const char *rest =
+        name && strncmp(name, PART, sizeof PART - 1) == 0 ? name + sizeof PART - 1 : "";
     return mf_arena_printf(d->index.arena, err, "%s%s", path, rest);
 }
 
@@ -189,8 +191,8 @@ static bool append_objects(struct mf_dataset *d, const struct source *source, ui
 bool mf_dataset_add(struct mf_dataset *d, const struct mf_file *file, struct mf_error *err)
 {
     struct source source = {.fd = -1};
-    if (!scan_file(file->named ? d->strict : d->lenient, file->path, MF_PART_DICOM, &source.upload,
-                   err))
+    struct mf_decoder *decoder = file->named ? d->strict : d->lenient;
+    if (!scan_file(decoder, file->path, MF_PART_DICOM, &source.upload, err) || !source.upload.index)
         return false;
     d->skipped += source.upload.index->skipped_count;
     struct source *sources = realloc(d->sources, (d->source_count + 1) * sizeof *sources);

@@ -1,6 +1,6 @@
 /*
- * Dataset: files on disk as one upload, for the command line. Every file is scanned by a decoder of its own; what the
- * scans found is put together into one index whose inputs are the files.
+ * Dataset: files on disk as one upload, for the command line. Every file is scanned by a decoder of
+ * its own; what the scans found is put together into one index whose inputs are the files.
  */
 #ifndef MF_SERVER_DATASET_H
 #define MF_SERVER_DATASET_H
@@ -28,8 +28,8 @@ struct mf_file_list {
     size_t count;
 };
 
-/* Directories are walked to the end, symbolic links followed, loops not. MF_ERR_NOT_FOUND names a path that is
- * not there. */
+/* Directories are walked to the end, symbolic links followed, loops not. MF_ERR_NOT_FOUND names a
+ * path that is not there. */
 bool mf_file_list_collect(char *const paths[], size_t count, struct mf_file_list *ret,
                           struct mf_error *err) MF_CHECK_RESULT;
 void mf_file_list_free(struct mf_file_list *list);
@@ -40,11 +40,12 @@ struct mf_dataset;
 struct mf_dataset *mf_dataset_new(const char *address, struct mf_error *err) MF_CHECK_RESULT;
 void mf_dataset_free(struct mf_dataset *dataset);
 
-/* Scans one file. A file that was not named and is no DICOM is counted as skipped (true). False: it is damaged or
- * refused; the message names it. */
+/* Scans one file. A file that was not named and is no DICOM is counted as skipped (true). False: it
+ * is damaged or refused; the message names it. */
 bool mf_dataset_add(struct mf_dataset *dataset, const struct mf_file *file, struct mf_error *err);
 
-/* Everything added so far, object.input = number of the file. Valid until the next mf_dataset_add(). */
+/* Everything added so far, object.input = number of the file. Valid until the next
+ * mf_dataset_add(). */
 const struct mf_index *mf_dataset_index(const struct mf_dataset *dataset);
 size_t mf_dataset_skipped(const struct mf_dataset *dataset);
 
@@ -53,7 +54,8 @@ size_t mf_dataset_skipped(const struct mf_dataset *dataset);
 int mf_dataset_input(void *dataset, uint32_t input, struct mf_error *err);
 void mf_dataset_close_files(struct mf_dataset *dataset);
 
-/* Scans a FHIR file (all of its patients are kept in ret->ehr). The message of a failure names the file. */
+/* Scans a FHIR file (all of its patients are kept in ret->ehr). The message of a failure names the
+ * file. */
 bool mf_dataset_read_ehr(struct mf_dataset *dataset, const char *path, struct mf_upload *ret,
                          struct mf_error *err) MF_CHECK_RESULT;
 

@@ -17,7 +17,8 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-/* How often a request is repeated when its decoder was killed from outside (kill -9, a zygote that died). */
+/* How often a request is repeated when its decoder was killed from outside (kill -9, a zygote that
+ * died). */
 enum { OUTSIDE_KILLS = 5 };
 
 struct mf_decoder {
@@ -203,7 +204,8 @@ static enum outcome judge_death(const struct mf_decoder *d, const struct mf_mess
         mf_error_set(err, MF_ERR_TIMEOUT, "decoding took more than %u seconds of CPU time",
                      d->limits.cpu_seconds);
     else
-        mf_error_set(err, MF_ERR_CRASHED, "decoding crashed: %s", mf_process_end_text(status, text));
+        mf_error_set(err, MF_ERR_CRASHED, "decoding crashed: %s",
+                     mf_process_end_text(status, text));
     return FAILED;
 }
 
@@ -314,8 +316,8 @@ static bool unpack_frames(const struct mf_message *answer, size_t wanted, struct
 }
 
 bool mf_decoder_frames(struct mf_decoder *d, const int fds[], size_t fd_count, const char *index,
-                       size_t index_len, const struct mf_frame_request *wanted,
-                       size_t wanted_count, struct mf_frame_set *ret, struct mf_error *err)
+                       size_t index_len, const struct mf_frame_request *wanted, size_t wanted_count,
+                       struct mf_frame_set *ret, struct mf_error *err)
 {
     struct mf_part parts[MF_DECODER_MAX_FDS];
     if (fd_count > MF_DECODER_MAX_FDS || wanted_count == 0)
@@ -323,8 +325,8 @@ bool mf_decoder_frames(struct mf_decoder *d, const int fds[], size_t fd_count, c
                             wanted_count);
     for (size_t i = 0; i < fd_count; i++)
         parts[i] = (struct mf_part){.kind = MF_PART_DICOM, .fd = fds[i]};
-    struct mf_decoder_call call = {MF_VERB_FRAMES, parts,        fd_count, wanted,
-                                   wanted_count,   index,        index_len};
+    struct mf_decoder_call call = {MF_VERB_FRAMES, parts, fd_count, wanted,
+                                   wanted_count,   index, index_len};
     struct mf_frame_set set = {0};
     MF_AUTO(mf_message) struct mf_message answer;
     if (!mf_decoder_do(d, &call, &answer, err))

@@ -1,16 +1,17 @@
 /*
  * Decoder client: everything that parses bytes from outside happens in a sandboxed process.
  *
- * The front, the worker and the command line talk to it through this interface. There are two verbs:
- *   scan    parts of an upload (Part 10 files, zips, one FHIR Bundle) → an index, as JSON text;
- *   frames  the same parts and that index → decoded frames in sealed shared memory, without parsing again.
- * Parts are ranges of descriptors, never paths. A decoder that crashes, hangs or runs out of memory costs
- * its caller one clear error; the next request gets a fresh process.
+ * The front, the worker and the command line talk to it through this interface. There are two
+ * verbs: scan    parts of an upload (Part 10 files, zips, one FHIR Bundle) → an index, as JSON
+ * text; frames  the same parts and that index → decoded frames in sealed shared memory, without
+ * parsing again. Parts are ranges of descriptors, never paths. A decoder that crashes, hangs or
+ * runs out of memory costs its caller one clear error; the next request gets a fresh process.
  *
- * How it works: a small "zygote" process (decoder_process.h) listens on an abstract Unix socket that only
- * the same user may reach. Every connection to it is one forked, sandboxed decoder that answers one request
- * and ends: what one upload did to it cannot reach the next. Nothing but the socket's name is needed to use
- * it, from any process. A decoder killed from outside is replaced and the request repeated, unseen.
+ * How it works: a small "zygote" process (decoder_process.h) listens on an abstract Unix socket
+ * that only the same user may reach. Every connection to it is one forked, sandboxed decoder that
+ * answers one request and ends: what one upload did to it cannot reach the next. Nothing but the
+ * socket's name is needed to use it, from any process. A decoder killed from outside is replaced
+ * and the request repeated, unseen.
  */
 #ifndef MF_SERVER_DECODER_H
 #define MF_SERVER_DECODER_H
@@ -40,28 +41,30 @@ enum { MF_DECODER_MAX_FDS = 128, MF_DECODER_MAX_PARTS = 10000, MF_DECODER_ADDRES
 
 /* What one request may use; 0 = the default. */
 struct mf_decoder_limits {
-    uint64_t memory;         /* address space of its process, bytes; 1 GiB */
-    unsigned cpu_seconds;    /* CPU time; 20 */
-    unsigned wall_seconds;   /* from request to answer; three times the CPU time */
-    uint64_t expanded_bytes; /* what zips and deflate may grow to, in all; 1 GiB */
+    uint64_t memory;          /* address space of its process, bytes; 1 GiB */
+    unsigned cpu_seconds;     /* CPU time; 20 */
+    unsigned wall_seconds;    /* from request to answer; three times the CPU time */
+    uint64_t expanded_bytes;  /* what zips and deflate may grow to, in all; 1 GiB */
     unsigned expansion_ratio; /* how many times its size a compressed member may grow; 200 */
-    unsigned objects;        /* DICOM objects; 10,000 */
-    uint64_t ehr_bytes;      /* of FHIR text; 16 MiB */
-    bool lenient;            /* parts that are not DICOM are listed as skipped, not refused (directories) */
+    unsigned objects;         /* DICOM objects; 10,000 */
+    uint64_t ehr_bytes;       /* of FHIR text; 16 MiB */
+    bool lenient; /* parts that are not DICOM are listed as skipped, not refused (directories) */
 };
 
 struct mf_decoder;
 
-/* Connects lazily to the zygote listening at `address` (mf_zygote_address()) with at most `connections`
- * decoders in use at once, and keeps one fresh one waiting. Thread-safe: a call waits while all are in use. `limits` NULL = defaults. NULL when out of memory. */
+/* Connects lazily to the zygote listening at `address` (mf_zygote_address()) with at most
+ * `connections` decoders in use at once, and keeps one fresh one waiting. Thread-safe: a call waits
+ * while all are in use. `limits` NULL = defaults. NULL when out of memory. */
 struct mf_decoder *mf_decoder_new(const char *address, unsigned connections,
                                   const struct mf_decoder_limits *limits, struct mf_error *err);
 void mf_decoder_free(struct mf_decoder *decoder);
 
-/* Parses every part and appends the index (JSON, server/upload.h says what it holds) to `ret_index`.
- * Errors: what the input deserves (MF_ERR_MALFORMED, MF_ERR_TOO_LARGE, MF_ERR_UNSUPPORTED,
- * MF_ERR_UNUSABLE), MF_ERR_CRASHED when the decoder died, MF_ERR_TIMEOUT when it was stopped,
- * MF_ERR_UNAVAILABLE when there is no zygote. Blocks; waits on the socket, never polls. */
+/* Parses every part and appends the index (JSON, server/upload.h says what it holds) to
+ * `ret_index`. Errors: what the input deserves (MF_ERR_MALFORMED, MF_ERR_TOO_LARGE,
+ * MF_ERR_UNSUPPORTED, MF_ERR_UNUSABLE), MF_ERR_CRASHED when the decoder died, MF_ERR_TIMEOUT when
+ * it was stopped, MF_ERR_UNAVAILABLE when there is no zygote. Blocks; waits on the socket, never
+ * polls. */
 bool mf_decoder_scan(struct mf_decoder *decoder, const struct mf_part *parts, size_t part_count,
                      struct mf_buffer *ret_index, struct mf_error *err) MF_CHECK_RESULT;
 
@@ -79,21 +82,22 @@ struct mf_frame_set {
 };
 
 /* Decodes the frames asked for. `index` is a `medfusion.index/1` text (dicom/index.h), `fds` the
- * descriptors of its inputs: object.input counts into them. The frames are checked again on this side. On
- * success free `ret` with mf_frame_set_free(). Errors as above. */
+ * descriptors of its inputs: object.input counts into them. The frames are checked again on this
+ * side. On success free `ret` with mf_frame_set_free(). Errors as above. */
 bool mf_decoder_frames(struct mf_decoder *decoder, const int fds[], size_t fd_count,
                        const char *index, size_t index_len, const struct mf_frame_request *wanted,
                        size_t wanted_count, struct mf_frame_set *ret,
                        struct mf_error *err) MF_CHECK_RESULT;
 void mf_frame_set_free(struct mf_frame_set *set);
 
-/* The zygote, as its parent sees it: re-executes this program with a hidden role, so that the decoders share
- * no memory (secrets, addresses) with the caller. */
+/* The zygote, as its parent sees it: re-executes this program with a hidden role, so that the
+ * decoders share no memory (secrets, addresses) with the caller. */
 struct mf_zygote;
 
 /* Starts it and waits until it listens. It dies with its parent. */
 struct mf_zygote *mf_zygote_start(struct mf_error *err);
-/* Starts it again under the same address after its death was noticed (the listening socket stays ours). */
+/* Starts it again under the same address after its death was noticed (the listening socket stays
+ * ours). */
 bool mf_zygote_restart(struct mf_zygote *zygote, struct mf_error *err);
 const char *mf_zygote_address(const struct mf_zygote *zygote);
 int mf_zygote_pid(const struct mf_zygote *zygote);

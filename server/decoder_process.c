@@ -1,9 +1,9 @@
 /*
  * The zygote and the life of one decoder. See decoder_process.h.
  *
- * A decoder: fork → receive one request (from our own client, nothing hostile yet) → sandbox → verb → answer →
- * exit. The zygote keeps a copy of every connection: when the client closes its end early the decoder is
- * killed, and when the decoder dies the client is told how.
+ * A decoder: fork → receive one request (from our own client, nothing hostile yet) → sandbox → verb
+ * → answer → exit. The zygote keeps a copy of every connection: when the client closes its end
+ * early the decoder is killed, and when the decoder dies the client is told how.
  */
 #include "server/decoder_process.h"
 
@@ -49,7 +49,8 @@ static bool slots_are_right(const struct mf_message *m, const struct mf_wire_par
     return true;
 }
 
-/* Finds the members of a request in its message; `parts` are copied out, because their descriptors are new. */
+/* Finds the members of a request in its message; `parts` are copied out, because their descriptors
+ * are new. */
 static bool read_request(const struct mf_message *m, struct mf_decoder_request *r,
                          struct mf_error *err)
 {
@@ -94,7 +95,8 @@ static mf_decoder_verb find_verb(const struct zygote *z, uint32_t kind)
 static bool send_error(int socket, const struct mf_decoder_limits *limits, struct mf_error *err)
 {
     struct mf_wire_error wire = {.code = (uint32_t)err->code};
-    if (err->code == MF_ERR_NO_MEMORY && limits) { /* its limit, not the machine's, is what it met */
+    if (err->code == MF_ERR_NO_MEMORY &&
+        limits) { /* its limit, not the machine's, is what it met */
         wire.code = MF_ERR_TOO_LARGE;
         snprintf(wire.msg, sizeof wire.msg, "decoding takes more than the allowed %llu MiB",
                  (unsigned long long)(limits->memory >> 20));

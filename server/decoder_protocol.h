@@ -1,12 +1,13 @@
 /*
- * What a decoder client and a decoder process say to each other. Private to decoder*.c: both ends are always
- * the same program.
+ * What a decoder client and a decoder process say to each other. Private to decoder*.c: both ends
+ * are always the same program.
  *
  * Request: one message of kind verb, its descriptors those of the parts, its payload
- *     struct mf_decoder_head, struct mf_wire_part[parts], struct mf_frame_request[wanted], index text.
- * Answer: one message MF_ANSWER_OK (payload: the index text, or struct mf_wire_frame[wanted] and one sealed memfd) or
- * MF_ANSWER_ERROR (payload: struct mf_wire_error). When the process died instead, its zygote sends
- * MF_ANSWER_DIED (payload: its wait status). The client trusts nothing in an answer.
+ *     struct mf_decoder_head, struct mf_wire_part[parts], struct mf_frame_request[wanted], index
+ * text. Answer: one message MF_ANSWER_OK (payload: the index text, or struct mf_wire_frame[wanted]
+ * and one sealed memfd) or MF_ANSWER_ERROR (payload: struct mf_wire_error). When the process died
+ * instead, its zygote sends MF_ANSWER_DIED (payload: its wait status). The client trusts nothing in
+ * an answer.
  */
 #ifndef MF_SERVER_DECODER_PROTOCOL_H
 #define MF_SERVER_DECODER_PROTOCOL_H
@@ -81,7 +82,8 @@ bool mf_decoder_verb_scan(const struct mf_decoder_request *request, struct mf_de
 bool mf_decoder_verb_frames(const struct mf_decoder_request *request,
                             struct mf_decoder_reply *reply, struct mf_error *err);
 
-/* One request from the client's side, for any verb; `answer` (initialised here) is the caller's to free. */
+/* One request from the client's side, for any verb; `answer` (initialised here) is the caller's to
+ * free. */
 struct mf_decoder_call {
     uint32_t verb;
     const struct mf_part *parts;

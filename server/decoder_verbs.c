@@ -1,6 +1,6 @@
 /*
- * The two verbs of a decoder, run inside the sandbox: scan (parts → index) and frames (index → samples in a
- * sealed memfd). See decoder_protocol.h for their requests.
+ * The two verbs of a decoder, run inside the sandbox: scan (parts → index) and frames (index →
+ * samples in a sealed memfd). See decoder_protocol.h for their requests.
  */
 #include "server/decoder_protocol.h"
 
@@ -30,8 +30,8 @@ static struct mf_index *scan_dicom(const struct mf_decoder_request *r, struct mf
     }
     for (size_t i = 0; i < r->part_count; i++)
         if (r->parts[i].kind == MF_PART_DICOM)
-            inputs[n++] = (struct mf_scan_input){r->parts[i].fd, r->parts[i].offset,
-                                                 r->parts[i].size};
+            inputs[n++] =
+                (struct mf_scan_input){r->parts[i].fd, r->parts[i].offset, r->parts[i].size};
     return mf_scan(inputs, n, &limits, err);
 }
 
@@ -67,9 +67,9 @@ static bool parse_ehr(const struct mf_decoder_request *r, struct mf_fhir_documen
     mf_buffer_init(&text, r->limits->ehr_bytes);
     const struct mf_fhir_limits limits = {.max_bytes = r->limits->ehr_bytes};
     if (ehr->size > r->limits->ehr_bytes)
-        return mf_error_set(err, MF_ERR_TOO_LARGE, "ehr: %llu bytes of FHIR, at most %llu are accepted",
-                            (unsigned long long)ehr->size,
-                            (unsigned long long)r->limits->ehr_bytes);
+        return mf_error_set(
+            err, MF_ERR_TOO_LARGE, "ehr: %llu bytes of FHIR, at most %llu are accepted",
+            (unsigned long long)ehr->size, (unsigned long long)r->limits->ehr_bytes);
     if (!read_part(ehr, &text, err))
         return false;
     *ret = mf_fhir_document_parse(text.data ? text.data : "", text.len, &limits, "ehr", err);
@@ -146,7 +146,8 @@ bool mf_decoder_verb_frames(const struct mf_decoder_request *r, struct mf_decode
         return mf_error_set(err, MF_ERR_NO_MEMORY, "frames: %s", strerror(errno));
     if (!put_wanted(r, index, reply, err))
         return false;
-    if (fcntl(reply->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0)
+    if (fcntl(reply->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) !=
+        0)
         return mf_error_set(err, MF_ERR_INTERNAL, "frames: %s", strerror(errno));
     return true;
 }

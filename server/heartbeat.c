@@ -1,4 +1,5 @@
-/* Heartbeat: see heartbeat.h. The thread sleeps on a condition variable; it wakes for a beat and for changes. */
+/* Heartbeat: see heartbeat.h. The thread sleeps on a condition variable; it wakes for a beat and
+ * for changes. */
 #include "server/heartbeat.h"
 
 #include "core/clock.h"
@@ -36,8 +37,8 @@ static void announce(struct mf_heartbeat_thread *t)
         mf_log(MF_LOG_WARN, "worker.announce_failed", MF_LOG_S("reason", err.msg));
 }
 
-/* Sends one beat for the jobs in hand (called with the lock held; gives it up meanwhile) and keeps what it
- * says about those that are still in hand afterwards. */
+/* Sends one beat for the jobs in hand (called with the lock held; gives it up meanwhile) and keeps
+ * what it says about those that are still in hand afterwards. */
 static void beat(struct mf_heartbeat_thread *t)
 {
     static struct mf_heartbeat beats[MAX_JOBS]; /* one thread */
@@ -56,7 +57,8 @@ static void beat(struct mf_heartbeat_thread *t)
                 t->jobs[i].lease = beats[k].lease;
 }
 
-/* Fails the job that hangs and ends the process: an engine that hangs cannot be stopped otherwise. */
+/* Fails the job that hangs and ends the process: an engine that hangs cannot be stopped otherwise.
+ */
 static _Noreturn void end_hanging(struct mf_heartbeat_thread *t)
 {
     struct mf_error err = MF_ERROR_INIT;

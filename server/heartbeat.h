@@ -1,6 +1,6 @@
 /*
- * Heartbeat: the worker's second thread. It renews the leases of the jobs in hand, hears of cancellation and lost
- * leases, keeps the worker announced, and ends the process when a job hangs.
+ * Heartbeat: the worker's second thread. It renews the leases of the jobs in hand, hears of
+ * cancellation and lost leases, keeps the worker announced, and ends the process when a job hangs.
  */
 #ifndef MF_SERVER_HEARTBEAT_H
 #define MF_SERVER_HEARTBEAT_H
@@ -15,7 +15,7 @@ extern "C" {
 struct mf_heartbeat_thread;
 
 struct mf_heartbeat_options {
-    const char *directory; /* of the store */
+    const char *directory;   /* of the store */
     struct mf_worker worker; /* announced now and then; its strings must outlive the thread */
     int64_t lease_s, job_timeout_s;
 };
@@ -25,8 +25,8 @@ struct mf_heartbeat_thread *mf_heartbeat_start(const struct mf_heartbeat_options
 /* Stops the thread; NULL-safe. */
 void mf_heartbeat_stop(struct mf_heartbeat_thread *thread);
 
-/* From the worker's main thread: these jobs are in hand now (at most 256; count 0 = none), and `running` is the one
- * that runs (−1 = none). */
+/* From the worker's main thread: these jobs are in hand now (at most 256; count 0 = none), and
+ * `running` is the one that runs (−1 = none). */
 void mf_heartbeat_hold(struct mf_heartbeat_thread *thread, const struct mf_job_ref *jobs,
                        size_t count);
 void mf_heartbeat_running(struct mf_heartbeat_thread *thread, long running);

@@ -1,4 +1,5 @@
-/* The program: finds the command by its name and runs it. The hidden role of the decoders is found first. */
+/* The program: finds the command by its name and runs it. The hidden role of the decoders is found
+ * first. */
 #include "server/cli.h"
 #include "server/cmd.h"
 #include "server/decoder_process.h"

@@ -1,4 +1,5 @@
-/* Pipeline: accepting a request and running a job, on top of plan.h and pipeline_run.h. See pipeline.h. */
+/* Pipeline: accepting a request and running a job, on top of plan.h and pipeline_run.h. See
+ * pipeline.h. */
 #include "server/pipeline.h"
 
 #include "engine/bundle.h"

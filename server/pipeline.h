@@ -4,8 +4,9 @@
  *   index → studies of one patient → the bundle that accepts the newest one → its frames and priors
  *         → EHR features → decoded frames (decoder) → network (engine) → trust → medfusion.result/1
  *
- * The front uses the first half (mf_pipeline_accept) to answer a POST before it stores a job; the worker runs
- * the whole. Both halves share the code that chooses the study, so a job that was accepted is also run.
+ * The front uses the first half (mf_pipeline_accept) to answer a POST before it stores a job; the
+ * worker runs the whole. Both halves share the code that chooses the study, so a job that was
+ * accepted is also run.
  */
 #ifndef MF_SERVER_PIPELINE_H
 #define MF_SERVER_PIPELINE_H
@@ -29,13 +30,18 @@ struct mf_pipeline_options {
     bool no_priors;  /* ignore earlier studies of the patient */
 };
 
-#define MF_PIPELINE_OPTIONS_INIT {"", __builtin_nan(""), false}
+#define MF_PIPELINE_OPTIONS_INIT                                                                   \
+    {                                                                                              \
+        "", __builtin_nan(""), false                                                               \
+    }
 
-/* Reads {"model": "name", "alpha": 0.1, "priors": true}, every member optional. `text` NULL or empty gives the
- * defaults. MF_ERR_MALFORMED: not JSON; MF_ERR_UNUSABLE: an unknown option (named), wrong type or range. */
+/* Reads {"model": "name", "alpha": 0.1, "priors": true}, every member optional. `text` NULL or
+ * empty gives the defaults. MF_ERR_MALFORMED: not JSON; MF_ERR_UNUSABLE: an unknown option (named),
+ * wrong type or range. */
 bool mf_pipeline_options_parse(const char *text, size_t len, struct mf_pipeline_options *ret,
                                struct mf_error *err);
-/* The inverse: JSON text of all options, to keep with a job. The caller frees it; NULL = out of memory. */
+/* The inverse: JSON text of all options, to keep with a job. The caller frees it; NULL = out of
+ * memory. */
 char *mf_pipeline_options_text(const struct mf_pipeline_options *options);
 
 /* What accepting a request decided. */
@@ -43,18 +49,21 @@ struct mf_acceptance {
     char study_instance_uid[65]; /* the study that will be reported */
     char modality[17];
     char model[128]; /* the bundle that will run */
-    unsigned frames, priors, skipped; /* frames of the sequence (priors included), prior studies, objects */
+    unsigned frames, priors,
+        skipped; /* frames of the sequence (priors included), prior studies, objects */
 };
 
-/* Decides, from the index alone, whether and how a request can be run. MF_ERR_UNUSABLE says why not: no usable
- * image, several patients, no bundle accepts modality/view/body part, the FHIR Bundle is of another patient. */
+/* Decides, from the index alone, whether and how a request can be run. MF_ERR_UNUSABLE says why
+ * not: no usable image, several patients, no bundle accepts modality/view/body part, the FHIR
+ * Bundle is of another patient. */
 bool mf_pipeline_accept(const struct mf_registry *registry, const char *index, size_t index_len,
                         const struct mf_pipeline_options *options, struct mf_acceptance *ret,
                         struct mf_error *err);
 
 struct mf_pipeline;
 
-/* `registry`: opened for running; `decoder`: where frames come from. Both are borrowed and must outlive it. */
+/* `registry`: opened for running; `decoder`: where frames come from. Both are borrowed and must
+ * outlive it. */
 struct mf_pipeline *mf_pipeline_new(struct mf_registry *registry, struct mf_decoder *decoder,
                                     struct mf_error *err);
 void mf_pipeline_free(struct mf_pipeline *pipeline);
@@ -74,8 +83,8 @@ struct mf_pipeline_job {
     void *context;
 };
 
-/* Runs one job and returns its result document (the caller owns it). Not thread-safe: one pipeline, one job at
- * a time; the engine uses its own threads inside. NULL on failure. */
+/* Runs one job and returns its result document (the caller owns it). Not thread-safe: one pipeline,
+ * one job at a time; the engine uses its own threads inside. NULL on failure. */
 json_t *mf_pipeline_run(struct mf_pipeline *pipeline, const struct mf_pipeline_job *job,
                         struct mf_error *err) MF_CHECK_RESULT;
 

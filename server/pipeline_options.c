@@ -11,8 +11,7 @@ static bool take_model(const json_t *value, struct mf_pipeline_options *o, struc
 {
     const char *name = json_string_value(value);
     if (value && (!name || !*name || strlen(name) >= sizeof o->model))
-        return mf_error_set(err, MF_ERR_UNUSABLE,
-                            "options: \"model\" must be the name of a model");
+        return mf_error_set(err, MF_ERR_UNUSABLE, "options: \"model\" must be the name of a model");
     if (name)
         memcpy(o->model, name, strlen(name) + 1);
     return true;
@@ -20,20 +19,23 @@ static bool take_model(const json_t *value, struct mf_pipeline_options *o, struc
 
 static bool take_alpha(const json_t *value, struct mf_pipeline_options *o, struct mf_error *err)
 {
-    double alpha = json_number_value(value);
-    if (value && (!json_is_number(value) || !(alpha > 0 && alpha <= 0.5)))
+    double alpha = json_number_value(value); /* 0 for anything but a number */
+    if (!value)
+        return true;
+    if (!(alpha > 0 && alpha <= 0.5))
         return mf_error_set(err, MF_ERR_UNUSABLE,
                             "options: \"alpha\" must be a number above 0 and at most 0.5");
-    if (value)
-        o->alpha = alpha;
+    o->alpha = alpha;
     return true;
 }
 
 static bool take_priors(const json_t *value, struct mf_pipeline_options *o, struct mf_error *err)
 {
-    if (value && !json_is_boolean(value))
+    if (!value)
+        return true;
+    if (!json_is_boolean(value))
         return mf_error_set(err, MF_ERR_UNUSABLE, "options: \"priors\" must be true or false");
-    o->no_priors = value && json_is_false(value);
+    o->no_priors = json_is_false(value);
     return true;
 }
 

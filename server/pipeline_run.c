@@ -1,6 +1,7 @@
 /*
- * Running a plan: frames from the decoder, features from FHIR and DICOM, the network, the trust layer, the
- * result document. All memory of a run is in one arena, but for the frames, which are the decoder's mapping.
+ * Running a plan: frames from the decoder, features from FHIR and DICOM, the network, the trust
+ * layer, the result document. All memory of a run is in one arena, but for the frames, which are
+ * the decoder's mapping.
  */
 #include "server/pipeline_run.h"
 
@@ -64,7 +65,8 @@ struct mf_registry *mf_pipeline_registry(struct mf_pipeline *p)
 
 /* --- frames --- */
 
-/* The objects and descriptors that the plan's frames need, and nothing else of a perhaps large index. */
+/* The objects and descriptors that the plan's frames need, and nothing else of a perhaps large
+ * index. */
 struct selection {
     struct mf_index_object objects[MAX_FRAMES];
     char names[MAX_FRAMES][16]; /* short ones for the decoder: a file's path is not its business */
@@ -185,7 +187,8 @@ static bool run_network(struct state *s, struct mf_error *err)
     struct mf_engine_output *o = &s->output;
     o->logits = mf_arena_alloc(s->arena, labels, sizeof *o->logits, err);
     o->segmentation = mf_arena_alloc(s->arena, s->frames.count, sizeof *o->segmentation, err);
-    o->readout = mf_arena_alloc(s->arena, mf_engine_readout_size(s->engine), sizeof *o->readout, err);
+    o->readout =
+        mf_arena_alloc(s->arena, mf_engine_readout_size(s->engine), sizeof *o->readout, err);
     if (!o->logits || !o->segmentation || !o->readout)
         return false;
     const struct mf_engine_input input = {.frames = frames,

@@ -13,8 +13,8 @@ struct mf_run {
     const struct mf_plan *plan;
     const char *job; /* id in the result, or NULL */
     double alpha;    /* NaN = 0.1 */
-    /* The descriptor of an input of the index (object.input); it stays the callee's and must be valid until the
-     * run is over. −1 with an error. */
+    /* The descriptor of an input of the index (object.input); it stays the callee's and must be
+     * valid until the run is over. −1 with an error. */
     int (*input)(void *context, uint32_t input, struct mf_error *err);
     /* As in struct mf_pipeline_job; may be NULL. */
     bool (*stopped)(void *context);

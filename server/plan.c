@@ -74,9 +74,12 @@ static bool choose_bundle(const struct mf_registry *registry, const struct mf_up
         *ret = plan;
         found = true;
     }
-    if (!found && count == 0)
-        return mf_error_set(err, MF_ERR_UNAVAILABLE, "no model is loaded");
-    return found || mf_error_set(err, first.code, "%s", first.msg);
+    if (found)
+        return true;
+    if (count == 0)
+        mf_error_set(err, MF_ERR_UNAVAILABLE, "no model is loaded");
+    mf_error_set(err, first.code, "%s", first.msg);
+    return false;
 }
 
 bool mf_plan_attach_ehr(const struct mf_fhir_document *ehr, struct mf_plan *plan,

@@ -1,6 +1,6 @@
 /*
- * Plan: which bundle runs on which frames of an upload, decided from the index alone. The front, the worker and the
- * command line all decide here.
+ * Plan: which bundle runs on which frames of an upload, decided from the index alone. The front,
+ * the worker and the command line all decide here.
  */
 #ifndef MF_SERVER_PLAN_H
 #define MF_SERVER_PLAN_H
@@ -15,22 +15,23 @@ extern "C" {
 #endif
 
 struct mf_plan {
-    size_t model; /* index into the registry */
+    size_t model;               /* index into the registry */
     struct mf_study_list *list; /* owns the request */
     bool owns_list;
     const struct mf_study_request *request;
     const struct mf_fhir_patient *ehr; /* borrowed from the upload; NULL without FHIR */
-    const struct mf_study *only; /* list as skipped only objects of this study; NULL = all */
+    const struct mf_study *only;       /* list as skipped only objects of this study; NULL = all */
 };
 
-/* One patient's upload: the newest usable study is reported (mf_study_list_job). The bundle is the one of
- * options->model, else the only one that accepts the study. `upload` must outlive the plan. MF_ERR_UNUSABLE says why not. */
+/* One patient's upload: the newest usable study is reported (mf_study_list_job). The bundle is the
+ * one of options->model, else the only one that accepts the study. `upload` must outlive the plan.
+ * MF_ERR_UNUSABLE says why not. */
 bool mf_plan_job(const struct mf_registry *registry, const struct mf_upload *upload,
                  const struct mf_pipeline_options *options, struct mf_plan *ret,
                  struct mf_error *err) MF_CHECK_RESULT;
 
-/* One study among many patients' for the bundle `model`. `list` comes from mf_plan_studies() and stays the caller's: the plan only
- * borrows it. `ehr` NULL = no FHIR given. */
+/* One study among many patients' for the bundle `model`. `list` comes from mf_plan_studies() and
+ * stays the caller's: the plan only borrows it. `ehr` NULL = no FHIR given. */
 bool mf_plan_study(struct mf_study_list *list, size_t patient, size_t study, size_t model,
                    const struct mf_fhir_document *ehr, const struct mf_pipeline_options *options,
                    struct mf_plan *ret, struct mf_error *err) MF_CHECK_RESULT;

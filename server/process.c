@@ -81,8 +81,7 @@ pid_t mf_process_spawn_self(char *const argv[], const int fds[], size_t fd_count
     if (pid == 0)
         exec_self(argv, fds, fd_count, parent);
     if (pid < 0)
-        mf_error_set(err, MF_ERR_INTERNAL, "cannot start process %s: %s", argv[0],
-                     strerror(errno));
+        mf_error_set(err, MF_ERR_INTERNAL, "cannot start process %s: %s", argv[0], strerror(errno));
     return pid;
 }
 
@@ -165,7 +164,8 @@ static bool send_bytes(int socket, const char *data, size_t len, uint64_t deadli
     return true;
 }
 
-/* Sends the header and, in one call with it, the descriptors and as much of the payload as the socket takes. */
+/* Sends the header and, in one call with it, the descriptors and as much of the payload as the
+ * socket takes. */
 static ssize_t send_first(int socket, struct header *h, const void *payload, size_t len,
                           const int *fds, size_t fd_count)
 {
@@ -210,7 +210,8 @@ bool mf_message_send(int socket, uint32_t kind, const void *payload, size_t len,
     return send_bytes(socket, (const char *)payload + sent, len - sent, deadline_ns, err);
 }
 
-/* Keeps the descriptors that came with a header; surplus ones cannot arrive, the buffer has no room for them. */
+/* Keeps the descriptors that came with a header; surplus ones cannot arrive, the buffer has no room
+ * for them. */
 static void keep_fds(struct msghdr *msg, struct mf_message *m)
 {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {

@@ -1,9 +1,9 @@
 /*
  * Processes of one program: starting them, and messages between them.
  *
- * A message is a small header and a payload over a stream socket, with descriptors passed beside the header
- * (SCM_RIGHTS). The receiver caps the payload and the number of descriptors, and every wait has a deadline;
- * waiting is poll(2), never a loop of sleeps.
+ * A message is a small header and a payload over a stream socket, with descriptors passed beside
+ * the header (SCM_RIGHTS). The receiver caps the payload and the number of descriptors, and every
+ * wait has a deadline; waiting is poll(2), never a loop of sleeps.
  */
 #ifndef MF_SERVER_PROCESS_H
 #define MF_SERVER_PROCESS_H
@@ -20,17 +20,19 @@ extern "C" {
 #endif
 
 /* Forks a child that runs main(context) and exits with its status. The child dies with its parent
- * (PR_SET_PDEATHSIG), has the default signal actions, nothing blocked, and `name` (at most 15 bytes) as its name in ps.
- * Call it from a process with one thread. −1 on failure. */
+ * (PR_SET_PDEATHSIG), has the default signal actions, nothing blocked, and `name` (at most 15
+ * bytes) as its name in ps. Call it from a process with one thread. −1 on failure. */
 pid_t mf_process_fork(const char *name, int (*main)(void *context), void *context,
                       struct mf_error *err);
 
-/* Starts this program anew (/proc/self/exe) with the arguments argv (NULL-terminated, argv[0] is the name in ps). The
- * descriptors fds[i] become 3 + i in the child, everything else but 0–2 is closed. It dies with its parent. −1 on failure. */
+/* Starts this program anew (/proc/self/exe) with the arguments argv (NULL-terminated, argv[0] is
+ * the name in ps). The descriptors fds[i] become 3 + i in the child, everything else but 0–2 is
+ * closed. It dies with its parent. −1 on failure. */
 pid_t mf_process_spawn_self(char *const argv[], const int fds[], size_t fd_count,
                             struct mf_error *err);
 
-/* How a process ended, for messages: "exit status 3", "signal 11 (Segmentation fault)". Returns `out`. */
+/* How a process ended, for messages: "exit status 3", "signal 11 (Segmentation fault)". Returns
+ * `out`. */
 enum { MF_PROCESS_END_TEXT = 64 };
 const char *mf_process_end_text(int wait_status, char out[MF_PROCESS_END_TEXT]);
 
@@ -48,13 +50,14 @@ void mf_message_init(struct mf_message *m, size_t ceiling);
 /* Frees the payload and closes the descriptors received. */
 void mf_message_free(struct mf_message *m);
 
-/* Sends one message; the descriptors stay the caller's. `deadline_ns` is of the monotonic clock, 0 = none.
- * MF_ERR_IO: the other end is gone; MF_ERR_TIMEOUT. */
+/* Sends one message; the descriptors stay the caller's. `deadline_ns` is of the monotonic clock, 0
+ * = none. MF_ERR_IO: the other end is gone; MF_ERR_TIMEOUT. */
 bool mf_message_send(int socket, uint32_t kind, const void *payload, size_t len, const int *fds,
                      size_t fd_count, uint64_t deadline_ns, struct mf_error *err) MF_CHECK_RESULT;
 
-/* Receives one message (after mf_message_init()). MF_ERR_IO: the other end is gone; MF_ERR_TOO_LARGE: the payload passes its
- * ceiling; MF_ERR_MALFORMED: the header is not one of ours; MF_ERR_TIMEOUT. */
+/* Receives one message (after mf_message_init()). MF_ERR_IO: the other end is gone;
+ * MF_ERR_TOO_LARGE: the payload passes its ceiling; MF_ERR_MALFORMED: the header is not one of
+ * ours; MF_ERR_TIMEOUT. */
 bool mf_message_receive(int socket, struct mf_message *m, uint64_t deadline_ns,
                         struct mf_error *err) MF_CHECK_RESULT;
 

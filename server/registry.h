@@ -1,9 +1,9 @@
 /*
  * Model registry: the bundles a process serves.
  *
- * The front opens them for their description only (labels, what they accept, features), the worker to run them.
- * Two bundles of the same name are refused. A bundle is chosen by `options.model`, else it is the only one
- * that accepts the study.
+ * The front opens them for their description only (labels, what they accept, features), the worker
+ * to run them. Two bundles of the same name are refused. A bundle is chosen by `options.model`,
+ * else it is the only one that accepts the study.
  */
 #ifndef MF_SERVER_REGISTRY_H
 #define MF_SERVER_REGISTRY_H
@@ -27,8 +27,8 @@ struct mf_registry_device {
     unsigned threads;   /* of the CPU backend; 0 = all cores this process may use */
 };
 
-/* Opens every bundle directory and checks it (manifest, hashes, shapes). `device` NULL = description only: no
- * weights are touched. The message of a failure names the directory. */
+/* Opens every bundle directory and checks it (manifest, hashes, shapes). `device` NULL =
+ * description only: no weights are touched. The message of a failure names the directory. */
 struct mf_registry *mf_registry_open(const char *const directories[], size_t count,
                                      const struct mf_registry_device *device, struct mf_error *err);
 void mf_registry_free(struct mf_registry *registry);
@@ -42,7 +42,8 @@ struct mf_model_info {
 size_t mf_registry_count(const struct mf_registry *registry);
 void mf_registry_info(const struct mf_registry *registry, size_t i, struct mf_model_info *ret);
 const struct mf_bundle *mf_registry_bundle(const struct mf_registry *registry, size_t i);
-struct mf_engine *mf_registry_engine(struct mf_registry *registry, size_t i); /* NULL: description only */
+struct mf_engine *mf_registry_engine(struct mf_registry *registry,
+                                     size_t i); /* NULL: description only */
 
 /* Index of the bundle with this name, or -1. */
 long mf_registry_find(const struct mf_registry *registry, const char *name);

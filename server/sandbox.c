@@ -1,8 +1,9 @@
 /*
  * Sandbox: a seccomp allow-list (built by libseccomp, once), resource limits, no new privileges.
  *
- * Under AddressSanitizer the run-time needs calls and address space that no decoder needs: there calls outside
- * the list fail with EPERM and the address space is not limited, so that the tests still run there.
+ * Under AddressSanitizer the run-time needs calls and address space that no decoder needs: there
+ * calls outside the list fail with EPERM and the address space is not limited, so that the tests
+ * still run there.
  */
 #include "server/sandbox.h"
 
@@ -42,29 +43,54 @@ bool mf_sandbox_is_strict(void)
     return !UNDER_SANITIZER;
 }
 
-/* Calls that are allowed whatever their arguments are: they work on what the process already holds. */
+/* Calls that are allowed whatever their arguments are: they work on what the process already holds.
+ */
 static const int ALLOWED[] = {
-    SCMP_SYS(read),         SCMP_SYS(pread64),       SCMP_SYS(readv),
-    SCMP_SYS(write),        SCMP_SYS(pwrite64),      SCMP_SYS(writev),
-    SCMP_SYS(recvmsg),      SCMP_SYS(recvfrom),      SCMP_SYS(sendmsg),
-    SCMP_SYS(sendto),       SCMP_SYS(poll),          SCMP_SYS(ppoll),
-    SCMP_SYS(close),        SCMP_SYS(lseek),         SCMP_SYS(fstat),
-    SCMP_SYS(ftruncate),    SCMP_SYS(memfd_create),  SCMP_SYS(brk),
-    SCMP_SYS(munmap),       SCMP_SYS(mremap),        SCMP_SYS(madvise),
-    SCMP_SYS(futex),        SCMP_SYS(rt_sigreturn),  SCMP_SYS(rt_sigprocmask),
-    SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday), SCMP_SYS(time),
-    SCMP_SYS(getrandom),    SCMP_SYS(getpid),        SCMP_SYS(gettid),
-    SCMP_SYS(restart_syscall), SCMP_SYS(exit),       SCMP_SYS(exit_group),
+    SCMP_SYS(read),
+    SCMP_SYS(pread64),
+    SCMP_SYS(readv),
+    SCMP_SYS(write),
+    SCMP_SYS(pwrite64),
+    SCMP_SYS(writev),
+    SCMP_SYS(recvmsg),
+    SCMP_SYS(recvfrom),
+    SCMP_SYS(sendmsg),
+    SCMP_SYS(sendto),
+    SCMP_SYS(poll),
+    SCMP_SYS(ppoll),
+    SCMP_SYS(close),
+    SCMP_SYS(lseek),
+    SCMP_SYS(fstat),
+    SCMP_SYS(ftruncate),
+    SCMP_SYS(memfd_create),
+    SCMP_SYS(brk),
+    SCMP_SYS(munmap),
+    SCMP_SYS(mremap),
+    SCMP_SYS(madvise),
+    SCMP_SYS(futex),
+    SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(clock_gettime),
+    SCMP_SYS(gettimeofday),
+    SCMP_SYS(time),
+    SCMP_SYS(getrandom),
+    SCMP_SYS(getpid),
+    SCMP_SYS(gettid),
+    SCMP_SYS(restart_syscall),
+    SCMP_SYS(exit),
+    SCMP_SYS(exit_group),
 };
 
 /* Calls that libraries make in passing: they fail politely. */
 static const struct {
     int call, error;
 } REFUSED[] = {
-    {SCMP_SYS(open), EACCES},       {SCMP_SYS(openat), EACCES},     {SCMP_SYS(access), EACCES},
-    {SCMP_SYS(faccessat), EACCES},  {SCMP_SYS(faccessat2), EACCES}, {SCMP_SYS(stat), EACCES},
-    {SCMP_SYS(lstat), EACCES},      {SCMP_SYS(statx), EACCES},      {SCMP_SYS(readlink), EACCES},
-    {SCMP_SYS(readlinkat), EACCES}, {SCMP_SYS(getcwd), EACCES},     {SCMP_SYS(sysinfo), ENOSYS},
+    {SCMP_SYS(open), EACCES},       {SCMP_SYS(openat), EACCES},
+    {SCMP_SYS(access), EACCES},     {SCMP_SYS(faccessat), EACCES},
+    {SCMP_SYS(faccessat2), EACCES}, {SCMP_SYS(stat), EACCES},
+    {SCMP_SYS(lstat), EACCES},      {SCMP_SYS(statx), EACCES},
+    {SCMP_SYS(readlink), EACCES},   {SCMP_SYS(readlinkat), EACCES},
+    {SCMP_SYS(getcwd), EACCES},     {SCMP_SYS(sysinfo), ENOSYS},
     {SCMP_SYS(ioctl), ENOTTY},      {SCMP_SYS(sched_getaffinity), EPERM},
 };
 
@@ -76,13 +102,14 @@ static int allow_with_arguments(scmp_filter_ctx filter)
                               SCMP_A2(SCMP_CMP_MASKED_EQ, exec, 0));
     rc |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
                            SCMP_A2(SCMP_CMP_MASKED_EQ, exec, 0));
-    /* fstat(fd) of glibc ≥ 2.33 is newfstatat(fd, "", …, AT_EMPTY_PATH); other uses look a path up */
+    /* fstat(fd) of glibc ≥ 2.33 is newfstatat(fd, "", …, AT_EMPTY_PATH); other uses look a path up
+     */
     rc |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(newfstatat), 1,
                            SCMP_A3(SCMP_CMP_EQ, AT_EMPTY_PATH));
     rc |= seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(newfstatat), 1,
                            SCMP_A3(SCMP_CMP_NE, AT_EMPTY_PATH));
-    static const scmp_datum_t commands[] = {F_GETFD, F_SETFD, F_GETFL, F_ADD_SEALS, F_GET_SEALS,
-                                            F_DUPFD_CLOEXEC};
+    static const scmp_datum_t commands[] = {F_GETFD,     F_SETFD,     F_GETFL,
+                                            F_ADD_SEALS, F_GET_SEALS, F_DUPFD_CLOEXEC};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         rc |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
                                SCMP_A1(SCMP_CMP_EQ, commands[i]));
@@ -95,12 +122,13 @@ static int add_rules(scmp_filter_ctx filter)
     for (size_t i = 0; i < sizeof ALLOWED / sizeof *ALLOWED; i++)
         rc |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, ALLOWED[i], 0);
     for (size_t i = 0; i < sizeof REFUSED / sizeof *REFUSED; i++)
-        rc |= seccomp_rule_add(filter, SCMP_ACT_ERRNO((uint16_t)REFUSED[i].error),
-                               REFUSED[i].call, 0);
+        rc |= seccomp_rule_add(filter, SCMP_ACT_ERRNO((uint16_t)REFUSED[i].error), REFUSED[i].call,
+                               0);
     return rc | allow_with_arguments(filter);
 }
 
-/* libseccomp writes its program to a descriptor; it is read back to be installed without libseccomp. */
+/* libseccomp writes its program to a descriptor; it is read back to be installed without
+ * libseccomp. */
 static bool export_program(scmp_filter_ctx filter, struct sock_fprog *ret, struct mf_error *err)
 {
     MF_AUTO(mf_fd) int fd = memfd_create("seccomp", MFD_CLOEXEC);

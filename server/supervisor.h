@@ -1,19 +1,21 @@
 /*
  * Supervisor: the parent of all processes of one daemon.
  *
- * It opens the HTTP socket (so that the address stays, and clients wait in its queue, while a front is
- * restarted), starts the decoders' zygote, the store, the workers and the front, and starts again what dies: at once
- * the first time, with doubling pauses up to 10 s when it dies young. A process that fails before it was
- * ever ready ends the daemon, with its reason on stderr. The supervisor parses nothing, has one thread and holds
- * no model. On SIGTERM or SIGINT the front drains and the workers finish or return their jobs, then the store
- * closes; what takes longer than http.drain_timeout_s and 5 s is killed.
+ * It opens the HTTP socket (so that the address stays, and clients wait in its queue, while a front
+ * is restarted), starts the decoders' zygote, the store, the workers and the front, and starts
+ * again what dies: at once the first time, with doubling pauses up to 10 s when it dies young. A
+ * process that fails before it was ever ready ends the daemon, with its reason on stderr. The
+ * supervisor parses nothing, has one thread and holds no model. On SIGTERM or SIGINT the front
+ * drains and the workers finish or return their jobs, then the store closes; what takes longer than
+ * http.drain_timeout_s and 5 s is killed.
  *
- * Store, front and workers are forked without exec: they inherit the configuration as it was read once and
- * share the program's relocated pages. The zygote alone is re-executed: nothing that decodes hostile bytes
- * shares memory with secrets.
+ * Store, front and workers are forked without exec: they inherit the configuration as it was read
+ * once and share the program's relocated pages. The zygote alone is re-executed: nothing that
+ * decodes hostile bytes shares memory with secrets.
  *
- * A worker's death is told to the store by the next worker before it claims anything: the supervisor itself
- * waits for nobody. Death by SIGKILL or SIGTERM, or an orderly failure, is no job's fault; another signal is a crash.
+ * A worker's death is told to the store by the next worker before it claims anything: the
+ * supervisor itself waits for nobody. Death by SIGKILL or SIGTERM, or an orderly failure, is no
+ * job's fault; another signal is a crash.
  */
 #ifndef MF_SERVER_SUPERVISOR_H
 #define MF_SERVER_SUPERVISOR_H
@@ -26,12 +28,13 @@ extern "C" {
 #endif
 
 enum mf_supervise {
-    MF_SUPERVISE_ALL,    /* `medfusion serve` */
-    MF_SUPERVISE_WORKER  /* `medfusion worker`: a worker and its decoders, beside a store that runs elsewhere */
+    MF_SUPERVISE_ALL,   /* `medfusion serve` */
+    MF_SUPERVISE_WORKER /* `medfusion worker`: a worker and its decoders, beside a store that runs
+                           elsewhere */
 };
 
-/* Runs until it is told to stop: true after a clean stop. Prints "medfusion is ready at URL" on stdout when all processes
- * have become ready for the first time (MF_SUPERVISE_ALL). */
+/* Runs until it is told to stop: true after a clean stop. Prints "medfusion is ready at URL" on
+ * stdout when all processes have become ready for the first time (MF_SUPERVISE_ALL). */
 bool mf_supervisor_run(const struct mf_config *config, enum mf_supervise what,
                        struct mf_error *err) MF_CHECK_RESULT;
 

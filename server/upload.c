@@ -36,7 +36,8 @@ static json_t *all_patients(const struct mf_fhir_document *ehr)
     json_t *entries = json_array();
     for (size_t i = 0; entries && i < mf_fhir_patient_count(ehr); i++) {
         json_t *bundle = mf_fhir_reduce(ehr, mf_fhir_patient(ehr, i));
-        if (!bundle || json_array_append_new(entries, json_pack("{s:o}", "resource", bundle)) != 0) {
+        if (!bundle ||
+            json_array_append_new(entries, json_pack("{s:o}", "resource", bundle)) != 0) {
             json_decref(entries);
             return NULL;
         }

@@ -1,14 +1,15 @@
 /*
- * An upload as the rest of the program knows it: the document that the decoder's `scan` makes and that is kept with a job,
- * `medfusion.scan/1`:
+ * An upload as the rest of the program knows it: the document that the decoder's `scan` makes and
+ * that is kept with a job, `medfusion.scan/1`:
  *
  *   {"schema": "medfusion.scan/1",
- *    "dicom": medfusion.index/1 (dicom/index.h); object.input counts the DICOM parts in their order,
- *    "ehr": null, or {"problem": null | {"code", "detail"}, "bundle": a FHIR Bundle with what the features need}}
+ *    "dicom": medfusion.index/1 (dicom/index.h); object.input counts the DICOM parts in their
+ * order, "ehr": null, or {"problem": null | {"code", "detail"}, "bundle": a FHIR Bundle with what
+ * the features need}}
  *
- * With DICOM of one patient the bundle holds that patient's resources only, and `problem` says why there
- * are none ("another patient's"). Scanned alone, FHIR of all patients is kept.
- * The text comes from a sandboxed process that hostile bytes may own: readers check everything.
+ * With DICOM of one patient the bundle holds that patient's resources only, and `problem` says why
+ * there are none ("another patient's"). Scanned alone, FHIR of all patients is kept. The text comes
+ * from a sandboxed process that hostile bytes may own: readers check everything.
  */
 #ifndef MF_SERVER_UPLOAD_H
 #define MF_SERVER_UPLOAD_H
@@ -24,25 +25,27 @@ extern "C" {
 #endif
 
 struct mf_upload {
-    struct mf_index *index;        /* owned; never NULL after parsing */
-    struct mf_fhir_document *ehr;  /* owned; NULL without a FHIR part, or with a problem */
-    struct mf_error ehr_problem;   /* MF_OK when there is none */
+    struct mf_index *index;       /* owned; never NULL after parsing */
+    struct mf_fhir_document *ehr; /* owned; NULL without a FHIR part, or with a problem */
+    struct mf_error ehr_problem;  /* MF_OK when there is none */
 };
 
-/* Writes the document. `index` may be NULL (FHIR alone), `ehr` NULL (no FHIR). The caller frees the text; NULL with an error. */
+/* Writes the document. `index` may be NULL (FHIR alone), `ehr` NULL (no FHIR). The caller frees the
+ * text; NULL with an error. */
 char *mf_upload_text(const struct mf_index *index, const struct mf_fhir_document *ehr,
                      struct mf_error *err) MF_CHECK_RESULT;
 
 enum mf_upload_read {
     MF_UPLOAD_ALL,
-    MF_UPLOAD_WITHOUT_EHR /* the problem of the FHIR part, but not its bundle: the front parses no FHIR */
+    MF_UPLOAD_WITHOUT_EHR /* the problem of the FHIR part, but not its bundle: the front parses no
+                             FHIR */
 };
 
 /* Reads and checks one. MF_ERR_MALFORMED when anything is off. */
 bool mf_upload_parse(const char *text, size_t len, enum mf_upload_read what, struct mf_upload *ret,
                      struct mf_error *err) MF_CHECK_RESULT;
-/* A message that begins with the name `from` begins with `to` instead (of a long one the end is kept, so that
- * the reason has room). False when it does not. */
+/* A message that begins with the name `from` begins with `to` instead (of a long one the end is
+ * kept, so that the reason has room). False when it does not. */
 bool mf_upload_rename(struct mf_error *err, const char *from, const char *to);
 
 void mf_upload_free(struct mf_upload *upload); /* what it owns */

@@ -107,8 +107,8 @@ static bool open_inputs(const struct worker *w, const struct mf_claim *claim,
         int fd = open_pack(w, in, input->locator, err);
         if (fd < 0)
             return false;
-        in->parts[in->count++] = (struct mf_part){ehr ? MF_PART_EHR : MF_PART_DICOM, fd,
-                                                  input->offset, input->size};
+        in->parts[in->count++] =
+            (struct mf_part){ehr ? MF_PART_EHR : MF_PART_DICOM, fd, input->offset, input->size};
     }
     return true;
 }
@@ -192,8 +192,8 @@ static bool release(struct worker *w, const struct mf_job_ref *jobs, size_t n,
 
 static bool report_predecessor(struct worker *w, struct mf_error *err)
 {
-    TRY_STORE(mf_store_worker_gone(w->store, w->options->predecessor, w->options->predecessor_end,
-                                   err));
+    TRY_STORE(
+        mf_store_worker_gone(w->store, w->options->predecessor, w->options->predecessor_end, err));
 }
 
 /* Tells the store how a run that gave no result ended. */
@@ -240,7 +240,8 @@ static bool run_job(struct worker *w, const struct mf_claim *claim, struct mf_ar
 
 /* --- many jobs --- */
 
-/* Runs claimed jobs one after the other; those not begun when the worker is told to stop go back. */
+/* Runs claimed jobs one after the other; those not begun when the worker is told to stop go back.
+ */
 static bool run_claims(struct worker *w, const struct mf_claim *claims, size_t count,
                        struct mf_arena *arena, struct mf_error *err)
 {
@@ -265,8 +266,8 @@ static bool run_claims(struct worker *w, const struct mf_claim *claims, size_t c
 static bool work_once(struct worker *w, struct mf_error *err)
 {
     MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(CLAIM_ARENA);
-    struct mf_claim_request request = {.worker = w->options->id, .max = (size_t)w->options->config->worker.batch,
-                                       .wait_ms = -1};
+    struct mf_claim_request request = {
+        .worker = w->options->id, .max = (size_t)w->options->config->worker.batch, .wait_ms = -1};
     struct mf_claim *claims = NULL;
     size_t count = 0;
     if (!arena)
@@ -303,11 +304,10 @@ static char *models_text(const struct mf_registry *registry)
         json_t *labels = json_array();
         for (size_t k = 0; k < mf_bundle_label_count(bundle); k++)
             json_array_append_new(labels, json_string(mf_bundle_labels(bundle)[k].id));
-        if (json_array_append_new(models, json_pack("{s:s, s:s, s:s, s:o}", "name",
-                                                    mf_bundle_name(bundle), "version",
-                                                    mf_bundle_version(bundle), "digest",
-                                                    mf_bundle_digest(bundle), "labels",
-                                                    labels)) != 0)
+        if (json_array_append_new(models,
+                                  json_pack("{s:s, s:s, s:s, s:o}", "name", mf_bundle_name(bundle),
+                                            "version", mf_bundle_version(bundle), "digest",
+                                            mf_bundle_digest(bundle), "labels", labels)) != 0)
             return NULL;
     }
     return models ? mf_json_text(models, 0) : NULL;
@@ -316,8 +316,7 @@ static char *models_text(const struct mf_registry *registry)
 static bool open_worker(struct worker *w, struct mf_error *err)
 {
     const struct mf_config *config = w->options->config;
-    const struct mf_registry_device device = {w->options->device,
-                                              (unsigned)config->worker.threads};
+    const struct mf_registry_device device = {w->options->device, (unsigned)config->worker.threads};
     const struct mf_decoder_limits limits = {
         .memory = (uint64_t)config->decoder.memory_bytes,
         .cpu_seconds = (unsigned)config->decoder.cpu_s,

@@ -1,11 +1,13 @@
 /*
- * Worker: claims jobs from the store, runs the pipeline on them, finishes them. One process per device.
+ * Worker: claims jobs from the store, runs the pipeline on them, finishes them. One process per
+ * device.
  *
- * A claim carries a lease and a fence; a heartbeat thread renews the leases while jobs run. A lost lease or a
- * cancelled job stops the work at the next stage. The attempt is counted by the claim, before the run, so a job
- * that kills its worker cannot do so for ever. A job that runs longer than worker.job_timeout_s fails, and the
- * process ends, because nothing else stops an engine that hangs. On SIGTERM the job in hand is finished within
- * http.drain_timeout_s, else it goes back to the queue uncounted; what was claimed beside it goes back at once.
+ * A claim carries a lease and a fence; a heartbeat thread renews the leases while jobs run. A lost
+ * lease or a cancelled job stops the work at the next stage. The attempt is counted by the claim,
+ * before the run, so a job that kills its worker cannot do so for ever. A job that runs longer than
+ * worker.job_timeout_s fails, and the process ends, because nothing else stops an engine that
+ * hangs. On SIGTERM the job in hand is finished within http.drain_timeout_s, else it goes back to
+ * the queue uncounted; what was claimed beside it goes back at once.
  */
 #ifndef MF_SERVER_WORKER_H
 #define MF_SERVER_WORKER_H
@@ -23,7 +25,8 @@ struct mf_worker_options {
     const char *device;          /* "cpu", "cuda:0"; NULL = the best that works */
     const char *decoder_address; /* where the zygote listens */
     const char *id;              /* unique for each start of a worker */
-    /* A worker whose end the store does not know of yet, and how it ended; reported before the first claim. NULL = none. */
+    /* A worker whose end the store does not know of yet, and how it ended; reported before the
+     * first claim. NULL = none. */
     const char *predecessor;
     enum mf_attempt_end predecessor_end;
     int ready_fd; /* gets one byte when jobs are taken, and is closed; −1 = none */

@@ -49,7 +49,8 @@ static void fields_are_found_by_column_name(void **state)
 {
     (void)state;
     struct mf_error err = MF_ERROR_INIT;
-    const char text[] = "path,label,\"a \"\"quoted\"\" name\"\r\nx.dcm,1,\"line\nbreak, comma\"\r\n\r\ny.dcm,,z";
+    const char text[] =
+        "path,label,\"a \"\"quoted\"\" name\"\r\nx.dcm,1,\"line\nbreak, comma\"\r\n\r\ny.dcm,,z";
     MF_AUTO(mf_csv) struct mf_csv *csv = read_text(text, sizeof text - 1, &err);
     assert_non_null(csv);
     assert_int_equal(mf_csv_columns(csv), 3);

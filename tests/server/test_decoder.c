@@ -1,6 +1,7 @@
 /*
- * The decoders: what they decode, and that a decoder which misbehaves in any way costs one clear error and
- * nothing else. The misbehaviour is test verbs: they exist in this program only, whose zygote is itself.
+ * The decoders: what they decode, and that a decoder which misbehaves in any way costs one clear
+ * error and nothing else. The misbehaviour is test verbs: they exist in this program only, whose
+ * zygote is itself.
  */
 #include "server/decoder.h"
 
@@ -175,7 +176,7 @@ enum {
 };
 
 static const mf_decoder_verb VERBS[] = {
-    verb_echo, verb_execve, verb_socket, verb_fork, verb_kill, verb_open, verb_executable_memory,
+    verb_echo, verb_execve, verb_socket, verb_fork, verb_kill, verb_open,   verb_executable_memory,
     verb_segv, verb_loop,   verb_hang,   verb_oom,  verb_slow, verb_garbage};
 
 /* --- helpers --- */
@@ -244,13 +245,15 @@ static void skip_under_sanitizers(void)
 static void starting_a_program_kills_the_decoder(void **state)
 {
     skip_under_sanitizers();
-    assert_contained(*state, EXECVE, MF_ERR_CRASHED, "decoding crashed: signal 31 (Bad system call)");
+    assert_contained(*state, EXECVE, MF_ERR_CRASHED,
+                     "decoding crashed: signal 31 (Bad system call)");
 }
 
 static void making_a_socket_kills_the_decoder(void **state)
 {
     skip_under_sanitizers();
-    assert_contained(*state, SOCKET, MF_ERR_CRASHED, "decoding crashed: signal 31 (Bad system call)");
+    assert_contained(*state, SOCKET, MF_ERR_CRASHED,
+                     "decoding crashed: signal 31 (Bad system call)");
 }
 
 static void forking_kills_the_decoder(void **state)
@@ -284,7 +287,8 @@ static void opening_a_file_fails_politely(void **state)
 static void a_crash_is_one_error(void **state)
 {
     skip_under_sanitizers(); /* the sanitizer turns it into an exit of its own */
-    assert_contained(*state, SEGV, MF_ERR_CRASHED, "decoding crashed: signal 11 (Segmentation fault)");
+    assert_contained(*state, SEGV, MF_ERR_CRASHED,
+                     "decoding crashed: signal 11 (Segmentation fault)");
 }
 
 static void an_endless_loop_ends_at_the_cpu_limit(void **state)
@@ -467,9 +471,10 @@ static void fhir_of_another_patient_is_noted_in_the_index(void **state)
 {
     struct fixture *f = *state;
     struct mf_error err = MF_ERROR_INIT;
-    const char other[] = "{\"resourceType\":\"Bundle\",\"type\":\"collection\",\"entry\":[{\"resource\":"
-                         "{\"resourceType\":\"Patient\",\"id\":\"x\",\"identifier\":[{\"value\":"
-                         "\"somebody-else\"}]}}]}";
+    const char other[] =
+        "{\"resourceType\":\"Bundle\",\"type\":\"collection\",\"entry\":[{\"resource\":"
+        "{\"resourceType\":\"Patient\",\"id\":\"x\",\"identifier\":[{\"value\":"
+        "\"somebody-else\"}]}}]}";
     int fd = memfd_create("ehr", MFD_CLOEXEC);
     assert_int_equal(write(fd, other, sizeof other - 1), sizeof other - 1);
     struct mf_part parts[] = {part_of(SAMPLE "dicom/2015-03-16.dcm", MF_PART_DICOM),
@@ -515,8 +520,8 @@ static void a_frame_that_is_not_there_is_refused(void **state)
     MF_AUTO(mf_json) json_t *json = mf_index_to_json(upload.index);
     MF_AUTO(mf_mem) char *index = mf_json_text(json, 0);
     const struct mf_frame_request wanted[] = {{0, 1}};
-    assert_false(mf_decoder_frames(f->decoder, &part.fd, 1, index, strlen(index), wanted, 1, &frames,
-                                   &err));
+    assert_false(
+        mf_decoder_frames(f->decoder, &part.fd, 1, index, strlen(index), wanted, 1, &frames, &err));
     assert_int_equal(err.code, MF_ERR_NOT_FOUND);
     close(part.fd);
 }

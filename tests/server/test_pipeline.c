@@ -1,6 +1,6 @@
 /*
- * The pipeline from parts to result on the sample study and a tiny bundle with random weights: which study is
- * chosen, what is refused and in which words, and that a result says what was done.
+ * The pipeline from parts to result on the sample study and a tiny bundle with random weights:
+ * which study is chosen, what is refused and in which words, and that a result says what was done.
  */
 #include "server/pipeline.h"
 
@@ -112,7 +112,8 @@ static void add_bytes(struct upload *u, enum mf_part_kind kind, const char *data
     u->parts[u->count++] = (struct mf_part){kind, fd, 0, len};
 }
 
-/* A file with the value of one short attribute replaced (explicit VR, little endian, the same length), when tag is not 0. */
+/* A file with the value of one short attribute replaced (explicit VR, little endian, the same
+ * length), when tag is not 0. */
 static void add_patched(struct upload *u, enum mf_part_kind kind, const char *path, uint32_t tag,
                         const char *value)
 {
@@ -211,7 +212,8 @@ static void a_modality_that_the_model_does_not_accept_is_refused(void **state)
 {
     MF_AUTO(upload) struct upload u = {.count = 0};
     add_patched(&u, MF_PART_DICOM, NEWEST, 0x00080060, "CT");
-    assert_refused(*state, &u, "{}", "no usable image: part 1: the modality CT is not accepted (CR, DX)");
+    assert_refused(*state, &u, "{}",
+                   "no usable image: part 1: the modality CT is not accepted (CR, DX)");
 }
 
 static void two_patients_in_one_job_are_refused(void **state)
@@ -244,7 +246,8 @@ static void two_models_that_accept_need_a_choice(void **state)
     assert_non_null(two);
     MF_AUTO(upload) struct upload u = {.count = 0};
     add_file(&u, MF_PART_DICOM, NEWEST);
-    assert_refused(&both, &u, "{}", "more than one model accepts this study (full, again): choose one");
+    assert_refused(&both, &u, "{}",
+                   "more than one model accepts this study (full, again): choose one");
     close_upload(&u);
     u.count = 0;
     add_file(&u, MF_PART_DICOM, NEWEST);
@@ -308,8 +311,8 @@ static void the_same_job_gives_the_same_numbers(void **state)
 {
     MF_AUTO(mf_json) json_t *first = run_two(*state, "{}");
     MF_AUTO(mf_json) json_t *second = run_two(*state, "{}");
-    assert_true(json_equal(json_object_get(first, "predictions"),
-                           json_object_get(second, "predictions")));
+    assert_true(
+        json_equal(json_object_get(first, "predictions"), json_object_get(second, "predictions")));
     assert_true(json_equal(json_object_get(first, "study"), json_object_get(second, "study")));
 }
 
@@ -319,8 +322,8 @@ static void priors_change_the_numbers_and_can_be_left_out(void **state)
     MF_AUTO(mf_json) json_t *without = run_two(*state, "{\"priors\": false}");
     const json_t *frames = json_object_get(json_object_get(without, "study"), "frames");
     assert_int_equal(json_array_size(frames), 1);
-    assert_false(json_equal(json_object_get(with, "predictions"),
-                            json_object_get(without, "predictions")));
+    assert_false(
+        json_equal(json_object_get(with, "predictions"), json_object_get(without, "predictions")));
 }
 
 static bool always(void *context)
@@ -342,8 +345,9 @@ static void a_job_stops_when_it_is_told_to(void **state)
 
 static void an_index_that_was_tampered_with_is_refused(void **state)
 {
-    static const char *const TEXTS[] = {"", "{}", "[]", "{\"schema\":\"medfusion.scan/1\"}",
-                                        "{\"schema\":\"medfusion.scan/1\",\"dicom\":{},\"ehr\":null}"};
+    static const char *const TEXTS[] = {
+        "", "{}", "[]", "{\"schema\":\"medfusion.scan/1\"}",
+        "{\"schema\":\"medfusion.scan/1\",\"dicom\":{},\"ehr\":null}"};
     for (size_t i = 0; i < sizeof TEXTS / sizeof *TEXTS; i++) {
         struct mf_error err = MF_ERROR_INIT;
         struct upload u = {.count = 0};

@@ -54,7 +54,8 @@ static void wrong_options_are_refused_by_name(void **state)
         {"{\"model\": 3}", MF_ERR_UNUSABLE, "options: \"model\" must be the name of a model"},
         {"{\"priors\": 1}", MF_ERR_UNUSABLE, "options: \"priors\" must be true or false"},
         {"[]", MF_ERR_UNUSABLE, "options: must be a JSON object"},
-        {"{\"alpha\": 0.1, \"alpha\": 0.2}", MF_ERR_MALFORMED, "options: a JSON object has the same key"},
+        {"{\"alpha\": 0.1, \"alpha\": 0.2}", MF_ERR_MALFORMED,
+         "options: a JSON object has the same key"},
         {"{", MF_ERR_MALFORMED, "options: not valid JSON"},
         {"{\"beam\": 4}", MF_ERR_UNUSABLE, "options: "},
     };
