@@ -6,12 +6,15 @@ import subprocess
 
 import pytest
 from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
 
 import bad_input
 import bundles
+import daemon as daemons
 
 GOLDEN = sorted(p for p in bundles.GOLDEN.parent.iterdir() if p.is_dir())
-SCHEMAS = {n: json.loads((bundles.ROOT / f"schemas/{n}.schema.json").read_text()) for n in ("result", "problem")}
+SCHEMAS = {n: json.loads((bundles.ROOT / f"schemas/{n}.schema.json").read_text()) for n in ("result", "problem", "job")}
+REGISTRY = Registry().with_resources([(s["$id"], Resource.from_contents(s)) for s in SCHEMAS.values()])
 
 
 @pytest.fixture(scope="module", params=GOLDEN, ids=lambda p: p.name)
@@ -32,7 +35,8 @@ def predict(bundle, *arguments):
 
 def errors(document):
     schema = SCHEMAS[document["schema"].removeprefix("medfusion.").removesuffix("/1")]
-    return [f"{e.json_path}: {e.message[:200]}" for e in Draft202012Validator(schema).iter_errors(document)]
+    found = Draft202012Validator(schema, registry=REGISTRY).iter_errors(document)
+    return [f"{e.json_path}: {e.message[:200]}" for e in found]
 
 
 def check_fhir(resource):
@@ -74,3 +78,19 @@ def test_problems(bundle, tmp_path):
     outcome = json.loads(predict(bundle, "--ehr", file, "--format", "fhir", bad_input.NEWEST).stdout)
     check_fhir(outcome)
     assert outcome["issue"][0]["diagnostics"] == problem["detail"]
+
+
+def test_documents_of_the_service(daemon):
+    """The same documents over HTTP: a job from acceptance to its end, its result in two formats, a refusal."""
+    accepted = daemon.post(daemons.sample(), ehr=(bad_input.SAMPLE / "ehr.json").read_bytes())
+    path = accepted.headers["Location"]
+    assert errors(accepted.json()) == []
+    job = daemon.wait(path)
+    assert (job["state"], errors(job)) == ("succeeded", [])
+    assert errors(daemon.get(path + "/result").json()) == []
+    report = daemon.get(path + "/result", headers={"Accept": "application/fhir+json"}).json()
+    check_fhir(report)
+    subjects = [e["resource"]["subject"]["reference"] for e in report["entry"] if "subject" in e["resource"]]
+    assert set(subjects) == {"Patient/sample-patient"}
+    refused = daemon.post([b"not DICOM"])
+    assert (refused.status_code, errors(refused.json())) == (400, [])
