@@ -35,7 +35,8 @@ COPY deploy/packages /tmp/packages
 RUN /tmp/packages run && rm -rf /var/lib/apt/lists/* /tmp/packages && \
     useradd --system --uid 10001 --user-group --home-dir /var/lib/medfusion --create-home --shell /usr/sbin/nologin medfusion
 ENV MEDFUSION_HTTP_LISTEN=0.0.0.0:8080 \
-    MEDFUSION_DATA_DIRECTORY=/var/lib/medfusion
+    MEDFUSION_DATA_DIRECTORY=/var/lib/medfusion \
+    MEDFUSION_MODELS_DIRECTORIES=/usr/share/medfusion/models/thorax-nih
 VOLUME /var/lib/medfusion
 EXPOSE 8080
 STOPSIGNAL SIGTERM
