@@ -126,8 +126,7 @@ static bool fit_platt(const double *z, const uint8_t *truth, size_t n, struct mf
                       struct mf_error *err)
 {
     MF_AUTO(mf_mem)
-    double *terms = malloc(2 * n * sizeof *terms),
-           *target = malloc(n * sizeof *target);
+    double *terms = malloc(2 * n * sizeof *terms), *target = malloc(n * sizeof *target);
     if (!terms || !target)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a calibration");
     double high = (c->n_pos + 1.0) / (c->n_pos + 2.0), low = 1.0 / (c->n_neg + 2.0);
@@ -169,8 +168,7 @@ static bool fit_beta(const double *z, const uint8_t *truth, size_t n, struct mf_
                      struct mf_error *err)
 {
     MF_AUTO(mf_mem)
-    double *terms = malloc(3 * n * sizeof *terms),
-           *target = malloc(n * sizeof *target);
+    double *terms = malloc(3 * n * sizeof *terms), *target = malloc(n * sizeof *target);
     if (!terms || !target)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a calibration");
     bool use[2] = {true, true};
