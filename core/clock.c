@@ -9,6 +9,8 @@
 #include <time.h>
 
 #define MS_PER_DAY INT64_C(86400000)
+#define MAX_DURATION_MS                                                                            \
+    1e15 /* some 30,000 years: differences of clinical times stay inside int64 */
 
 uint64_t mf_clock_monotonic_ns(void)
 {
@@ -323,6 +325,8 @@ bool mf_duration_parse(const char *text, int64_t *ret_ms, struct mf_error *err)
         total += value * UNITS[next++].ms;
         p++;
     }
+    if (total > MAX_DURATION_MS)
+        goto bad;
     *ret_ms = (int64_t)llround(total);
     return true;
 bad:

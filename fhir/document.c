@@ -160,8 +160,7 @@ static bool add_root(struct reader *r, json_t *root)
     return ok;
 }
 
-/* Length of the first JSON value: up to where its brackets are closed; `len` when they never are.
- */
+/* Length of the first JSON value: up to where its brackets close; `len` when they never do. */
 static size_t first_value(const char *text, size_t len)
 {
     size_t depth = 0;

@@ -10,13 +10,12 @@
 
 #define MS_PER_DAY INT64_C(86400000)
 
-/* A value of an Observation (or of one of its components) that carries one of a source's codings.
- */
+/* A value of an Observation or component that carries one of a source's codings. */
 struct candidate {
     struct mf_feature_value value; /* status USED or IMPLAUSIBLE as the value alone is */
     struct mf_time time;
     int64_t issued;
-    size_t order; /* place in the document */
+    size_t order; /* place in its list, which follows the document */
 };
 
 struct candidates {
@@ -79,7 +78,9 @@ static bool add_candidate(const struct question *q, struct candidates *list,
         list->items = grown;
         list->capacity = capacity;
     }
-    list->items[list->count++] = *c;
+    list->items[list->count] = *c;
+    list->items[list->count].order = list->count;
+    list->count++;
     return true;
 }
 
@@ -106,7 +107,7 @@ static bool collect(const struct question *q, const struct mf_fhir_patient *pati
         const json_t *observation = patient->observations[i];
         const json_t *components = json_object_get(observation, "component");
         struct mf_time issued;
-        struct candidate c = {.order = i};
+        struct candidate c = {.issued = INT64_MIN};
         if (!mf_fhir_observation_counts(observation))
             continue;
         c.time = mf_fhir_observation_time(observation, q->at->local, &c.value.time);
@@ -116,8 +117,8 @@ static bool collect(const struct question *q, const struct mf_fhir_patient *pati
             continue;
         struct candidates *list = when == WHEN_INSIDE ? inside : older;
         const char *issued_text = mf_json_get_string(observation, "issued", NULL);
-        c.issued = issued_text && mf_time_parse_fhir(issued_text, &issued, NULL) ? issued.begin
-                                                                                 : INT64_MIN;
+        if (issued_text && mf_time_parse_fhir(issued_text, &issued, NULL))
+            c.issued = issued.begin;
         if (!consider(q, observation, c, list))
             return false;
         for (size_t k = 0; k < json_array_size(components); k++)

@@ -32,8 +32,7 @@ static bool store(struct mf_fhir_document *doc, const char *key, json_int_t numb
            mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
 }
 
-/* Whether `b` is a newer version than `a` (meta.lastUpdated); the later in the document at a tie.
- */
+/* Whether `b` is a newer version than `a` (meta.lastUpdated; at a tie, the later one). */
 static bool is_newer(const struct mf_fhir_resource *a, const struct mf_fhir_resource *b)
 {
     const char *ta = mf_json_get_string(json_object_get(a->json, "meta"), "lastUpdated", NULL);
@@ -45,8 +44,7 @@ static bool is_newer(const struct mf_fhir_resource *a, const struct mf_fhir_reso
     return b_time.begin >= a_time.begin;
 }
 
-/* Enters the resource under a key that identifies it; of two versions the older one is superseded.
- */
+/* Enters the resource under a key that identifies it; the older of two versions is superseded. */
 static bool enter(struct mf_fhir_document *doc, const char *key, size_t number,
                   struct mf_error *err)
 {
@@ -127,8 +125,7 @@ static json_int_t resolve(struct mf_fhir_document *doc, const struct mf_fhir_res
     return near >= 0 ? near : found;
 }
 
-/* The patient table while it grows: which patient a Patient resource is, whose each Observation is.
- */
+/* The table while it grows: which patient a Patient is, whose each Observation is. */
 struct table {
     struct mf_fhir_document *doc;
     struct mf_fhir_patient *patients; /* room for one per resource */
@@ -143,31 +140,31 @@ static json_int_t add_patient(struct table *t, const char *reference, const json
     return (json_int_t)t->doc->patient_count++;
 }
 
-/* Copies the identifiers that are in use, and enters them in the index. `list` may be NULL. */
-static bool add_identifiers(struct table *t, json_int_t patient, const json_t *const *list,
-                            size_t count)
+/* Copies the identifiers of a JSON list that are in use, and enters them in the index. */
+static bool add_identifiers(struct table *t, json_int_t patient, const json_t *list)
 {
     struct mf_fhir_document *doc = t->doc;
+    size_t count = json_array_size(list), n = 0;
     struct mf_fhir_identifier *ids = mf_arena_alloc(doc->arena, count, sizeof *ids, t->err);
-    size_t n = 0;
     if (!ids)
         return false;
     for (size_t i = 0; i < count; i++) {
-        const char *value = mf_json_get_string(list[i], "value", "");
-        const char *system = mf_json_get_string(list[i], "system", NULL);
-        if (!*value || strcmp(mf_json_get_string(list[i], "use", ""), "old") == 0)
+        const json_t *item = json_array_get(list, i);
+        const char *value = mf_json_get_string(item, "value", "");
+        const char *system = mf_json_get_string(item, "system", NULL);
+        if (!*value || strcmp(mf_json_get_string(item, "use", ""), "old") == 0)
             continue;
         ids[n++] = (struct mf_fhir_identifier){
             .system = system,
             .value = value,
-            .assigner = mf_json_get_string(json_object_get(list[i], "assigner"), "display", NULL)};
+            .assigner = mf_json_get_string(json_object_get(item, "assigner"), "display", NULL)};
         const char *key =
             mf_arena_printf(doc->arena, t->err, "|%s|%s", system ? system : "", value);
         if (!key)
             return false;
         json_int_t earlier = lookup(doc, key);
-        if (!store(doc, key, earlier == MF_FHIR_NONE || earlier == patient ? patient : AMBIGUOUS,
-                   t->err))
+        bool first = earlier == MF_FHIR_NONE || earlier == patient;
+        if (!store(doc, key, first ? patient : AMBIGUOUS, t->err))
             return false;
     }
     t->patients[patient].identifiers = ids;
@@ -178,15 +175,8 @@ static bool add_identifiers(struct table *t, json_int_t patient, const json_t *c
 static bool add_patient_resource(struct table *t, size_t number)
 {
     const struct mf_fhir_resource *res = &t->doc->resources[number];
-    const json_t *list = json_object_get(res->json, "identifier");
-    size_t count = json_array_size(list);
-    const json_t **items = mf_arena_alloc(t->doc->arena, count, sizeof *items, t->err);
-    if (!items)
-        return false;
-    for (size_t i = 0; i < count; i++)
-        items[i] = json_array_get(list, i);
     t->patient_of[number] = add_patient(t, res->reference, res->json);
-    return add_identifiers(t, t->patient_of[number], items, count);
+    return add_identifiers(t, t->patient_of[number], json_object_get(res->json, "identifier"));
 }
 
 /* A patient who is named by a key (a reference, an identifier) but is not in the document. */
@@ -196,9 +186,11 @@ static json_int_t outside_patient(struct table *t, const char *key, const char *
     json_int_t patient = lookup(t->doc, key);
     if (patient != MF_FHIR_NONE)
         return patient;
+    MF_AUTO(mf_json) json_t *list = identifier ? json_pack("[O]", identifier) : json_array();
     patient = add_patient(t, reference, NULL);
-    if (!store(t->doc, key, patient, t->err) ||
-        !add_identifiers(t, patient, &identifier, identifier ? 1 : 0))
+    if (!list)
+        mf_error_set(t->err, MF_ERR_NO_MEMORY, "out of memory");
+    if (!list || !store(t->doc, key, patient, t->err) || !add_identifiers(t, patient, list))
         return MF_FHIR_NONE;
     return patient;
 }
@@ -227,8 +219,7 @@ static json_int_t subject_by_identifier(struct table *t, const json_t *subject, 
     return key ? outside_patient(t, key, "Patient", identifier) : MF_FHIR_NONE;
 }
 
-/* Whose an Observation is: a patient number, or MF_FHIR_NONE (another kind of subject, or unclear).
- */
+/* Whose an Observation is: a patient number, or MF_FHIR_NONE (another kind of subject). */
 static json_int_t subject_of(struct table *t, const struct mf_fhir_resource *res)
 {
     struct mf_fhir_document *doc = t->doc;
@@ -266,10 +257,8 @@ static bool list_observations(struct table *t)
     for (size_t p = 0; p < doc->patient_count; p++) {
         struct mf_fhir_patient *patient = &t->patients[p];
         size_t n = patient->observation_count;
-        patient->observations =
-            mf_arena_alloc(doc->arena, n, sizeof *patient->observations, t->err);
-        patient->observation_references =
-            mf_arena_alloc(doc->arena, n, sizeof *patient->observation_references, t->err);
+        patient->observations = mf_arena_alloc(doc->arena, n, sizeof(void *), t->err);
+        patient->observation_references = mf_arena_alloc(doc->arena, n, sizeof(void *), t->err);
         if (!patient->observations || !patient->observation_references)
             return false;
         patient->observation_count = 0;

@@ -105,8 +105,7 @@ static json_t *urn_identifier(const char *urn)
     return json_pack("[{s:s, s:s}]", "system", URI_SYSTEM, "value", urn);
 }
 
-/* The `source` of feature `i` when it is a resource of this type and its value was used, else NULL.
- */
+/* The `source` of feature `i` if its value was used and came from this type, else NULL. */
 static const char *feature_source(const struct builder *b, size_t i, const char *type)
 {
     const json_t *list = json_object_get(json_object_get(b->result, "ehr"), "features");

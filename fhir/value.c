@@ -106,8 +106,7 @@ static void read_quantity(const struct mf_feature *f, const json_t *quantity,
         refuse_text(NULL, ret);
 }
 
-/* "-12.5e3" between spaces, digits on both sides of a point; nothing else that strtod() would take.
- */
+/* "-12.5e3" between spaces, digits around a point; nothing else that strtod() would take. */
 static bool parse_number(const char *text, double *ret)
 {
     static const char DIGITS[] = "0123456789";

@@ -80,7 +80,7 @@ static bool print_features(const struct options *o, struct mf_error *err)
     return fflush(stdout) == 0 || mf_error_set(err, MF_ERR_IO, "cannot write to standard output");
 }
 
-/* Reads the options behind "features"; *ret_help is set when --help is among them. */
+/* Reads the options behind "features"; false also for --help (*ret_help). */
 static bool parse_options(int argc, char **argv, struct options *o, bool *ret_help,
                           struct mf_error *err)
 {
@@ -101,8 +101,13 @@ static bool parse_options(int argc, char **argv, struct options *o, bool *ret_he
             *ret_help = true;
     }
     o->file = optind == argc - 1 ? argv[optind] : NULL;
-    return *ret_help || (o->model && o->file) ||
-           mf_error_set(err, MF_ERR_USAGE, "--model DIR and one FILE are needed, see --help");
+    if (*ret_help)
+        return false;
+    if (!o->model || !o->file) {
+        mf_error_set(err, MF_ERR_USAGE, "--model DIR and one FILE are needed, see --help");
+        return false;
+    }
+    return true;
 }
 
 int mf_cmd_fhir(int argc, char **argv)

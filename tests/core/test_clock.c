@@ -241,9 +241,9 @@ static void durations(void **state)
 static void bad_durations(void **state)
 {
     (void)state;
-    static const char *const BAD[] = {"",      "P",    "7D",    "P7",    "PD",          "PT",
-                                      "P1D1Y", "P1H",  "PT1D",  "P-1D",  "p7d",         "P7DT",
-                                      "P1DT",  "P7D ", "P1D1D", "P1.5D", "P9999999999D"};
+    static const char *const BAD[] = {
+        "",     "P",   "7D",   "P7",   "PD",   "PT",    "P1D1Y", "P1H",          "PT1D",
+        "P-1D", "p7d", "P7DT", "P1DT", "P7D ", "P1D1D", "P1.5D", "P9999999999D", "P999999999Y"};
     for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++) {
         struct mf_error err = MF_ERROR_INIT;
         int64_t ms = 42;

@@ -356,6 +356,8 @@ static void codes_and_components(void **state)
 #define C(code, rest) "{\"code\":{\"coding\":[{\"system\":\"s\",\"code\":\"" code "\"}]}," rest "}"
     const struct row rows[] = {
         {NUMERIC(""), PANEL(C("d", Q("4")) "," C("c", Q("5"))), AT, USED},
+        {NUMERIC(""), PANEL(C("c", Q("4")) "," C("c", Q("5"))), AT, USED}, /* the later of two */
+        {NUMERIC(",\"pick\":\"first\""), PANEL(C("c", Q("5")) "," C("c", Q("4"))), AT, USED},
         {NUMERIC(""), PANEL(C("d", Q("4"))), AT, NOTHING},
         {NUMERIC(""), PANEL(C("c", "\"dataAbsentReason\":{\"text\":\"lost\"}")), AT, NOTHING},
         {NUMERIC(""),
