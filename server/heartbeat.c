@@ -30,7 +30,7 @@ struct mf_heartbeat_thread {
 
 static const uint64_t SECOND = 1000000000;
 
-static void announce(struct mf_heartbeat_thread *t)
+static void announce_again(struct mf_heartbeat_thread *t)
 {
     struct mf_error err = MF_ERROR_INIT;
     if (!mf_store_announce(t->store, &t->options.worker, ANNOUNCE_TTL_S, &err))
@@ -84,7 +84,8 @@ static uint64_t beat_interval(const struct mf_heartbeat_thread *t)
 static void *run(void *arg)
 {
     struct mf_heartbeat_thread *t = arg;
-    uint64_t now, next_announce = 0;
+    uint64_t now = mf_clock_monotonic_ns();
+    uint64_t next_announce = now + ANNOUNCE_TTL_S * SECOND / 3; /* the first one was at the start */
     pthread_mutex_lock(&t->lock);
     while (!t->stop) {
         now = mf_clock_monotonic_ns();
@@ -93,7 +94,7 @@ static void *run(void *arg)
             end_hanging(t);
         if (now >= next_announce) {
             pthread_mutex_unlock(&t->lock);
-            announce(t);
+            announce_again(t);
             pthread_mutex_lock(&t->lock);
             next_announce = now + ANNOUNCE_TTL_S * SECOND / 3;
         }
@@ -131,7 +132,8 @@ struct mf_heartbeat_thread *mf_heartbeat_start(const struct mf_heartbeat_options
     sigset_t all, before; /* signals belong to the main thread */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    t->started = t->store && pthread_create(&t->thread, NULL, run, t) == 0;
+    t->started = t->store && mf_store_announce(t->store, &t->options.worker, ANNOUNCE_TTL_S, err) &&
+                 pthread_create(&t->thread, NULL, run, t) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (t->started)
         return t;

@@ -20,6 +20,7 @@ struct mf_heartbeat_options {
     int64_t lease_s, job_timeout_s;
 };
 
+/* Announces the worker, then starts the thread. */
 struct mf_heartbeat_thread *mf_heartbeat_start(const struct mf_heartbeat_options *options,
                                                struct mf_error *err) MF_CHECK_RESULT;
 /* Stops the thread; NULL-safe. */
