@@ -6,7 +6,9 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct command {
     const char *name;
@@ -45,10 +47,26 @@ static int run_command(const struct command *command, int argc, char **argv)
     return command->run(argc, argv);
 }
 
+/* OpenMP reads its settings once, when a process starts. Its threads wait by spinning for
+ * milliseconds, which starves every other process of a busy machine; microseconds cost nothing when
+ * it is idle. So the commands that run a network start over with that set, unless the user has
+ * chosen. */
+static void settle_openmp(char **argv)
+{
+    static const char *const NETWORK[] = {"serve",     "worker", "predict",
+                                          "calibrate", "bench",  "module"};
+    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY"))
+        return;
+    for (size_t i = 0; argv[1] && i < sizeof NETWORK / sizeof *NETWORK; i++)
+        if (strcmp(argv[1], NETWORK[i]) == 0 && setenv("GOMP_SPINCOUNT", "2000", 1) == 0)
+            execv("/proc/self/exe", argv); /* when it fails, we go on as we are */
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], MF_ZYGOTE_ROLE) == 0)
         return mf_zygote_main(NULL, 0);
+    settle_openmp(argv);
     signal(SIGPIPE, SIG_IGN);
     if (argc < 2) {
         print_usage(stderr);
