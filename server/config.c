@@ -158,7 +158,7 @@ static bool store_list(struct mf_config *config, const struct key *key, const ch
 static bool split_list(struct mf_config *config, const struct key *key, const char *text,
                        const char *where, struct mf_error *err)
 {
-    const char *items[MAX_LIST + 1];
+    const char *items[MAX_LIST + 1] = {NULL};
     size_t count = 0;
     while (*text) {
         size_t len = strcspn(text, ":");
@@ -231,7 +231,7 @@ void mf_config_free(struct mf_config *config)
 static bool set_from_json(struct mf_config *config, const struct key *key, const json_t *value,
                           const char *where, struct mf_error *err)
 {
-    const char *items[MAX_LIST + 1];
+    const char *items[MAX_LIST + 1] = {NULL};
     size_t i;
     const json_t *item;
     switch (key->type) {

@@ -48,7 +48,7 @@ static int open_socket(const struct addrinfo *a)
 
 static bool write_url(int fd, char *url, size_t size)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
     socklen_t len = sizeof address;
     char host[HOST_BYTES], port[PORT_BYTES];
     if (getsockname(fd, (struct sockaddr *)&address, &len) < 0 ||

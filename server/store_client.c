@@ -221,7 +221,7 @@ static bool client_submit(struct mf_store *store, const struct mf_submission *s,
                           struct mf_submitted *ret, struct mf_error *err)
 {
     struct client *c = self(store);
-    struct mf_wire_reader reply;
+    struct mf_wire_reader reply = {.at = NULL};
     struct mf_wire_writer w = begin(c, MF_VERB_SUBMIT);
     mf_wire_put(&w, s->id, sizeof s->id);
     mf_wire_put_text(&w, s->tenant);
@@ -272,7 +272,7 @@ static bool client_claim(struct mf_store *store, const struct mf_claim_request *
                          struct mf_error *err)
 {
     struct client *c = self(store);
-    struct mf_wire_reader reply;
+    struct mf_wire_reader reply = {.at = NULL};
     struct mf_wire_writer w = begin(c, MF_VERB_CLAIM);
     *ret_count = 0;
     mf_wire_put_int(&w, request->wait_ms);
@@ -298,7 +298,7 @@ static bool client_heartbeat(struct mf_store *store, struct mf_heartbeat *beats,
                              struct mf_error *err)
 {
     struct client *c = self(store);
-    struct mf_wire_reader reply;
+    struct mf_wire_reader reply = {.at = NULL};
     struct mf_wire_writer w = begin(c, MF_VERB_HEARTBEAT);
     mf_wire_put_int(&w, (int64_t)n);
     mf_wire_put(&w, beats, n * sizeof *beats);
@@ -312,7 +312,7 @@ static bool client_finish(struct mf_store *store, struct mf_outcome *outcomes, s
                           struct mf_error *err)
 {
     struct client *c = self(store);
-    struct mf_wire_reader reply;
+    struct mf_wire_reader reply = {.at = NULL};
     struct mf_wire_writer w = begin(c, MF_VERB_FINISH);
     mf_wire_put_int(&w, (int64_t)n);
     for (size_t i = 0; i < n; i++) {
@@ -334,7 +334,7 @@ static bool client_release(struct mf_store *store, const struct mf_job_ref *jobs
                            enum mf_attempt_end end, struct mf_error *err)
 {
     struct client *c = self(store);
-    struct mf_wire_reader reply;
+    struct mf_wire_reader reply = {.at = NULL};
     struct mf_wire_writer w = begin(c, MF_VERB_RELEASE);
     mf_wire_put_int(&w, end);
     mf_wire_put_int(&w, (int64_t)n);
@@ -346,7 +346,7 @@ static bool client_worker_gone(struct mf_store *store, const char *worker, enum 
                                struct mf_error *err)
 {
     struct client *c = self(store);
-    struct mf_wire_reader reply;
+    struct mf_wire_reader reply = {.at = NULL};
     struct mf_wire_writer w = begin(c, MF_VERB_WORKER_GONE);
     mf_wire_put_text(&w, worker);
     mf_wire_put_int(&w, end);
@@ -357,7 +357,7 @@ static bool client_announce(struct mf_store *store, const struct mf_worker *work
                             struct mf_error *err)
 {
     struct client *c = self(store);
-    struct mf_wire_reader reply;
+    struct mf_wire_reader reply = {.at = NULL};
     struct mf_wire_writer w = begin(c, MF_VERB_ANNOUNCE);
     mf_wire_put_text(&w, worker->id);
     mf_wire_put_text(&w, worker->device);
@@ -371,7 +371,7 @@ static bool client_workers(struct mf_store *store, struct mf_arena *arena, struc
                            size_t *ret_count, struct mf_error *err)
 {
     struct client *c = self(store);
-    struct mf_wire_reader reply;
+    struct mf_wire_reader reply = {.at = NULL};
     struct mf_wire_writer w = begin(c, MF_VERB_WORKERS);
     if (!finish_call(c, &w, 0, &reply, err))
         return false;
@@ -403,7 +403,7 @@ static bool call_on_job(struct client *c, enum mf_store_verb verb, const char *t
 static bool client_job(struct mf_store *store, const char *tenant, const char *id,
                        struct mf_job *ret, struct mf_error *err)
 {
-    struct mf_wire_reader reply;
+    struct mf_wire_reader reply = {.at = NULL};
     if (!call_on_job(self(store), MF_VERB_JOB, tenant, id, &reply, err))
         return false;
     mf_wire_get(&reply, ret, sizeof *ret);
@@ -413,7 +413,7 @@ static bool client_job(struct mf_store *store, const char *tenant, const char *i
 static bool client_result(struct mf_store *store, const char *tenant, const char *id,
                           struct mf_job *ret_job, struct mf_buffer *ret_text, struct mf_error *err)
 {
-    struct mf_wire_reader reply;
+    struct mf_wire_reader reply = {.at = NULL};
     if (!call_on_job(self(store), MF_VERB_RESULT, tenant, id, &reply, err))
         return false;
     mf_wire_get(&reply, ret_job, sizeof *ret_job);
@@ -427,7 +427,7 @@ static bool client_list(struct mf_store *store, const struct mf_job_filter *filt
                         int64_t *ret_next, struct mf_error *err)
 {
     struct client *c = self(store);
-    struct mf_wire_reader reply;
+    struct mf_wire_reader reply = {.at = NULL};
     struct mf_wire_writer w = begin(c, MF_VERB_LIST);
     mf_wire_put_text(&w, filter->tenant);
     mf_wire_put_int(&w, filter->state);
@@ -450,7 +450,7 @@ static bool client_list(struct mf_store *store, const struct mf_job_filter *filt
 static bool client_cancel(struct mf_store *store, const char *tenant, const char *id,
                           struct mf_job *ret, struct mf_error *err)
 {
-    struct mf_wire_reader reply;
+    struct mf_wire_reader reply = {.at = NULL};
     if (!call_on_job(self(store), MF_VERB_CANCEL, tenant, id, &reply, err))
         return false;
     mf_wire_get(&reply, ret, sizeof *ret);
@@ -461,7 +461,7 @@ static bool client_purge(struct mf_store *store, const char *tenant, const char 
                          struct mf_arena *arena, const char *const **ret_locators,
                          size_t *ret_count, struct mf_error *err)
 {
-    struct mf_wire_reader reply;
+    struct mf_wire_reader reply = {.at = NULL};
     if (!call_on_job(self(store), MF_VERB_PURGE, tenant, id, &reply, err))
         return false;
     size_t n = mf_wire_get_count(&reply, sizeof(int64_t));
@@ -479,7 +479,7 @@ static bool client_locators_used(struct mf_store *store, const char *const *loca
                                  bool *ret_used, struct mf_error *err)
 {
     struct client *c = self(store);
-    struct mf_wire_reader reply;
+    struct mf_wire_reader reply = {.at = NULL};
     struct mf_wire_writer w = begin(c, MF_VERB_LOCATORS_USED);
     mf_wire_put_int(&w, (int64_t)n);
     for (size_t i = 0; i < n; i++)
@@ -493,7 +493,7 @@ static bool client_locators_used(struct mf_store *store, const char *const *loca
 static bool client_counts(struct mf_store *store, struct mf_store_counts *ret, struct mf_error *err)
 {
     struct client *c = self(store);
-    struct mf_wire_reader reply;
+    struct mf_wire_reader reply = {.at = NULL};
     struct mf_wire_writer w = begin(c, MF_VERB_COUNTS);
     if (!finish_call(c, &w, 0, &reply, err))
         return false;
@@ -505,7 +505,7 @@ static bool client_wait_for_jobs(struct mf_store *store, const char (*ids)[MF_JO
                                  int wait_ms, bool *ret_terminal, struct mf_error *err)
 {
     struct client *c = self(store);
-    struct mf_wire_reader reply;
+    struct mf_wire_reader reply = {.at = NULL};
     struct mf_wire_writer w = begin(c, MF_VERB_WAIT_FOR_JOBS);
     mf_wire_put_int(&w, wait_ms);
     mf_wire_put_int(&w, (int64_t)n);

@@ -199,7 +199,7 @@ static void serve_head(struct server *v, struct connection *c, const struct mf_w
  * behind it. */
 static void serve_input(struct server *v, struct connection *c)
 {
-    struct mf_wire_header header, next;
+    struct mf_wire_header header = {0}, next = {0};
     while (peek(c, 0, &header)) {
         if (c->closed && header.kind == MF_VERB_CLAIM) /* nobody is left to run it */
             return;
@@ -222,7 +222,7 @@ static struct connection *next_parked(struct server *v, uint32_t verb, uint64_t 
 {
     struct connection *best = NULL;
     for (struct connection *c = v->connections; c; c = c->next) {
-        struct mf_wire_header header;
+        struct mf_wire_header header = {0};
         if (c->parked && !c->closed && c->park_order > after && peek(c, 0, &header) &&
             header.kind == verb && (!best || c->park_order < best->park_order))
             best = c;
@@ -234,7 +234,7 @@ static struct connection *next_parked(struct server *v, uint32_t verb, uint64_t 
  */
 static void serve_parked(struct server *v)
 {
-    struct mf_wire_header header;
+    struct mf_wire_header header = {0};
     struct connection *c = NULL;
     for (uint64_t after = 0; v->s->work_changed; after = c->park_order) {
         c = next_parked(v, MF_VERB_CLAIM, after);
@@ -253,7 +253,7 @@ static void serve_parked(struct server *v)
 
 static void serve_overdue(struct server *v, uint64_t now)
 {
-    struct mf_wire_header header;
+    struct mf_wire_header header = {0};
     for (struct connection *c = v->connections; c; c = c->next)
         if (c->parked && !c->closed && c->park_deadline_ns <= now && peek(c, 0, &header))
             serve_head(v, c, &header, true);

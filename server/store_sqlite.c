@@ -334,13 +334,13 @@ struct mf_store *mf_store_open_sqlite(const char *directory,
         mf_error_set(err, MF_ERR_USAGE, "data.directory: the path is too long");
         return NULL;
     }
-    MF_AUTO(mf_store) struct mf_store *store = calloc(1, sizeof(struct mf_sqlite_store));
-    if (!store) {
+    struct mf_sqlite_store *s = calloc(1, sizeof *s);
+    MF_AUTO(mf_store) struct mf_store *store = s ? &s->base : NULL;
+    if (!s) {
         mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the job store");
         return NULL;
     }
-    store->ops = &OPS;
-    struct mf_sqlite_store *s = (struct mf_sqlite_store *)store;
+    s->base.ops = &OPS;
     s->settings = *settings;
     s->typical_run_s = NAN;
     if (!open_database(s, path, err))

@@ -128,7 +128,7 @@ static bool heartbeat_step(struct mf_sqlite_store *s, struct mf_heartbeat *beats
                            struct mf_error *err)
 {
     for (size_t i = 0; i < n; i++) {
-        struct running r;
+        struct running r = {.seq = 0};
         int found = find_running(s, beats[i].job.id, &r, err);
         if (found < 0)
             return false;
@@ -164,7 +164,7 @@ static void note_run(struct mf_sqlite_store *s, const struct running *r)
 
 static bool finish_one(struct mf_sqlite_store *s, struct mf_outcome *o, struct mf_error *err)
 {
-    struct running r;
+    struct running r = {.seq = 0};
     int found = find_running(s, o->job.id, &r, err);
     if (found < 0)
         return false;
@@ -226,7 +226,7 @@ static bool release_step(struct mf_sqlite_store *s, const struct mf_job_ref *job
 {
     bool alone = n == 1; /* jobs released together were running together */
     for (size_t i = 0; i < n; i++) {
-        struct running r;
+        struct running r = {.seq = 0};
         int found = find_running(s, jobs[i].id, &r, err);
         if (found < 0)
             return false;
@@ -254,7 +254,7 @@ static bool worker_gone_step(struct mf_sqlite_store *s, const char *worker, enum
     if (!runs_alone(s, worker, &alone, err))
         return false;
     for (;;) { /* one at a time: each step takes its row out of the selection */
-        struct running r;
+        struct running r = {.seq = 0};
         sqlite3_stmt *q = mf_sqlite_query(
             s, err, "SELECT " RUNNING_COLUMNS " FROM jobs WHERE state = 1 AND worker = ? LIMIT 1",
             "t", worker);
@@ -284,7 +284,7 @@ bool mf_sqlite_worker_gone(struct mf_store *store, const char *worker, enum mf_a
 static bool expire_step(struct mf_sqlite_store *s, int64_t now, struct mf_error *err)
 {
     for (;;) {
-        struct running r;
+        struct running r = {.seq = 0};
         sqlite3_stmt *q =
             mf_sqlite_query(s, err,
                             "SELECT " RUNNING_COLUMNS

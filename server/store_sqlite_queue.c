@@ -26,7 +26,7 @@ int64_t mf_sqlite_lease_deadline(const struct mf_sqlite_store *s)
 static int find_replay(struct mf_sqlite_store *s, const struct mf_submission *sub,
                        struct mf_submitted *ret, struct mf_error *err)
 {
-    int64_t seq;
+    int64_t seq = 0;
     struct mf_error found = MF_ERROR_INIT;
     if (mf_sqlite_int(s,
                       mf_sqlite_query(s, &found, "SELECT seq FROM jobs WHERE id = ? AND tenant = ?",

@@ -106,7 +106,7 @@ static bool find_job(struct mf_sqlite_store *s, const char *tenant, const char *
 bool mf_sqlite_job(struct mf_store *store, const char *tenant, const char *id, struct mf_job *ret,
                    struct mf_error *err)
 {
-    int64_t seq;
+    int64_t seq = 0;
     return find_job(self(store), tenant, id, ret, &seq, err);
 }
 
@@ -114,7 +114,7 @@ bool mf_sqlite_result(struct mf_store *store, const char *tenant, const char *id
                       struct mf_job *ret_job, struct mf_buffer *ret_text, struct mf_error *err)
 {
     struct mf_sqlite_store *s = self(store);
-    int64_t seq;
+    int64_t seq = 0;
     if (!find_job(s, tenant, id, ret_job, &seq, err))
         return false;
     if (ret_job->state != MF_JOB_SUCCEEDED || ret_job->purged)
@@ -172,7 +172,7 @@ bool mf_sqlite_list(struct mf_store *store, const struct mf_job_filter *f, struc
 static bool cancel_step(struct mf_sqlite_store *s, const char *tenant, const char *id,
                         struct mf_job *ret, struct mf_error *err)
 {
-    int64_t seq;
+    int64_t seq = 0;
     if (!find_job(s, tenant, id, ret, &seq, err))
         return false;
     if (mf_job_state_terminal(ret->state))
@@ -239,8 +239,8 @@ static bool purge_step(struct mf_sqlite_store *s, const char *tenant, const char
                        struct mf_arena *arena, const char *const **ret, size_t *ret_count,
                        struct mf_error *err)
 {
-    struct mf_job job;
-    int64_t seq;
+    struct mf_job job = {.state = MF_JOB_QUEUED};
+    int64_t seq = 0;
     if (!find_job(s, tenant, id, &job, &seq, err))
         return false;
     if (!mf_job_state_terminal(job.state))

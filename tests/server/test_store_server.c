@@ -1,0 +1,327 @@
+/*
+ * server/store_server.c and store_client.c over the socket: waiting, interrupting, restarting, and
+ * a disk that fails.
+ */
+#include "store_fixture.h"
+
+#include "server/store_socket.h"
+#include "server/store_sqlite.h"
+#include "server/store_wire.h"
+
+#include "core/clock.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* A store process of its own, and a client of it in f.store. */
+struct served {
+    struct store_fixture f;
+    int listen_fd;
+    pid_t pid;
+};
+
+/* max_file: bytes a file of the store may have (0 = any): later writes fail. */
+static void start_process(struct served *v, rlim_t max_file)
+{
+    v->pid = fork();
+    if (v->pid == 0) {
+        struct mf_error err = MF_ERROR_INIT;
+        const struct rlimit limit = {max_file, max_file};
+        const struct mf_store_server server = {.directory = v->f.directory,
+                                               .settings = v->f.settings,
+                                               .listen_fd = v->listen_fd,
+                                               .stop_fd = -1,
+                                               .ready_fd = -1};
+        signal(SIGXFSZ, SIG_IGN);
+        if (max_file)
+            setrlimit(RLIMIT_FSIZE, &limit);
+        _exit(mf_store_server_run(&server, &err) ? 0 : 3);
+    }
+}
+
+static int end_process(struct served *v, int number)
+{
+    int status = 0;
+    if (number)
+        kill(v->pid, number);
+    waitpid(v->pid, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static void serve(struct served *v, rlim_t max_file)
+{
+    memset(v, 0, sizeof *v);
+    fixture_start(&v->f);
+    mf_store_free(v->f.store);
+    v->listen_fd = mf_store_listen(v->f.directory, NULL);
+    assert_true(v->listen_fd >= 0);
+    start_process(v, max_file);
+    v->f.store = mf_store_connect(v->f.directory, 3000, NULL);
+    assert_non_null(v->f.store);
+    struct mf_store_counts counts; /* once it answers it also takes signals */
+    assert_true(mf_store_counts(v->f.store, &counts, NULL));
+}
+
+static void end(struct served *v)
+{
+    assert_int_equal(end_process(v, SIGTERM), 0);
+    close(v->listen_fd);
+    fixture_end(&v->f);
+}
+
+/* A claim that waits, on a connection and a thread of its own. */
+struct waiting {
+    struct served *v;
+    struct mf_store *store;
+    const char *worker;
+    int wait_ms;
+    size_t count;
+    char id[MF_JOB_ID];
+    pthread_t thread;
+};
+
+static void *run_claim(void *argument)
+{
+    struct waiting *w = argument;
+    struct mf_arena *arena = mf_arena_new(0);
+    struct mf_claim *claims = NULL;
+    struct mf_claim_request request = {.worker = w->worker, .max = 1, .wait_ms = w->wait_ms};
+    if (mf_store_claim(w->store, &request, arena, &claims, &w->count, NULL) && w->count)
+        memcpy(w->id, claims[0].id, MF_JOB_ID);
+    mf_arena_free(arena);
+    return NULL;
+}
+
+static void start_claim(struct waiting *w, struct served *v, const char *worker, int wait_ms)
+{
+    *w = (struct waiting){.v = v, .worker = worker, .wait_ms = wait_ms};
+    w->store = mf_store_connect(v->f.directory, 3000, NULL);
+    assert_int_equal(pthread_create(&w->thread, NULL, run_claim, w), 0);
+}
+
+static void join_claim(struct waiting *w)
+{
+    pthread_join(w->thread, NULL);
+    mf_store_free(w->store);
+}
+
+static void waiting_claims_are_served_in_their_order(void **state)
+{
+    (void)state;
+    struct served v;
+    serve(&v, 0);
+    struct waiting first, second;
+    char a[MF_JOB_ID], b[MF_JOB_ID];
+    start_claim(&first, &v, "w1", -1);
+    poll(NULL, 0, 100);
+    start_claim(&second, &v, "w2", -1);
+    poll(NULL, 0, 100);
+    fixture_submit(&v.f, MF_PRIORITY_ROUTINE, a);
+    join_claim(&first);
+    assert_string_equal(first.id, a);
+    fixture_submit(&v.f, MF_PRIORITY_ROUTINE, b);
+    join_claim(&second);
+    assert_string_equal(second.id, b);
+    end(&v);
+}
+
+static void a_wait_ends_by_time_or_by_interrupt(void **state)
+{
+    (void)state;
+    struct served v;
+    serve(&v, 0);
+    struct waiting timed, endless, early;
+    uint64_t begin = mf_clock_monotonic_ns();
+    start_claim(&timed, &v, "w1", 150);
+    join_claim(&timed);
+    assert_int_equal(timed.count, 0);
+    assert_true(mf_clock_monotonic_ns() - begin >= 140000000);
+    start_claim(&endless, &v, "w2", -1);
+    poll(NULL, 0, 100);
+    mf_store_interrupt(endless.store);
+    join_claim(&endless);
+    assert_int_equal(endless.count, 0);
+    /* An interrupt before the wait ends that wait, and only that one. */
+    early = (struct waiting){.v = &v, .worker = "w3", .wait_ms = -1};
+    early.store = mf_store_connect(v.f.directory, 3000, NULL);
+    mf_store_interrupt(early.store);
+    run_claim(&early);
+    assert_int_equal(early.count, 0);
+    char id[MF_JOB_ID];
+    fixture_submit(&v.f, MF_PRIORITY_ROUTINE, id);
+    run_claim(&early);
+    assert_string_equal(early.id, id);
+    mf_store_free(early.store);
+    end(&v);
+}
+
+static void a_worker_that_is_gone_gets_nothing(void **state)
+{
+    (void)state;
+    struct served v;
+    serve(&v, 0);
+    int fd = mf_store_socket_connect(v.f.directory, NULL); /* a claim whose sender then dies */
+    MF_AUTO(mf_buffer) struct mf_buffer frame;
+    mf_buffer_init(&frame, 1000);
+    struct mf_wire_writer w = {&frame, false};
+    mf_wire_begin(&w, MF_VERB_CLAIM);
+    mf_wire_put_int(&w, -1);
+    mf_wire_put_text(&w, "dead");
+    mf_wire_put_int(&w, 1);
+    mf_wire_put_int(&w, 0);
+    mf_wire_end(&w, 0);
+    assert_int_equal(send(fd, frame.data, frame.len, 0), frame.len);
+    poll(NULL, 0, 100);
+    close(fd);
+    poll(NULL, 0, 100);
+    char id[MF_JOB_ID];
+    fixture_submit(&v.f, MF_PRIORITY_ROUTINE, id);
+    assert_int_equal(fixture_job(&v.f, id).state, MF_JOB_QUEUED);
+    end(&v);
+}
+
+static void what_is_no_frame_closes_the_connection_only(void **state)
+{
+    (void)state;
+    struct served v;
+    serve(&v, 0);
+    char junk[64], id[MF_JOB_ID];
+    memset(junk, 'x', sizeof junk);
+    int fd = mf_store_socket_connect(v.f.directory, NULL);
+    assert_int_equal(send(fd, junk, sizeof junk, 0), sizeof junk);
+    assert_int_equal(recv(fd, junk, sizeof junk, 0), 0);
+    close(fd);
+    /* The right frame with a wrong body is answered with an error. */
+    static const uint32_t verbs[] = {MF_VERB_SUBMIT, MF_VERB_CLAIM,         MF_VERB_FINISH,
+                                     MF_VERB_LIST,   MF_VERB_WAIT_FOR_JOBS, 77};
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
+        struct mf_wire_header header = {mf_wire_magic(), verbs[i], 5}, reply;
+        fd = mf_store_socket_connect(v.f.directory, NULL);
+        assert_int_equal(send(fd, &header, sizeof header, 0), sizeof header);
+        assert_int_equal(send(fd, "\xff\xff\xff\xff\xff", 5, 0), 5);
+        assert_int_equal(recv(fd, &reply, sizeof reply, MSG_WAITALL), sizeof reply);
+        assert_int_equal(reply.kind, MF_REPLY_ERROR);
+        close(fd);
+    }
+    fixture_submit(&v.f, MF_PRIORITY_ROUTINE, id);
+    end(&v);
+}
+
+static void a_client_outlives_the_store(void **state)
+{
+    (void)state;
+    struct served v;
+    serve(&v, 0);
+    char before[MF_JOB_ID], after[MF_JOB_ID];
+    fixture_submit(&v.f, MF_PRIORITY_ROUTINE, before);
+    struct waiting w;
+    start_claim(&w, &v, "busy", -1);
+    join_claim(&w);
+    start_claim(&w, &v, "patient", -1); /* waits across the restart */
+    poll(NULL, 0, 100);
+    assert_int_equal(end_process(&v, SIGKILL), -SIGKILL);
+    start_process(&v, 0);
+    fixture_submit(&v.f, MF_PRIORITY_ROUTINE, after);
+    join_claim(&w);
+    assert_string_equal(w.id, after);
+    assert_int_equal(fixture_job(&v.f, before).state, MF_JOB_RUNNING);
+    end(&v);
+}
+
+static void without_a_store_a_call_fails_when_patience_ends(void **state)
+{
+    (void)state;
+    struct served v;
+    serve(&v, 0);
+    assert_int_equal(end_process(&v, SIGTERM), 0);
+    struct mf_store *hasty = mf_store_connect(v.f.directory, 200, NULL);
+    struct mf_store_counts counts;
+    struct mf_error err = MF_ERROR_INIT;
+    uint64_t begin = mf_clock_monotonic_ns();
+    assert_false(mf_store_counts(hasty, &counts, &err));
+    assert_error(&err, MF_ERR_IO, "the job store does not answer; try again later");
+    assert_true(mf_clock_monotonic_ns() - begin < UINT64_C(5000000000));
+    mf_store_free(hasty);
+    close(v.listen_fd);
+    fixture_end(&v.f);
+}
+
+static void a_disk_that_fails_acknowledges_nothing_that_is_not_there(void **state)
+{
+    (void)state;
+    struct served v;
+    serve(&v, 400000); /* the log soon reaches it */
+    size_t accepted = 0;
+    char ids[64][MF_JOB_ID];
+    static char index[20000];
+    memset(index, 'i', sizeof index);
+    for (;;) {
+        struct mf_submission sub = fixture_submission();
+        struct mf_submitted made;
+        sub.index = index;
+        sub.index_len = sizeof index;
+        if (!mf_store_submit(v.f.store, &sub, &made, NULL))
+            break;
+        assert_in_range(accepted, 0, 63);
+        memcpy(ids[accepted++], made.id, MF_JOB_ID);
+    }
+    assert_true(accepted > 0);
+    assert_int_equal(end_process(&v, 0), 3); /* it has stopped by itself */
+    mf_store_free(v.f.store);
+    fixture_open(&v.f);
+    for (size_t i = 0; i < accepted; i++)
+        assert_int_equal(fixture_job(&v.f, ids[i]).state, MF_JOB_QUEUED);
+    close(v.listen_fd);
+    fixture_end(&v.f);
+}
+
+static void finished_jobs_leave_when_their_time_is_over(void **state)
+{
+    (void)state;
+    struct store_fixture f;
+    fixture_start(&f);
+    char done[MF_JOB_ID], queued[MF_JOB_ID];
+    fixture_submit(&f, MF_PRIORITY_STAT, done);
+    fixture_submit(&f, MF_PRIORITY_ROUTINE, queued);
+    struct mf_claim *c;
+    fixture_claim(&f, "w", 1, NULL, 0, &c);
+    fixture_succeed(&f, fixture_ref(c));
+    struct mf_sqlite_store *s = (struct mf_sqlite_store *)f.store;
+    int removed = 0;
+    assert_true(mf_sqlite_expire_jobs(s, 10, &removed, NULL));
+    assert_int_equal(removed, 0);
+    s->settings.retention_s = -1;
+    assert_true(mf_sqlite_expire_jobs(s, 10, &removed, NULL));
+    assert_int_equal(removed, 1);
+    struct mf_error err = MF_ERROR_INIT;
+    struct mf_job job;
+    assert_false(mf_store_job(f.store, MF_TENANT_DEFAULT, done, &job, &err));
+    assert_int_equal(err.code, MF_ERR_NOT_FOUND);
+    assert_int_equal(fixture_job(&f, queued).state, MF_JOB_QUEUED);
+    struct mf_store_counts counts;
+    assert_true(mf_store_counts(f.store, &counts, NULL));
+    assert_int_equal(counts.jobs[MF_JOB_SUCCEEDED], 0);
+    assert_int_equal(counts.finished_total[MF_JOB_SUCCEEDED], 1);
+    fixture_end(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(waiting_claims_are_served_in_their_order),
+        cmocka_unit_test(a_wait_ends_by_time_or_by_interrupt),
+        cmocka_unit_test(a_worker_that_is_gone_gets_nothing),
+        cmocka_unit_test(what_is_no_frame_closes_the_connection_only),
+        cmocka_unit_test(a_client_outlives_the_store),
+        cmocka_unit_test(without_a_store_a_call_fails_when_patience_ends),
+        cmocka_unit_test(a_disk_that_fails_acknowledges_nothing_that_is_not_there),
+        cmocka_unit_test(finished_jobs_leave_when_their_time_is_over),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
