@@ -1,0 +1,107 @@
+"""`medfusion fhir features` as a command: arguments, exit statuses, one line of error, what it prints for whom."""
+
+import json
+import subprocess
+
+import pytest
+from test_real_files import MEDFUSION, MODEL, needs_program
+
+pytestmark = needs_program
+
+PATIENT = {"resourceType": "Patient", "id": "1", "birthDate": "1980-06-15", "gender": "female"}
+WEIGHT = {"resourceType": "Observation", "id": "w", "status": "final", "subject": {"reference": "Patient/1"},
+          "code": {"coding": [{"system": "http://loinc.org", "code": "29463-7"}]}, "effectiveDateTime": "2020-06-14",
+          "valueQuantity": {"value": 150, "code": "[lb_av]", "system": "http://unitsofmeasure.org"}}
+
+
+def run(*arguments, stdin=None):
+    return subprocess.run([MEDFUSION, "fhir", *map(str, arguments)], capture_output=True, text=True, input=stdin, timeout=60)
+
+
+def features(*arguments, stdin=None):
+    done = run("features", "--model", MODEL, *arguments, stdin=stdin)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def ndjson(*resources):
+    return "".join(json.dumps(r) + "\n" for r in resources)
+
+
+@pytest.mark.parametrize("arguments, sentence", [
+    ([], 'expected "features", see --help'),
+    (["report"], 'expected "features", see --help'),
+    (["features"], "--model DIR and one FILE are needed, see --help"),
+    (["features", "x.json"], "--model DIR and one FILE are needed, see --help"),
+    (["features", "--model", MODEL], "--model DIR and one FILE are needed, see --help"),
+    (["features", "--model", MODEL, "a", "b"], "--model DIR and one FILE are needed, see --help"),
+    (["features", "--model"], "--model needs a value, see --help"),
+    (["features", "--when", "now"], "unknown option --when, see --help"),
+    (["features", "--model", MODEL, "--at", "yesterday", "x"], "--at: not a FHIR date or dateTime"),
+    (["features", "--model", "x" * 5000, "x"], "--model: the path is too long"),
+])
+def test_usage(arguments, sentence):
+    done = run(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"medfusion fhir: {sentence}\n")
+
+
+@pytest.mark.parametrize("text, sentence", [
+    ("", "not valid JSON (line 1, column 0)"),
+    ("<Bundle/>", "FHIR in XML is not supported, send JSON"),
+    ('{"resourceType": "Medication"}', "no Patient in the FHIR data"),
+    (json.dumps(PATIENT), "no Observation has a time, use --at"),
+    ("[" * 10000 + "]" * 10000, "JSON is nested deeper than 64 levels"),
+])
+def test_files_that_cannot_be_used(tmp_path, text, sentence):
+    path = tmp_path / "ehr.json"
+    path.write_text(text)
+    done = run("features", "--model", MODEL, path)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"medfusion fhir: {path}: {sentence}\n")
+
+
+def test_missing_files():
+    done = run("features", "--model", MODEL, "/nonexistent.json")
+    assert (done.returncode, done.stderr) == (1, "medfusion fhir: /nonexistent.json: No such file or directory\n")
+    done = run("features", "--model", "/nonexistent", "x")
+    assert (done.returncode, done.stderr) == (1, "medfusion fhir: /nonexistent/ehr/features.json: No such file or directory\n")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["features", "--help"], ["features", "-h"]])
+def test_help(arguments):
+    done = run(*arguments)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: medfusion fhir features")
+
+
+def test_reference_time_is_the_latest_observation_or_what_was_said():
+    for at, time, age, weight in (([], "2020-06-14", 39, "used"), (["--at", "2020-06-15T01:00:00+02:00"], "2020-06-14T23:00:00Z", 39, "used"),
+                                  (["--at", "2020-06-15"], "2020-06-15", 40, "used"), (["--at", "2025"], "2025", 45, "stale"),
+                                  (["--at", "2019-01-01"], "2019-01-01", 38, "missing")):
+        (line,) = features(*at, "-", stdin=ndjson(PATIENT, WEIGHT))
+        values = {f["id"]: f for f in line["features"]}
+        assert (line["reference_time"], line["patient"]) == (time, "Patient/1")
+        assert (values["age"]["value"], values["weight"]["status"]) == (age, weight)
+    assert values["weight"]["value"] is None
+
+
+def test_units_are_converted_and_the_source_is_named():
+    (line,) = features("-", stdin=ndjson(PATIENT, WEIGHT))
+    values = {f["id"]: f for f in line["features"]}
+    assert values["weight"] == {"id": "weight", "value": pytest.approx(68.0388555), "unit": "kg", "status": "used",
+                                "source": "Observation/w", "time": "2020-06-14"}
+    assert values["weight_lb"]["value"] == 150
+
+
+def test_every_patient_has_a_line_at_a_time_of_their_own():
+    other = PATIENT | {"id": "2", "gender": "male"}
+    later = WEIGHT | {"id": "v", "subject": {"reference": "Patient/2"}, "effectiveDateTime": "2022-01-01"}
+    third = PATIENT | {"id": "3"}
+    lines = features("-", stdin=ndjson(PATIENT, other, third, WEIGHT, later))
+    assert [(line["patient"], line["reference_time"]) for line in lines] == [
+        ("Patient/1", "2020-06-14"), ("Patient/2", "2022-01-01"), ("Patient/3", "2022-01-01")]
+
+
+def test_a_full_disk_is_an_error():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([MEDFUSION, "fhir", "features", "--model", str(MODEL), "-"], stdout=full, stderr=subprocess.PIPE,
+                              input=ndjson(PATIENT, WEIGHT), text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "medfusion fhir: cannot write to standard output\n")
