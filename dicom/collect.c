@@ -4,6 +4,7 @@
 
 #include "dicom/charset.h"
 #include "dicom/fields.h"
+#include "dicom/view.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -244,13 +245,26 @@ static void collect_shared(struct mf_index_object *o, const struct mf_prescan_el
     o->has_window |= g.has_window;
 }
 
+/* View Code Sequence (PS3.3 C.8.11.5), where View Position is missing. */
+static void collect_view(struct mf_index_object *o, const struct mf_prescan_element *e)
+{
+    char code[32];
+    if (e->levels[0].tag != TAG(0x0054, 0x0220) || e->levels[0].item != 0 ||
+        e->tag != TAG(0x0008, 0x0100) || o->view_position)
+        return;
+    clean(e->value, e->length, true, code, sizeof code);
+    o->view_position = mf_view_from_code(code);
+}
+
 static bool collect_nested(struct mf_collector *c, const struct mf_prescan_element *e,
                            struct mf_error *err)
 {
     if (!e->value)
         return true;
-    if (e->depth == 1)
+    if (e->depth == 1) {
         collect_lut(c, e);
+        collect_view(c->object, e);
+    }
     if (e->depth != 2)
         return true;
     if (e->levels[0].tag == TAG(0x5200, 0x9229))

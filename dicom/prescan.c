@@ -34,9 +34,9 @@ enum { MAX_FRAGMENTS = 1000000, STACK = 2 * MF_PRESCAN_DEPTH + 1 };
 /* Sequences that are looked into even where the encoding does not say that they are sequences
  * (implicit VR, or UN with a length); others are passed over as a whole there. */
 static const uint32_t KNOWN_SEQUENCES[] = {
-    TAG(0x0020, 0x9113), TAG(0x0020, 0x9116), TAG(0x0028, 0x3000),
-    TAG(0x0028, 0x3010), TAG(0x0028, 0x9110), TAG(0x0028, 0x9132),
-    TAG(0x0028, 0x9145), TAG(0x5200, 0x9229), TAG(0x5200, 0x9230),
+    TAG(0x0020, 0x9113), TAG(0x0020, 0x9116), TAG(0x0028, 0x3000), TAG(0x0028, 0x3010),
+    TAG(0x0028, 0x9110), TAG(0x0028, 0x9132), TAG(0x0028, 0x9145), TAG(0x0054, 0x0220),
+    TAG(0x5200, 0x9229), TAG(0x5200, 0x9230),
 };
 
 struct container {

@@ -99,6 +99,23 @@ static int by_instance(const void *a, const void *b)
     return order ? order : (x > y) - (x < y);
 }
 
+static bool is_intent(const struct mf_index_object *o, const char *intent)
+{
+    return o->presentation_intent && strcmp(o->presentation_intent, intent) == 0;
+}
+
+/* A study often holds each exposure twice (PS3.3 C.8.11.1): raw for processing, and for
+ * presentation. Beside the latter the former would count as images of their own. */
+static void drop_raw_twins(struct mf_study_entry *const *entries, size_t n)
+{
+    bool presentable = false;
+    for (size_t i = 0; i < n; i++)
+        presentable |= !entries[i]->reason && is_intent(entries[i]->object, "FOR PRESENTATION");
+    for (size_t i = 0; presentable && i < n; i++)
+        if (!entries[i]->reason && is_intent(entries[i]->object, "FOR PROCESSING"))
+            entries[i]->reason = "raw data beside an image for presentation";
+}
+
 /* ---- grouping ---- */
 
 /* Media directories and the like belong to no patient. */
@@ -170,6 +187,7 @@ static bool fill_study(struct mf_study_list *l, struct mf_study_entry *const *be
     if (!objects)
         return false;
     const char *uid = begin[0]->object->study_instance_uid;
+    drop_raw_twins(begin, n);
     *study = (struct mf_study){
         .study_instance_uid = uid ? uid : "", .objects = objects, .object_count = n};
     for (size_t i = 0; i < n; i++) {

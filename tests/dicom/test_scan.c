@@ -69,6 +69,28 @@ static void attributes_are_collected(void **state)
     assert_null(o->problem);
 }
 
+/* View Code Sequence instead of, or beside, View Position; implicit VR too. */
+static void coded_views_become_view_positions(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *position, *code, *want;
+    } cases[] = {{NULL, "399348003", "AP"}, {NULL, "R-10214", "PA"}, {NULL, "272479007", "PA"},
+                 {NULL, "R-10236", "LL"},   {"PA", "R-10236", "PA"}, {NULL, "1234", NULL}};
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+        struct builder b;
+        size_t length = strlen(cases[i / 2].code), even = length + length % 2;
+        build_start(&b, i % 2 ? IMPLICIT_LE : EXPLICIT_LE);
+        build_string(&b, TAG(0x0018, 0x5101), "CS", cases[i / 2].position);
+        build_header(&b, TAG(0x0054, 0x0220), "SQ", (int64_t)even + 16);
+        build_item(&b, TAG(0xFFFE, 0xE000), (int64_t)even + 8);
+        build_string(&b, TAG(0x0008, 0x0100), "SH", cases[i / 2].code);
+        MF_AUTO(mf_index) struct mf_index *index = scan_file(&b);
+        const char *got = index->objects[0].view_position;
+        assert_string_equal(got ? got : "none", cases[i / 2].want ? cases[i / 2].want : "none");
+    }
+}
+
 static void texts_become_utf8(void **state)
 {
     (void)state;
@@ -503,6 +525,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attributes_are_collected),
+        cmocka_unit_test(coded_views_become_view_positions),
         cmocka_unit_test(texts_become_utf8),
         cmocka_unit_test(control_characters_and_overlong_values_are_cut),
         cmocka_unit_test(uids_are_checked),

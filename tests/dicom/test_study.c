@@ -305,6 +305,41 @@ static void equal_times_are_ordered_by_numbers(void **state)
     assert_int_equal(r->study_time.precision, MF_TIME_UNKNOWN);
 }
 
+static void raw_twins_are_left_out(void **state)
+{
+    (void)state;
+    struct mf_scan_input inputs[2];
+    struct mf_error err = MF_ERROR_INIT;
+    size_t count;
+    for (int both = 0; both < 2; both++) {
+        for (int i = 0; i <= both; i++) {
+            const struct build_object o = {"DX", "PA", "P1", "20190307", "12",
+                                           NULL, NULL, 1,    1,          i + 1};
+            struct builder b;
+            build_start(&b, EXPLICIT_LE);
+            build_identity(&b, &o);
+            build_string(&b, TAG(0x0008, 0x0068), "CS", i ? "FOR PRESENTATION" : "FOR PROCESSING");
+            build_image(&b, 4, 4, 8);
+            build_pixels(&b, 16);
+            inputs[i] = (struct mf_scan_input){.fd = build_fd(b.bytes.data, b.bytes.len),
+                                               .length = b.bytes.len};
+            build_free(&b);
+        }
+        MF_AUTO(mf_index) struct mf_index *index = mf_scan(inputs, (size_t)both + 1, NULL, &err);
+        MF_AUTO(mf_study_list) struct mf_study_list *list = list_of(index, NULL);
+        const struct mf_study_request *r = mf_study_list_job(list, true, &err);
+        assert_no_error(&err);
+        assert_int_equal(r->frame_count, 1); /* raw data alone is better than nothing */
+        assert_int_equal(r->frames[0].object_index, both);
+        const struct mf_study_skipped *skipped = mf_study_list_skipped(list, &count);
+        assert_int_equal(count, both);
+        if (both)
+            assert_string_equal(skipped[0].reason, "raw data beside an image for presentation");
+        for (int i = 0; i <= both; i++)
+            close(inputs[i].fd);
+    }
+}
+
 static void localisers_are_left_out(void **state)
 {
     (void)state;
@@ -369,6 +404,7 @@ int main(void)
         cmocka_unit_test(slices_are_ordered_along_the_normal),
         cmocka_unit_test(frames_of_a_study_are_ordered_by_acquisition),
         cmocka_unit_test(equal_times_are_ordered_by_numbers),
+        cmocka_unit_test(raw_twins_are_left_out),
         cmocka_unit_test(localisers_are_left_out),
         cmocka_unit_test(only_strangers_were_given),
         cmocka_unit_test(requests_that_do_not_exist),
