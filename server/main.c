@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 struct command {
@@ -67,6 +68,7 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], MF_ZYGOTE_ROLE) == 0)
         return mf_zygote_main(NULL, 0);
     settle_openmp(argv);
+    prctl(PR_SET_NAME, "medfusion"); /* not "exe", after starting over */
     signal(SIGPIPE, SIG_IGN);
     if (argc < 2) {
         print_usage(stderr);
