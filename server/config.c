@@ -37,7 +37,7 @@ static const struct key KEYS[] = {
     {"http.max_connections", INTEGER, AT(http.max_connections), "1024", 4, 65536,
      "Open connections in all"},
     {"http.max_connections_per_ip", INTEGER, AT(http.max_connections_per_ip), "256", 1, 65536,
-     "Open connections of one address"},
+     "Open connections of one address; raise it behind a proxy"},
     {"http.header_timeout_s", INTEGER, AT(http.header_timeout_s), "10", 1, 600,
      "A request's header must be complete within this time"},
     {"http.idle_timeout_s", INTEGER, AT(http.idle_timeout_s), "30", 1, 3600,
