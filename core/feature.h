@@ -61,7 +61,7 @@ struct mf_feature {
     int64_t window_ms; /* look-back before the reference time; −1 = no limit */
     bool has_range;
     double range_low, range_high;  /* plausible values, inclusive, in `unit` */
-    double mean, std;              /* numeric: the token gets (value − mean) / std */
+    double mean, std;              /* numeric: the token is (value − mean) / std */
     const char *const *categories; /* categorical: index = embedding row */
     size_t category_count;
     const char *const *map_from; /* spellings that stand for a category: map_from[i] → map_to[i] */
