@@ -154,6 +154,14 @@ static void collect_table(struct mf_index_lut *lut, const struct mf_prescan_elem
     lut->range = (struct mf_range){e->offset, e->length};
 }
 
+static void collect_segments(struct mf_index_lut *lut, const struct mf_prescan_element *e)
+{
+    if (lut->range.length)
+        return;
+    collect_table(lut, e);
+    lut->segmented = true;
+}
+
 static struct mf_index_lut *item_lut(struct mf_index_object *o, const struct mf_prescan_element *e)
 {
     if (e->depth != 1 || e->levels[0].item != 0)
@@ -346,6 +354,11 @@ static void collect_numbers(struct mf_collector *c, const struct mf_prescan_elem
     case TAG(0x0028, 0x1202):
     case TAG(0x0028, 0x1203):
         collect_table(&o->palette[e->tag - TAG(0x0028, 0x1201)], e);
+        break;
+    case TAG(0x0028, 0x1221):
+    case TAG(0x0028, 0x1222):
+    case TAG(0x0028, 0x1223):
+        collect_segments(&o->palette[e->tag - TAG(0x0028, 0x1221)], e);
         break;
     default:
         break;

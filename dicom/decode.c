@@ -4,6 +4,7 @@
 #include "dicom/codec.h"
 #include "dicom/inflate.h"
 #include "dicom/native.h"
+#include "dicom/palette.h"
 #include "dicom/reader.h"
 #include "dicom/syntax.h"
 
@@ -271,10 +272,24 @@ static void list_tables(const struct mf_index_object *o, const struct mf_index_l
         in[2 + i] = &o->palette[i];
 }
 
+static bool read_segments(const struct mf_reader *reader, const struct mf_index_object *o,
+                          const struct mf_index_lut *in, uint16_t *out, struct mf_error *err)
+{
+    MF_AUTO(mf_mem)
+    uint8_t *bytes = in->range.length <= reader->length ? malloc(in->range.length + 1) : NULL;
+    if (!bytes)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a palette");
+    return mf_reader_read(reader, in->range, bytes, err) &&
+           mf_palette_expand(bytes, in->range.length, in->entry_bytes, o->big_endian, out,
+                             in->count, err);
+}
+
 static bool read_table(const struct mf_reader *reader, const struct mf_index_object *o,
                        const struct mf_index_lut *in, uint16_t *out, struct mf_error *err)
 {
     uint8_t *bytes = (uint8_t *)out;
+    if (in->segmented)
+        return read_segments(reader, o, in, out, err);
     struct mf_range r = {in->range.offset, (uint64_t)in->count * in->entry_bytes};
     if (!mf_reader_read(reader, r, bytes, err))
         return false;

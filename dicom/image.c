@@ -41,7 +41,7 @@ static const char *find_problem(const struct mf_index_object *o)
     if (palette && bits > 16)
         return "its palette has indices of more than 16 bits";
     if (palette && (!o->palette[0].count || !o->palette[1].count || !o->palette[2].count))
-        return "its palette is missing or segmented";
+        return "its palette is missing";
     return NULL;
 }
 
@@ -111,10 +111,10 @@ static void set_defaults(struct mf_collector *c)
 static void settle_lut(struct mf_index_lut *lut)
 {
     uint64_t bytes = lut->range.length;
-    bool narrow = lut->bits <= 8 && bytes < 2 * (uint64_t)lut->count;
+    bool narrow = lut->bits <= 8 && (lut->segmented || bytes < 2 * (uint64_t)lut->count);
     lut->entry_bytes = narrow ? 1 : 2;
-    if (lut->count > bytes / lut->entry_bytes || lut->bits < 1 || lut->bits > 16 ||
-        lut->count > 65536)
+    uint64_t entries = lut->segmented && bytes ? 65536 : bytes / lut->entry_bytes;
+    if (lut->count > entries || lut->bits < 1 || lut->bits > 16 || lut->count > 65536)
         *lut = (struct mf_index_lut){0};
 }
 

@@ -64,9 +64,10 @@ static void write_lut(json_t *out, const char *key, const struct mf_index_lut *l
 {
     if (lut->count)
         set(out, key,
-            json_pack("{s:I,s:i,s:I,s:I,s:o}", "count", (json_int_t)lut->count, "first",
+            json_pack("{s:I,s:i,s:I,s:I,s:b,s:o}", "count", (json_int_t)lut->count, "first",
                       (int)lut->first, "bits", (json_int_t)lut->bits, "entry_bytes",
-                      (json_int_t)lut->entry_bytes, "range", range_json(&lut->range)));
+                      (json_int_t)lut->entry_bytes, "segmented", lut->segmented, "range",
+                      range_json(&lut->range)));
 }
 
 static json_t *group_json(const struct mf_index_frame *g)

@@ -49,6 +49,7 @@ struct mf_index_lut {
     uint32_t count, bits; /* count 0 = none, at most 65536; bits of an entry, 1…16 */
     int32_t first;
     uint32_t entry_bytes; /* 1 or 2 */
+    bool segmented;       /* a palette in segments, of fields of entry_bytes (C.7.9.2) */
     struct mf_range range;
 };
 

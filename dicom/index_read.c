@@ -161,7 +161,9 @@ static void read_lut(struct input *in, const char *key, const struct mf_index_ob
         !mf_json_need_int(v, "bits", 1, 16, &bits, NULL) ||
         !mf_json_need_int(v, "entry_bytes", 1, 2, &bytes, NULL) ||
         !read_range(json_object_get(v, "range"), object_bytes(o), &lut->range) ||
-        (uint64_t)(count * bytes) > lut->range.length) {
+        !json_is_boolean(json_object_get(v, "segmented")) ||
+        (!mf_json_get_bool(v, "segmented", false) &&
+         (uint64_t)(count * bytes) > lut->range.length)) {
         fail(in, key);
         return;
     }
@@ -169,6 +171,7 @@ static void read_lut(struct input *in, const char *key, const struct mf_index_ob
     lut->first = (int32_t)first;
     lut->bits = (uint32_t)bits;
     lut->entry_bytes = (uint32_t)bytes;
+    lut->segmented = mf_json_get_bool(v, "segmented", false);
 }
 
 static void read_fragments(struct input *in, struct mf_index_object *o)

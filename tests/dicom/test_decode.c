@@ -4,6 +4,7 @@
 
 #include "core/grayscale.h"
 #include "dicom/dicom.h"
+#include "dicom/palette.h"
 #include "tests/dicom/builder.h"
 #include "tests/expect.h"
 
@@ -315,6 +316,61 @@ static void byte_tables_are_widened(void **state)
     }
 }
 
+static void expect_palette(const uint8_t *segments, size_t length, uint32_t width,
+                           const uint16_t *want, uint32_t count)
+{
+    uint16_t got[16];
+    struct mf_error err = MF_ERROR_INIT;
+    assert_true(mf_palette_expand(segments, length, width, false, got, count, &err));
+    assert_memory_equal(got, want, count * sizeof *want);
+}
+
+/* Discrete 10 20; ramp of 4 to 60; indirect: the first segment again. */
+static void segmented_palettes_are_expanded(void **state)
+{
+    (void)state;
+    const uint8_t bytes[] = {0, 2, 10, 20, 1, 4, 60, 2, 1, 0, 0};
+    const uint16_t want[8] = {10, 20, 30, 40, 50, 60, 10, 20};
+    expect_palette(bytes, sizeof bytes, 1, want, 8);
+    const uint8_t words[] = {0, 0, 1, 0, 0, 1, 1, 0, 2, 0, 0, 0};
+    expect_palette(words, sizeof words, 2, (uint16_t[]){256, 128, 0}, 3);
+}
+
+static void broken_palettes_are_refused(void **state)
+{
+    (void)state;
+    static const uint8_t SHORT[] = {0, 9, 1}, RAMP_FIRST[] = {1, 2, 3}, KIND[] = {7, 1, 1},
+                         OUTSIDE[] = {0, 1, 5, 2, 1, 99, 0}, ENDLESS[] = {2, 255, 0, 0},
+                         LITTLE[] = {0, 1, 5};
+    const struct {
+        const uint8_t *bytes;
+        size_t length;
+    } cases[] = {{SHORT, sizeof SHORT},     {RAMP_FIRST, sizeof RAMP_FIRST},
+                 {KIND, sizeof KIND},       {OUTSIDE, sizeof OUTSIDE},
+                 {ENDLESS, sizeof ENDLESS}, {LITTLE, sizeof LITTLE}};
+    uint16_t got[16];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct mf_error err = MF_ERROR_INIT;
+        assert_false(mf_palette_expand(cases[i].bytes, cases[i].length, 1, false, got, 16, &err));
+        assert_error(&err, MF_ERR_MALFORMED, "the segmented palette is damaged");
+    }
+}
+
+/* A megabyte of empty repetitions would otherwise run for minutes. */
+static void palettes_cannot_loop(void **state)
+{
+    (void)state;
+    size_t length = 1 << 20;
+    uint8_t *bytes = calloc(1, length);
+    uint16_t got[16];
+    struct mf_error err = MF_ERROR_INIT;
+    for (size_t i = 1024; i + 4 <= length; i += 4)
+        memcpy(bytes + i, "\2\377\0\0", 4);
+    assert_false(mf_palette_expand(bytes, length, 1, false, got, 16, &err));
+    assert_error(&err, MF_ERR_MALFORMED, "the segmented palette is damaged");
+    free(bytes);
+}
+
 static void encapsulated_uncompressed_frames(void **state)
 {
     (void)state;
@@ -449,6 +505,9 @@ int main(void)
         cmocka_unit_test(payload_shorter_than_its_index),
         cmocka_unit_test(tables_are_read),
         cmocka_unit_test(byte_tables_are_widened),
+        cmocka_unit_test(segmented_palettes_are_expanded),
+        cmocka_unit_test(broken_palettes_are_refused),
+        cmocka_unit_test(palettes_cannot_loop),
         cmocka_unit_test(encapsulated_uncompressed_frames),
         cmocka_unit_test(combinations_are_shown_or_refused),
         cmocka_unit_test(supported_syntaxes),

@@ -33,10 +33,6 @@ static const struct {
     {"pydicom_data/bad_sequence.dcm", "part 1: sop_instance_uid is not a UID"},
     {"pydicom_data/emri_small_jpeg_2k_lossless_too_short.dcm",
      "part 1: truncated: the file ends inside an element at byte 40316"},
-    {"pydicom_data/gdcm-US-ALOKA-16.dcm",
-     "the image cannot be used: its palette is missing or segmented"},
-    {"pydicom_data/gdcm-US-ALOKA-16_big.dcm",
-     "the image cannot be used: its palette is missing or segmented"},
 };
 
 /* Files that we decode and pydicom does not; where another file holds the same image, its name. */

@@ -224,7 +224,7 @@ static void changed_values_are_refused(void **state)
                         "index: objects[0]: \"layers\" is missing or wrong");
     expect_refused_with(0, "voi_lut",
                         json_of("{\"count\":65536,\"first\":0,\"bits\":16,\"entry_bytes\":2,"
-                                "\"range\":[0,100]}"),
+                                "\"segmented\":false,\"range\":[0,100]}"),
                         "index: objects[0]: \"voi_lut\" is missing or wrong");
     expect_refused_with(0, "frame_groups", json_of("[{},{}]"),
                         "index: objects[0]: \"frame_groups\" is missing or wrong");
