@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { INDEX_MAX = 64 << 20, EHR_MAX = 256 << 20 };
+enum { EHR_MAX = 256 << 20 };
 
 /* --- files --- */
 
@@ -144,7 +144,7 @@ static bool scan_file(struct mf_decoder *decoder, const char *path, enum mf_part
     struct stat st;
     MF_AUTO(mf_fd) int fd = open_file(path, err);
     MF_AUTO(mf_buffer) struct mf_buffer text;
-    mf_buffer_init(&text, INDEX_MAX);
+    mf_buffer_init(&text, MF_UPLOAD_MAX);
     if (fd < 0)
         return false;
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))

@@ -33,7 +33,7 @@ enum { MF_ZYGOTE_LISTEN_FD = 3, MF_ZYGOTE_READY_FD = 4 };
 
 enum {
     MF_DECODER_REQUEST_MAX = 128 << 20, /* index text included */
-    MF_DECODER_ANSWER_MAX = 64 << 20    /* an index */
+    MF_DECODER_ANSWER_MAX = 32 << 20    /* an index */
 };
 
 struct mf_decoder_head {

@@ -89,7 +89,8 @@ bool mf_decoder_verb_scan(const struct mf_decoder_request *r, struct mf_decoder_
     if (!parse_ehr(r, &ehr, err))
         return false;
     MF_AUTO(mf_mem) char *text = mf_upload_text(index, ehr, err);
-    return text && mf_buffer_append_str(&reply->payload, text, err);
+    return text && (mf_buffer_append_str(&reply->payload, text, err) ||
+                    mf_error_prefix(err, "the index of this upload"));
 }
 
 /* --- frames --- */

@@ -104,14 +104,14 @@ static int allow_with_arguments(scmp_filter_ctx filter)
                            SCMP_A2(SCMP_CMP_MASKED_EQ, exec, 0));
     /* fstat(fd) of glibc ≥ 2.33 is newfstatat(fd, "", …, AT_EMPTY_PATH); other uses take a path */
     rc |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(newfstatat), 1,
-                           SCMP_A3(SCMP_CMP_EQ, AT_EMPTY_PATH));
+                           SCMP_A3(SCMP_CMP_EQ, AT_EMPTY_PATH, 0));
     rc |= seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(newfstatat), 1,
-                           SCMP_A3(SCMP_CMP_NE, AT_EMPTY_PATH));
+                           SCMP_A3(SCMP_CMP_NE, AT_EMPTY_PATH, 0));
     static const scmp_datum_t commands[] = {F_GETFD,     F_SETFD,     F_GETFL,
                                             F_ADD_SEALS, F_GET_SEALS, F_DUPFD_CLOEXEC};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         rc |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
-                               SCMP_A1(SCMP_CMP_EQ, commands[i]));
+                               SCMP_A1(SCMP_CMP_EQ, commands[i], 0));
     return rc;
 }
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* An index is our own text: larger and not deeper than what users may send. */
-static const struct mf_json_limits LIMITS = {64 << 20, 64};
+static const struct mf_json_limits LIMITS = {MF_UPLOAD_MAX, 64};
 
 /* True when all objects are of one patient (PatientID and issuer). */
 static bool one_patient(const struct mf_index *index, const char **ret_id, const char **ret_issuer)

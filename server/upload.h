@@ -24,6 +24,9 @@
 extern "C" {
 #endif
 
+/* Bytes of a document: enough for 10,000 objects. A reader needs about twenty times as much. */
+enum { MF_UPLOAD_MAX = 32 << 20 };
+
 struct mf_upload {
     struct mf_index *index;       /* owned; never NULL after parsing */
     struct mf_fhir_document *ehr; /* owned; NULL without a FHIR part, or with a problem */
