@@ -66,6 +66,7 @@ static bool make_buffers(struct mf_engine *e, struct mf_error *err)
         e->missing = room(e, mf_ft_numeric(e->ehr) + mf_ft_categorical(e->ehr), 1, &ok);
     }
     e->tokens = mf_temporal_tokens(e->temporal);
+    e->resampler.threads = e->exec.ops->host_threads(e->exec.backend);
     return ok || mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the engine");
 }
 
@@ -96,7 +97,6 @@ void mf_engine_free(struct mf_engine *e)
     mf_exec_free(&e->exec);
     mf_resampler_free(&e->resampler);
     free(e->image);
-    free(e->weight);
     free(e->levels);
     mf_arena_free(e->arena);
     free(e);
@@ -121,7 +121,7 @@ size_t mf_engine_memory(const struct mf_engine *e, size_t *ret_weights)
 {
     if (ret_weights)
         *ret_weights = e->exec.weight_bytes;
-    return e->exec.capacity + e->frame_room * (2 * sizeof(float) + 1);
+    return e->exec.capacity + e->frame_room * (sizeof(float) + 1);
 }
 
 static bool check_count(const struct mf_engine *e, size_t n, struct mf_error *err)

@@ -22,7 +22,7 @@ struct mf_engine {
     bool planned[MF_ENGINE_FRAMES + 1]; /* by number of frames */
 
     /* Host buffers. Of a frame, growing: */
-    float *image, *weight;
+    float *image;
     uint8_t *levels;
     size_t frame_room;
     struct mf_resampler resampler;

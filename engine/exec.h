@@ -67,6 +67,7 @@ struct mf_ops {
     /* Called by a thread before it plans or runs: settings that belong to the thread (number of
      * threads, current device). */
     void (*enter)(const struct mf_backend *be);
+    int (*host_threads)(const struct mf_backend *be); /* for work on the host beside it */
     void *(*memory_new)(struct mf_backend *be, size_t bytes, struct mf_error *err);
     void (*memory_free)(struct mf_backend *be, void *memory);
     void (*upload)(struct mf_backend *be, float *device, const float *host, size_t n);

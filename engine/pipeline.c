@@ -40,11 +40,9 @@ static bool reserve_frame(struct mf_engine *e, size_t pixels, struct mf_error *e
         return true;
     float *image = realloc(e->image, pixels * sizeof *image);
     e->image = image ? image : e->image;
-    float *weight = realloc(e->weight, pixels * sizeof *weight);
-    e->weight = weight ? weight : e->weight;
     uint8_t *levels = realloc(e->levels, pixels);
     e->levels = levels ? levels : e->levels;
-    if (!image || !weight || !levels)
+    if (!image || !levels)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a frame of %zu pixels",
                             pixels);
     e->frame_room = pixels;
@@ -119,7 +117,21 @@ static void segment(struct mf_exec *x, struct mf_engine *e, const struct run *r,
     mf_exec_rewind(x, mark);
 }
 
-/* From mask logits to the region; fills the frame's segmentation and, when it holds, e->weight. */
+/* m at the frame's size, which only a tap wants to see as a whole. */
+static void tap_weight(struct mf_exec *x, struct mf_engine *e, const struct mf_frame *frame,
+                       size_t f)
+{
+    size_t rows = frame->rows, cols = frame->columns;
+    MF_AUTO(mf_mem) float *weight = malloc(rows * cols * sizeof *weight);
+    if (!weight)
+        mf_exec_fail(x, MF_ERR_NO_MEMORY, "out of memory for the weight of a frame");
+    else if (mf_region_weight(&e->resampler, e->region.soft, e->bundle->segmenter.rows, rows, cols,
+                              weight, &x->error))
+        tap_host(x, weight, "region_weight", f, 2, (size_t[]){rows, cols});
+}
+
+/* From mask logits to the region; fills the frame's segmentation and, when it holds,
+ * e->region.soft. */
 static void find_region(struct mf_exec *x, struct mf_engine *e, const struct mf_frame *frame,
                         size_t f, struct mf_segmentation *s)
 {
@@ -145,15 +157,14 @@ static void find_region(struct mf_exec *x, struct mf_engine *e, const struct mf_
         return;
     for (size_t i = 0; i < pixels; i++)
         e->masks[i] |= e->masks[pixels + i];
-    uint32_t box[4];
-    if (!mf_region_of(&e->resampler, e->masks, size, frame->rows, frame->columns,
-                      &e->bundle->segmentation, &e->region, box, e->weight, &x->error)) {
+    if (!mf_region_of(e->masks, size, frame->rows, frame->columns, &e->bundle->segmentation,
+                      &e->region, s->box)) {
         s->reason = "area";
         return;
     }
     s->status = MF_SEGMENTATION_OK;
-    memcpy(s->box, box, sizeof box);
-    tap_host(x, e->weight, "region_weight", f, 2, (size_t[]){frame->rows, frame->columns});
+    if (x->tap)
+        tap_weight(x, e, frame, f);
 }
 
 /* The region of the frame, weighted, as the vision module's input in e->pixels. */
@@ -162,12 +173,10 @@ static void cut_region(struct mf_exec *x, struct mf_engine *e, const struct mf_f
 {
     const struct mf_image_input *in = &e->bundle->vision;
     size_t cols = frame->columns, first = s->box[1] * cols + s->box[0];
-    float base = (float)e->bundle->segmentation.background,
-          rest = (float)(1 - e->bundle->segmentation.background);
-    if (s->status == MF_SEGMENTATION_OK)
-        for (size_t y = s->box[1]; y < s->box[3]; y++)
-            for (size_t i = y * cols + s->box[0]; i < y * cols + s->box[2]; i++)
-                e->image[i] *= base + rest * e->weight[i];
+    if (s->status == MF_SEGMENTATION_OK &&
+        !mf_region_apply(&e->resampler, e->region.soft, e->bundle->segmenter.rows, e->image,
+                         frame->rows, cols, s->box, e->bundle->segmentation.background, &x->error))
+        return;
     if (mf_image_input_fill(&e->resampler, e->image + first, s->box[3] - s->box[1],
                             s->box[2] - s->box[0], cols, in, e->grey, e->pixels, &x->error))
         tap_host(x, e->pixels, "pixel_values", f, 3, (size_t[]){3, in->rows, in->cols});

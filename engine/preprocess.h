@@ -43,12 +43,18 @@ struct mf_region_scratch {
 };
 
 /* Masks of both structures (size × size, joined: 0 or 1) → the region of interest in frame pixels
- * (x0 y0 x1 y1, half-open) and m (rows, cols) in [0, 1]. False without an error when the mask is
+ * (x0 y0 x1 y1, half-open), and in scratch->soft what m is resampled from. False when the mask is
  * empty. */
-bool mf_region_of(struct mf_resampler *r, const uint8_t *mask, size_t size, size_t rows,
-                  size_t cols, const struct mf_segmentation_options *o,
-                  const struct mf_region_scratch *scratch, uint32_t box[4], float *weight,
-                  struct mf_error *err);
+bool mf_region_of(const uint8_t *mask, size_t size, size_t rows, size_t cols,
+                  const struct mf_segmentation_options *o, const struct mf_region_scratch *scratch,
+                  uint32_t box[4]);
+/* m at the frame's size, (rows, cols) in [0, 1]. */
+bool mf_region_weight(struct mf_resampler *r, const float *soft, size_t size, size_t rows,
+                      size_t cols, float *weight, struct mf_error *err);
+/* image (rows, cols) ·= background + (1 − background) · m inside the box; nothing outside it. */
+bool mf_region_apply(struct mf_resampler *r, const float *soft, size_t size, float *image,
+                     size_t rows, size_t cols, const uint32_t box[4], double background,
+                     struct mf_error *err);
 
 /* The first gate that two structures fail ("iou_score", "object_score", "stability", "area",
  * "ratio"), or NULL. logits (2, cells), masks (2, pixels) of 0 and 1. */

@@ -2,6 +2,8 @@
  * box (DESIGN.md, "The network", 2). */
 #include "engine/preprocess.h"
 
+#include "engine/host.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -213,10 +215,9 @@ static void span(size_t low, size_t high, double margin, size_t length, size_t s
     *end = to > (double)length ? (uint32_t)length : (uint32_t)to;
 }
 
-bool mf_region_of(struct mf_resampler *r, const uint8_t *mask, size_t size, size_t rows,
-                  size_t cols, const struct mf_segmentation_options *o,
-                  const struct mf_region_scratch *s, uint32_t box[4], float *weight,
-                  struct mf_error *err)
+bool mf_region_of(const uint8_t *mask, size_t size, size_t rows, size_t cols,
+                  const struct mf_segmentation_options *o, const struct mf_region_scratch *s,
+                  uint32_t box[4])
 {
     size_t x0 = size, x1 = 0, y0 = size, y1 = 0;
     if (!mf_fill_hull(mask, size, s->runs))
@@ -233,8 +234,48 @@ bool mf_region_of(struct mf_resampler *r, const uint8_t *mask, size_t size, size
     span(x0, x1, o->roi_margin, cols, size, &box[0], &box[2]);
     span(y0, y1, o->roi_margin, rows, size, &box[1], &box[3]);
     mf_blur(s->soft, size, o->mask_blur * (double)size, s->between);
-    return mf_resample(r, MF_FILTER_BILINEAR_ANTIALIAS, s->soft, size, size, 1, size, weight, rows,
+    return true;
+}
+
+bool mf_region_weight(struct mf_resampler *r, const float *soft, size_t size, size_t rows,
+                      size_t cols, float *weight, struct mf_error *err)
+{
+    return mf_resample(r, MF_FILTER_BILINEAR_ANTIALIAS, soft, size, size, 1, size, weight, rows,
                        cols, err);
+}
+
+struct weighting {
+    const struct mf_resampler *r;
+    float *image;
+    size_t cols;
+    const uint32_t *box;
+    float base, rest;
+};
+
+static void weight_row(void *arg, size_t i)
+{
+    enum { BLOCK = 1024 };
+    const struct weighting *w = arg;
+    size_t y = w->box[1] + i;
+    for (size_t x = w->box[0]; x < w->box[2]; x += BLOCK) {
+        float m[BLOCK], *row = w->image + y * w->cols + x;
+        size_t n = w->box[2] - x < BLOCK ? w->box[2] - x : BLOCK;
+        mf_resample_row(w->r, y, x, n, m);
+        for (size_t k = 0; k < n; k++)
+            row[k] *= w->base + w->rest * m[k];
+    }
+}
+
+bool mf_region_apply(struct mf_resampler *r, const float *soft, size_t size, float *image,
+                     size_t rows, size_t cols, const uint32_t box[4], double background,
+                     struct mf_error *err)
+{
+    if (!mf_resample_begin(r, MF_FILTER_BILINEAR_ANTIALIAS, soft, size, size, 1, size, rows, cols,
+                           err))
+        return false;
+    struct weighting w = {r, image, cols, box, (float)background, (float)(1 - background)};
+    mf_host_parallel(r->threads, box[3] - box[1], weight_row, &w);
+    return true;
 }
 
 const char *mf_gate_fails(const struct mf_gate *gate, const float *logits, size_t cells,

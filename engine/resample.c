@@ -1,6 +1,8 @@
 /* Separable resampling: a table of taps for each axis, then both axes one after the other. */
 #include "engine/resample.h"
 
+#include "engine/host.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,19 +97,27 @@ static bool prepare(enum mf_filter filter, size_t in, size_t out, struct mf_axis
     return true;
 }
 
-/* in rows → axis->out rows of `width` floats: long loops over contiguous floats. */
-static void resample_rows(const struct mf_axis *axis, const float *in, size_t width, size_t in_row,
-                          float *restrict out)
+/* n floats of output row `i`, from float x on, as a weighted sum of rows of `in`. */
+static void sum_rows(const struct mf_axis *axis, size_t i, const float *in, size_t in_row, size_t x,
+                     size_t n, float *out)
 {
-    for (size_t i = 0; i < axis->out; i++, out += width) {
-        memset(out, 0, width * sizeof *out);
-        for (size_t j = 0; j < axis->taps; j++) {
-            float w = axis->weight[i * axis->taps + j];
-            const float *row = in + axis->index[i * axis->taps + j] * in_row;
-            for (size_t x = 0; w != 0 && x < width; x++)
-                out[x] += w * row[x];
+    enum { GROUP = 32 };
+    const float *rows[GROUP];
+    float weights[GROUP];
+    size_t count = 0, groups = 0;
+    for (size_t j = 0; j < axis->taps; j++) {
+        float w = axis->weight[i * axis->taps + j];
+        if (w == 0)
+            continue;
+        rows[count] = in + axis->index[i * axis->taps + j] * in_row + x;
+        weights[count++] = w;
+        if (count == GROUP) {
+            mf_host_weighted_sum(rows, weights, count, n, groups++ > 0, out);
+            count = 0;
         }
     }
+    if (count || !groups)
+        mf_host_weighted_sum(rows, weights, count, n, groups > 0, out);
 }
 
 /* One row of cells → axis->out cells of `channels` floats. */
@@ -143,27 +153,75 @@ static bool reserve(struct mf_resampler *r, size_t n, struct mf_error *err)
     return true;
 }
 
+/* One pass over an image: every output row of it is made by itself. */
+struct pass {
+    const struct mf_resampler *r;
+    const float *in;
+    size_t in_row, width, channels, out_row;
+    float *out;
+};
+
+static void rows_of(void *arg, size_t i)
+{
+    enum { BLOCK = 2048 }; /* floats: the rows of one block stay in the first cache levels */
+    const struct pass *p = arg;
+    for (size_t x = 0; x < p->width; x += BLOCK)
+        sum_rows(&p->r->rows, i, p->in, p->in_row, x, p->width - x < BLOCK ? p->width - x : BLOCK,
+                 p->out + i * p->out_row + x);
+}
+
+static void columns_of(void *arg, size_t i)
+{
+    const struct pass *p = arg;
+    resample_columns(&p->r->cols, p->in + i * p->in_row, p->channels, p->out + i * p->out_row);
+}
+
+/* Threads only where they are worth it. */
+static void run_pass(struct pass *p, size_t rows, size_t floats, void (*body)(void *arg, size_t i))
+{
+    enum { SERIAL = 1 << 16 };
+    mf_host_parallel(floats < SERIAL ? 1 : p->r->threads, rows, body, p);
+}
+
+bool mf_resample_begin(struct mf_resampler *r, enum mf_filter filter, const float *in, size_t rows,
+                       size_t cols, size_t channels, size_t in_row, size_t out_rows,
+                       size_t out_cols, struct mf_error *err)
+{
+    size_t width = out_cols * channels;
+    if (!prepare(filter, rows, out_rows, &r->rows, err) ||
+        !prepare(filter, cols, out_cols, &r->cols, err) || !reserve(r, rows * width, err))
+        return false;
+    r->between_row = width;
+    struct pass p = {r, in, in_row, 0, channels, width, r->between};
+    run_pass(&p, rows, rows * width, columns_of);
+    return true;
+}
+
+void mf_resample_row(const struct mf_resampler *r, size_t y, size_t x, size_t n, float *out)
+{
+    sum_rows(&r->rows, y, r->between, r->between_row, x, n, out);
+}
+
 bool mf_resample(struct mf_resampler *r, enum mf_filter filter, const float *in, size_t rows,
                  size_t cols, size_t channels, size_t in_row, float *out, size_t out_rows,
                  size_t out_cols, struct mf_error *err)
 {
-    if (!prepare(filter, rows, out_rows, &r->rows, err) ||
-        !prepare(filter, cols, out_cols, &r->cols, err))
-        return false;
-    /* The axis whose loops are short goes first when that leaves it fewer cells. */
-    bool columns_first = rows < out_rows;
-    size_t width = (columns_first ? out_cols : cols) * channels;
-    if (!reserve(r, (columns_first ? rows : out_rows) * width, err))
-        return false;
-    if (columns_first) {
-        for (size_t i = 0; i < rows; i++)
-            resample_columns(&r->cols, in + i * in_row, channels, r->between + i * width);
-        resample_rows(&r->rows, r->between, width, width, out);
+    size_t width = cols * channels, out_width = out_cols * channels;
+    if (rows < out_rows) { /* columns first: fewer rows to do them in */
+        if (!mf_resample_begin(r, filter, in, rows, cols, channels, in_row, out_rows, out_cols,
+                               err))
+            return false;
+        struct pass p = {r, r->between, out_width, out_width, channels, out_width, out};
+        run_pass(&p, out_rows, out_rows * out_width, rows_of);
         return true;
     }
-    resample_rows(&r->rows, in, width, in_row, r->between);
-    for (size_t i = 0; i < out_rows; i++)
-        resample_columns(&r->cols, r->between + i * width, channels, out + i * out_cols * channels);
+    if (!prepare(filter, rows, out_rows, &r->rows, err) ||
+        !prepare(filter, cols, out_cols, &r->cols, err) || !reserve(r, out_rows * width, err))
+        return false;
+    struct pass down = {r, in, in_row, width, channels, width, r->between};
+    run_pass(&down, out_rows, rows * width, rows_of);
+    struct pass across = {r, r->between, width, 0, channels, out_width, out};
+    run_pass(&across, out_rows, out_rows * width, columns_of);
     return true;
 }
 

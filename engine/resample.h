@@ -21,13 +21,14 @@ enum mf_filter {
 /* Working memory that only grows: resampling in sizes seen before allocates nothing.
  * Zero-initialise. */
 struct mf_resampler {
+    int threads; /* 0 = 1 */
     struct mf_axis {
         size_t out, taps, room;
         size_t *index; /* (out, taps) source positions */
         float *weight; /* (out, taps); 0 = unused tap */
     } rows, cols;
     float *between; /* the image after the first axis */
-    size_t between_room;
+    size_t between_room, between_row;
 };
 
 void mf_resampler_free(struct mf_resampler *r);
@@ -38,5 +39,13 @@ MF_AUTO_DEFINE(mf_resampler, struct mf_resampler, mf_resampler_free(p))
 bool mf_resample(struct mf_resampler *r, enum mf_filter filter, const float *in, size_t rows,
                  size_t cols, size_t channels, size_t in_row, float *out, size_t out_rows,
                  size_t out_cols, struct mf_error *err);
+
+/* The same row by row, for an output that is used up as it is made: `begin` resamples the columns,
+ * then `row` gives `n` floats of output row `y` from float `x` on. Rows may be asked for by several
+ * threads. */
+bool mf_resample_begin(struct mf_resampler *r, enum mf_filter filter, const float *in, size_t rows,
+                       size_t cols, size_t channels, size_t in_row, size_t out_rows,
+                       size_t out_cols, struct mf_error *err);
+void mf_resample_row(const struct mf_resampler *r, size_t y, size_t x, size_t n, float *out);
 
 #endif

@@ -93,6 +93,11 @@ static void enter(const struct mf_backend *be)
 #endif
 }
 
+static int host_threads(const struct mf_backend *be)
+{
+    return be->threads;
+}
+
 static void *memory_new(struct mf_backend *be, size_t bytes, struct mf_error *err)
 {
     (void)be;
@@ -343,6 +348,7 @@ const struct mf_ops mf_cpu_ops = {
     .backend_new = backend_new,
     .backend_free = backend_free,
     .enter = enter,
+    .host_threads = host_threads,
     .memory_new = memory_new,
     .memory_free = memory_free,
     .upload = upload,

@@ -23,6 +23,8 @@ struct cpu_kernels {
                       float *o, size_t begin, size_t end, float *scratch);
     void (*causal_conv)(const float *x, size_t begin, size_t end, size_t c, size_t x_row,
                         const float *weight, const float *bias, size_t k, float *y);
+    void (*weighted_sum)(const float *const *rows, const float *weights, size_t count, size_t n,
+                         bool add, float *out);
     /* channels [begin, end), begin a multiple of `width` */
     void (*selective_scan)(const struct mf_scan *scan, size_t begin, size_t end, float *y);
 };

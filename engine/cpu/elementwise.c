@@ -140,6 +140,27 @@ void MF_KERNEL(mf_cpu_causal_conv)(const float *x, size_t begin, size_t end, siz
     }
 }
 
+void MF_KERNEL(mf_cpu_weighted_sum)(const float *const *rows, const float *weights, size_t count,
+                                    size_t n, bool add, float *out)
+{
+    size_t i = 0;
+    for (; i + 2 * W <= n; i += 2 * W) {
+        vf a = add ? load(out + i) : (vf){0}, b = add ? load(out + i + W) : (vf){0};
+        for (size_t j = 0; j < count; j++) {
+            a += weights[j] * load(rows[j] + i);
+            b += weights[j] * load(rows[j] + i + W);
+        }
+        store(out + i, a);
+        store(out + i + W, b);
+    }
+    for (; i < n; i++) {
+        float sum = add ? out[i] : 0;
+        for (size_t j = 0; j < count; j++)
+            sum += weights[j] * rows[j][i];
+        out[i] = sum;
+    }
+}
+
 enum { MAX_STATES = 256 };
 
 /* W channels (n of them real) through all steps; `states` is a constant where it is inlined so. */
@@ -195,5 +216,6 @@ const struct cpu_kernels MF_CAT(mf_cpu_kernels, MF_ISA) = {
     .attention_floats = MF_KERNEL(mf_cpu_attention_floats),
     .attention = MF_KERNEL(mf_cpu_attention),
     .causal_conv = MF_KERNEL(mf_cpu_causal_conv),
+    .weighted_sum = MF_KERNEL(mf_cpu_weighted_sum),
     .selective_scan = MF_KERNEL(mf_cpu_selective_scan),
 };

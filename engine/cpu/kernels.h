@@ -22,6 +22,8 @@ void MF_KERNEL(mf_cpu_attention)(const struct mf_attention *at, const float *q, 
                                  float *scratch);
 void MF_KERNEL(mf_cpu_causal_conv)(const float *x, size_t begin, size_t end, size_t c, size_t x_row,
                                    const float *weight, const float *bias, size_t k, float *y);
+void MF_KERNEL(mf_cpu_weighted_sum)(const float *const *rows, const float *weights, size_t count,
+                                    size_t n, bool add, float *out);
 void MF_KERNEL(mf_cpu_selective_scan)(const struct mf_scan *s, size_t begin, size_t end, float *y);
 
 #endif

@@ -103,7 +103,8 @@ static void region_case(struct golden *g)
     mf_blur(scratch.soft, size, so.mask_blur * (double)size, scratch.between);
     parity_compare(&g->parity, g->name, g->want, "blurred", scratch.soft, n);
     MF_AUTO(mf_resampler) struct mf_resampler r = {0};
-    assert_true(mf_region_of(&r, mask, size, rows, cols, &so, &scratch, box, weight, NULL));
+    assert_true(mf_region_of(mask, size, rows, cols, &so, &scratch, box));
+    assert_true(mf_region_weight(&r, scratch.soft, size, rows, cols, weight, NULL));
     parity_compare(&g->parity, g->name, g->want, "weight", weight, rows * cols);
     const struct mf_tensor *want = mf_safetensors_find(g->want, "box");
     for (size_t i = 0; i < 4; i++)
