@@ -20,7 +20,7 @@ import re
 from pathlib import Path
 
 import numpy as np
-
+from medfusion import bundle as bundles
 from training import data
 
 MODELS = Path(__file__).parent
@@ -301,6 +301,7 @@ def write(folder: Path, name: str, figures: dict, block: str) -> None:
     if count != 1:
         raise SystemExit(f"{card}: no single block {name}")
     card.write_text(text)
+    bundles.write_manifest(folder)
     print(block)
 
 
@@ -317,7 +318,6 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=2000)
     options = parser.parse_args()
     if options.what == "dice":
-        from medfusion import bundle as bundles
         from training import segmenter
 
         index, images, masks = segmenter.load(options.lung_masks)

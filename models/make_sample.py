@@ -12,9 +12,8 @@ import json
 import shutil
 from pathlib import Path
 
-import pandas as pd
-
 import nih_dicom
+import pandas as pd
 
 HERE = Path(__file__).parent
 SYNTHETIC = {

@@ -575,12 +575,8 @@ def write_preprocessing(writer: Writer) -> None:
         "segment": torch.stack([(x == y) & (x > 10) & (x < 20), (x == 30) & (y == 30)]),
         "border": torch.stack([left | (x < 3), right | (y > 60)]),
     }
-    specks = (
-        F.avg_pool2d(torch.rand(1, 1, size, size, generator=g), 5, 1, 2)[0, 0] > 0.52
-    )
-    writer.case(
-        folder, "component-specks", {"mask": specks}, {"mask": largest_component(specks)}
-    )
+    specks = F.avg_pool2d(torch.rand(1, 1, size, size, generator=g), 5, 1, 2)[0, 0] > 0.52
+    writer.case(folder, "component-specks", {"mask": specks}, {"mask": largest_component(specks)})
     ties = (x % 9 < 4) & (y % 7 < 3)
     writer.case(folder, "component-ties", {"mask": ties}, {"mask": largest_component(ties)})
     for case, pair in masks.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from pathlib import Path
@@ -144,6 +145,17 @@ def save_bundle(
             save_module(kind, module, folder / name, dtype)
     if features is not None:
         write_json(folder / model.bundle["directories"]["ehr"] / "features.json", features)
+
+
+def write_manifest(folder: Path) -> None:
+    """manifest.json: the SHA-256 of every file; the signature of an older one is removed."""
+    (folder / "manifest.sig").unlink(missing_ok=True)
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / "manifest.json")
+    digests = {
+        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files
+    }
+    manifest = {"schema": "medfusion.manifest/1", "files": digests}
+    write_json(folder / "manifest.json", manifest)
 
 
 def load_bundle(folder: Path) -> MedFusion:

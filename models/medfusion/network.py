@@ -12,7 +12,7 @@ from torch import nn
 from . import preprocess
 from .ehr import FtTransformer
 from .fusion import Fusion
-from .segmenter import Region, Segmenter, passes_gate, region_of, masks_of
+from .segmenter import Region, Segmenter, masks_of, passes_gate, region_of
 from .temporal import Temporal
 from .vision import region_tokens
 

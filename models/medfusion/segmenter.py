@@ -132,9 +132,7 @@ def masks_of(logits: torch.Tensor, size: int) -> torch.Tensor:
     """Mask logits (n, h, w) → bilinear at the segmenter's size → boolean (n, size, size), of each
     the largest component.
     """
-    full = F.interpolate(
-        logits[:, None], (size, size), mode="bilinear", align_corners=False
-    )
+    full = F.interpolate(logits[:, None], (size, size), mode="bilinear", align_corners=False)
     return torch.stack([largest_component(mask) for mask in full[:, 0] > 0])
 
 

@@ -18,11 +18,10 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from medfusion.ehr import FtTransformer
 from medfusion.fusion import Fusion
 from medfusion.temporal import Temporal
+from torch import nn
 
 from . import data
 

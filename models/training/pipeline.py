@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-
 from medfusion import bundle as bundles
 from medfusion.network import MedFusion
-from medfusion.segmenter import Decoded, Segmenter, passes_gate, region_of, masks_of
+from medfusion.segmenter import Decoded, Segmenter, masks_of, passes_gate, region_of
 from medfusion.vision import region_tokens
+from PIL import Image
 
 from . import crossval, data, export, fusion, segmenter, teacher, vision
 
@@ -193,16 +192,20 @@ def vision_worker(
         world_size=workers,
     )
     views = torch.load(options.work / "views.pt", mmap=True)
+    first, common = options.work / "vision-first.pt", {"rank": rank, "workers": workers}
+    length = {"steps": options.vision_steps, **common}
+    vision.train(views, targets, known, val, first, options.minutes, **length)
+    torch.distributed.barrier()
+    length = {"steps": options.vision_steps // 3, "start": first, "peak": 5e-4, **common}
     vision.train(
         views,
         targets,
         known,
         val,
         options.work / "vision.pt",
-        options.minutes,
-        steps=options.vision_steps,
-        rank=rank,
-        workers=workers,
+        options.minutes / 3,
+        seed=1,
+        **length,
     )
     torch.distributed.destroy_process_group()
 
@@ -319,6 +322,7 @@ def step_fusion(run: Run) -> None:
         torch.save(model.state_dict(), out)
         if name == "full":
             bundles.save_bundle(assemble(run, vit, model), export.FEATURES, options.bundle)
+            bundles.write_manifest(options.bundle)
 
 
 def step_scores(run: Run) -> None:
@@ -381,7 +385,12 @@ def main() -> None:
     parser.add_argument("--teachers", type=int, default=2)
     parser.add_argument("--views", type=int, default=12, help="random views of every image")
     parser.add_argument("--token-views", type=int, default=8)
-    parser.add_argument("--minutes", type=float, default=60, help="how long the ViT is trained")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=60,
+        help="first cycle of the ViT; the second takes a third of it",
+    )
     parser.add_argument(
         "--vision-steps",
         type=int,

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from medfusion.segmenter import Segmenter, masks_of
 from PIL import Image
 from scipy import ndimage
 from torchvision.ops import generalized_box_iou_loss
@@ -27,8 +28,6 @@ from transformers import (
     Sam2PromptEncoderConfig,
     Sam2VisionConfig,
 )
-
-from medfusion.segmenter import Segmenter, masks_of
 
 from . import data
 

@@ -224,6 +224,8 @@ def train(
     steps: int = 0,
     rank: int = 0,
     workers: int = 1,
+    start: Path | None = None,
+    peak: float = 1e-3,
 ) -> None:
     """views of n images, targets (n, 17), known (n) whether an image has labels; val = network
     inputs and labels.
@@ -241,6 +243,8 @@ def train(
     batch //= workers
     model = Student()
     log.info("parameters %d", sum(p.numel() for p in model.vit.parameters()))
+    if start is not None:
+        model.load_state_dict(torch.load(start))
     average = copy.deepcopy(model)
     decay = [p for name, p in model.named_parameters() if p.dim() > 1 and "embedding" not in name]
     rest = [
@@ -262,10 +266,14 @@ def train(
         step, spent = state["step"], state["spent"]
     began = time.time() - spent
     labels = len(data.LABELS)
-    progress = 0.0
+    progress, warm_up, early = 0.0, 300, 0.0
+    if (
+        start is not None
+    ):  # a second cycle: short warm-up, and no more than half of the patches dropped
+        warm_up, early = 20, 0.5
     bar = tqdm(total=100, desc="vision %", leave=False, disable=None if rank == 0 else True)
     while progress < 1:
-        lr = 1e-3 * min(1, (step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-6
+        lr = peak * min(1, (step + 1) / warm_up) * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-6
         for group in optimiser.param_groups:
             group["lr"] = lr
         pick = torch.randint(n, (batch,), generator=generator)
@@ -293,7 +301,7 @@ def train(
             mix(cam),
             (mix(sure) > 0.99).float(),
         )
-        keep, kept = None, patches_kept(progress, patches)
+        keep, kept = None, patches_kept(max(progress, early), patches)
         if kept < patches:
             keep = torch.rand(batch, patches, generator=generator).argsort(1)[:, :kept]
             cam = cam.gather(1, keep[..., None].expand(-1, -1, OUTPUTS))
