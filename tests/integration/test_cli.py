@@ -117,7 +117,7 @@ BAD_FILES = {
     "absurd size": (
         bad_input.absurd_size,
         413,
-        "{file}: a frame of 65535 x 65535 x 1 samples, at most 268435456 samples are accepted",
+        "{file}: a frame of 65535 x 65535 x 1 samples, at most 67108864 samples are accepted",
     ),
     "a million nested sequences": (
         bad_input.nested_sequences,
