@@ -72,8 +72,9 @@ int mf_pack_flush(struct mf_pack *pack, struct mf_error *err) MF_CHECK_RESULT;
 /* Begins to make durable what is there so far, in the background; nothing may be written after it.
  */
 void mf_pack_begin_sync(struct mf_pack *pack);
-/* Makes it durable, or waits until what was begun is over. After a failure the pack must not be
- * used: fsync is never tried twice. */
+/* Makes it durable, or waits until what was begun is over. MF_ERR_UNAVAILABLE: the disk is full.
+ * MF_ERR_IO: the disk failed; what the kernel dropped is not known, so fsync is never tried again
+ * and the process should accept nothing more. */
 bool mf_pack_sync(struct mf_pack *pack, struct mf_error *err) MF_CHECK_RESULT;
 /* The pack now belongs to a job: freeing the handle leaves the file. */
 void mf_pack_keep(struct mf_pack *pack);

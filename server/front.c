@@ -31,6 +31,12 @@ struct front {
     struct mf_store *store; /* of this thread */
 };
 
+/* As if the supervisor had asked: this process drains and ends, and a new one starts. */
+static void stop_front(void)
+{
+    kill(getpid(), SIGTERM);
+}
+
 /* --- making --- */
 
 static bool open_models(struct front *f, const struct mf_config *config, struct mf_error *err)
@@ -77,6 +83,7 @@ static bool open_services(struct front *f, const struct mf_front_options *o, str
     const char *directory = config->data.directory;
     struct mf_services *s = &f->services;
     s->config = config;
+    s->stop = stop_front;
     return open_models(f, config, err) && open_decoder(f, o, err) &&
            (s->blobs = mf_blobs_open(directory, (uint64_t)config->data.min_free_bytes, err)) &&
            (s->keys = mf_keys_new(err)) && (s->metrics = mf_metrics_new(err)) &&

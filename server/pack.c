@@ -146,7 +146,7 @@ int mf_pack_flush(struct mf_pack *pack, struct mf_error *err)
 void mf_pack_begin_sync(struct mf_pack *pack)
 {
     struct mf_error ignored = MF_ERROR_INIT; /* mf_pack_sync() will meet it again */
-    if (pack->syncing || !write_buffer(pack, &ignored))
+    if (pack->syncing || pack->failed || !write_buffer(pack, &ignored))
         return;
     pack->sync.fd = pack->fd;
     pack->syncing = mf_syncer_begin(pack->blobs->syncer, &pack->sync);
@@ -155,14 +155,15 @@ void mf_pack_begin_sync(struct mf_pack *pack)
 bool mf_pack_sync(struct mf_pack *pack, struct mf_error *err)
 {
     mf_pack_begin_sync(pack);
-    if (pack->failed || !pack->syncing)
-        return mf_error_set(err, MF_ERR_IO, "an upload cannot be made durable");
+    if (!pack->syncing)
+        return mf_error_set(err, MF_ERR_UNAVAILABLE, "an upload cannot be stored; try again later");
     pack->syncing = false;
     if (mf_syncer_wait(pack->blobs->syncer, &pack->sync))
         return true;
     pack->failed = true;
-    return mf_error_set(err, MF_ERR_IO, "an upload cannot be made durable (%s)",
-                        strerror(pack->sync.error));
+    int reason = pack->sync.error;
+    return mf_error_set(err, reason == ENOSPC || reason == EDQUOT ? MF_ERR_UNAVAILABLE : MF_ERR_IO,
+                        "an upload cannot be made durable (%s)", strerror(reason));
 }
 
 void mf_pack_keep(struct mf_pack *pack)

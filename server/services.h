@@ -44,8 +44,10 @@ struct mf_services {
     struct mf_metrics *metrics;
     const struct mf_served_model *models;
     size_t model_count;
-    int draining;            /* atomic: no new work */
-    int64_t queued;          /* atomic: length of the queue as last seen … */
+    void (*stop)(
+        void);      /* ends this process: the disk failed in a way that must not be tried again */
+    int draining;   /* atomic: no new work */
+    int64_t queued; /* atomic: length of the queue as last seen … */
     uint64_t queued_seen_ns; /* … and when */
 };
 

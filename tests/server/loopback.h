@@ -17,6 +17,11 @@ struct loopback {
     size_t scans;
 };
 
+static inline void loopback_stop(void)
+{
+    fail_msg("the disk failed");
+}
+
 /* Accepts everything except a first DICOM part that begins with "refuse:NAME", which it refuses
  * with that code. */
 static inline bool loopback_scan(void *context, const struct mf_scan *scan,
@@ -48,8 +53,11 @@ static inline void loopback_start(struct loopback *l)
     assert_non_null(l->config);
     l->config->data.min_free_bytes = 0;
     l->model = (struct mf_served_model){"thorax", "1.0.0", "abc"};
-    l->services = (struct mf_services){
-        .config = l->config, .scanner = {loopback_scan, l}, .models = &l->model, .model_count = 1};
+    l->services = (struct mf_services){.config = l->config,
+                                       .scanner = {loopback_scan, l},
+                                       .stop = loopback_stop,
+                                       .models = &l->model,
+                                       .model_count = 1};
     l->services.blobs = mf_blobs_open(l->f.directory, 0, &err);
     l->services.keys = mf_keys_new(&err);
     l->services.metrics = mf_metrics_new(&err);
