@@ -258,11 +258,12 @@ static bool commit(struct upload *u, struct mf_submission *sub, struct mf_submit
     sub->max_queued = request->services->config->jobs.max_queued;
     mf_job_id_new(sub->id);
     struct mf_error refused = MF_ERROR_INIT;
-    if (!mf_pack_sync(u->pack,
-                      err)) { /* what the kernel dropped is not known: accept nothing more */
-        __atomic_store_n(&request->services->draining, 1, __ATOMIC_RELAXED);
-        request->services->stop();
-        return false;
+    if (!mf_pack_sync(u->pack, &refused)) {
+        if (refused.code == MF_ERR_IO) { /* what the kernel dropped is not known */
+            __atomic_store_n(&request->services->draining, 1, __ATOMIC_RELAXED);
+            request->services->stop();
+        }
+        return mf_error_set(err, refused.code, "%s", refused.msg);
     }
     if (!mf_store_submit(request->store, sub, made, &refused)) {
         if (refused.code == MF_ERR_BUSY)
