@@ -1,8 +1,10 @@
 /* server/blobs.c: packs, members, hashes, what stays and what goes. */
 #include "server/blobs.h"
+#include "server/syncer.h"
 
 #include "tests/expect.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -171,6 +173,32 @@ static void no_room_is_said_before_anything_is_written(void **state)
     end(&f);
 }
 
+static void a_file_that_cannot_be_synced_does_not_spoil_its_neighbours(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f);
+    char path[128];
+    int ends[2], directory = open(f.directory, O_RDONLY | O_DIRECTORY);
+    snprintf(path, sizeof path, "%s/file", f.directory);
+    assert_int_equal(pipe(ends), 0);
+    struct mf_sync good = {.fd = open(path, O_CREAT | O_RDWR, 0600)}, bad = {.fd = ends[0]};
+    struct mf_syncer *syncer = mf_syncer_new(directory, NULL);
+    for (int i = 0; i < 20; i++) {
+        assert_true(mf_syncer_begin(syncer, &good));
+        assert_true(mf_syncer_begin(syncer, &bad));
+        assert_false(mf_syncer_wait(syncer, &bad));
+        assert_int_equal(bad.error, EINVAL); /* a pipe has nothing to sync */
+        assert_true(mf_syncer_wait(syncer, &good));
+    }
+    mf_syncer_free(syncer);
+    close(ends[0]);
+    close(ends[1]);
+    close(good.fd);
+    close(directory);
+    end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -180,6 +208,7 @@ int main(void)
         cmocka_unit_test(names_that_were_not_given_out_reach_no_file),
         cmocka_unit_test(the_sweep_takes_what_is_old_and_unused),
         cmocka_unit_test(no_room_is_said_before_anything_is_written),
+        cmocka_unit_test(a_file_that_cannot_be_synced_does_not_spoil_its_neighbours),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
