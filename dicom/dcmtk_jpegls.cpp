@@ -10,6 +10,7 @@
 #include "dcmtk/dcmdata/dcpixseq.h"
 #include "dcmtk/dcmdata/dcpxitem.h"
 
+#include <algorithm>
 #include <memory>
 #include <new>
 #include <vector>
@@ -37,13 +38,52 @@ OFCondition fill(DcmDataset &dataset, const struct mf_codec_image *image, unsign
     return status;
 }
 
-OFCondition make_pixels(const uint8_t *data, size_t length, std::unique_ptr<DcmPixelData> &pixels)
+unsigned clamp(unsigned value, unsigned low, unsigned high)
+{
+    return value < low || value > high ? low : value;
+}
+
+/* The default thresholds of samples under 8 bits (ISO 14495-1 C.2.4.1.1.1), which this CharLS
+ * computes wrongly: said in a preset parameters segment (LSE) behind SOI they are right. A stream
+ * that has one keeps its own. */
+std::vector<Uint8> with_thresholds(const uint8_t *data, size_t length, unsigned precision)
+{
+    std::vector<Uint8> out(data, data + length);
+    if (precision >= 8)
+        return out;
+    size_t at = 2;
+    while (at + 4 <= length && data[at] == 0xFF && data[at + 1] != 0xDA) {
+        if (data[at + 1] == 0xF8)
+            return out;
+        at += 2 + (size_t{data[at + 2]} << 8 | data[at + 3]);
+    }
+    if (at + 5 > length || at + 5 + 2 * size_t{data[at + 4]} >= length)
+        return out;
+    unsigned near = data[at + 5 + 2 * size_t{data[at + 4]}];
+    unsigned max = (1u << precision) - 1, factor = 256 / (max + 1);
+    unsigned t1 = clamp(std::max(2u, 3 / factor + 3 * near), near + 1, max);
+    unsigned t2 = clamp(std::max(3u, 7 / factor + 5 * near), t1, max);
+    unsigned t3 = clamp(std::max(4u, 21 / factor + 7 * near), t2, max);
+    const unsigned words[] = {0xFFF8, 13, 0, max, t1, t2, t3, 64};
+    std::vector<Uint8> segment;
+    for (unsigned word : words) {
+        segment.push_back(static_cast<Uint8>(word >> 8));
+        segment.push_back(static_cast<Uint8>(word));
+    }
+    segment[4] = 1; /* the segment's kind is one byte */
+    segment.erase(segment.begin() + 5);
+    out.insert(out.begin() + 2, segment.begin(), segment.end());
+    return out;
+}
+
+OFCondition make_pixels(const uint8_t *data, size_t length, unsigned precision,
+                        std::unique_ptr<DcmPixelData> &pixels)
 {
     std::unique_ptr<DcmPixelSequence> sequence(new DcmPixelSequence(DCM_PixelSequenceTag));
     std::unique_ptr<DcmPixelItem> table(new DcmPixelItem(DCM_PixelItemTag));
     std::unique_ptr<DcmPixelItem> fragment(new DcmPixelItem(DCM_PixelItemTag));
-    std::vector<Uint8> even(data, data + length);
-    if (length % 2)
+    std::vector<Uint8> even = with_thresholds(data, length, precision);
+    if (even.size() % 2)
         even.push_back(0);
     OFCondition status =
         fragment->putUint8Array(even.data(), static_cast<unsigned long>(even.size()));
@@ -73,7 +113,7 @@ bool decode(const uint8_t *data, size_t length, const struct mf_jpeg_header &hea
     std::unique_ptr<DcmPixelData> pixels;
     OFCondition status = fill(dataset, image, 8 * bytes);
     if (status.good())
-        status = make_pixels(data, length, pixels);
+        status = make_pixels(data, length, header.precision, pixels);
     Uint32 fragment = 0;
     OFString colour;
     if (status.good())
@@ -99,9 +139,6 @@ bool mf_jpeg_ls_decode(const uint8_t *data, size_t length, struct mf_codec_image
     if (header.marker != 0xF7 || image->sample_bytes > 2 || length > UINT32_MAX - 1 ||
         size_t{image->rows} * image->columns * image->samples_per_pixel > UINT32_MAX / 2)
         return mf_error_set(err, MF_ERR_UNSUPPORTED, "JPEG-LS frames of this kind are not decoded");
-    if (header.precision == 6 || header.precision == 7) /* CharLS fails on these */
-        return mf_error_set(err, MF_ERR_UNSUPPORTED,
-                            "JPEG-LS with samples of %u bits is not decoded", header.precision);
     image->precision = header.precision;
     try {
         return decode(data, length, header, image, out, err);
