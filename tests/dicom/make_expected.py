@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.pixels import pixel_array
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 LOSSY = {"1.2.840.10008.1.2.4.50": 2, "1.2.840.10008.1.2.4.51": 2, "1.2.840.10008.1.2.4.91": 1,
          "1.2.840.10008.1.2.4.203": 1}
@@ -42,7 +43,11 @@ def frame_entry(frame: np.ndarray, tolerance: int) -> dict:
 def file_entry(path: Path) -> dict:
     try:
         dataset = pydicom.dcmread(path, force=True)
-        syntax = dataset.file_meta.get("TransferSyntaxUID", "") if "file_meta" in dataset.__dict__ else ""
+        if "TransferSyntaxUID" not in dataset.file_meta:  # no file meta information: what pydicom found out
+            implicit, little = dataset.original_encoding
+            dataset.file_meta.TransferSyntaxUID = (
+                ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian)
+        syntax = dataset.file_meta.TransferSyntaxUID
     except Exception as error:  # whatever pydicom says is the record
         return {"unreadable": f"{type(error).__name__}: {error}"[:160]}
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
