@@ -170,6 +170,8 @@ static bool put_problem(struct predict *p, const char *study, const struct mf_er
                         struct mf_error *err)
 {
     p->failed++;
+    if (study && !*study)
+        study = NULL;
     if (study)
         fprintf(stderr, "medfusion predict: study %s: %s\n", study, problem->msg);
     else

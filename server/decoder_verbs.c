@@ -127,8 +127,9 @@ static bool put_wanted(const struct mf_decoder_request *r, const struct mf_index
         if (!object || object->input >= r->part_count)
             return mf_error_set(err, MF_ERR_INTERNAL, "frames: no such object");
         MF_AUTO(mf_frame) struct mf_frame frame = {0};
-        if (!mf_decode_frame(r->parts[object->input].fd, object, w->frame, &frame, err) ||
-            !put_frame(reply->fd, &end, &frame, reply, err))
+        if (!mf_decode_frame(r->parts[object->input].fd, object, w->frame, &frame, err))
+            return mf_error_prefix(err, "%s", object->name);
+        if (!put_frame(reply->fd, &end, &frame, reply, err))
             return false;
     }
     return true;

@@ -13,6 +13,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fts.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -526,6 +527,51 @@ static void a_frame_that_is_not_there_is_refused(void **state)
     close(part.fd);
 }
 
+/* Scans one file and decodes the first frame of each of its objects; refusals are fine, deaths are
+ * not. */
+static void decode_file(struct fixture *f, const char *path)
+{
+    struct mf_error err = MF_ERROR_INIT;
+    struct mf_part part = part_of(path, MF_PART_DICOM);
+    MF_AUTO(mf_buffer) struct mf_buffer text;
+    MF_AUTO(mf_upload) struct mf_upload upload = {0};
+    mf_buffer_init(&text, 16 << 20);
+    if (mf_decoder_scan(f->decoder, &part, 1, &text, &err)) {
+        assert_true(mf_upload_parse(text.data, text.len, MF_UPLOAD_ALL, &upload, &err));
+        MF_AUTO(mf_json) json_t *json = mf_index_to_json(upload.index);
+        MF_AUTO(mf_mem) char *index = mf_json_text(json, 0);
+        for (uint32_t i = 0; i < upload.index->object_count && err.code == MF_OK; i++) {
+            MF_AUTO(mf_frame_set) struct mf_frame_set frames = {0};
+            const struct mf_frame_request wanted = {i, 0};
+            bool ok = mf_decoder_frames(f->decoder, &part.fd, 1, index, strlen(index), &wanted, 1,
+                                        &frames, &err);
+            assert_true(ok || err.code != MF_OK);
+        }
+    }
+    if (err.code == MF_ERR_CRASHED || err.code == MF_ERR_TIMEOUT || err.code == MF_ERR_INTERNAL)
+        fail_msg("%s: %s", path, err.msg);
+    close(part.fd);
+}
+
+static void every_kind_of_file_is_decoded_or_refused_inside_the_sandbox(void **state)
+{
+    static char root[] = MF_SHARED_DATA "/dicom";
+    char *const roots[] = {root, NULL};
+    FTS *tree = access(root, R_OK) == 0 ? fts_open(roots, FTS_LOGICAL | FTS_NOCHDIR, NULL) : NULL;
+    int files = 0;
+    if (!tree) {
+        print_message("skipped: no ../shared/data\n");
+        return;
+    }
+    for (FTSENT *e; (e = fts_read(tree));)
+        if (e->fts_info == FTS_F) {
+            decode_file(*state, e->fts_path);
+            files++;
+        }
+    fts_close(tree);
+    assert_true(files > 100);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], MF_ZYGOTE_ROLE) == 0)
@@ -551,6 +597,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(fhir_of_another_patient_is_noted_in_the_index),
         cmocka_unit_test(a_truncated_file_is_malformed),
         cmocka_unit_test(a_frame_that_is_not_there_is_refused),
+        cmocka_unit_test(every_kind_of_file_is_decoded_or_refused_inside_the_sandbox),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
