@@ -155,6 +155,53 @@ static void every_case_equals_python(void **state)
     assert_int_equal(g.parity.failed, 0);
 }
 
+/* Large enough for threads to be used: the same bits as with one. */
+static void threads_do_not_change_the_result(void **state)
+{
+    enum { ROWS = 700, COLS = 600, OUT = 900, SMALL = 150 };
+    float *image = malloc(ROWS * COLS * sizeof *image);
+    float *one = malloc(OUT * OUT * sizeof *one), *two = malloc(OUT * OUT * sizeof *two);
+    MF_AUTO(mf_resampler) struct mf_resampler serial = {.threads = 1}, parallel = {.threads = 2};
+    (void)state;
+    for (size_t i = 0; i < ROWS * COLS; i++)
+        image[i] = (float)(i * 2654435761u % 1000) / 1000;
+    for (size_t side = SMALL; side <= OUT; side += OUT - SMALL) {
+        assert_true(mf_resample(&serial, MF_FILTER_BILINEAR_ANTIALIAS, image, ROWS, COLS, 1, COLS,
+                                one, side, side, NULL));
+        assert_true(mf_resample(&parallel, MF_FILTER_BILINEAR_ANTIALIAS, image, ROWS, COLS, 1, COLS,
+                                two, side, side, NULL));
+        assert_memory_equal(one, two, side * side * sizeof *one);
+    }
+    free(image);
+    free(one);
+    free(two);
+}
+
+/* The weighting that runs row by row is the whole weight times the image, inside the box only. */
+static void the_weight_applied_is_the_weight_shown(void **state)
+{
+    enum { SIZE = 32, ROWS = 90, COLS = 1300 };
+    float soft[SIZE * SIZE], *m = malloc(ROWS * COLS * sizeof *m);
+    float *image = malloc(ROWS * COLS * sizeof *image);
+    const uint32_t box[4] = {7, 5, 1290, 80};
+    MF_AUTO(mf_resampler) struct mf_resampler r = {.threads = 2};
+    (void)state;
+    for (size_t i = 0; i < SIZE * SIZE; i++)
+        soft[i] = (float)(i * 37 % 101) / 100;
+    for (size_t i = 0; i < ROWS * COLS; i++)
+        image[i] = 1;
+    assert_true(mf_region_weight(&r, soft, SIZE, ROWS, COLS, m, NULL));
+    assert_true(mf_region_apply(&r, soft, SIZE, image, ROWS, COLS, box, 0.3, NULL));
+    for (uint32_t y = 0; y < ROWS; y++)
+        for (uint32_t x = 0; x < COLS; x++) {
+            bool inside = x >= box[0] && x < box[2] && y >= box[1] && y < box[3];
+            float want = inside ? 0.3f + 0.7f * m[y * COLS + x] : 1;
+            assert_true(fabsf(image[y * COLS + x] - want) < 1e-6f);
+        }
+    free(m);
+    free(image);
+}
+
 static void an_empty_mask_has_no_region(void **state)
 {
     uint8_t mask[16 * 16] = {0};
@@ -193,6 +240,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_case_equals_python),
+        cmocka_unit_test(threads_do_not_change_the_result),
+        cmocka_unit_test(the_weight_applied_is_the_weight_shown),
         cmocka_unit_test(an_empty_mask_has_no_region),
         cmocka_unit_test(a_gate_names_what_fails),
     };
