@@ -9,6 +9,7 @@
 #include "dcmtk/oflog/oflog.h"
 
 #include <exception>
+#include <jansson.h>
 
 namespace
 {
@@ -21,6 +22,7 @@ bool initialise(struct mf_error *err)
     if (!dcmDataDict.isDictionaryLoaded())
         return mf_error_set(err, MF_ERR_UNAVAILABLE, "DCMTK's data dictionary is not installed");
     mf_charset_preload();
+    json_object_seed(0); /* opens the random device once; the index is JSON */
     DJLSDecoderRegistration::registerCodecs();
     return true;
 }
