@@ -27,6 +27,7 @@ enum { MAX_DECODERS = 64, CHILD_FDS = MF_MESSAGE_MAX_FDS + 16 };
 struct child {
     pid_t pid;
     int socket; /* our copy of its connection */
+    bool over;  /* its client is gone: it was killed and waits to be reaped */
 };
 
 struct zygote {
@@ -171,7 +172,7 @@ static void start_decoder(struct zygote *z)
     if (pid < 0)
         close(connection); /* the client sees the end and tries again */
     else
-        z->children[z->count++] = (struct child){pid, connection};
+        z->children[z->count++] = (struct child){pid, connection, false};
 }
 
 /* Tells a client how its decoder ended; one that does not listen is on its own. */
@@ -214,13 +215,13 @@ static void run(struct zygote *z)
         p[0] = (struct pollfd){.fd = z->signals, .events = POLLIN};
         p[1] = (struct pollfd){.fd = n < MAX_DECODERS ? MF_ZYGOTE_LISTEN_FD : -1, .events = POLLIN};
         for (size_t i = 0; i < n; i++) /* POLLHUP alone: the client closed its end */
-            p[2 + i] = (struct pollfd){.fd = z->children[i].socket};
+            p[2 + i] = (struct pollfd){.fd = z->children[i].over ? -1 : z->children[i].socket};
         if (poll(p, 2 + n, -1) < 0)
             continue;
         for (size_t i = 0; i < n; i++)
             if (p[2 + i].revents & (POLLHUP | POLLERR)) {
                 kill(z->children[i].pid, SIGKILL);
-                p[2 + i].fd = -1;
+                z->children[i].over = true;
             }
         if (p[1].revents)
             start_decoder(z);
