@@ -318,7 +318,7 @@ static bool make_job(struct upload *u, struct mf_submitted *made, struct mf_erro
 
 static bool handle(struct mf_request *request, struct mf_error *err)
 {
-    struct mf_submitted made;
+    struct mf_submitted made = {.replayed = false};
     bool ok = make_job(request->state, &made, err);
     end_upload(request); /* here, not on the event loop: it may wait for the disk */
     if (!ok)

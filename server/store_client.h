@@ -1,0 +1,32 @@
+/* Private to the store client: its transport (store_client.c) as its verbs (store_client_verbs.c)
+ * use it. */
+#ifndef MF_SERVER_STORE_CLIENT_H
+#define MF_SERVER_STORE_CLIENT_H
+
+#include "server/store_ops.h"
+#include "server/store_wire.h"
+
+struct mf_store_client {
+    struct mf_store base;
+    struct mf_store_ops ops; /* the verbs, and this file's own */
+    char *directory;
+    int patience_ms;
+    int socket;            /* −1 = not connected */
+    int interrupt;         /* eventfd */
+    bool interrupt_passed; /* an interrupt was sent with the request under way */
+    struct mf_buffer out, in;
+};
+
+/* Starts the frame of a request in c->out. */
+struct mf_wire_writer mf_client_begin(struct mf_store_client *c, enum mf_store_verb verb);
+/* Ends the frame, sends it until it is answered, and gives the body of the answer. wait_ms: how
+ * long the server may hold the answer back (−1 = for ever); 0 = not at all. */
+bool mf_client_call(struct mf_store_client *c, struct mf_wire_writer *w, int wait_ms,
+                    struct mf_wire_reader *reply, struct mf_error *err);
+/* Whether all of the answer was there. */
+bool mf_client_check(const struct mf_wire_reader *reply, struct mf_error *err);
+
+/* The verbs, with the connection's own operations left out. */
+extern const struct mf_store_ops mf_client_verbs;
+
+#endif
