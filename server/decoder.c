@@ -77,20 +77,26 @@ void mf_decoder_free(struct mf_decoder *d)
     free(d);
 }
 
-/* Connects; waits only while the zygote's backlog is full. */
-static int connect_new(const struct mf_decoder *d, int flags, struct mf_error *err)
+static bool peer_is_us(int fd, struct mf_error *err)
 {
     struct ucred peer;
     socklen_t size = sizeof peer;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == geteuid())
+        return true;
+    return mf_error_set(err, MF_ERR_UNAVAILABLE, "the decoder's address belongs to another user");
+}
+
+/* Connects, which makes a decoder, and tells it its limits; waits only while the zygote's backlog
+ * is full. */
+static int connect_new(const struct mf_decoder *d, int flags, struct mf_error *err)
+{
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
-    if (fd < 0 || connect(fd, (const struct sockaddr *)&d->address, d->address_len) != 0) {
+    if (fd < 0 || connect(fd, (const struct sockaddr *)&d->address, d->address_len) != 0)
         mf_error_set(err, MF_ERR_UNAVAILABLE, "the decoder cannot be reached: %s", strerror(errno));
-    } else if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 ||
-               peer.uid != geteuid()) {
-        mf_error_set(err, MF_ERR_UNAVAILABLE, "the decoder's address belongs to another user");
-    } else {
+    else if (peer_is_us(fd, err) &&
+             mf_message_send(fd, MF_DECODER_LIMITS, &d->limits, sizeof d->limits, NULL, 0,
+                             mf_clock_monotonic_ns() + 1000000000, err))
         return fd;
-    }
     if (fd >= 0)
         close(fd);
     return -1;
@@ -156,11 +162,10 @@ static bool append_parts(struct mf_buffer *b, const struct mf_decoder_call *call
     return true;
 }
 
-static bool build_request(const struct mf_decoder *d, const struct mf_decoder_call *call,
-                          struct mf_buffer *b, int *fds, size_t *fd_count, struct mf_error *err)
+static bool build_request(const struct mf_decoder_call *call, struct mf_buffer *b, int *fds,
+                          size_t *fd_count, struct mf_error *err)
 {
-    struct mf_decoder_head head = {.limits = d->limits,
-                                   .part_count = (uint32_t)call->part_count,
+    struct mf_decoder_head head = {.part_count = (uint32_t)call->part_count,
                                    .wanted_count = (uint32_t)call->wanted_count,
                                    .index_len = call->index_len};
     if (call->part_count > MF_DECODER_MAX_PARTS || call->wanted_count > MF_DECODER_MAX_PARTS)
@@ -215,8 +220,8 @@ static enum outcome try_once(struct mf_decoder *d, uint32_t verb, const struct m
                              struct mf_error *err)
 {
     MF_AUTO(mf_fd) int fd = take_connection(d, err);
-    if (fd < 0)
-        return FAILED;
+    if (fd < 0) /* MF_ERR_IO: the zygote died between accepting and listening to us */
+        return err->code == MF_ERR_IO ? KILLED_OUTSIDE : FAILED;
     uint64_t deadline = mf_clock_monotonic_ns() + d->limits.wall_seconds * 1000000000ULL;
     struct mf_error send_error = MF_ERROR_INIT, error = MF_ERROR_INIT;
     bool sent = mf_message_send(fd, verb, request->data, request->len, fds, fd_count, deadline,
@@ -252,7 +257,7 @@ bool mf_decoder_do(struct mf_decoder *d, const struct mf_decoder_call *call,
     mf_message_init(answer, MF_DECODER_ANSWER_MAX);
     MF_AUTO(mf_buffer) struct mf_buffer request;
     mf_buffer_init(&request, MF_DECODER_REQUEST_MAX);
-    if (!build_request(d, call, &request, fds, &fd_count, err))
+    if (!build_request(call, &request, fds, &fd_count, err))
         return false;
     take_slot(d);
     enum outcome outcome = KILLED_OUTSIDE;

@@ -1,7 +1,7 @@
 /*
  * The zygote and the life of one decoder. See decoder_process.h.
  *
- * A decoder: fork → receive one request (from our own client, nothing hostile yet) → sandbox → verb
+ * A decoder: fork → limits → sandbox → receive one request → verb
  * → answer → exit. The zygote keeps a copy of every connection: when the client closes its end
  * early the decoder is killed, and when the decoder dies the client is told how.
  */
@@ -67,7 +67,6 @@ static bool read_request(const struct mf_message *m, struct mf_decoder_request *
     if (len != sizeof *head + parts_size + wanted_size + head->index_len ||
         !slots_are_right(m, parts, head->part_count))
         return mf_error_set(err, MF_ERR_INTERNAL, "decoder: a request of the wrong shape");
-    r->limits = &head->limits;
     r->part_count = head->part_count;
     r->parts = calloc(head->part_count + 1, sizeof *r->parts);
     if (!r->parts)
@@ -107,26 +106,42 @@ static bool send_error(int socket, const struct mf_decoder_limits *limits, struc
     return mf_message_send(socket, MF_ANSWER_ERROR, &wire, sizeof wire, NULL, 0, 0, NULL);
 }
 
+/* Takes the limits and gives everything else up. False when that was not possible: the process
+ * ends. */
+static bool confine(const struct zygote *z, int socket, struct mf_decoder_limits *ret)
+{
+    struct mf_error err = MF_ERROR_INIT;
+    MF_AUTO(mf_message) struct mf_message m;
+    mf_message_init(&m, sizeof *ret);
+    if (!mf_message_receive(socket, &m, 0, NULL) || m.kind != MF_DECODER_LIMITS ||
+        m.payload.len != sizeof *ret)
+        return false;
+    memcpy(ret, m.payload.data, sizeof *ret);
+    const struct mf_sandbox_limits limits = {ret->memory, ret->cpu_seconds, CHILD_FDS};
+    if (mf_sandbox_enter(z->sandbox, &limits, &err))
+        return true;
+    bool told = send_error(socket, NULL, &err);
+    (void)told;
+    return false;
+}
+
 /* Answers the one request of a connection. */
 static int serve(const struct zygote *z, int socket)
 {
     struct mf_error err = MF_ERROR_INIT;
     struct mf_message m;
-    struct mf_decoder_request request = {0};
+    struct mf_decoder_limits limits;
+    struct mf_decoder_request request = {.limits = &limits};
     struct mf_decoder_reply reply = {.fd = -1};
     mf_message_init(&m, MF_DECODER_REQUEST_MAX);
     mf_buffer_init(&reply.payload, MF_DECODER_ANSWER_MAX);
-    if (!mf_message_receive(socket, &m, 0, NULL))
+    if (!confine(z, socket, &limits) || !mf_message_receive(socket, &m, 0, NULL))
         return 0; /* the client went away without a request */
     mf_decoder_verb verb = find_verb(z, m.kind);
-    if (!verb || !read_request(&m, &request, &err)) {
+    if (!verb)
         mf_error_set(&err, MF_ERR_INTERNAL, "decoder: unknown verb %u", m.kind);
-        return !send_error(socket, NULL, &err);
-    }
-    struct mf_sandbox_limits limits = {request.limits->memory, request.limits->cpu_seconds,
-                                       CHILD_FDS};
-    if (!mf_sandbox_enter(z->sandbox, &limits, &err) || !verb(&request, &reply, &err))
-        return !send_error(socket, request.limits, &err);
+    if (!verb || !read_request(&m, &request, &err) || !verb(&request, &reply, &err))
+        return !send_error(socket, &limits, &err);
     return !mf_message_send(socket, MF_ANSWER_OK, reply.payload.data, reply.payload.len, &reply.fd,
                             reply.fd >= 0 ? 1 : 0, 0, NULL);
 }

@@ -2,7 +2,9 @@
  * What a decoder client and a decoder process say to each other. Private to decoder*.c: both ends
  * are always the same program.
  *
- * Request: one message of kind verb, its descriptors those of the parts, its payload
+ * First, as soon as it is connected, the client sends MF_DECODER_LIMITS (payload: struct
+ * mf_decoder_limits, no zeros left); the decoder confines itself and waits. Request: one message of
+ * kind verb, its descriptors those of the parts, its payload
  *     struct mf_decoder_head, struct mf_wire_part[parts], struct mf_frame_request[wanted], index
  * text. Answer: one message MF_ANSWER_OK (payload: the index text, or struct mf_wire_frame[wanted]
  * and one sealed memfd) or MF_ANSWER_ERROR (payload: struct mf_wire_error). When the process died
@@ -20,6 +22,7 @@ extern "C" {
 #endif
 
 enum mf_decoder_verb_id {
+    MF_DECODER_LIMITS = 0,
     MF_VERB_SCAN = 1,
     MF_VERB_FRAMES = 2,
     MF_VERB_EXTRA = 100 /* first of those that a test program adds */
@@ -37,7 +40,6 @@ enum {
 };
 
 struct mf_decoder_head {
-    struct mf_decoder_limits limits; /* no zeros left */
     uint32_t part_count, wanted_count;
     uint64_t index_len;
 };
