@@ -3,6 +3,9 @@
 
 #include "core/clock.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,6 +73,14 @@ static bool make_buffers(struct mf_engine *e, struct mf_error *err)
     return ok || mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the engine");
 }
 
+/* Loading unpacks every tensor once; an idle worker should not keep what that left free. */
+static void give_back(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
 struct mf_engine *mf_engine_new(const struct mf_bundle *bundle,
                                 const struct mf_engine_options *options, struct mf_error *err)
 {
@@ -87,6 +98,7 @@ struct mf_engine *mf_engine_new(const struct mf_bundle *bundle,
                       err) ||
         !load_networks(e, err) || !make_buffers(e, err) || !mf_engine_warm(e, 1, err))
         return NULL;
+    give_back();
     return MF_STEAL(e);
 }
 
