@@ -33,7 +33,7 @@ static const struct key KEYS[] = {
     {"http.threads", INTEGER, AT(http.threads), "1", 1, 64,
      "Event loops that read and write sockets"},
     {"http.handlers", INTEGER, AT(http.handlers), "8", 1, 256,
-     "Threads for requests that wait for a decoder or the store"},
+     "Threads for uploads that wait for a decoder"},
     {"http.max_connections", INTEGER, AT(http.max_connections), "1024", 4, 65536,
      "Open connections in all"},
     {"http.max_connections_per_ip", INTEGER, AT(http.max_connections_per_ip), "256", 1, 65536,

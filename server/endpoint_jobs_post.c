@@ -350,6 +350,7 @@ static bool resume(struct mf_request *request, struct mf_error *err)
 
 const struct mf_endpoint mf_endpoint_jobs_post = {.method = "POST",
                                                   .pattern = "/v1/jobs",
+                                                  .slow = true,
                                                   .begin = begin,
                                                   .data = data,
                                                   .handle = handle,

@@ -1,8 +1,9 @@
 /*
  * Front: making the services, serving, draining.
  *
- * Threads: event loops and a guard (http.c), a pool for what blocks, a waiter for what waits; this
- * one waits for the signal to stop and, now and then, sweeps payloads that no job refers to.
+ * Threads: event loops and a guard (http.c), pools for what blocks (uploads apart from the rest), a
+ * waiter for what waits; this one waits for the signal to stop and, now and then, sweeps payloads
+ * that no job refers to.
  */
 #include "server/front.h"
 
@@ -18,14 +19,20 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PATIENCE_MS = 10000, SWEEP_EVERY_S = 3600, SWEEP_FIRST_S = 60, MALLOC_ARENAS = 2 };
+enum {
+    PATIENCE_MS = 10000,
+    SWEEP_EVERY_S = 3600,
+    SWEEP_FIRST_S = 60,
+    MALLOC_ARENAS = 2,
+    QUICK_THREADS = 4
+};
 
 struct front {
     struct mf_services services;
     struct mf_front_scan scan;
     struct mf_registry *registry;
     struct mf_served_model *models;
-    struct mf_pool *pool;
+    struct mf_pool *pool, *slow;
     struct mf_waiter *waiter;
     struct mf_http *http;
     struct mf_store *store; /* of this thread */
@@ -88,7 +95,8 @@ static bool open_services(struct front *f, const struct mf_front_options *o, str
            (s->blobs = mf_blobs_open(directory, (uint64_t)config->data.min_free_bytes, err)) &&
            (s->keys = mf_keys_new(err)) && (s->metrics = mf_metrics_new(err)) &&
            (f->store = mf_store_connect(directory, PATIENCE_MS, err)) &&
-           (f->pool = mf_pool_new((size_t)config->http.handlers, directory, PATIENCE_MS, err)) &&
+           (f->pool = mf_pool_new(QUICK_THREADS, directory, PATIENCE_MS, err)) &&
+           (f->slow = mf_pool_new((size_t)config->http.handlers, directory, PATIENCE_MS, err)) &&
            (f->waiter =
                 mf_waiter_new(directory, PATIENCE_MS, (size_t)config->http.max_connections, err));
 }
@@ -97,6 +105,7 @@ static bool open_services(struct front *f, const struct mf_front_options *o, str
 static void close_services(struct front *f)
 {
     mf_waiter_free(f->waiter);
+    mf_pool_free(f->slow);
     mf_pool_free(f->pool);
     mf_http_stop(f->http);
     mf_store_free(f->store);
@@ -161,8 +170,11 @@ bool mf_front_run(const struct mf_front_options *o, struct mf_error *err)
     struct front f = {.http = NULL};
     bool ok = open_services(&f, o, err);
     if (ok) {
-        const struct mf_http_options http = {
-            .listen_fd = o->listen_fd, .services = &f.services, .pool = f.pool, .waiter = f.waiter};
+        const struct mf_http_options http = {.listen_fd = o->listen_fd,
+                                             .services = &f.services,
+                                             .pool = f.pool,
+                                             .slow = f.slow,
+                                             .waiter = f.waiter};
         f.http = mf_http_start(&http, err);
         ok = f.http != NULL;
     }

@@ -347,7 +347,7 @@ static enum MHD_Result on_end(struct exchange *x)
     x->stage = RUNNING;
     x->task.run = run_handle;
     MHD_suspend_connection(x->connection);
-    mf_pool_run(x->http->options.pool, &x->task);
+    mf_pool_run(r->endpoint->slow ? x->http->options.slow : x->http->options.pool, &x->task);
     return MHD_YES;
 }
 

@@ -16,7 +16,8 @@ struct mf_http;
 struct mf_http_options {
     int listen_fd; /* borrowed */
     struct mf_services *services;
-    struct mf_pool *pool;     /* runs what may block */
+    struct mf_pool *pool;     /* runs what may block for a moment */
+    struct mf_pool *slow;     /* runs endpoints that say they are slow */
     struct mf_waiter *waiter; /* for requests that wait for a job */
 };
 

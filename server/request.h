@@ -53,6 +53,7 @@ struct mf_endpoint {
     const char *method;  /* "GET" also serves HEAD */
     const char *pattern; /* "/v1/jobs/{id}": {…} takes one segment */
     bool quick;          /* handle neither blocks nor uses the store: it runs on the event loop */
+    bool slow;           /* handle may take seconds: it runs apart, so that others need not wait */
     bool (*begin)(struct mf_request *request, struct mf_error *err);
     bool (*data)(struct mf_request *request, const void *data, size_t len, struct mf_error *err);
     bool (*handle)(struct mf_request *request, struct mf_error *err);

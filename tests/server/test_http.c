@@ -19,7 +19,7 @@ struct live {
     struct loopback l;
     struct mf_store_server server;
     pthread_t store_thread;
-    struct mf_pool *pool;
+    struct mf_pool *pool, *slow;
     struct mf_waiter *waiter;
     struct mf_http *http;
     struct mf_store *worker; /* a client of the store, as a worker has one */
@@ -66,7 +66,8 @@ static void live_start(struct live *v)
     v->l.config->http.header_timeout_s = 1;
     v->l.config->http.max_body_bytes = 1 << 20;
     start_store(v);
-    v->pool = mf_pool_new(4, v->l.f.directory, 3000, &err);
+    v->pool = mf_pool_new(2, v->l.f.directory, 3000, &err);
+    v->slow = mf_pool_new(4, v->l.f.directory, 3000, &err);
     v->waiter = mf_waiter_new(v->l.f.directory, 3000, 100, &err);
     v->worker = mf_store_connect(v->l.f.directory, 3000, &err);
     v->listen_fd = mf_front_listen("127.0.0.1:0", url, sizeof url, &err);
@@ -74,6 +75,7 @@ static void live_start(struct live *v)
     const struct mf_http_options options = {.listen_fd = v->listen_fd,
                                             .services = &v->l.services,
                                             .pool = v->pool,
+                                            .slow = v->slow,
                                             .waiter = v->waiter};
     v->http = mf_http_start(&options, &err);
     assert_no_error(&err);
@@ -84,6 +86,7 @@ static void live_end(struct live *v)
     mf_waiter_stop(v->waiter);
     mf_http_drain(v->http, 2000);
     mf_waiter_free(v->waiter);
+    mf_pool_free(v->slow);
     mf_pool_free(v->pool);
     mf_http_stop(v->http);
     mf_store_free(v->worker);
@@ -296,6 +299,45 @@ static void waiting_requests_hold_no_thread_and_get_their_results(void **state)
     live_end(&v);
 }
 
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+
+static bool slow_scan(void *context, const struct mf_scan *scan, struct mf_buffer *ret_index,
+                      char ret_model[MF_MODEL_NAME], struct mf_error *err)
+{
+    (void)context;
+    (void)scan;
+    ret_model[0] = '\0';
+    pthread_mutex_lock(&gate);
+    pthread_mutex_unlock(&gate);
+    return mf_buffer_append_str(ret_index, "{}", err);
+}
+
+static void slow_uploads_do_not_keep_others_waiting(void **state)
+{
+    (void)state;
+    enum { UPLOADS = 10 }; /* more than there are threads for them */
+    struct live v;
+    live_start(&v);
+    v.l.services.scanner.scan = slow_scan;
+    static const char post[] = "POST /v1/jobs HTTP/1.1\r\n" HOST
+                               "Content-Type: application/zip\r\nContent-Length: 2\r\n\r\nPK";
+    int fds[UPLOADS];
+    char out[8192];
+    pthread_mutex_lock(&gate);
+    for (int i = 0; i < UPLOADS; i++) {
+        fds[i] = dial(&v);
+        say(fds[i], post, sizeof post - 1);
+    }
+    poll(NULL, 0, 200);
+    assert_int_equal(ASK(&v, "GET /v1/jobs HTTP/1.1\r\n" HOST "\r\n", out), 200);
+    pthread_mutex_unlock(&gate);
+    for (int i = 0; i < UPLOADS; i++) {
+        assert_int_equal(hear(fds[i], out, sizeof out), 202);
+        close(fds[i]);
+    }
+    live_end(&v);
+}
+
 static void a_stop_answers_those_who_wait(void **state)
 {
     (void)state;
@@ -357,6 +399,7 @@ int main(void)
         cmocka_unit_test(responses_are_not_stored_nor_sniffed),
         cmocka_unit_test(a_refused_body_is_read_and_the_connection_goes_on),
         cmocka_unit_test(waiting_requests_hold_no_thread_and_get_their_results),
+        cmocka_unit_test(slow_uploads_do_not_keep_others_waiting),
         cmocka_unit_test(a_stop_answers_those_who_wait),
         cmocka_unit_test(slow_headers_do_not_outlive_their_deadline),
         cmocka_unit_test(the_store_may_restart_between_requests),
