@@ -218,29 +218,33 @@ def load_student(path: Path) -> vision.Student:
 
 
 @torch.no_grad()
-def all_tokens(run: Run, model: MedFusion, cache: Path) -> torch.Tensor:
-    """Region tokens (n, 17, dv) of every NIH image without augmentation: of test patients by the
-    reference network itself, from the files; of the rest from the cached frames, which is faster.
-    """
+def plain_tokens(run: Run, vit: torch.nn.Module, cache: Path) -> torch.Tensor:
+    """Region tokens (n, 17, dv) of every NIH image without augmentation, from the cached frames."""
     if cache.exists():
         return torch.load(cache)
     out = []
     for x in shown(run, np.arange(len(run.table))).split(64):
+        x = ((x - vision.MEAN[0]) / vision.STD[0]).expand(-1, 3, -1, -1)
         with torch.autocast("cpu", torch.bfloat16):
-            out.append(
-                region_tokens(
-                    model.vision, ((x - vision.MEAN[0]) / vision.STD[0]).expand(-1, 3, -1, -1), 4
-                ).float()
-            )
+            out.append(region_tokens(vit, x, 4).float())
     tokens = torch.cat(out)
-    rows, fell_back = run.part("test"), 0
-    rows = [] if run.options.draft else rows
+    torch.save(tokens, cache)
+    return tokens
+
+
+@torch.no_grad()
+def exact_tokens(run: Run, model: MedFusion, tokens: torch.Tensor, cache: Path) -> torch.Tensor:
+    """The same, those of test patients replaced by what the shipped network says of the files."""
+    if cache.exists():
+        return torch.load(cache)
+    tokens, rows, fell_back = tokens.clone(), run.part("test"), 0
     for count, i in enumerate(data.progress_bar(rows, "tokens")):
         frame = torch.from_numpy(np.array(Image.open(run.files[i]).convert("L"))).float() / 255
         found, _ = model.regions([frame], None)
         fell_back += found[0].status == "fallback"
-        tokens[i] = region_tokens(model.vision, model.vision_input(frame, found[0])[None], 4)[0]
-        if (count + 1) % 100 == 0:
+        pixels = model.vision_input(frame, found[0])[None]
+        tokens[i] = region_tokens(model.vision, pixels, 4)[0]
+        if (count + 1) % 50 == 0:
             LOG.info("exact tokens %d/%d, fall-backs %d", count + 1, len(rows), fell_back)
     torch.save(tokens, cache)
     return tokens
@@ -301,8 +305,7 @@ def step_fusion(run: Run) -> None:
     for p in vit.parameters():  # the tokens are those of the 16-bit weights that ship
         p.data = p.data.half().float()
     size = vit.config.hidden_size
-    draft = assemble(run, vit, fusion.Upper(size, True))
-    tokens = all_tokens(run, draft, run.work / f"tokens{tag}.pt")
+    tokens = plain_tokens(run, vit, run.work / f"tokens{tag}.pt")
     views, use = step_views(run), run.part("train")
     cache = run.work / f"view-tokens{tag}.pt"
     crops = view_tokens(vit, views["image"][: len(use)], options.token_views, cache)
@@ -318,7 +321,10 @@ def step_fusion(run: Run) -> None:
             continue
         torch.manual_seed(0)
         teachers = none if name == "ehr-only" else soft
-        model = fusion.train(make(), pool, teachers, run.table, use, steps, val, name)
+        model = make()
+        if options.start_tag is not None:
+            model.load_state_dict(torch.load(run.work / f"fusion-{name}{options.start_tag}.pt"))
+        model = fusion.train(model, pool, teachers, run.table, use, steps, val, name)
         torch.save(model.state_dict(), out)
         if name == "full":
             bundles.save_bundle(assemble(run, vit, model), export.FEATURES, options.bundle)
@@ -329,10 +335,12 @@ def step_scores(run: Run) -> None:
     """Logits of every image that did not train, by the full network, also with EHR or priors
     withheld, and by the yardsticks."""
     tag, scores = run.options.tag, {}
-    tokens, rows = (
+    rows = run.part("validation", "calibration", "test")
+    model, tokens = (
+        bundles.load_bundle(run.options.bundle),
         torch.load(run.work / f"tokens{tag}.pt"),
-        run.part("validation", "calibration", "test"),
     )
+    tokens = exact_tokens(run, model, tokens, run.work / f"exact-tokens{tag}.pt")
     for name, (make, _) in upper_kinds(run, tokens.shape[-1]).items():
         model = make()
         model.load_state_dict(torch.load(run.work / f"fusion-{name}{tag}.pt"))
@@ -405,6 +413,7 @@ def main() -> None:
         help="fusion on an unfinished ViT and segmenter, quick tokens",
     )
     parser.add_argument("--kind", action="append", help="fusion: only full, image-only or ehr-only")
+    parser.add_argument("--start-tag", help="fusion: go on from the weights with this suffix")
     parser.add_argument("--tag", default="", help="suffix of the last steps' intermediate files")
     options = parser.parse_args()
     unknown = [name for name in options.steps if name not in STEPS]
