@@ -36,6 +36,7 @@ static const char SCHEMA[] =
     " cancel INTEGER NOT NULL DEFAULT 0, purged INTEGER NOT NULL DEFAULT 0,"
     " worker TEXT, problem_code TEXT, problem_detail TEXT);"
     "CREATE INDEX IF NOT EXISTS jobs_open ON jobs(state, priority, seq) WHERE state IN (0, 1);"
+    "CREATE INDEX IF NOT EXISTS jobs_state ON jobs(tenant, state, seq);"
     "CREATE INDEX IF NOT EXISTS jobs_finished ON jobs(finished) WHERE finished > 0;"
     "CREATE TABLE IF NOT EXISTS job_index(job INTEGER PRIMARY KEY, body BLOB NOT NULL);"
     "CREATE TABLE IF NOT EXISTS inputs("
@@ -350,5 +351,9 @@ struct mf_store *mf_store_open_sqlite(const char *directory,
 
 void mf_sqlite_checkpoint(struct mf_sqlite_store *s)
 {
-    sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    /* A log that is kept is overwritten, which is cheaper to sync than growing it; but what was
+     * purged must leave it. */
+    int mode = s->purged ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE;
+    if (sqlite3_wal_checkpoint_v2(s->db, NULL, mode, NULL, NULL) == SQLITE_OK)
+        s->purged = false;
 }

@@ -25,6 +25,8 @@ struct mf_sqlite_store {
     } statements[MF_SQLITE_STATEMENTS];
     size_t statement_count;
 
+    bool purged; /* something was, since the log was last truncated */
+
     /* What the verbs since the last mf_sqlite_events_clear() changed. */
     bool work_changed;        /* something became claimable, or a worker became free */
     char (*ended)[MF_JOB_ID]; /* jobs that became terminal */

@@ -131,6 +131,10 @@ bool mf_sqlite_result(struct mf_store *store, const char *tenant, const char *id
     return ok;
 }
 
+#define LIST_REST                                                                                  \
+    " AND (?3 < 0 OR priority = ?3) AND (?4 = 0 OR created >= ?4)"                                 \
+    " AND (?5 = 0 OR created < ?5) AND seq < ?6 ORDER BY seq DESC LIMIT ?7"
+
 bool mf_sqlite_list(struct mf_store *store, const struct mf_job_filter *f, struct mf_arena *arena,
                     struct mf_job **ret, size_t *ret_count, int64_t *ret_next, struct mf_error *err)
 {
@@ -141,13 +145,14 @@ bool mf_sqlite_list(struct mf_store *store, const struct mf_job_filter *f, struc
     int64_t *seqs = mf_arena_alloc(arena, f->limit, sizeof *seqs, err);
     if (!jobs || !seqs)
         return false;
+    /* Two texts, so that a rare state is found by its index. */
     sqlite3_stmt *q = mf_sqlite_query(
         s, err,
-        "SELECT " JOB_COLUMNS " FROM jobs WHERE tenant = ?1 AND (?2 < 0 OR state = ?2)"
-        " AND (?3 < 0 OR priority = ?3) AND (?4 = 0 OR created >= ?4) AND (?5 = 0 OR created < ?5)"
-        " AND (?6 = 0 OR seq < ?6) ORDER BY seq DESC LIMIT ?7",
+        f->state < 0 ? "SELECT " JOB_COLUMNS " FROM jobs WHERE tenant = ?1" LIST_REST
+                     : "SELECT " JOB_COLUMNS
+                       " FROM jobs WHERE tenant = ?1 AND state = ?2" LIST_REST,
         "tiiiiii", f->tenant, (int64_t)f->state, (int64_t)f->priority, f->created_from_ms,
-        f->created_to_ms, f->cursor, (int64_t)f->limit + 1);
+        f->created_to_ms, f->cursor ? f->cursor : INT64_MAX, (int64_t)f->limit + 1);
     size_t n = 0;
     int row;
     while ((row = mf_sqlite_row(s, q, err)) == 1 && n < f->limit) {
@@ -248,6 +253,7 @@ static bool purge_step(struct mf_sqlite_store *s, const char *tenant, const char
                             mf_job_state_name(job.state));
     if (job.purged)
         return true;
+    s->purged = true;
     return collect_locators(s, seq, arena, ret, ret_count, err) && forget_data(s, seq, err) &&
            MF_SQLITE_RUN(s, err, "UPDATE jobs SET purged = 1, options = '{}' WHERE seq = ?", "i",
                          seq) &&

@@ -311,6 +311,42 @@ static void finished_jobs_leave_when_their_time_is_over(void **state)
     fixture_end(&f);
 }
 
+static bool file_holds(const struct store_fixture *f, const char *name, const char *needle)
+{
+    char path[128];
+    MF_AUTO(mf_buffer) struct mf_buffer bytes;
+    mf_buffer_init(&bytes, 64 << 20);
+    snprintf(path, sizeof path, "%s/%s", f->directory, name);
+    assert_true(mf_buffer_read_file(&bytes, path, NULL));
+    return memmem(bytes.data ? bytes.data : "", bytes.len, needle, strlen(needle)) != NULL;
+}
+
+static void what_was_purged_is_in_no_file(void **state)
+{
+    (void)state;
+    static const char secret[] = "CANARY-IN-THE-INDEX";
+    struct store_fixture f;
+    fixture_start(&f);
+    struct mf_submission sub = fixture_submission();
+    struct mf_submitted made;
+    struct mf_job job;
+    sub.index = secret;
+    sub.index_len = sizeof secret - 1;
+    assert_true(mf_store_submit(f.store, &sub, &made, NULL));
+    struct mf_sqlite_store *s = (struct mf_sqlite_store *)f.store;
+    mf_sqlite_checkpoint(s);
+    assert_true(file_holds(&f, "store.db", secret)); /* the test would see it */
+    assert_true(mf_store_cancel(f.store, MF_TENANT_DEFAULT, made.id, &job, NULL));
+    const char *const *locators = NULL;
+    size_t n = 0;
+    assert_true(mf_store_purge(f.store, MF_TENANT_DEFAULT, made.id, f.arena, &locators, &n, NULL));
+    assert_int_equal(n, 1);
+    mf_sqlite_checkpoint(s); /* the loop does so when it is idle */
+    assert_false(file_holds(&f, "store.db", secret));
+    assert_false(file_holds(&f, "store.db-wal", secret));
+    fixture_end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -322,6 +358,7 @@ int main(void)
         cmocka_unit_test(without_a_store_a_call_fails_when_patience_ends),
         cmocka_unit_test(a_disk_that_fails_acknowledges_nothing_that_is_not_there),
         cmocka_unit_test(finished_jobs_leave_when_their_time_is_over),
+        cmocka_unit_test(what_was_purged_is_in_no_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
