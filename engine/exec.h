@@ -18,6 +18,7 @@
 #include "core/error.h"
 #include "engine/engine.h"
 
+#include <math.h>
 #include <stddef.h>
 
 struct mf_linear; /* packed weights of one linear layer; a backend's own */
@@ -203,6 +204,12 @@ void mf_attend(struct mf_exec *x, const struct mf_attention *at, const float *q,
         if (mf_exec_live(x))                                                                       \
             (x)->ops->op((x)->backend, __VA_ARGS__);                                               \
     } while (0)
+
+/* What scores are multiplied with: 1/√head_size. */
+static inline float mf_attention_scale(size_t head_size)
+{
+    return 1.0f / sqrtf((float)head_size);
+}
 
 static inline size_t mf_unfold_rows(const struct mf_unfold *u)
 {

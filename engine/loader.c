@@ -12,7 +12,7 @@ void mf_loader_init(struct mf_loader *ld, struct mf_weights *weights, struct mf_
 {
     *ld = (struct mf_loader){.weights = weights, .exec = exec, .arena = arena, .err = err};
     ld->taken_room = mf_weights_tensors(weights, NULL, 0);
-    ld->taken = mf_loader_alloc(ld, ld->taken_room + 1, sizeof(struct mf_tensor *));
+    ld->taken = mf_loader_alloc(ld, ld->taken_room + 1, sizeof(void *));
 }
 
 bool mf_loader_fail(struct mf_loader *ld, const char *fmt, ...)
@@ -69,13 +69,13 @@ bool mf_loader_finish(struct mf_loader *ld, const char *const *ignored)
     if (ld->failed)
         return false;
     size_t n = mf_weights_tensors(ld->weights, NULL, 0);
-    const struct mf_tensor **all = mf_loader_alloc(ld, n + 1, sizeof *all);
+    const struct mf_tensor **all = mf_loader_alloc(ld, n + 1, sizeof(void *));
     if (!all)
         return false;
     mf_weights_tensors(ld->weights, all, n);
-    qsort(ld->taken, ld->taken_count, sizeof *ld->taken, compare_pointers);
+    qsort(ld->taken, ld->taken_count, sizeof(void *), compare_pointers);
     for (size_t i = 0; i < n; i++)
-        if (!bsearch(&all[i], ld->taken, ld->taken_count, sizeof *ld->taken, compare_pointers) &&
+        if (!bsearch(&all[i], ld->taken, ld->taken_count, sizeof(void *), compare_pointers) &&
             !is_ignored(all[i]->name, ignored))
             return mf_loader_fail(ld, "tensor \"%.100s\" does not belong to this model",
                                   all[i]->name);
@@ -263,9 +263,12 @@ static bool begin(struct mf_loader *ld, size_t out, size_t in, struct building *
         return false;
     if (__builtin_mul_overflow(out, in, &n) || n > SIZE_MAX / 8)
         return mf_loader_fail(ld, "a layer of %zu by %zu is too large", out, in);
-    b->weight = malloc((n + 1) * sizeof(float));
+    b->weight = calloc(n + 1, sizeof(float));
     b->bias = calloc(out + 1, sizeof(float));
-    return (b->weight && b->bias) || mf_loader_fail(ld, "out of memory for weights");
+    if (b->weight && b->bias)
+        return true;
+    mf_loader_fail(ld, "out of memory for weights");
+    return false;
 }
 
 static struct mf_linear *end(struct mf_loader *ld, size_t out, size_t in, bool bias,
@@ -333,7 +336,7 @@ struct mf_linear *mf_load_conv(struct mf_loader *ld, const char *name, size_t ou
     const struct mf_tensor *w = take(ld, "weight", 4, shape), *c = take(ld, "bias", 1, &out);
     mf_loader_leave(ld, mark);
     struct building b = {NULL, NULL};
-    if (begin(ld, out, columns, &b) && w && c) {
+    if (begin(ld, out, columns, &b) && b.weight && b.bias && w && c) {
         float *order = mf_loader_alloc(ld, w->count, sizeof *order);
         if (order)
             mf_tensor_to_floats(w, order);
@@ -352,7 +355,7 @@ struct mf_linear *mf_load_upconv(struct mf_loader *ld, const char *name, size_t 
     const struct mf_tensor *w = take(ld, "weight", 4, shape), *c = take(ld, "bias", 1, &out);
     mf_loader_leave(ld, mark);
     struct building b = {NULL, NULL};
-    if (begin(ld, 4 * out, in, &b) && w && c) {
+    if (begin(ld, 4 * out, in, &b) && b.weight && b.bias && w && c) {
         float *order = mf_loader_alloc(ld, w->count, sizeof *order);
         if (order)
             mf_tensor_to_floats(w, order);

@@ -225,7 +225,7 @@ static bool read_categories(struct mf_module_io *io, struct ft_job *j, const lon
     size_t *x_cat = mf_arena_alloc(io->arena, j->batch * m + 1, sizeof *x_cat, io->err);
     if (!x_cat)
         return false;
-    for (size_t i = 0; i < j->batch * m; i++) {
+    for (size_t i = 0; values && i < j->batch * m; i++) {
         bool missing = j->missing[i / m * n + mf_ft_numeric(j->net) + i % m];
         size_t most = mf_ft_cardinality(j->net, i % m);
         if (!missing && (values[i] < 0 || (size_t)values[i] >= most))

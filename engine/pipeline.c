@@ -85,8 +85,10 @@ static void decode(struct mf_exec *x, struct mf_engine *e, const struct mf_sam2_
     mf_exec_rewind(x, mark);
 }
 
-/* The segmenter on the frame in e->image: mask logits of both structures on the host. */
-static void segment(struct mf_exec *x, struct mf_engine *e, const struct run *r, size_t f)
+/* The segmenter on the frame in e->image (NULL while planning): mask logits of both structures on
+ * the host. */
+static void segment(struct mf_exec *x, struct mf_engine *e, const struct run *r, size_t f,
+                    const struct mf_frame *frame)
 {
     const struct mf_image_input *in = &e->bundle->segmenter;
     size_t n = 3 * in->rows * in->cols, g = mf_sam2_grid(e->segmenter), mark = mf_exec_mark(x);
@@ -94,11 +96,9 @@ static void segment(struct mf_exec *x, struct mf_engine *e, const struct run *r,
     float *pixels = mf_exec_floats(x, n), *heat = mf_exec_floats(x, g * g * 6);
     float *prompt = mf_exec_floats(x, STRUCTURES * e->mask_cells), boxes[8] = {0};
     mf_sam2_maps_alloc(x, e->segmenter, &maps);
-    if (mf_exec_live(x)) {
-        const struct mf_frame *frame = r->input->frames[f];
+    if (frame && mf_exec_live(x))
         mf_image_input_fill(&e->resampler, e->image, frame->rows, frame->columns, frame->columns,
                             in, e->grey, e->pixels, &x->error);
-    }
     MF_DO(x, upload, pixels, e->pixels, n);
     mf_sam2_embed(x, e->segmenter, pixels, &maps);
     mf_sam2_box_logits(x, e->segmenter, maps.s2, heat);
@@ -197,8 +197,8 @@ static void run_frame(struct mf_exec *x, struct mf_engine *e, const struct run *
         load_frame(x, e, frame);
     }
     if (e->segmenter) {
-        segment(x, e, r, f);
-        if (mf_exec_live(x))
+        segment(x, e, r, f, frame);
+        if (frame && mf_exec_live(x))
             find_region(x, e, frame, f, &whole);
     }
     if (frame) {

@@ -262,7 +262,7 @@ static void weight_row(void *arg, size_t i)
         size_t n = w->box[2] - x < BLOCK ? w->box[2] - x : BLOCK;
         mf_resample_row(w->r, y, x, n, m);
         for (size_t k = 0; k < n; k++)
-            row[k] *= w->base + w->rest * m[k];
+            row[k] *= w->base + w->rest * m[k]; /* NOLINT: filled above */
     }
 }
 

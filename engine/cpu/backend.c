@@ -295,7 +295,7 @@ static void cut_queries(const struct mf_backend *be, const struct mf_attention *
     size_t heads = at->batch * at->heads, wanted = 4 * (size_t)be->threads;
     size_t parts = be->threads == 1 || heads >= wanted ? 1 : (wanted + heads - 1) / heads;
     size_t most = (at->queries + ROWS - 1) / ROWS;
-    if (parts > most)
+    if (parts > most && most > 0)
         parts = most;
     job->part_rows = ((at->queries + parts - 1) / parts + 5) / 6 * 6;
     job->parts = (at->queries + job->part_rows - 1) / job->part_rows;

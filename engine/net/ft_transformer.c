@@ -165,7 +165,7 @@ static void run_block(struct mf_exec *x, const struct mf_ft *net, const struct b
                               0,
                               0,
                               0,
-                              1.0f / sqrtf((float)(d / net->heads))};
+                              mf_attention_scale(d / net->heads)};
     if (b->normalised)
         MF_DO(x, layer_norm, h, n, d, b->attention_norm.weight, b->attention_norm.bias,
               b->attention_norm.eps, y);

@@ -149,7 +149,7 @@ static void run_direction(struct mf_exec *x, const struct mf_fusion *net, const 
                               0,
                               0,
                               0,
-                              1.0f / sqrtf((float)(d / net->heads))};
+                              mf_attention_scale(d / net->heads)};
     MF_DO(x, copy, in, m * d, out);
     MF_DO(x, layer_norm, in, m, d, r->norm_query.weight, r->norm_query.bias, r->norm_query.eps, y);
     MF_DO(x, layer_norm, context, n, d, r->norm_context.weight, r->norm_context.bias,

@@ -238,7 +238,7 @@ static void attend(struct mf_exec *x, const struct block *b, const float *y, siz
                               n * wide,
                               n * wide,
                               pn * b->out,
-                              1.0f / sqrtf((float)(b->out / b->heads))};
+                              mf_attention_scale(b->out / b->heads)};
     const float *q = qkv;
     if (b->stride_h > 1) {
         float *pooled = mf_exec_floats(x, count * pn * b->out);
@@ -326,8 +326,8 @@ void mf_hiera_run(struct mf_exec *x, struct mf_hiera *net, const float *pixels, 
                           false};
     size_t h = (rows + 2 * net->pad[0] - net->kernel[0]) / net->stride[0] + 1;
     size_t w = (cols + 2 * net->pad[1] - net->kernel[1]) / net->stride[1] + 1;
-    size_t start = mf_exec_mark(x), sizes[STAGES][2], stage = 0;
-    float *stages[STAGES];
+    size_t start = mf_exec_mark(x), sizes[STAGES][2] = {{0}}, stage = 0;
+    float *stages[STAGES] = {NULL};
     if (rows < 32 || cols < 32) {
         mf_exec_fail(x, MF_ERR_UNUSABLE, "an image of %zu × %zu is too small to segment", rows,
                      cols);

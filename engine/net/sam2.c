@@ -46,9 +46,10 @@ static void load_position(struct mf_loader *ld, struct mf_sam2 *net)
     if (ld->failed || !ld->exec)
         return;
     float *host = mf_loader_alloc(ld, g * g * d, sizeof *host);
-    for (size_t i = 0; host && i < g * g; i++)
-        encode_position(gaussian, d, ((float)(i % g) + 0.5f) / (float)g,
-                        ((float)(i / g) + 0.5f) / (float)g, host + i * d);
+    for (size_t y = 0; host && y < g; y++)
+        for (size_t x = 0; x < g; x++)
+            encode_position(gaussian, d, ((float)x + 0.5f) / (float)g, ((float)y + 0.5f) / (float)g,
+                            host + (y * g + x) * d);
     if (host)
         net->position = mf_load_upload(ld, host, g * g * d);
 }
@@ -204,9 +205,10 @@ void mf_sam2_boxes_from_logits(const struct mf_sam2 *net, const float *logits, f
         double total = 0, cx = 0, cy = 0, w = 0, h = 0;
         for (size_t i = 0; i < n; i++) {
             double e = exp((double)logits[i * 6 + s] - most);
+            size_t row = i / g, col = i % g;
             total += e;
-            cx += e * ((double)(i % g) + 0.5) / (double)g;
-            cy += e * ((double)(i / g) + 0.5) / (double)g;
+            cx += e * ((double)col + 0.5) / (double)g;
+            cy += e * ((double)row + 0.5) / (double)g;
             w += e * logits[i * 6 + 2 + 2 * s];
             h += e * logits[i * 6 + 3 + 2 * s];
         }

@@ -186,7 +186,7 @@ static void run_attention(struct mf_exec *x, const struct mf_sam2_decoder *net,
     float *vs = mf_exec_floats(x, count * nk * n), *mixed = mf_exec_floats(x, count * nq * n);
     struct mf_attention at = {
         count, net->heads, size,   nq,     nk,     n,      n,
-        n,     n,          nq * n, nk * n, nk * n, nq * n, 1.0f / sqrtf((float)size)};
+        n,     n,          nq * n, nk * n, nk * n, nq * n, mf_attention_scale(size)};
     mf_linear(x, a->q, q, count * nq, qs, MF_EPILOGUE_NONE);
     mf_linear(x, a->k, k, count * nk, ks, MF_EPILOGUE_NONE);
     mf_linear(x, a->v, v, count * nk, vs, MF_EPILOGUE_NONE);

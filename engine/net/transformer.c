@@ -65,7 +65,7 @@ static void run_layer(struct mf_exec *x, const struct mf_transformer *net, const
                               0,
                               0,
                               0,
-                              1.0f / sqrtf((float)(d / net->heads))};
+                              mf_attention_scale(d / net->heads)};
     MF_DO(x, layer_norm, h, t, d, l->norm1.weight, l->norm1.bias, l->norm1.eps, y);
     mf_linear(x, l->qkv, y, t, qkv, MF_EPILOGUE_NONE);
     mf_attend(x, &at, qkv, qkv + d, qkv + 2 * d, y);

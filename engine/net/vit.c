@@ -251,7 +251,7 @@ static void run_layer(struct mf_exec *x, const struct mf_vit *v, const struct la
                               tokens * 3 * d,
                               tokens * 3 * d,
                               tokens * d,
-                              1.0f / sqrtf((float)(d / v->heads))};
+                              mf_attention_scale(d / v->heads)};
     MF_DO(x, layer_norm, h, m, d, l->norm1.weight, l->norm1.bias, l->norm1.eps, y);
     mf_linear(x, l->qkv, y, m, qkv, MF_EPILOGUE_NONE);
     mf_attend(x, &at, qkv, qkv + d, qkv + 2 * d, y);
