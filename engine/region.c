@@ -174,7 +174,7 @@ static long clamp_index(long i, long n)
 
 void mf_blur(float *mask, size_t size, double sigma, float *scratch)
 {
-    float kernel[2 * MAX_REACH + 1];
+    float kernel[2 * MAX_REACH + 1] = {0};
     long reach = (long)ceil(3 * sigma), n = (long)size;
     if (sigma <= 0 || reach > MAX_REACH)
         return;

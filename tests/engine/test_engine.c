@@ -6,6 +6,7 @@
 #include "tests/engine/bundle_copy.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -144,6 +145,46 @@ static void a_warm_engine_allocates_nothing(void **state)
     assert_true(allocations > 4 * tables);
 }
 
+struct side {
+    struct fixture *f;
+    struct mf_engine *engine;
+    float logits[10][LABELS];
+    bool ok;
+};
+
+static void *run_beside(void *arg)
+{
+    struct side *s = arg;
+    struct mf_segmentation segmentation[2];
+    s->ok = true;
+    for (int i = 0; i < 10 && s->ok; i++) {
+        const struct mf_engine_input input = {.frames = s->f->frames, .frame_count = 2};
+        struct mf_engine_output output = {.logits = s->logits[i], .segmentation = segmentation};
+        s->ok = mf_engine_run(s->engine, &input, NULL, &output, NULL);
+    }
+    return NULL;
+}
+
+/* `calibrate` runs one engine a thread over one bundle. */
+static void engines_on_one_bundle_do_not_disturb_each_other(void **state)
+{
+    const struct mf_engine_options options = {"cpu", 1};
+    struct side sides[2] = {{.f = *state}, {.f = *state}};
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++) {
+        sides[i].engine = mf_engine_new(sides[i].f->bundle, &options, NULL);
+        assert_non_null(sides[i].engine);
+        assert_int_equal(pthread_create(&threads[i], NULL, run_beside, &sides[i]), 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+        assert_true(sides[i].ok);
+        mf_engine_free(sides[i].engine);
+        for (int k = 0; k < 10; k++)
+            assert_memory_equal(sides[i].logits[k], sides[0].logits[0], sizeof sides[0].logits[0]);
+    }
+}
+
 static void frames_are_counted(void **state)
 {
     struct fixture *f = *state;
@@ -201,6 +242,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(the_same_input_gives_the_same_bits),
         TEST(a_warm_engine_allocates_nothing),
+        TEST(engines_on_one_bundle_do_not_disturb_each_other),
         TEST(frames_are_counted),
         TEST(a_device_that_is_not_there_is_named),
         TEST(an_engine_needs_the_weights),
