@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 
@@ -49,7 +50,7 @@ struct supervisor {
     const struct mf_config *config;
     enum mf_supervise what;
     struct mf_zygote *zygote;
-    int listen_fd, store_fd;
+    int listen_fd, store_fd, lock_fd;
     char url[128];
     int signals;
     struct child children[MAX_CHILDREN];
@@ -123,6 +124,8 @@ static int child_main(void *context)
         close(start->supervisor->listen_fd);
     if (kind != STORE && start->supervisor->store_fd >= 0)
         close(start->supervisor->store_fd);
+    if (start->supervisor->lock_fd >= 0)
+        close(start->supervisor->lock_fd); /* the lock is the supervisor's alone */
     bool ok = kind == STORE    ? store_main(start, &err)
               : kind == WORKER ? worker_main(start, &err)
                                : front_main(start, &err);
@@ -189,14 +192,34 @@ static void add_child(struct supervisor *s, enum kind kind)
         (struct child){.kind = kind, .ready_fd = -1, .pause_ms = FIRST_PAUSE_MS};
 }
 
+/* A second daemon in the same directory would take the store's address from the first. */
+static int lock_directory(const char *directory, struct mf_error *err)
+{
+    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+        return fd;
+    if (fd >= 0 && errno == EWOULDBLOCK)
+        mf_error_set(err, MF_ERR_CONFLICT, "data.directory: another daemon works in %s", directory);
+    else
+        mf_error_set(err, MF_ERR_IO, "data.directory: %s: %s", directory, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+static bool open_sockets(struct supervisor *s, struct mf_error *err)
+{
+    const char *directory = s->config->data.directory;
+    return (s->listen_fd = mf_front_listen(s->config->http.listen, s->url, sizeof s->url, err)) >=
+               0 &&
+           (s->lock_fd = lock_directory(directory, err)) >= 0 &&
+           (s->store_fd = mf_store_listen(directory, err)) >= 0;
+}
+
 static bool start_all(struct supervisor *s, struct mf_error *err)
 {
-    if (s->what == MF_SUPERVISE_ALL) {
-        s->listen_fd = mf_front_listen(s->config->http.listen, s->url, sizeof s->url, err);
-        s->store_fd = s->listen_fd < 0 ? -1 : mf_store_listen(s->config->data.directory, err);
-        if (s->store_fd < 0)
-            return false;
-    }
+    if (s->what == MF_SUPERVISE_ALL && !open_sockets(s, err))
+        return false;
     add_child(s, ZYGOTE); /* first: the others need its address */
     if (s->what == MF_SUPERVISE_ALL)
         add_child(s, STORE);
@@ -336,7 +359,9 @@ static void begin_stop(struct supervisor *s)
 {
     if (s->stopping)
         return;
-    mf_log(MF_LOG_INFO, "daemon.stopping", MF_LOG_I("drain_s", s->config->http.drain_timeout_s));
+    if (s->count) /* else nothing was started: the error says all */
+        mf_log(MF_LOG_INFO, "daemon.stopping",
+               MF_LOG_I("drain_s", s->config->http.drain_timeout_s));
     s->stopping = true;
     s->kill_ns =
         mf_clock_monotonic_ns() + (uint64_t)(s->config->http.drain_timeout_s + GRACE_S) * 1000 * MS;
@@ -403,7 +428,8 @@ static int open_signals(struct mf_error *err)
 
 bool mf_supervisor_run(const struct mf_config *config, enum mf_supervise what, struct mf_error *err)
 {
-    struct supervisor s = {.config = config, .what = what, .listen_fd = -1, .store_fd = -1};
+    struct supervisor s = {
+        .config = config, .what = what, .listen_fd = -1, .store_fd = -1, .lock_fd = -1};
     enum mf_log_level level = MF_LOG_INFO;
     mf_log_level_parse(config->log.level, &level);
     mf_log_setup(level, "supervisor");
@@ -417,11 +443,12 @@ bool mf_supervisor_run(const struct mf_config *config, enum mf_supervise what, s
         restart_due(&s);
     }
     mf_zygote_stop(s.zygote);
-    if (s.listen_fd >= 0)
-        close(s.listen_fd);
-    if (s.store_fd >= 0)
-        close(s.store_fd);
+    const int fds[] = {s.listen_fd, s.store_fd, s.lock_fd};
+    for (size_t i = 0; i < 3; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
     close(s.signals);
-    mf_log(MF_LOG_INFO, "daemon.stopped");
+    if (s.count)
+        mf_log(MF_LOG_INFO, "daemon.stopped");
     return s.failure.code == MF_OK || mf_error_set(err, s.failure.code, "%s", s.failure.msg);
 }

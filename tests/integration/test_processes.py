@@ -148,6 +148,17 @@ def test_a_bundle_that_is_wrong_ends_the_daemon_with_its_name(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_second_daemon_in_the_same_directory_is_refused_and_harms_nothing(own_daemon, frontal_bundle):
+    daemon = own_daemon()
+    done = subprocess.run(
+        [str(bundles.PROGRAM), "serve", "--http.listen", "127.0.0.1:0", "--data.directory",
+         str(daemon.directory / "data"), "--models.directories", str(frontal_bundle)],
+        capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"medfusion serve: data.directory: another daemon works in {daemon.directory}/data\n"
+    assert daemon.post([NEWEST], headers={"Prefer": "wait=30"}).status_code == 200
+
+
 def test_without_a_model_there_is_no_daemon(tmp_path):
     done = subprocess.run(
         [str(bundles.PROGRAM), "serve", "--http.listen", "127.0.0.1:0", "--data.directory", str(tmp_path / "data")],
