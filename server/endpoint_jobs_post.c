@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPTIONS_BYTES = 64 << 10, RESULT_BYTES = 64 << 20, INDEX_BYTES = 128 << 20 };
+enum { OPTIONS_BYTES = 64 << 10, INDEX_BYTES = 128 << 20 };
 
 /* How old the last look at the queue may be to refuse by it. */
 static const uint64_t QUEUE_SEEN_NS = 1000000000;
@@ -334,18 +334,17 @@ static bool handle(struct mf_request *request, struct mf_error *err)
 /* The wait is over: the result, the job's problem, or the 202 after all. */
 static bool resume(struct mf_request *request, struct mf_error *err)
 {
-    struct mf_job job;
-    MF_AUTO(mf_buffer) struct mf_buffer text;
-    mf_buffer_init(&text, RESULT_BYTES);
-    if (!mf_store_result(request->store, MF_TENANT_DEFAULT, request->wait_for, &job, &text, err))
+    MF_AUTO(mf_stored_result) struct mf_stored_result stored = {.job = {.state = MF_JOB_QUEUED}};
+    const struct mf_job *job = &stored.job;
+    if (!mf_stored_result_read(request, request->wait_for, &stored, err))
         return false;
-    if (!mf_job_state_terminal(job.state))
-        return mf_respond_job(request, 202, &job, err);
+    if (!mf_job_state_terminal(job->state))
+        return mf_respond_job(request, 202, job, err);
     return mf_respond_field(request, err, "Preference-Applied", "wait=%d",
                             mf_request_wait_seconds(request)) &&
-           (job.state != MF_JOB_SUCCEEDED ||
-            mf_respond_field(request, err, "Content-Location", "/v1/jobs/%s/result", job.id)) &&
-           mf_respond_result(request, &job, &text, true, err);
+           (job->state != MF_JOB_SUCCEEDED ||
+            mf_respond_field(request, err, "Content-Location", "/v1/jobs/%s/result", job->id)) &&
+           mf_respond_result(request, &stored, true, err);
 }
 
 const struct mf_endpoint mf_endpoint_jobs_post = {.method = "POST",

@@ -2,18 +2,14 @@
 #include "server/endpoints.h"
 #include "server/job_response.h"
 
-enum { RESULT_BYTES = 64 << 20 };
-
 static bool get(struct mf_request *request, struct mf_error *err)
 {
     static const char *const no_query[] = {NULL};
-    struct mf_job job;
-    MF_AUTO(mf_buffer) struct mf_buffer text;
-    mf_buffer_init(&text, RESULT_BYTES);
+    MF_AUTO(mf_stored_result) struct mf_stored_result stored = {.job = {.state = MF_JOB_QUEUED}};
     const char *id = mf_request_job_id(request, err);
     return id && mf_request_only_query(request, no_query, err) &&
-           mf_store_result(request->store, MF_TENANT_DEFAULT, id, &job, &text, err) &&
-           mf_respond_result(request, &job, &text, false, err);
+           mf_stored_result_read(request, id, &stored, err) &&
+           mf_respond_result(request, &stored, false, err);
 }
 
 const struct mf_endpoint mf_endpoint_result = {

@@ -2,6 +2,7 @@
 #include "server/job_response.h"
 
 #include "server/negotiate.h"
+#include "server/upload.h"
 
 #include "core/clock.h"
 #include "core/result.h"
@@ -10,6 +11,8 @@
 #include <string.h>
 
 enum { JSON_TYPE, FHIR_TYPE, TEXT_TYPE, TYPE_COUNT };
+
+enum { RESULT_BYTES = 64 << 20, INDEX_BYTES = 128 << 20 };
 
 static const char *const OFFERS[TYPE_COUNT] = {"application/json", "application/fhir+json",
                                                "text/plain"};
@@ -60,18 +63,55 @@ static bool respond_text(struct mf_request *request, const json_t *result, struc
     return true;
 }
 
-static bool respond_fhir(struct mf_request *request, const json_t *result, const struct mf_job *job,
-                         struct mf_error *err)
+bool mf_stored_result_read(struct mf_request *request, const char *id, struct mf_stored_result *ret,
+                           struct mf_error *err)
+{
+    mf_buffer_init(&ret->text, RESULT_BYTES);
+    mf_buffer_init(&ret->index, INDEX_BYTES);
+    bool fhir = mf_negotiate(mf_request_header(request, "Accept"), OFFERS, TYPE_COUNT) == FHIR_TYPE;
+    return mf_store_result(request->store, MF_TENANT_DEFAULT, id, &ret->job, &ret->text,
+                           fhir ? &ret->index : NULL, err);
+}
+
+void mf_stored_result_free(struct mf_stored_result *stored)
+{
+    mf_buffer_free(&stored->text);
+    mf_buffer_free(&stored->index);
+}
+
+/* Whose study it is: from the object of the reported study in the index. */
+static void find_patient(const struct mf_upload *upload, const char *study,
+                         struct mf_fhir_report_context *context)
+{
+    for (size_t i = 0; i < upload->index->object_count; i++) {
+        const struct mf_index_object *o = &upload->index->objects[i];
+        if (!o->study_instance_uid || strcmp(o->study_instance_uid, study) != 0)
+            continue;
+        context->patient_id = o->patient_id;
+        context->patient_issuer = o->patient_id_issuer;
+        context->accession_number = o->accession_number;
+        return;
+    }
+}
+
+static bool respond_fhir(struct mf_request *request, const json_t *result,
+                         const struct mf_stored_result *stored, struct mf_error *err)
 {
     char issued[MF_TIME_TEXT];
-    const struct mf_fhir_report_context context = {
-        .issued = mf_clock_format_ms(job->finished_ms, issued)};
+    struct mf_fhir_report_context context = {
+        .issued = mf_clock_format_ms(stored->job.finished_ms, issued)};
+    MF_AUTO(mf_upload) struct mf_upload upload = {.index = NULL};
+    const json_t *study = json_object_get(result, "study");
+    if (!mf_upload_parse(stored->index.data ? stored->index.data : "", stored->index.len,
+                         MF_UPLOAD_WITHOUT_EHR, &upload, err))
+        return false;
+    find_patient(&upload, mf_json_get_string(study, "study_instance_uid", ""), &context);
     json_t *bundle = mf_fhir_report(result, &context, MF_FHIR_BUNDLE_COLLECTION, err);
     return bundle && mf_respond_json_take(request, 200, OFFERS[FHIR_TYPE], bundle, err);
 }
 
-static bool respond_success(struct mf_request *request, const struct mf_job *job,
-                            struct mf_buffer *text, struct mf_error *err)
+static bool respond_success(struct mf_request *request, struct mf_stored_result *stored,
+                            struct mf_error *err)
 {
     const char *accept = mf_request_header(request, "Accept");
     int type = mf_negotiate(accept, OFFERS, TYPE_COUNT);
@@ -81,18 +121,19 @@ static bool respond_success(struct mf_request *request, const struct mf_job *job
         return false;
     if (type == JSON_TYPE) {
         size_t len = 0;
-        char *body = mf_buffer_take(text, &len);
+        char *body = mf_buffer_take(&stored->text, &len);
         if (!body)
             return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a result");
         mf_respond_take(request, 200, OFFERS[JSON_TYPE], body, len);
         return true;
     }
     MF_AUTO(mf_json)
-    json_t *result = mf_json_parse(text->data ? text->data : "", text->len, NULL, "result", err);
+    json_t *result = mf_json_parse(stored->text.data ? stored->text.data : "", stored->text.len,
+                                   NULL, "result", err);
     if (!result)
         return false;
     return type == TEXT_TYPE ? respond_text(request, result, err)
-                             : respond_fhir(request, result, job, err);
+                             : respond_fhir(request, result, stored, err);
 }
 
 /* The problem of a job that ended without a result. `late`: with its own status. */
@@ -112,13 +153,14 @@ static bool respond_failure(struct mf_request *request, const struct mf_job *job
     return true;
 }
 
-bool mf_respond_result(struct mf_request *request, const struct mf_job *job, struct mf_buffer *text,
-                       bool late, struct mf_error *err)
+bool mf_respond_result(struct mf_request *request, struct mf_stored_result *stored, bool late,
+                       struct mf_error *err)
 {
+    const struct mf_job *job = &stored->job;
     if (job->purged)
         return mf_error_set(err, MF_ERR_GONE, "the job's data was purged");
     if (job->state == MF_JOB_SUCCEEDED)
-        return respond_success(request, job, text, err);
+        return respond_success(request, stored, err);
     if (mf_job_state_terminal(job->state))
         return respond_failure(request, job, late, err);
     return mf_error_set(err, MF_ERR_CONFLICT, "the job is %s: it has no result yet",

@@ -2,6 +2,7 @@
 #ifndef MF_SERVER_JOB_RESPONSE_H
 #define MF_SERVER_JOB_RESPONSE_H
 
+#include "core/buffer.h"
 #include "server/request.h"
 
 #ifdef __cplusplus
@@ -15,11 +16,22 @@ json_t *mf_job_to_json(const struct mf_job *job);
 bool mf_respond_job(struct mf_request *request, int status, const struct mf_job *job,
                     struct mf_error *err) MF_CHECK_RESULT;
 
-/* The result, or why there is none: `text` is what mf_store_result() appended for a succeeded job
- * (it is emptied when it becomes the response). Failed and cancelled jobs give 409 with the problem
- * (`late`: a waiting POST gets the problem's own status); purged ones 410; others 409. */
-bool mf_respond_result(struct mf_request *request, const struct mf_job *job, struct mf_buffer *text,
-                       bool late, struct mf_error *err) MF_CHECK_RESULT;
+/* What the store has about the result of a job. */
+struct mf_stored_result {
+    struct mf_job job;
+    struct mf_buffer text;  /* medfusion.result/1; empty unless succeeded and not purged */
+    struct mf_buffer index; /* medfusion.scan/1, only when the request wants FHIR */
+};
+
+/* Reads it for this request; free it also after a failure. */
+bool mf_stored_result_read(struct mf_request *request, const char *id, struct mf_stored_result *ret,
+                           struct mf_error *err) MF_CHECK_RESULT;
+void mf_stored_result_free(struct mf_stored_result *stored);
+
+/* The result, or why there is none. Failed and cancelled jobs give 409 with the problem (`late`: a
+ * waiting POST gets the problem's own status); purged ones 410; others 409. The text is used up. */
+bool mf_respond_result(struct mf_request *request, struct mf_stored_result *stored, bool late,
+                       struct mf_error *err) MF_CHECK_RESULT;
 
 /* Whether a result can be given as this request's Accept asks; else MF_ERR_NOT_ACCEPTABLE. */
 bool mf_result_acceptable(const struct mf_request *request, struct mf_error *err) MF_CHECK_RESULT;
@@ -30,5 +42,7 @@ const char *mf_request_job_id(const struct mf_request *request, struct mf_error 
 #ifdef __cplusplus
 }
 #endif
+
+MF_AUTO_DEFINE(mf_stored_result, struct mf_stored_result, mf_stored_result_free(p))
 
 #endif

@@ -133,9 +133,10 @@ bool mf_store_job(struct mf_store *store, const char *tenant, const char *id, st
 }
 
 bool mf_store_result(struct mf_store *store, const char *tenant, const char *id,
-                     struct mf_job *ret_job, struct mf_buffer *ret_text, struct mf_error *err)
+                     struct mf_job *ret_job, struct mf_buffer *ret_text,
+                     struct mf_buffer *ret_index, struct mf_error *err)
 {
-    return store->ops->result(store, tenant, id, ret_job, ret_text, err);
+    return store->ops->result(store, tenant, id, ret_job, ret_text, ret_index, err);
 }
 
 bool mf_store_list(struct mf_store *store, const struct mf_job_filter *filter,

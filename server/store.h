@@ -224,11 +224,11 @@ bool mf_store_workers(struct mf_store *store, struct mf_arena *arena, struct mf_
 /* One job. MF_ERR_NOT_FOUND also when it is another tenant's. */
 bool mf_store_job(struct mf_store *store, const char *tenant, const char *id, struct mf_job *ret,
                   struct mf_error *err) MF_CHECK_RESULT;
-/* The job, and the text of its result appended to `ret_text` (nothing unless succeeded and not
- * purged). */
+/* The job, the text of its result appended to `ret_text`, and, unless NULL, its index to
+ * `ret_index` (nothing unless succeeded and not purged). */
 bool mf_store_result(struct mf_store *store, const char *tenant, const char *id,
                      struct mf_job *ret_job, struct mf_buffer *ret_text,
-                     struct mf_error *err) MF_CHECK_RESULT;
+                     struct mf_buffer *ret_index, struct mf_error *err) MF_CHECK_RESULT;
 /* Newest first; *ret_next = cursor of the next page, 0 at the end. */
 bool mf_store_list(struct mf_store *store, const struct mf_job_filter *filter,
                    struct mf_arena *arena, struct mf_job **ret, size_t *ret_count,

@@ -213,15 +213,23 @@ static bool client_job(struct mf_store *store, const char *tenant, const char *i
 }
 
 static bool client_result(struct mf_store *store, const char *tenant, const char *id,
-                          struct mf_job *ret_job, struct mf_buffer *ret_text, struct mf_error *err)
+                          struct mf_job *ret_job, struct mf_buffer *ret_text,
+                          struct mf_buffer *ret_index, struct mf_error *err)
 {
+    struct mf_store_client *c = self(store);
     struct mf_wire_reader reply = {.at = NULL};
-    if (!call_on_job(self(store), MF_VERB_RESULT, tenant, id, &reply, err))
+    struct mf_wire_writer w = mf_client_begin(c, MF_VERB_RESULT);
+    mf_wire_put_text(&w, tenant);
+    mf_wire_put_text(&w, id);
+    mf_wire_put_int(&w, ret_index != NULL);
+    if (!mf_client_call(c, &w, 0, &reply, err))
         return false;
     mf_wire_get(&reply, ret_job, sizeof *ret_job);
-    size_t len;
-    const char *text = mf_wire_get_block(&reply, &len);
-    return mf_client_check(&reply, err) && mf_buffer_append(ret_text, text, len, err);
+    size_t text_len, index_len;
+    const char *text = mf_wire_get_block(&reply, &text_len);
+    const char *index = mf_wire_get_block(&reply, &index_len);
+    return mf_client_check(&reply, err) && mf_buffer_append(ret_text, text, text_len, err) &&
+           (!ret_index || mf_buffer_append(ret_index, index, index_len, err));
 }
 
 static bool client_list(struct mf_store *store, const struct mf_job_filter *filter,

@@ -215,13 +215,17 @@ static bool serve_result(struct request *r, struct mf_error *err)
 {
     const char *tenant = or_empty(mf_wire_get_text(&r->in));
     const char *id = or_empty(mf_wire_get_text(&r->in));
+    bool want_index = mf_wire_get_int(&r->in) != 0;
     struct mf_job job;
-    MF_AUTO(mf_buffer) struct mf_buffer text;
+    MF_AUTO(mf_buffer) struct mf_buffer text, index;
     mf_buffer_init(&text, MF_STORE_MESSAGE_MAX / 2);
-    if (!check(r, err) || !mf_store_result(store(r), tenant, id, &job, &text, err))
+    mf_buffer_init(&index, MF_STORE_MESSAGE_MAX / 2);
+    if (!check(r, err) ||
+        !mf_store_result(store(r), tenant, id, &job, &text, want_index ? &index : NULL, err))
         return false;
     mf_wire_put(&r->out, &job, sizeof job);
     mf_wire_put_block(&r->out, text.data ? text.data : "", text.len);
+    mf_wire_put_block(&r->out, index.data ? index.data : "", index.len);
     return true;
 }
 

@@ -54,7 +54,7 @@ bool mf_sqlite_workers(struct mf_store *, struct mf_arena *, struct mf_worker **
 bool mf_sqlite_job(struct mf_store *, const char *, const char *, struct mf_job *,
                    struct mf_error *);
 bool mf_sqlite_result(struct mf_store *, const char *, const char *, struct mf_job *,
-                      struct mf_buffer *, struct mf_error *);
+                      struct mf_buffer *, struct mf_buffer *, struct mf_error *);
 bool mf_sqlite_list(struct mf_store *, const struct mf_job_filter *, struct mf_arena *,
                     struct mf_job **, size_t *, int64_t *, struct mf_error *);
 bool mf_sqlite_cancel(struct mf_store *, const char *, const char *, struct mf_job *,

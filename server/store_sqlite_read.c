@@ -110,8 +110,23 @@ bool mf_sqlite_job(struct mf_store *store, const char *tenant, const char *id, s
     return find_job(self(store), tenant, id, ret, &seq, err);
 }
 
+static bool append_body(struct mf_sqlite_store *s, sqlite3_stmt *q, const char *id,
+                        struct mf_buffer *out, struct mf_error *err)
+{
+    int row = mf_sqlite_row(s, q, err);
+    if (row < 0)
+        return false;
+    if (row == 0)
+        return mf_error_set(err, MF_ERR_INTERNAL, "job %s: its result is missing", id);
+    bool ok =
+        mf_buffer_append(out, sqlite3_column_blob(q, 0), (size_t)sqlite3_column_bytes(q, 0), err);
+    mf_sqlite_done(q);
+    return ok;
+}
+
 bool mf_sqlite_result(struct mf_store *store, const char *tenant, const char *id,
-                      struct mf_job *ret_job, struct mf_buffer *ret_text, struct mf_error *err)
+                      struct mf_job *ret_job, struct mf_buffer *ret_text,
+                      struct mf_buffer *ret_index, struct mf_error *err)
 {
     struct mf_sqlite_store *s = self(store);
     int64_t seq = 0;
@@ -120,15 +135,12 @@ bool mf_sqlite_result(struct mf_store *store, const char *tenant, const char *id
     if (ret_job->state != MF_JOB_SUCCEEDED || ret_job->purged)
         return true;
     sqlite3_stmt *q = mf_sqlite_query(s, err, "SELECT body FROM results WHERE job = ?", "i", seq);
-    int row = mf_sqlite_row(s, q, err);
-    if (row < 0)
+    if (!append_body(s, q, id, ret_text, err))
         return false;
-    if (row == 0)
-        return mf_error_set(err, MF_ERR_INTERNAL, "job %s: its result is missing", id);
-    bool ok = mf_buffer_append(ret_text, sqlite3_column_blob(q, 0),
-                               (size_t)sqlite3_column_bytes(q, 0), err);
-    mf_sqlite_done(q);
-    return ok;
+    if (!ret_index)
+        return true;
+    q = mf_sqlite_query(s, err, "SELECT body FROM job_index WHERE job = ?", "i", seq);
+    return append_body(s, q, id, ret_index, err);
 }
 
 #define LIST_REST                                                                                  \

@@ -69,6 +69,8 @@ def test_results_come_as_accept_asks(daemon, done):
     assert fhir.headers["Content-Type"] == "application/fhir+json"
     kinds = [entry["resource"]["resourceType"] for entry in fhir.json()["entry"]]
     assert fhir.json()["resourceType"] == "Bundle" and kinds.count("DiagnosticReport") == 1
+    report = fhir.json()["entry"][kinds.index("DiagnosticReport")]["resource"]
+    assert report["subject"]["identifier"]["value"] == "00007007"
     text = daemon.get(path, headers={"Accept": "text/plain"})
     assert text.headers["Content-Type"] == "text/plain; charset=utf-8" and "Label 0" in text.text
     assert_problem(daemon.get(path, headers={"Accept": "application/dicom"}), 406)

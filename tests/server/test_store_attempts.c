@@ -42,7 +42,7 @@ static void a_result_is_recorded_once(void **state)
     MF_AUTO(mf_buffer) struct mf_buffer text;
     mf_buffer_init(&text, 1000);
     struct mf_job job;
-    assert_true(mf_store_result(f.store, MF_TENANT_DEFAULT, id, &job, &text, NULL));
+    assert_true(mf_store_result(f.store, MF_TENANT_DEFAULT, id, &job, &text, NULL, NULL));
     assert_string_equal(text.data, "{\"schema\":\"medfusion.result/1\"}");
     struct mf_store_counts counts;
     assert_true(mf_store_counts(f.store, &counts, NULL));
