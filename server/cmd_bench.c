@@ -21,11 +21,11 @@
 #include <string.h>
 
 static const char USAGE[] =
-    "usage: medfusion bench --model DIR [OPTION]… [PATH…]\n"
+    "usage: medfusion bench [OPTION]… [PATH…]\n"
     "\n"
     "Measures a model on this machine: milliseconds of each stage, minimum and median of N runs.\n"
     "\n"
-    "  --model DIR     the model bundle\n"
+    "  --model DIR     the model bundle; default: models/thorax-nih\n"
     "  --device DEV    cpu or cuda:N; default: the best that works\n"
     "  --threads N     CPU threads; default: all cores\n"
     "  --runs N        runs after one to warm up; default 20\n"
@@ -104,7 +104,7 @@ static bool parse(int argc, char **argv, struct arguments *a, struct mf_error *e
     }
     a->paths = argv + optind;
     a->path_count = (size_t)(argc - optind);
-    return a->model || mf_error_set(err, MF_ERR_USAGE, "--model DIR is needed, see --help");
+    return true;
 }
 
 /* --- figures --- */
@@ -359,7 +359,7 @@ static bool run(const struct arguments *a, struct mf_error *err)
 
 int mf_cmd_bench(int argc, char **argv)
 {
-    struct arguments a = {.runs = 20, .seconds = 10, .size = 1024};
+    struct arguments a = {.model = "models/thorax-nih", .runs = 20, .seconds = 10, .size = 1024};
     struct mf_error err = MF_ERROR_INIT;
     if (!parse(argc, argv, &a, &err))
         return mf_cli_fail("bench", &err);
