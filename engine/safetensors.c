@@ -378,6 +378,10 @@ static float element(const struct mf_tensor *t, size_t i)
 
 bool mf_tensor_to_floats(const struct mf_tensor *tensor, float *out)
 {
+    if (tensor->dtype == MF_DTYPE_F32) {
+        memcpy(out, tensor->data, tensor->count * sizeof *out);
+        return mf_tensor_is_finite(tensor);
+    }
     bool finite = true;
     for (size_t i = 0; i < tensor->count; i++) {
         out[i] = element(tensor, i);
@@ -386,21 +390,46 @@ bool mf_tensor_to_floats(const struct mf_tensor *tensor, float *out)
     return finite;
 }
 
-bool mf_tensor_is_finite(const struct mf_tensor *tensor)
+/* A number is finite unless all bits of its exponent are set. */
+static bool halves_are_finite(const char *p, size_t n, uint16_t exponent)
 {
-    const char *p = tensor->data;
-    uint32_t bad = 0;
-    if (tensor->dtype == MF_DTYPE_F16 || tensor->dtype == MF_DTYPE_BF16) {
-        uint16_t mask = tensor->dtype == MF_DTYPE_F16 ? 0x7C00 : 0x7F80, bits;
-        for (size_t i = 0; i < tensor->count; i++) {
-            memcpy(&bits, p + 2 * i, sizeof bits);
-            bad |= (bits & mask) == mask;
-        }
-    } else {
-        for (size_t i = 0; i < tensor->count; i++)
-            bad |= !isfinite(element(tensor, i));
+    unsigned bad = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint16_t bits;
+        memcpy(&bits, p + 2 * i, sizeof bits);
+        bad |= (bits & exponent) == exponent;
     }
     return !bad;
+}
+
+static bool words_are_finite(const char *p, size_t n)
+{
+    const uint32_t exponent = 0x7F800000;
+    unsigned bad = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, p + 4 * i, sizeof bits);
+        bad |= (bits & exponent) == exponent;
+    }
+    return !bad;
+}
+
+bool mf_tensor_is_finite(const struct mf_tensor *tensor)
+{
+    switch (tensor->dtype) {
+    case MF_DTYPE_F16:
+        return halves_are_finite(tensor->data, tensor->count, 0x7C00);
+    case MF_DTYPE_BF16:
+        return halves_are_finite(tensor->data, tensor->count, 0x7F80);
+    case MF_DTYPE_F32:
+        return words_are_finite(tensor->data, tensor->count);
+    default:
+        break;
+    }
+    bool finite = true; /* F64: as a float, which is what it is used as */
+    for (size_t i = 0; i < tensor->count; i++)
+        finite &= isfinite(element(tensor, i)) != 0;
+    return finite;
 }
 
 long long mf_tensor_integer(const struct mf_tensor *tensor, size_t i)
