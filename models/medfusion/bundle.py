@@ -63,7 +63,9 @@ def config_of(kind: str, module: nn.Module) -> dict:
             **module.config.to_dict(),
             "box_head_hidden_size": module.box_head.conv1.out_channels,
         }
-    return module.config.to_dict() if kind == "vision" else module.config
+    if kind == "vision":
+        return {**module.config.to_dict(), "_name_or_path": ""}  # else the folder it was read from
+    return module.config
 
 
 def tensors_of(kind: str, module: nn.Module) -> dict[str, torch.Tensor]:
