@@ -1,7 +1,7 @@
 /*
- * Any bytes as a JSON file of a bundle. The first byte chooses which: bundle.json, a trust file, or the config.json of a
- * module over an empty weight file (so that sizes decide what is asked for). Refused with a message or accepted; never a crash,
- * never memory without bound.
+ * Any bytes as a JSON file of a bundle. The first byte chooses which: bundle.json, a trust file, or
+ * the config.json of a module over an empty weight file (so that sizes decide what is asked for).
+ * Refused with a message or accepted; never a crash, never memory without bound.
  */
 #include "engine/bundle_private.h"
 #include "engine/net/net.h"
@@ -15,7 +15,8 @@ enum { LABELS = 2 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const struct mf_label LABEL_LIST[LABELS] = {{.id = "A", .display = "A"}, {.id = "B", .display = "B"}};
+static const struct mf_label LABEL_LIST[LABELS] = {{.id = "A", .display = "A"},
+                                                   {.id = "B", .display = "B"}};
 
 static void parse_bundle(json_t *json)
 {
@@ -41,7 +42,8 @@ static void parse_config(json_t *json, size_t which)
     static const char EMPTY[] = "\x02\0\0\0\0\0\0\0{}";
     struct mf_error err = MF_ERROR_INIT;
     struct mf_safetensors *file = mf_safetensors_parse(EMPTY, sizeof EMPTY - 1, "fuzz", &err);
-    MF_AUTO(mf_weights) struct mf_weights *w = mf_weights_from(json_incref(json), file, "fuzz", &err);
+    MF_AUTO(mf_weights)
+    struct mf_weights *w = mf_weights_from(json_incref(json), file, "fuzz", &err);
     MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(64 << 20);
     struct mf_loader ld;
     if (!w || !arena)
@@ -60,7 +62,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 1)
         return 0;
-    MF_AUTO(mf_json) json_t *json = mf_json_parse((const char *)data + 1, size - 1, NULL, "fuzz", NULL);
+    MF_AUTO(mf_json)
+    json_t *json = mf_json_parse((const char *)data + 1, size - 1, NULL, "fuzz", NULL);
     if (!json_is_object(json))
         return 0;
     size_t which = data[0] % 9;

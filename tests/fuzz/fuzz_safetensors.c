@@ -1,4 +1,5 @@
-/* Any bytes as a safetensors file: refused, or every tensor lies inside the bytes and can be read to its last element. */
+/* Any bytes as a safetensors file: refused, or every tensor lies inside the bytes and can be read
+ * to its last element. */
 #include "engine/safetensors.h"
 
 #include <stdint.h>
@@ -9,7 +10,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct mf_error err = MF_ERROR_INIT;
-    MF_AUTO(mf_safetensors) struct mf_safetensors *file = mf_safetensors_parse(data, size, "fuzz", &err);
+    MF_AUTO(mf_safetensors)
+    struct mf_safetensors *file = mf_safetensors_parse(data, size, "fuzz", &err);
     if (!file) {
         if (err.code != MF_ERR_MALFORMED || !err.msg[0])
             __builtin_trap();
