@@ -118,8 +118,8 @@ json_t *mf_result_to_json(const struct mf_result *result);
 json_t *mf_problem_to_json(const struct mf_error *err, const char *study_instance_uid,
                            const char *job);
 
-/* A table for people, made from the document (UTF-8, lines end with \n). The caller frees it; NULL when out of
- * memory. */
+/* A table for people, made from the document (UTF-8, lines end with \n). The caller frees it; NULL
+ * when out of memory. */
 char *mf_result_to_text(const json_t *result);
 
 const char *mf_label_state_name(enum mf_label_state state);

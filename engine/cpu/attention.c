@@ -158,7 +158,7 @@ void MF_KERNEL(mf_cpu_attention)(const struct mf_attention *at, const float *q, 
     for (size_t i = begin; i < end; i += BLOCK) {
         size_t n = end - i < BLOCK ? end - i : BLOCK;
         size_t whole = gather_queries(q + i * at->q_row, n, at->q_row, size, qs);
-        float factor[BLOCK];
+        float factor[BLOCK] = {0};
         score_rows(qs, whole, size, kt, keys, at->scale, s);
         for (size_t r = 0; r < whole; r++)
             factor[r] = 1.0f / soften(s + r * keys, at->keys, keys);
