@@ -217,12 +217,13 @@ def main():
 
     ours = summarise(rounds["medfusion"])
     theirs = summarise(rounds["python"]) if rounds["python"] else None
-    print(f"| {'measure':34} | medfusion |" + (" Python peer | ratio |" if theirs else ""))
-    print(f"|{'-' * 36}|----------:|" + ("------------:|------:|" if theirs else ""))
+    print(f"| {'measure':34} | medfusion |" + (" Python peer | times better |" if theirs else ""))
+    print(f"|{'-' * 36}|----------:|" + ("------------:|-------------:|" if theirs else ""))
     for name, value in ours.items():
         line = f"| {name:34} | {value:9.2f} |"
         if theirs:
-            line += f" {theirs[name]:11.2f} | {theirs[name] / value if value else float('nan'):5.2f} |"
+            better = value / theirs[name] if "studies/s" in name else theirs[name] / value
+            line += f" {theirs[name]:11.2f} | {better:12.2f} |"
         print(line)
     if arguments.json:
         pathlib.Path(arguments.json).write_text(json.dumps({"medfusion": ours, "python": theirs}, indent=1))
