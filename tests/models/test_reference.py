@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 sys.path.insert(0, str(Path(__file__).parents[2] / "models"))
 
-import parity  # noqa: E402
+from parity import tiny, weights  # noqa: E402
 from medfusion import bundle as bundles  # noqa: E402
 from medfusion import preprocess, segmenter  # noqa: E402
 from medfusion.temporal import Temporal  # noqa: E402
@@ -26,8 +26,8 @@ def close(a: "torch.Tensor", b: "torch.Tensor", tolerance: float = 1e-5) -> bool
 
 @torch.no_grad()
 def test_mamba_equals_hugging_face():
-    config = parity.temporal_config("mamba", bidirectional=False)
-    module = parity.randomise(Temporal(config), "test")
+    config = tiny.temporal_config("mamba", bidirectional=False)
+    module = weights.randomise(Temporal(config), "test")
     names = (
         "hidden_size",
         "state_size",
@@ -49,7 +49,7 @@ def test_mamba_equals_hugging_face():
 
 @torch.no_grad()
 def test_segmenter_equals_hugging_face():
-    module = parity.randomise(bundles.make_module("segmenter", parity.segmenter_config()), "test")
+    module = weights.randomise(bundles.make_module("segmenter", tiny.segmenter_config()), "test")
     pixels, boxes = (
         torch.randn(2, 3, 96, 96),
         torch.tensor([[[5.0, 9, 40, 80], [50, 12, 90, 70]]]).repeat(2, 1, 1),
@@ -79,8 +79,8 @@ def test_segmenter_equals_hugging_face():
 @torch.no_grad()
 def test_ft_transformer_equals_rtdl(heads):
     rtdl = pytest.importorskip("rtdl_revisiting_models")
-    config = parity.ehr_config("cls") | {"attention_n_heads": heads}
-    module = parity.randomise(bundles.make_module("ehr", config), "test")
+    config = tiny.ehr_config("cls") | {"attention_n_heads": heads}
+    module = weights.randomise(bundles.make_module("ehr", config), "test")
     other = rtdl.FTTransformer(
         n_cont_features=config["n_cont"],
         cat_cardinalities=config["cat_cardinalities"],
@@ -108,7 +108,7 @@ def test_ft_transformer_equals_rtdl(heads):
 
 @torch.no_grad()
 def test_missing_feature_hides_its_value():
-    module = parity.randomise(bundles.make_module("ehr", parity.ehr_config()), "test")
+    module = weights.randomise(bundles.make_module("ehr", tiny.ehr_config()), "test")
     missing = torch.tensor([[False, True, False, False, True]])
     a = module(torch.tensor([[1.0, 2, 3]]), torch.tensor([[1, 4]]), missing)
     b = module(torch.tensor([[1.0, -9, 3]]), torch.tensor([[1, 0]]), missing)
