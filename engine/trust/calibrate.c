@@ -105,8 +105,11 @@ static void minimise(const struct logistic *m, double *w)
             return;
         for (size_t j = 0; j < m->k; j++)
             slope += g[j] * step[j];
-        if (slope < 1e-12 * (1 + fabs(now)))
+        if (slope < 1e-9 * (1 + fabs(now))) { /* quadratic from here: one last full step */
+            for (size_t j = 0; j < m->k; j++)
+                w[j] -= step[j];
             return;
+        }
         double trial[MAX_TERMS];
         for (int half = 0; half < MAX_HALVINGS; half++, rate /= 2) {
             for (size_t j = 0; j < m->k; j++)
@@ -120,6 +123,22 @@ static void minimise(const struct logistic *m, double *w)
         memcpy(w, trial, m->k * sizeof *w);
         now = next;
     }
+}
+
+/* σ(a·z): one term, hard targets. */
+static bool fit_temperature(const double *z, const uint8_t *truth, size_t n,
+                            struct mf_calibration *c, struct mf_error *err)
+{
+    MF_AUTO(mf_mem) double *target = malloc(n * sizeof *target);
+    double w[MAX_TERMS] = {0};
+    if (!target)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a calibration");
+    for (size_t i = 0; i < n; i++)
+        target[i] = truth[i];
+    struct logistic m = {z, target, n, 1};
+    minimise(&m, w);
+    c->a = w[0];
+    return true;
 }
 
 static bool fit_platt(const double *z, const uint8_t *truth, size_t n, struct mf_calibration *c,
@@ -264,6 +283,8 @@ bool mf_calibration_fit(enum mf_calibration_method method, const double *z, cons
     if (!ret->n_pos || !ret->n_neg)
         return mf_error_set(err, MF_ERR_UNUSABLE, "a calibration needs cases of both classes");
     switch (method) {
+    case MF_CALIBRATION_TEMPERATURE:
+        return fit_temperature(z, truth, n, ret, err);
     case MF_CALIBRATION_PLATT:
         return fit_platt(z, truth, n, ret, err);
     case MF_CALIBRATION_BETA:
@@ -300,6 +321,8 @@ static double interpolate(const struct mf_calibration *c, double z)
 double mf_calibration_apply(const struct mf_calibration *c, double z)
 {
     switch (c->method) {
+    case MF_CALIBRATION_TEMPERATURE:
+        return sigmoid(c->a * z);
     case MF_CALIBRATION_PLATT:
         return sigmoid(c->a * z + c->b);
     case MF_CALIBRATION_BETA:
@@ -309,6 +332,14 @@ double mf_calibration_apply(const struct mf_calibration *c, double z)
     default:
         return sigmoid(z);
     }
+}
+
+double mf_calibration_with_prevalence(double p, double from, double to)
+{
+    bool usable = p > 0 && p < 1 && from > 0 && from < 1 && to > 0 && to < 1;
+    if (!usable || from == to)
+        return p;
+    return sigmoid(log(p) - log1p(-p) + log(to) - log1p(-to) - log(from) + log1p(-from));
 }
 
 double mf_calibration_nll(const struct mf_calibration *c, const double *z, const uint8_t *truth,
@@ -324,8 +355,21 @@ double mf_calibration_nll(const struct mf_calibration *c, const double *z, const
 
 const char *mf_calibration_method_name(enum mf_calibration_method method)
 {
-    static const char *const NAMES[] = {"identity", "platt", "beta", "isotonic"};
+    static const char *const NAMES[] = {"identity", "temperature", "platt", "beta", "isotonic"};
     return (size_t)method < MF_CALIBRATION_METHODS ? NAMES[method] : "identity";
+}
+
+size_t mf_calibration_parameters(enum mf_calibration_method method)
+{
+    static const size_t COUNTS[] = {0, 1, 2, 3, 0};
+    return (size_t)method < MF_CALIBRATION_METHODS ? COUNTS[method] : 0;
+}
+
+/* A slope that is not positive would turn the score around: such a fit is no candidate. */
+static bool is_rising(const struct mf_calibration *c)
+{
+    return (c->method != MF_CALIBRATION_PLATT && c->method != MF_CALIBRATION_TEMPERATURE) ||
+           c->a > 0;
 }
 
 /* The fold of a group: a fixed mixing function (splitmix64), so that a fit can be repeated. */
@@ -360,7 +404,7 @@ static bool cross_validate(enum mf_calibration_method method, const double *z, c
         struct mf_error own = MF_ERROR_INIT;
         if (!mf_calibration_fit(method, parts, classes, train, &c, &own))
             return own.code == MF_ERR_UNUSABLE || mf_error_set(err, own.code, "%s", own.msg);
-        bool rising = method != MF_CALIBRATION_PLATT || c.a > 0;
+        bool rising = is_rising(&c);
         total += mf_calibration_nll(&c, parts + n + 1, classes + n + 1, test) * (double)test;
         mf_calibration_clear(&c);
         if (!rising)
@@ -373,7 +417,7 @@ static bool cross_validate(enum mf_calibration_method method, const double *z, c
 bool mf_calibration_choose(const double *z, const uint8_t *truth, const uint32_t *group, size_t n,
                            unsigned folds, struct mf_calibration *ret, struct mf_error *err)
 {
-    static const uint32_t LEAST[MF_CALIBRATION_METHODS] = {0, 20, 100, 1000};
+    static const uint32_t LEAST[MF_CALIBRATION_METHODS] = {0, 10, 20, 100, 1000};
     double nll[MF_CALIBRATION_METHODS];
     uint32_t positives = 0;
     int best = MF_CALIBRATION_IDENTITY;
@@ -389,7 +433,7 @@ bool mf_calibration_choose(const double *z, const uint8_t *truth, const uint32_t
     }
     if (!mf_calibration_fit((enum mf_calibration_method)best, z, truth, n, ret, err))
         return false;
-    if (best == MF_CALIBRATION_PLATT && ret->a <= 0)
+    if (!is_rising(ret))
         ret->method = MF_CALIBRATION_IDENTITY;
     memcpy(ret->nll, nll, sizeof nll);
     return true;

@@ -6,8 +6,8 @@
  *
  * calibration.json (parameters: engine/trust/calibrate.h)
  *   {"schema": "medfusion.calibration/1", "id", "created", "source", "patients", "model_hash",
- *    "labels": [{"id", "n_pos", "n_neg", "method": "identity|platt|beta|isotonic",
- *                "parameters": […], "cross_validated_nll": {method: nll|null}}]}
+ *    "labels": [{"id", "n_pos", "n_neg", "method": "identity|temperature|platt|beta|
+ *                isotonic", "parameters": […], "cross_validated_nll": {method: nll|null}}]}
  * conformal.json
  *   {"schema": "medfusion.conformal/1", "id", "created", "source", "patients", "model_hash",
  *    "method": "split_conformal", "taxonomy": "label_class", "score": "logit",

@@ -83,13 +83,13 @@ static bool read_calibration_label(const json_t *entry, struct mf_calibration *c
     const char *method = mf_json_get_string(entry, "method", "");
     const json_t *p = json_object_get(entry, "parameters"),
                  *nll = json_object_get(entry, "cross_validated_nll");
-    static const size_t COUNTS[] = {0, 2, 3};
     int m = 0;
     while (m < MF_CALIBRATION_METHODS &&
            strcmp(method, mf_calibration_method_name((enum mf_calibration_method)m)) != 0)
         m++;
     if (m == MF_CALIBRATION_METHODS || !json_is_array(p) ||
-        (m < 3 && json_array_size(p) != COUNTS[m]))
+        (m != MF_CALIBRATION_ISOTONIC &&
+         json_array_size(p) != mf_calibration_parameters((enum mf_calibration_method)m)))
         return bad(err, "\"method\" or \"parameters\" is wrong");
     for (size_t i = 0; i < json_array_size(p); i++)
         if (!json_is_number(json_array_get(p, i)))
@@ -105,8 +105,8 @@ static bool read_calibration_label(const json_t *entry, struct mf_calibration *c
     c->a = json_number_value(json_array_get(p, 0));
     c->b = json_number_value(json_array_get(p, 1));
     c->c = json_number_value(json_array_get(p, 2));
-    return c->method != MF_CALIBRATION_PLATT || c->a > 0 ||
-           bad(err, "the Platt slope must be positive");
+    bool sloped = c->method == MF_CALIBRATION_TEMPERATURE || c->method == MF_CALIBRATION_PLATT;
+    return !sloped || c->a > 0 || bad(err, "the slope must be positive");
 }
 
 static bool read_calibration(struct mf_trust *t, const json_t *json, struct mf_error *err)
@@ -232,15 +232,10 @@ static json_t *origin_of(const struct mf_trust *t, const char *schema)
 
 static json_t *parameters_of(const struct mf_calibration *c)
 {
-    switch (c->method) {
-    case MF_CALIBRATION_PLATT:
-        return json_pack("[f, f]", c->a, c->b);
-    case MF_CALIBRATION_BETA:
-        return json_pack("[f, f, f]", c->a, c->b, c->c);
-    default:
-        break;
-    }
+    const double values[] = {c->a, c->b, c->c};
     json_t *list = json_array();
+    for (size_t i = 0; i < mf_calibration_parameters(c->method); i++)
+        json_array_append_new(list, json_real(values[i]));
     for (size_t i = 0; i < c->knots; i++) {
         json_array_append_new(list, json_real(c->x[i]));
         json_array_append_new(list, json_real(c->y[i]));

@@ -1,4 +1,4 @@
-/* Calibration maps against scikit-learn and SciPy (data/calibration.json, made by
+/* Calibration maps against scikit-learn (data/calibration.json, made by
  * data/make_reference.py), and the choice among them. */
 #include "core/json.h"
 #include "engine/trust/calibrate.h"
@@ -52,6 +52,19 @@ static void assert_close(double a, double b, double limit)
         fail_msg("%.12g should be %.12g", a, b);
 }
 
+static void temperature_equals_the_reference(void **state)
+{
+    double z[512];
+    uint8_t truth[512];
+    struct mf_calibration c;
+    (void)state;
+    size_t n = cases(z, truth, "truth");
+    assert_true(mf_calibration_fit(MF_CALIBRATION_TEMPERATURE, z, truth, n, &c, NULL));
+    assert_close(c.a, number("temperature", 0), 1e-6);
+    for (size_t i = 0; i < 9; i++)
+        assert_close(mf_calibration_apply(&c, number("at", i)), number("temperature_at", i), 1e-6);
+}
+
 static void platt_equals_the_reference(void **state)
 {
     double z[512];
@@ -74,11 +87,11 @@ static void beta_equals_the_reference(void **state)
     (void)state;
     size_t n = cases(z, truth, "truth");
     assert_true(mf_calibration_fit(MF_CALIBRATION_BETA, z, truth, n, &c, NULL));
-    assert_close(c.a, number("beta", 0), 1e-5);
-    assert_close(c.b, number("beta", 1), 1e-5);
-    assert_close(c.c, number("beta", 2), 1e-5);
+    assert_close(c.a, number("beta", 0), 1e-6);
+    assert_close(c.b, number("beta", 1), 1e-6);
+    assert_close(c.c, number("beta", 2), 1e-6);
     for (size_t i = 0; i < 9; i++)
-        assert_close(mf_calibration_apply(&c, number("at", i)), number("beta_at", i), 1e-5);
+        assert_close(mf_calibration_apply(&c, number("at", i)), number("beta_at", i), 1e-6);
 }
 
 static void beta_drops_a_negative_coefficient(void **state)
@@ -89,9 +102,9 @@ static void beta_drops_a_negative_coefficient(void **state)
     (void)state;
     size_t n = cases(z, truth, "one_sided_truth");
     assert_true(mf_calibration_fit(MF_CALIBRATION_BETA, z, truth, n, &c, NULL));
-    assert_close(c.a, number("beta_one_sided", 0), 1e-5);
-    assert_close(c.b, number("beta_one_sided", 1), 1e-5);
-    assert_close(c.c, number("beta_one_sided", 2), 1e-5);
+    assert_close(c.a, number("beta_one_sided", 0), 1e-6);
+    assert_close(c.b, number("beta_one_sided", 1), 1e-6);
+    assert_close(c.c, number("beta_one_sided", 2), 1e-6);
 }
 
 static void isotonic_equals_the_reference(void **state)
@@ -119,7 +132,7 @@ static void newton_survives_separable_and_extreme_data(void **state)
         z[i] = i < 20 ? -30.0 - i : 30.0 + i;
         truth[i] = i >= 20;
     }
-    for (int m = MF_CALIBRATION_PLATT; m < MF_CALIBRATION_METHODS; m++) {
+    for (int m = MF_CALIBRATION_TEMPERATURE; m < MF_CALIBRATION_METHODS; m++) {
         assert_true(mf_calibration_fit((enum mf_calibration_method)m, z, truth, 40, &c, NULL));
         double low = mf_calibration_apply(&c, -45), high = mf_calibration_apply(&c, 60);
         if (!(low < 0.1 && high > 0.9))
@@ -187,12 +200,12 @@ static void rare_labels_keep_the_identity(void **state)
     (void)state;
     draw(N, 1, -1, z, truth, group);
     memset(truth, 0, sizeof truth);
-    for (int i = 0; i < 19; i++)
+    for (int i = 0; i < 9; i++)
         truth[i] = 1;
     assert_true(mf_calibration_choose(z, truth, group, N, 5, &c, NULL));
     assert_int_equal(c.method, MF_CALIBRATION_IDENTITY);
-    assert_true(isnan(c.nll[MF_CALIBRATION_PLATT]));
-    assert_int_equal(c.n_pos, 19);
+    assert_true(isnan(c.nll[MF_CALIBRATION_TEMPERATURE]) && isnan(c.nll[MF_CALIBRATION_PLATT]));
+    assert_int_equal(c.n_pos, 9);
     mf_calibration_clear(&c);
 }
 
@@ -206,13 +219,66 @@ static void a_reversed_score_is_not_turned_around(void **state)
     (void)state;
     draw(N, -1, 0, z, truth, group);
     assert_true(mf_calibration_choose(z, truth, group, N, 5, &c, NULL));
+    assert_true(isnan(c.nll[MF_CALIBRATION_TEMPERATURE]) && isnan(c.nll[MF_CALIBRATION_PLATT]));
     assert_true(mf_calibration_apply(&c, 2) >= mf_calibration_apply(&c, -2));
     mf_calibration_clear(&c);
+}
+
+static void a_pure_temperature_is_found(void **state)
+{
+    enum { N = 4000 };
+    static double z[N];
+    static uint8_t truth[N];
+    static uint32_t group[N];
+    struct mf_calibration c;
+    (void)state;
+    draw(N, 0.4, 0, z, truth, group);
+    assert_true(mf_calibration_choose(z, truth, group, N, 5, &c, NULL));
+    assert_true(c.nll[MF_CALIBRATION_TEMPERATURE] < c.nll[MF_CALIBRATION_IDENTITY]);
+    assert_true(fabs(mf_calibration_apply(&c, 3) - 1 / (1 + exp(-1.2))) < 0.05);
+    mf_calibration_clear(&c);
+}
+
+static void one_patient_and_one_value_are_no_accident(void **state)
+{
+    enum { N = 60 };
+    double z[N];
+    uint8_t truth[N];
+    uint32_t group[N] = {0};
+    struct mf_calibration c;
+    (void)state;
+    for (int i = 0; i < N; i++) {
+        z[i] = 0.25; /* all tied: no slope can be told */
+        truth[i] = i % 2;
+    }
+    assert_true(mf_calibration_choose(z, truth, group, N, 5, &c, NULL)); /* one fold has it all */
+    double p = mf_calibration_apply(&c, 0.25);
+    assert_true(p > 0.3 && p < 0.7);
+    mf_calibration_clear(&c);
+    for (int i = 0; i < N; i++)
+        group[i] = (uint32_t)i;
+    assert_true(mf_calibration_choose(z, truth, group, N, 5, &c, NULL));
+    p = mf_calibration_apply(&c, 0.25);
+    assert_true(p > 0.3 && p < 0.7);
+    mf_calibration_clear(&c);
+}
+
+static void the_prevalence_moves_the_odds(void **state)
+{
+    (void)state;
+    /* Odds 1 at a prevalence of one half are odds 1/9 at one tenth. */
+    assert_close(mf_calibration_with_prevalence(0.5, 0.5, 0.1), 0.1, 1e-12);
+    assert_close(mf_calibration_with_prevalence(0.2, 0.1, 0.3),
+                 0.25 * (0.3 / 0.7) * 9 / (1 + 0.25 * (0.3 / 0.7) * 9), 1e-12);
+    assert_true(mf_calibration_with_prevalence(0.3, 0.2, 0.2) == 0.3);
+    assert_true(mf_calibration_with_prevalence(0.3, 0.2, 0) == 0.3); /* nothing to go by */
+    assert_true(mf_calibration_with_prevalence(1, 0.2, 0.4) == 1);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(temperature_equals_the_reference),
         cmocka_unit_test(platt_equals_the_reference),
         cmocka_unit_test(beta_equals_the_reference),
         cmocka_unit_test(beta_drops_a_negative_coefficient),
@@ -222,6 +288,9 @@ int main(void)
         cmocka_unit_test(the_choice_follows_the_data),
         cmocka_unit_test(rare_labels_keep_the_identity),
         cmocka_unit_test(a_reversed_score_is_not_turned_around),
+        cmocka_unit_test(a_pure_temperature_is_found),
+        cmocka_unit_test(one_patient_and_one_value_are_no_accident),
+        cmocka_unit_test(the_prevalence_moves_the_odds),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
