@@ -49,6 +49,8 @@ static void load_part(struct mf_loader *ld, const struct mf_bundle *b, int modul
         break;
     case MF_MODULE_EHR:
         p->ehr = mf_ft_load(ld);
+        if (p->ehr && (!mf_ft_takes_missing(p->ehr) || mf_ft_outputs(p->ehr)))
+            mf_loader_fail(ld, "a bundle's EHR module has missing_embeddings and no output head");
         break;
     default:
         p->fusion = mf_fusion_load(ld);

@@ -49,6 +49,18 @@ void mf_loader_leave(struct mf_loader *ld, size_t mark)
     ld->path[mark] = '\0';
 }
 
+void mf_loader_section(struct mf_loader *ld, const char *section)
+{
+    snprintf(ld->section, sizeof ld->section, "%s", section);
+}
+
+bool mf_loader_has(const struct mf_loader *ld, const char *name)
+{
+    char full[256];
+    snprintf(full, sizeof full, "%s%s", ld->path, name);
+    return mf_weights_find(ld->weights, full) != NULL;
+}
+
 static int compare_pointers(const void *a, const void *b)
 {
     const struct mf_tensor *x = *(const struct mf_tensor *const *)a;
@@ -82,9 +94,9 @@ bool mf_loader_finish(struct mf_loader *ld, const char *const *ignored)
     return true;
 }
 
-const json_t *mf_loader_config(struct mf_loader *ld, const char *key)
+/* The member of `value` that a dotted key names. */
+static const json_t *walk(const json_t *value, const char *key)
 {
-    const json_t *value = mf_weights_config(ld->weights);
     while (value && *key) {
         char part[64];
         size_t n = strcspn(key, ".");
@@ -93,6 +105,11 @@ const json_t *mf_loader_config(struct mf_loader *ld, const char *key)
         key += n + (key[n] == '.');
     }
     return value;
+}
+
+const json_t *mf_loader_config(struct mf_loader *ld, const char *key)
+{
+    return walk(walk(mf_weights_config(ld->weights), ld->section), key);
 }
 
 size_t mf_loader_int(struct mf_loader *ld, const char *key, long long min, long long max,
@@ -106,8 +123,8 @@ size_t mf_loader_int(struct mf_loader *ld, const char *key, long long min, long 
                           ? (long long)json_real_value(v)
                           : -1;
     if (!json_is_number(v) || value < min || value > max) {
-        mf_loader_fail(ld, "config.json: \"%s\" must be a whole number from %lld to %lld", key, min,
-                       max);
+        mf_loader_fail(ld, "config.json: \"%s%s\" must be a whole number from %lld to %lld",
+                       ld->section, key, min, max);
         return (size_t)min;
     }
     return (size_t)value;
@@ -119,7 +136,7 @@ double mf_loader_real(struct mf_loader *ld, const char *key, double fallback)
     if (!v || json_is_null(v))
         return fallback;
     if (!json_is_number(v) || !isfinite(json_number_value(v))) {
-        mf_loader_fail(ld, "config.json: \"%s\" must be a number", key);
+        mf_loader_fail(ld, "config.json: \"%s%s\" must be a number", ld->section, key);
         return fallback;
     }
     return json_number_value(v);
@@ -131,7 +148,7 @@ bool mf_loader_bool(struct mf_loader *ld, const char *key, bool fallback)
     if (!v || json_is_null(v))
         return fallback;
     if (!json_is_boolean(v))
-        mf_loader_fail(ld, "config.json: \"%s\" must be true or false", key);
+        mf_loader_fail(ld, "config.json: \"%s%s\" must be true or false", ld->section, key);
     return json_is_true(v);
 }
 
@@ -144,8 +161,8 @@ void mf_loader_ints(struct mf_loader *ld, const char *key, long long min, long l
         bool fits = json_is_integer(item) && json_integer_value(item) >= min &&
                     json_integer_value(item) <= max;
         if (!fits || (json_is_array(v) && json_array_size(v) != count))
-            mf_loader_fail(ld, "config.json: \"%s\" must be %zu whole numbers from %lld to %lld",
-                           key, count, min, max);
+            mf_loader_fail(ld, "config.json: \"%s%s\" must be %zu whole numbers from %lld to %lld",
+                           ld->section, key, count, min, max);
         ret[i] = fits ? (size_t)json_integer_value(item) : (size_t)min;
     }
 }

@@ -14,6 +14,7 @@ static const struct {
     {"dinov2", "dinov2.", mf_module_vit},
     {"dinov2_with_registers", "dinov2_with_registers.", mf_module_vit},
     {"vit", "vit.", mf_module_vit},
+    {"sam2_vision_model", "vision_encoder.", mf_module_hiera},
     {"sam2", "sam2.", mf_module_sam2},
     {"sam2_video", "sam2.", mf_module_sam2},
     {"mamba", "backbone.", mf_module_mamba},
@@ -101,6 +102,22 @@ float *mf_module_output(struct mf_module_io *io, const char *name, int rank, con
     t->data = host;
     io->output_count += host != NULL;
     return host;
+}
+
+void mf_module_download_maps(struct mf_exec *x, const float *maps, size_t cells, size_t c,
+                             float *out)
+{
+    MF_AUTO(mf_mem) float *host = mf_exec_live(x) ? malloc(cells * c * sizeof *host) : NULL;
+    if (!mf_exec_live(x))
+        return;
+    if (!host) {
+        mf_exec_fail(x, MF_ERR_NO_MEMORY, "out of memory for an output");
+        return;
+    }
+    MF_DO(x, download, host, maps, cells * c);
+    for (size_t i = 0; i < cells; i++)
+        for (size_t k = 0; k < c; k++)
+            out[k * cells + i] = host[i * c + k];
 }
 
 static bool check_dtype(const char *dtype, struct mf_error *err)

@@ -28,11 +28,15 @@ bool mf_module_scalar(struct mf_module_io *io, const char *name, long long fallb
                       long long *ret);
 /* Host memory of an output; NULL on failure. The shape has `rank` sizes. */
 float *mf_module_output(struct mf_module_io *io, const char *name, int rank, const size_t *shape);
+/* Copies device maps (cells, c) to the host as (c, cells). */
+void mf_module_download_maps(struct mf_exec *x, const float *maps, size_t cells, size_t c,
+                             float *out);
 /* An error about the input. Always false. */
 bool mf_module_bad(struct mf_module_io *io, const char *fmt, ...) MF_PRINTF(2, 3);
 
 /* One per kind of module: loads from `ld`, runs, adds its outputs. */
 bool mf_module_vit(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io *io);
+bool mf_module_hiera(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io *io);
 bool mf_module_sam2(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io *io);
 bool mf_module_mamba(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io *io);
 bool mf_module_temporal(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io *io);

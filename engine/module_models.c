@@ -203,7 +203,7 @@ struct ft_job {
     const float *x_cont;
     const size_t *x_cat;
     const unsigned char *missing;
-    float *out; /* host */
+    float *out, *logits; /* host */
 };
 
 static void ft_body(struct mf_exec *x, void *arg)
@@ -211,11 +211,16 @@ static void ft_body(struct mf_exec *x, void *arg)
     const struct ft_job *j = arg;
     size_t n = mf_ft_output_tokens(j->net) * mf_ft_width(j->net);
     size_t numeric = mf_ft_numeric(j->net), categorical = mf_ft_categorical(j->net);
-    float *out = mf_exec_floats(x, n);
+    size_t outputs = mf_ft_outputs(j->net);
+    float *out = mf_exec_floats(x, n), *logits = mf_exec_floats(x, outputs);
     for (size_t b = 0; b < j->batch; b++) {
         mf_ft_run(x, j->net, j->x_cont + b * numeric, j->x_cat + b * categorical,
                   j->missing + b * (numeric + categorical), out);
         MF_DO(x, download, j->out + b * n, out, n);
+        if (!outputs)
+            continue;
+        mf_ft_head(x, j->net, out, logits);
+        MF_DO(x, download, j->logits + b * outputs, logits, outputs);
     }
 }
 
@@ -261,8 +266,12 @@ static bool read_features(struct mf_module_io *io, struct ft_job *j)
             return false;
         if (shape[0] != j->batch || shape[1] != n + m)
             return mf_module_bad(io, "tensor \"missing\" must be (%zu, %zu)", j->batch, n + m);
-        for (size_t i = 0; i < j->batch * (n + m); i++)
+        for (size_t i = 0; i < j->batch * (n + m); i++) {
             missing[i] = flags[i] != 0;
+            if (missing[i] && !mf_ft_takes_missing(j->net))
+                return mf_module_bad(io, "tensor \"missing\": this model has no embedding for "
+                                         "features that are missing");
+        }
     }
     return read_categories(io, j, values);
 }
@@ -275,7 +284,10 @@ bool mf_module_ft(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io *
         return false;
     j.out = mf_module_output(io, "last_hidden_state", 3,
                              (size_t[]){j.batch, mf_ft_output_tokens(j.net), mf_ft_width(j.net)});
-    return j.out && mf_exec_run(x, ft_body, &j, false, io->err);
+    if (mf_ft_outputs(j.net))
+        j.logits = mf_module_output(io, "logits", 2, (size_t[]){j.batch, mf_ft_outputs(j.net)});
+    return j.out && (j.logits || !mf_ft_outputs(j.net)) &&
+           mf_exec_run(x, ft_body, &j, false, io->err);
 }
 
 /* ── fusion ── */

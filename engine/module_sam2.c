@@ -28,29 +28,15 @@ struct job {
     float *out_masks, *out_iou, *out_object, *out_boxes, *out_maps[3];
 };
 
-/* (h·w, c) → (c, h, w) */
-static void channels_first(const float *in, size_t cells, size_t c, float *out)
-{
-    for (size_t i = 0; i < cells; i++)
-        for (size_t k = 0; k < c; k++)
-            out[k * cells + i] = in[i * c + k];
-}
-
 static void collect_maps(struct mf_exec *x, const struct job *j, const struct mf_sam2_maps *maps,
                          size_t b)
 {
     size_t n = mf_sam2_grid(j->net) * mf_sam2_grid(j->net), d = mf_sam2_width(j->net);
     const float *levels[3] = {maps->s0, maps->s1, maps->s2};
     size_t cells[3] = {16 * n, 4 * n, n}, widths[3] = {d / 8, d / 4, d};
-    for (int i = 0; i < 3 && mf_exec_live(x); i++) {
-        MF_AUTO(mf_mem) float *host = malloc(cells[i] * widths[i] * sizeof *host);
-        if (!host) {
-            mf_exec_fail(x, MF_ERR_NO_MEMORY, "out of memory for image_embeddings.%d", i);
-            return;
-        }
-        MF_DO(x, download, host, levels[i], cells[i] * widths[i]);
-        channels_first(host, cells[i], widths[i], j->out_maps[i] + b * cells[i] * widths[i]);
-    }
+    for (int i = 0; i < 3; i++)
+        mf_module_download_maps(x, levels[i], cells[i], widths[i],
+                                j->out_maps[i] + b * cells[i] * widths[i]);
 }
 
 /* Picks what multimask_output asks for from the masks of each prompt of image b. */

@@ -45,6 +45,7 @@ struct mf_loader {
     struct mf_error *err;
     bool failed;
     char path[160];                 /* prefix of the names asked for */
+    char section[64];               /* prefix of the configuration's keys ("vision_config.") */
     const struct mf_tensor **taken; /* what was asked for; in the arena */
     size_t taken_count, taken_room;
 };
@@ -55,6 +56,10 @@ void mf_loader_init(struct mf_loader *ld, struct mf_weights *weights, struct mf_
 /* Appends to the name prefix and returns the length to go back to with mf_loader_leave(). */
 size_t mf_loader_enter(struct mf_loader *ld, const char *fmt, ...) MF_PRINTF(2, 3);
 void mf_loader_leave(struct mf_loader *ld, size_t mark);
+/* The part of config.json that keys are looked up in: "vision_config." or "" for the whole. */
+void mf_loader_section(struct mf_loader *ld, const char *section);
+/* Whether the current path has a tensor of this name: for the parts that a file may leave out. */
+bool mf_loader_has(const struct mf_loader *ld, const char *name);
 /* Every tensor must have been asked for, except names that begin with one of `ignored`
  * (NULL-terminated, or NULL). */
 bool mf_loader_finish(struct mf_loader *ld, const char *const *ignored);

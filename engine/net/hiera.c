@@ -58,16 +58,12 @@ static bool is_listed(const json_t *list, size_t value)
 static void plan_blocks(struct mf_loader *ld, struct mf_hiera *net, const size_t *per_stage)
 {
     size_t heads[STAGES], windows[STAGES], stride[2];
-    mf_loader_ints(ld, "vision_config.backbone_config.num_attention_heads_per_stage", 1, 256,
-                   STAGES, heads);
-    mf_loader_ints(ld, "vision_config.backbone_config.window_size_per_stage", 1, 256, STAGES,
-                   windows);
-    mf_loader_ints(ld, "vision_config.backbone_config.query_stride", 1, 8, 2, stride);
-    size_t pools =
-        mf_loader_int(ld, "vision_config.backbone_config.num_query_pool_stages", 0, 3, 3);
-    double ratio = mf_loader_real(ld, "vision_config.backbone_config.mlp_ratio", 4);
-    const json_t *global =
-        mf_loader_config(ld, "vision_config.backbone_config.global_attention_blocks");
+    mf_loader_ints(ld, "backbone_config.num_attention_heads_per_stage", 1, 256, STAGES, heads);
+    mf_loader_ints(ld, "backbone_config.window_size_per_stage", 1, 256, STAGES, windows);
+    mf_loader_ints(ld, "backbone_config.query_stride", 1, 8, 2, stride);
+    size_t pools = mf_loader_int(ld, "backbone_config.num_query_pool_stages", 0, 3, 3);
+    double ratio = mf_loader_real(ld, "backbone_config.mlp_ratio", 4);
+    const json_t *global = mf_loader_config(ld, "backbone_config.global_attention_blocks");
     net->window0 = windows[0];
     size_t k = 0;
     for (size_t s = 0; s < STAGES; s++)
@@ -90,13 +86,13 @@ static void plan_blocks(struct mf_loader *ld, struct mf_hiera *net, const size_t
 static void load_neck(struct mf_loader *ld, struct mf_hiera *net)
 {
     size_t channels[STAGES], mark = mf_loader_enter(ld, "neck.");
-    mf_loader_ints(ld, "vision_config.backbone_channel_list", 1, 8192, STAGES, channels);
-    mf_loader_int(ld, "vision_config.fpn_kernel_size", 1, 1, 1);
-    mf_loader_int(ld, "vision_config.fpn_stride", 1, 1, 1);
-    mf_loader_int(ld, "vision_config.fpn_padding", 0, 0, 0);
-    mf_loader_int(ld, "vision_config.num_feature_levels", 3, 3, 3);
-    net->features = mf_loader_int(ld, "vision_config.fpn_hidden_size", 1, 4096, 256);
-    const json_t *levels = mf_loader_config(ld, "vision_config.fpn_top_down_levels");
+    mf_loader_ints(ld, "backbone_channel_list", 1, 8192, STAGES, channels);
+    mf_loader_int(ld, "fpn_kernel_size", 1, 1, 1);
+    mf_loader_int(ld, "fpn_stride", 1, 1, 1);
+    mf_loader_int(ld, "fpn_padding", 0, 0, 0);
+    mf_loader_int(ld, "num_feature_levels", 3, 3, 3);
+    net->features = mf_loader_int(ld, "fpn_hidden_size", 1, 4096, 256);
+    const json_t *levels = mf_loader_config(ld, "fpn_top_down_levels");
     for (size_t i = 0; i < STAGES; i++) {
         char name[16];
         snprintf(name, sizeof name, "convs.%zu", STAGES - 1 - i);
@@ -123,23 +119,21 @@ static float *load_channels_last(struct mf_loader *ld, const char *name, size_t 
 
 static void load_sizes(struct mf_loader *ld, struct mf_hiera *net, size_t per_stage[STAGES])
 {
-    mf_loader_ints(ld, "vision_config.backbone_config.blocks_per_stage", 1, 64, STAGES, per_stage);
-    mf_loader_ints(ld, "vision_config.backbone_config.embed_dim_per_stage", 1, 8192, STAGES,
-                   net->dims);
-    mf_loader_ints(ld, "vision_config.backbone_config.patch_kernel_size", 1, 32, 2, net->kernel);
-    mf_loader_ints(ld, "vision_config.backbone_config.patch_stride", 1, 32, 2, net->stride);
-    mf_loader_ints(ld, "vision_config.backbone_config.patch_padding", 0, 16, 2, net->pad);
-    mf_loader_ints(ld, "vision_config.backbone_config.window_positional_embedding_background_size",
-                   1, 256, 2, net->background);
-    mf_loader_int(ld, "vision_config.backbone_config.num_channels", 3, 3, 3);
+    mf_loader_ints(ld, "backbone_config.blocks_per_stage", 1, 64, STAGES, per_stage);
+    mf_loader_ints(ld, "backbone_config.embed_dim_per_stage", 1, 8192, STAGES, net->dims);
+    mf_loader_ints(ld, "backbone_config.patch_kernel_size", 1, 32, 2, net->kernel);
+    mf_loader_ints(ld, "backbone_config.patch_stride", 1, 32, 2, net->stride);
+    mf_loader_ints(ld, "backbone_config.patch_padding", 0, 16, 2, net->pad);
+    mf_loader_ints(ld, "backbone_config.window_positional_embedding_background_size", 1, 256, 2,
+                   net->background);
+    mf_loader_int(ld, "backbone_config.num_channels", 3, 3, 3);
     for (size_t s = 0; s < STAGES; s++) {
         net->block_count += per_stage[s];
         net->ends[s] = net->block_count - 1;
     }
-    if (mf_loader_int(ld, "vision_config.backbone_config.hidden_size", 1, 8192, -1) != net->dims[0])
+    if (mf_loader_int(ld, "backbone_config.hidden_size", 1, 8192, -1) != net->dims[0])
         mf_loader_fail(ld, "config.json: hidden_size does not match embed_dim_per_stage");
-    const char *act =
-        json_string_value(mf_loader_config(ld, "vision_config.backbone_config.hidden_act"));
+    const char *act = json_string_value(mf_loader_config(ld, "backbone_config.hidden_act"));
     if (act && strcmp(act, "gelu") != 0)
         mf_loader_fail(ld, "config.json: hidden_act \"%.32s\" is not supported, only gelu is", act);
 }
@@ -151,12 +145,12 @@ struct mf_hiera *mf_hiera_load(struct mf_loader *ld)
     if (!net)
         return NULL;
     load_sizes(ld, net, per_stage);
-    double eps = mf_loader_real(ld, "vision_config.backbone_config.layer_norm_eps", 1e-6);
+    double eps = mf_loader_real(ld, "backbone_config.layer_norm_eps", 1e-6);
     net->blocks = mf_loader_alloc(ld, net->block_count, sizeof *net->blocks);
     if (ld->failed)
         return NULL;
     plan_blocks(ld, net, per_stage);
-    size_t top = mf_loader_enter(ld, "vision_encoder."), mark = mf_loader_enter(ld, "backbone.");
+    size_t mark = mf_loader_enter(ld, "backbone.");
     net->pos =
         load_channels_last(ld, "pos_embed", net->dims[0], net->background[0], net->background[1]);
     net->pos_window =
@@ -170,8 +164,12 @@ struct mf_hiera *mf_hiera_load(struct mf_loader *ld)
     }
     mf_loader_leave(ld, mark);
     load_neck(ld, net);
-    mf_loader_leave(ld, top);
     return ld->failed ? NULL : net;
+}
+
+size_t mf_hiera_width(const struct mf_hiera *net)
+{
+    return net->dims[3];
 }
 
 size_t mf_hiera_features(const struct mf_hiera *net)
@@ -292,6 +290,20 @@ static float *run_block(struct mf_exec *x, const struct block *b, float *tokens,
     return residual;
 }
 
+void mf_hiera_sizes(const struct mf_hiera *net, size_t rows, size_t cols, size_t sizes[4][2])
+{
+    size_t h = (rows + 2 * net->pad[0] - net->kernel[0]) / net->stride[0] + 1;
+    size_t w = (cols + 2 * net->pad[1] - net->kernel[1]) / net->stride[1] + 1;
+    for (size_t s = 0, i = 0; s < STAGES; s++) {
+        for (; i <= net->ends[s]; i++) {
+            h /= net->blocks[i].stride_h;
+            w /= net->blocks[i].stride_w;
+        }
+        sizes[s][0] = h;
+        sizes[s][1] = w;
+    }
+}
+
 /* The pyramid's levels 0 … 2 from the stages' outputs; level 3 only feeds level 2. */
 static void run_neck(struct mf_exec *x, const struct mf_hiera *net, float *const stages[STAGES],
                      const size_t (*sizes)[2], float *const levels[3])
@@ -311,7 +323,7 @@ static void run_neck(struct mf_exec *x, const struct mf_hiera *net, float *const
 }
 
 void mf_hiera_run(struct mf_exec *x, struct mf_hiera *net, const float *pixels, size_t rows,
-                  size_t cols, float *const levels[3])
+                  size_t cols, float *const levels[3], float *last)
 {
     struct mf_unfold u = {1,
                           3,
@@ -350,6 +362,8 @@ void mf_hiera_run(struct mf_exec *x, struct mf_hiera *net, const float *pixels, 
         sizes[stage][1] = w;
         stages[stage++] = tokens;
     }
+    if (last)
+        MF_DO(x, copy, stages[3], h * w * net->dims[3], last);
     run_neck(x, net, stages, sizes, levels);
     mf_exec_rewind(x, start);
 }

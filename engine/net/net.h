@@ -35,12 +35,16 @@ void mf_vit_regions(struct mf_exec *x, const struct mf_vit *vit, const float *hi
 /* ── SAM 2 image path: Sam2Model without memory, plus the box head (hiera.c, sam2.c,
  * sam2_decoder.c) ── */
 struct mf_hiera;
-struct mf_hiera *mf_hiera_load(struct mf_loader *ld); /* under "vision_encoder." */
-/* pixels (3, rows, cols) → levels[0 … 2]: (rows/4, cols/4, F), … /8, … /16 of the feature pyramid.
- */
+/* Sam2VisionModel: "backbone.…" and "neck.…" under the current path and section. */
+struct mf_hiera *mf_hiera_load(struct mf_loader *ld);
+/* pixels (3, rows, cols) → levels[0 … 2]: (rows/4, cols/4, F), … /8, … /16 of the feature pyramid,
+ * and in `last`, unless it is NULL, the last stage: (rows/32, cols/32, width). */
 void mf_hiera_run(struct mf_exec *x, struct mf_hiera *net, const float *pixels, size_t rows,
-                  size_t cols, float *const levels[3]);
-size_t mf_hiera_features(const struct mf_hiera *net);
+                  size_t cols, float *const levels[3], float *last);
+size_t mf_hiera_features(const struct mf_hiera *net); /* F */
+size_t mf_hiera_width(const struct mf_hiera *net);
+/* Rows and columns of each stage, and so of each level. */
+void mf_hiera_sizes(const struct mf_hiera *net, size_t rows, size_t cols, size_t sizes[4][2]);
 
 struct mf_sam2;
 struct mf_sam2_decoder;
@@ -137,6 +141,11 @@ size_t mf_ft_numeric(const struct mf_ft *net);
 size_t mf_ft_categorical(const struct mf_ft *net);
 size_t mf_ft_cardinality(const struct mf_ft *net, size_t i);
 size_t mf_ft_output_tokens(const struct mf_ft *net); /* 1 + features, or 1 */
+/* Whether features may be missing; rtdl's own models cannot tell. */
+bool mf_ft_takes_missing(const struct mf_ft *net);
+size_t mf_ft_outputs(const struct mf_ft *net); /* d_out of rtdl's head on CLS; 0: no head */
+/* hidden (width) of CLS → logits (outputs) */
+void mf_ft_head(struct mf_exec *x, const struct mf_ft *net, const float *hidden, float *logits);
 /* One patient, host memory: x_cont standardised, x_cat indices, missing flags (numeric, then
  * categorical). */
 void mf_ft_run(struct mf_exec *x, const struct mf_ft *net, const float *x_cont, const size_t *x_cat,

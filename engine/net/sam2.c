@@ -96,6 +96,16 @@ static void load_box_head(struct mf_loader *ld, struct mf_sam2 *net)
     ld->failed |= !net->box_out;
 }
 
+static struct mf_hiera *load_encoder(struct mf_loader *ld)
+{
+    size_t mark = mf_loader_enter(ld, "vision_encoder.");
+    mf_loader_section(ld, "vision_config.");
+    struct mf_hiera *encoder = mf_hiera_load(ld);
+    mf_loader_section(ld, "");
+    mf_loader_leave(ld, mark);
+    return encoder;
+}
+
 struct mf_sam2 *mf_sam2_load(struct mf_loader *ld, bool with_box_head)
 {
     struct mf_sam2 *net = mf_loader_alloc(ld, 1, sizeof *net);
@@ -117,7 +127,7 @@ struct mf_sam2 *mf_sam2_load(struct mf_loader *ld, bool with_box_head)
     if (net->image_size % 32 || net->mask_channels % 4)
         mf_loader_fail(
             ld, "config.json: image_size must be a multiple of 32, mask_input_channels of 4");
-    net->encoder = mf_hiera_load(ld);
+    net->encoder = load_encoder(ld);
     if (net->encoder && mf_hiera_features(net->encoder) != net->width)
         mf_loader_fail(ld,
                        "config.json: fpn_hidden_size and the prompt encoder's hidden_size differ");
@@ -171,7 +181,7 @@ void mf_sam2_embed(struct mf_exec *x, struct mf_sam2 *net, const float *pixels,
 {
     size_t n = net->grid * net->grid, d = net->width, mark = mf_exec_mark(x);
     float *levels[3] = {mf_exec_floats(x, 16 * n * d), mf_exec_floats(x, 4 * n * d), maps->s2};
-    mf_hiera_run(x, net->encoder, pixels, net->image_size, net->image_size, levels);
+    mf_hiera_run(x, net->encoder, pixels, net->image_size, net->image_size, levels, NULL);
     mf_sam2_decoder_skip(x, net->decoder, levels[0], levels[1], net->grid, maps);
     MF_DO(x, add, net->no_memory, 1, n, d, 1, maps->s2);
     mf_exec_rewind(x, mark);
