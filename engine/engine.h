@@ -57,6 +57,10 @@ struct mf_engine_input {
     /* Parity tests only: two boxes a frame (x0 y0 x1 y1 each, in segmenter pixels) that replace the
      * box head's, frame_count × 8; NULL otherwise. */
     const float *boxes;
+    /* Told the masks (size × size of 0 and 1, valid during the call) of every frame that
+     * passes the gate, image-left structure first; NULL = nobody asks. */
+    void (*mask)(void *arg, size_t frame, size_t structure, const uint8_t *mask, size_t size);
+    void *mask_arg;
 };
 
 /* Looks at what a stage computed: `name` such as "frame.0.vision.tokens" (see engine/pipeline.c for

@@ -130,11 +130,19 @@ static void tap_weight(struct mf_exec *x, struct mf_engine *e, const struct mf_f
         tap_host(x, weight, "region_weight", f, 2, (size_t[]){rows, cols});
 }
 
+static void tell_masks(const struct mf_engine_input *in, const uint8_t *masks, size_t size,
+                       size_t frame)
+{
+    for (size_t k = 0; in->mask && k < STRUCTURES; k++)
+        in->mask(in->mask_arg, frame, k, masks + k * size * size, size);
+}
+
 /* From mask logits to the region; fills the frame's segmentation and, when it holds,
  * e->region.soft. */
-static void find_region(struct mf_exec *x, struct mf_engine *e, const struct mf_frame *frame,
-                        size_t f, struct mf_segmentation *s)
+static void find_region(struct mf_exec *x, struct mf_engine *e, const struct run *r, size_t f,
+                        struct mf_segmentation *s)
 {
+    const struct mf_frame *frame = r->input->frames[f];
     size_t size = e->bundle->segmenter.rows, pixels = size * size,
            side = 4 * mf_sam2_grid(e->segmenter);
     tap_host(x, e->mask_logits, "mask_logits", f, 3, (size_t[]){2, side, side});
@@ -155,6 +163,7 @@ static void find_region(struct mf_exec *x, struct mf_engine *e, const struct mf_
     s->status = MF_SEGMENTATION_FALLBACK;
     if (s->reason)
         return;
+    tell_masks(r->input, e->masks, size, f);
     for (size_t i = 0; i < pixels; i++)
         e->masks[i] |= e->masks[pixels + i];
     if (!mf_region_of(e->masks, size, frame->rows, frame->columns, &e->bundle->segmentation,
@@ -199,7 +208,7 @@ static void run_frame(struct mf_exec *x, struct mf_engine *e, const struct run *
     if (e->segmenter) {
         segment(x, e, r, f, frame);
         if (frame && mf_exec_live(x))
-            find_region(x, e, frame, f, &whole);
+            find_region(x, e, r, f, &whole);
     }
     if (frame) {
         r->output->segmentation[f] = whole;

@@ -74,6 +74,7 @@ json_t *mf_pipeline_run(struct mf_pipeline *pipeline, const struct mf_pipeline_j
                          .input = job_input,
                          .stopped = job_stopped,
                          .progress = job_progress,
-                         .context = (void *)(uintptr_t)job};
+                         .context = (void *)(uintptr_t)job,
+                         .masks = job->masks};
     return mf_pipeline_run_plan(pipeline, &run, err);
 }

@@ -81,6 +81,7 @@ struct mf_pipeline_job {
     /* Told the share that is done (0…1) when not NULL. */
     void (*progress)(void *context, double done);
     void *context;
+    json_t **masks; /* as in struct mf_run */
 };
 
 /* Runs one job and returns its result document (the caller owns it). Not thread-safe: one pipeline,

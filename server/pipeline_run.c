@@ -6,6 +6,7 @@
 #include "server/pipeline_run.h"
 
 #include "core/clock.h"
+#include "core/mask.h"
 #include "core/result.h"
 #include "engine/engine.h"
 #include "engine/trust/trust.h"
@@ -39,6 +40,8 @@ struct state {
     const char *flags[MAX_FLAGS];
     size_t flag_count;
     double decode_ms;
+    json_t *masks;     /* medfusion.masks/1, when the run asks for it */
+    bool masks_failed; /* out of memory for one */
 };
 
 struct mf_pipeline *mf_pipeline_new(struct mf_registry *registry, struct mf_decoder *decoder,
@@ -175,6 +178,18 @@ static void fill_positions(const struct mf_study_request *request, enum mf_posit
     }
 }
 
+static void keep_mask(void *state, size_t frame, size_t structure, const uint8_t *mask, size_t size)
+{
+    struct state *s = state;
+    const struct mf_mask m = {.frame = (uint32_t)frame,
+                              .structure = (enum mf_structure)structure,
+                              .rows = (uint32_t)size,
+                              .columns = (uint32_t)size,
+                              .pixels = mask};
+    s->masks = s->masks ? s->masks : mf_masks_new();
+    s->masks_failed |= !s->masks || !mf_masks_add(s->masks, &m);
+}
+
 static bool run_network(struct state *s, struct mf_error *err)
 {
     const struct mf_study_request *request = s->run->plan->request;
@@ -194,8 +209,12 @@ static bool run_network(struct state *s, struct mf_error *err)
     const struct mf_engine_input input = {.frames = frames,
                                           .frame_count = s->frames.count,
                                           .positions = positions,
-                                          .features = s->features};
-    return mf_engine_run(s->engine, &input, NULL, o, err);
+                                          .features = s->features,
+                                          .mask = s->run->masks ? keep_mask : NULL,
+                                          .mask_arg = s};
+    if (!mf_engine_run(s->engine, &input, NULL, o, err))
+        return false;
+    return !s->masks_failed || mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the masks");
 }
 
 static bool apply_trust(struct state *s, struct mf_error *err)
@@ -361,6 +380,9 @@ json_t *mf_pipeline_run_plan(struct mf_pipeline *p, const struct mf_run *run, st
         return NULL;
     }
     json_t *result = run_stages(p, &s, err);
+    if (result && run->masks)
+        *run->masks = MF_STEAL(s.masks);
+    json_decref(s.masks);
     mf_frame_set_free(&s.frames);
     return result;
 }

@@ -22,6 +22,9 @@ struct mf_run {
     void *context;
     /* Gets the raw output when not NULL (`calibrate`): label_count and readout_size floats. */
     float *logits, *readout;
+    /* Gets the `medfusion.masks/1` (core/mask.h; the caller owns it) when not NULL; stays NULL
+     * without a segmenter. */
+    json_t **masks;
 };
 
 /* The result document, owned by the caller; NULL on failure. */

@@ -139,6 +139,12 @@ bool mf_store_result(struct mf_store *store, const char *tenant, const char *id,
     return store->ops->result(store, tenant, id, ret_job, ret_text, ret_index, err);
 }
 
+bool mf_store_record(struct mf_store *store, const char *tenant, const char *id,
+                     struct mf_arena *arena, struct mf_job_record *ret, struct mf_error *err)
+{
+    return store->ops->record(store, tenant, id, arena, ret, err);
+}
+
 bool mf_store_list(struct mf_store *store, const struct mf_job_filter *filter,
                    struct mf_arena *arena, struct mf_job **ret, size_t *ret_count,
                    int64_t *ret_next, struct mf_error *err)

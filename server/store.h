@@ -146,6 +146,8 @@ struct mf_outcome {
     enum mf_job_state state; /* SUCCEEDED, FAILED or CANCELLED */
     const char *result;      /* `medfusion.result/1` text when succeeded */
     size_t result_len;
+    const char *masks; /* `medfusion.masks/1` text that belongs to the result, or NULL */
+    size_t masks_len;
     struct mf_error problem; /* when failed */
     enum mf_lease lease; /* out: KEPT = recorded (also when it had been recorded before, and when a
                             cancel came first: then the state is cancelled), LOST = not recorded */
@@ -159,6 +161,16 @@ enum mf_attempt_end {
     MF_END_CRASHED /* the process died by itself: counts if the job was the worker's only one,
                       otherwise all of its jobs run alone next; jobs.max_crashes own crashes fail
                       the job */
+};
+
+/* Everything that is kept of a job: memory of the arena given to mf_store_record(). */
+struct mf_job_record {
+    struct mf_job job;
+    /* NULL unless succeeded and not purged; masks also when there are none. */
+    const char *result, *index, *masks;
+    size_t result_len, index_len, masks_len;
+    const struct mf_job_input *inputs;
+    size_t input_count;
 };
 
 struct mf_worker {
@@ -229,6 +241,10 @@ bool mf_store_job(struct mf_store *store, const char *tenant, const char *id, st
 bool mf_store_result(struct mf_store *store, const char *tenant, const char *id,
                      struct mf_job *ret_job, struct mf_buffer *ret_text,
                      struct mf_buffer *ret_index, struct mf_error *err) MF_CHECK_RESULT;
+/* The job with all that belongs to it, from which its artifacts are made. */
+bool mf_store_record(struct mf_store *store, const char *tenant, const char *id,
+                     struct mf_arena *arena, struct mf_job_record *ret,
+                     struct mf_error *err) MF_CHECK_RESULT;
 /* Newest first; *ret_next = cursor of the next page, 0 at the end. */
 bool mf_store_list(struct mf_store *store, const struct mf_job_filter *filter,
                    struct mf_arena *arena, struct mf_job **ret, size_t *ret_count,
@@ -237,8 +253,8 @@ bool mf_store_list(struct mf_store *store, const struct mf_job_filter *filter,
  * it. MF_ERR_CONFLICT when terminal. */
 bool mf_store_cancel(struct mf_store *store, const char *tenant, const char *id, struct mf_job *ret,
                      struct mf_error *err) MF_CHECK_RESULT;
-/* Forgets inputs, index and result of a terminal job; the locators to delete are returned (each
- * once). MF_ERR_CONFLICT unless terminal; purging again succeeds with none. */
+/* Forgets inputs, index, result and masks of a terminal job; the locators to delete are returned
+ * (each once). MF_ERR_CONFLICT unless terminal; purging again succeeds with none. */
 bool mf_store_purge(struct mf_store *store, const char *tenant, const char *id,
                     struct mf_arena *arena, const char *const **ret_locators, size_t *ret_count,
                     struct mf_error *err) MF_CHECK_RESULT;

@@ -1,6 +1,8 @@
 /* Store client: each verb as a request and the reading of its answer. */
 #include "server/store_client.h"
 
+#include <string.h>
+
 static struct mf_store_client *self(struct mf_store *store)
 {
     return (struct mf_store_client *)store;
@@ -41,6 +43,26 @@ static bool client_submit(struct mf_store *store, const struct mf_submission *s,
     return mf_client_check(&reply, err);
 }
 
+static bool get_inputs(struct mf_wire_reader *r, struct mf_arena *arena,
+                       const struct mf_job_input **ret, size_t *ret_count, struct mf_error *err)
+{
+    size_t n = mf_wire_get_count(r, MF_SHA256_BYTES);
+    struct mf_job_input *inputs = mf_arena_alloc(arena, n + 1, sizeof *inputs, err);
+    if (!inputs)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        inputs[i].part = mf_wire_copy_text(r, arena, err);
+        inputs[i].kind = mf_wire_copy_text(r, arena, err);
+        inputs[i].locator = mf_wire_copy_text(r, arena, err);
+        inputs[i].offset = (uint64_t)mf_wire_get_int(r);
+        inputs[i].size = (uint64_t)mf_wire_get_int(r);
+        mf_wire_get(r, inputs[i].sha256, MF_SHA256_BYTES);
+    }
+    *ret = inputs;
+    *ret_count = n;
+    return mf_client_check(r, err);
+}
+
 static bool get_claim(struct mf_wire_reader *r, struct mf_arena *arena, struct mf_claim *claim,
                       struct mf_error *err)
 {
@@ -52,21 +74,7 @@ static bool get_claim(struct mf_wire_reader *r, struct mf_arena *arena, struct m
     claim->index = mf_wire_copy_block(r, arena, &claim->index_len, err);
     claim->attempt = mf_wire_get_int(r);
     claim->solo = mf_wire_get_int(r) != 0;
-    claim->input_count = mf_wire_get_count(r, MF_SHA256_BYTES);
-    struct mf_job_input *inputs =
-        mf_arena_alloc(arena, claim->input_count + 1, sizeof *inputs, err);
-    if (!inputs)
-        return false;
-    for (size_t i = 0; i < claim->input_count; i++) {
-        inputs[i].part = mf_wire_copy_text(r, arena, err);
-        inputs[i].kind = mf_wire_copy_text(r, arena, err);
-        inputs[i].locator = mf_wire_copy_text(r, arena, err);
-        inputs[i].offset = (uint64_t)mf_wire_get_int(r);
-        inputs[i].size = (uint64_t)mf_wire_get_int(r);
-        mf_wire_get(r, inputs[i].sha256, MF_SHA256_BYTES);
-    }
-    claim->inputs = inputs;
-    return mf_client_check(r, err);
+    return get_inputs(r, arena, &claim->inputs, &claim->input_count, err);
 }
 
 static bool client_claim(struct mf_store *store, const struct mf_claim_request *request,
@@ -123,6 +131,7 @@ static bool client_finish(struct mf_store *store, struct mf_outcome *outcomes, s
         mf_wire_put_int(&w, outcomes[i].result != NULL);
         mf_wire_put_block(&w, outcomes[i].result ? outcomes[i].result : "",
                           outcomes[i].result ? outcomes[i].result_len : 0);
+        mf_wire_put_text(&w, outcomes[i].masks);
         mf_wire_put(&w, &outcomes[i].problem, sizeof outcomes[i].problem);
     }
     if (!mf_client_call(c, &w, 0, &reply, err))
@@ -232,6 +241,22 @@ static bool client_result(struct mf_store *store, const char *tenant, const char
            (!ret_index || mf_buffer_append(ret_index, index, index_len, err));
 }
 
+static bool client_record(struct mf_store *store, const char *tenant, const char *id,
+                          struct mf_arena *arena, struct mf_job_record *ret, struct mf_error *err)
+{
+    struct mf_wire_reader reply = {.at = NULL};
+    if (!call_on_job(self(store), MF_VERB_RECORD, tenant, id, &reply, err))
+        return false;
+    mf_wire_get(&reply, &ret->job, sizeof ret->job);
+    ret->result = mf_wire_copy_text(&reply, arena, err);
+    ret->index = mf_wire_copy_text(&reply, arena, err);
+    ret->masks = mf_wire_copy_text(&reply, arena, err);
+    ret->result_len = ret->result ? strlen(ret->result) : 0;
+    ret->index_len = ret->index ? strlen(ret->index) : 0;
+    ret->masks_len = ret->masks ? strlen(ret->masks) : 0;
+    return get_inputs(&reply, arena, &ret->inputs, &ret->input_count, err);
+}
+
 static bool client_list(struct mf_store *store, const struct mf_job_filter *filter,
                         struct mf_arena *arena, struct mf_job **ret, size_t *ret_count,
                         int64_t *ret_next, struct mf_error *err)
@@ -337,6 +362,7 @@ const struct mf_store_ops mf_client_verbs = {
     .workers = client_workers,
     .job = client_job,
     .result = client_result,
+    .record = client_record,
     .list = client_list,
     .cancel = client_cancel,
     .purge = client_purge,

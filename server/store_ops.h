@@ -29,6 +29,8 @@ struct mf_store_ops {
     bool (*result)(struct mf_store *store, const char *tenant, const char *id,
                    struct mf_job *ret_job, struct mf_buffer *ret_text, struct mf_buffer *ret_index,
                    struct mf_error *err);
+    bool (*record)(struct mf_store *store, const char *tenant, const char *id,
+                   struct mf_arena *arena, struct mf_job_record *ret, struct mf_error *err);
     bool (*list)(struct mf_store *store, const struct mf_job_filter *filter, struct mf_arena *arena,
                  struct mf_job **ret, size_t *ret_count, int64_t *ret_next, struct mf_error *err);
     bool (*cancel)(struct mf_store *store, const char *tenant, const char *id, struct mf_job *ret,

@@ -67,6 +67,20 @@ static bool serve_submit(struct request *r, struct mf_error *err)
     return true;
 }
 
+static void put_inputs(struct mf_wire_writer *w, const struct mf_job_input *inputs, size_t count)
+{
+    mf_wire_put_int(w, (int64_t)count);
+    for (size_t i = 0; i < count; i++) {
+        const struct mf_job_input *in = &inputs[i];
+        mf_wire_put_text(w, in->part);
+        mf_wire_put_text(w, in->kind);
+        mf_wire_put_text(w, in->locator);
+        mf_wire_put_int(w, (int64_t)in->offset);
+        mf_wire_put_int(w, (int64_t)in->size);
+        mf_wire_put(w, in->sha256, MF_SHA256_BYTES);
+    }
+}
+
 static void put_claim(struct mf_wire_writer *w, const struct mf_claim *c)
 {
     mf_wire_put(w, c->id, sizeof c->id);
@@ -77,16 +91,7 @@ static void put_claim(struct mf_wire_writer *w, const struct mf_claim *c)
     mf_wire_put_block(w, c->index, c->index_len);
     mf_wire_put_int(w, c->attempt);
     mf_wire_put_int(w, c->solo);
-    mf_wire_put_int(w, (int64_t)c->input_count);
-    for (size_t i = 0; i < c->input_count; i++) {
-        const struct mf_job_input *in = &c->inputs[i];
-        mf_wire_put_text(w, in->part);
-        mf_wire_put_text(w, in->kind);
-        mf_wire_put_text(w, in->locator);
-        mf_wire_put_int(w, (int64_t)in->offset);
-        mf_wire_put_int(w, (int64_t)in->size);
-        mf_wire_put(w, in->sha256, MF_SHA256_BYTES);
-    }
+    put_inputs(w, c->inputs, c->input_count);
 }
 
 static bool serve_claim(struct request *r, struct mf_error *err)
@@ -143,6 +148,8 @@ static bool serve_finish(struct request *r, struct mf_error *err)
         bool has_result = mf_wire_get_int(&r->in) != 0;
         const char *result = mf_wire_get_block(&r->in, &o->result_len);
         o->result = has_result ? result : NULL;
+        o->masks = mf_wire_get_text(&r->in);
+        o->masks_len = o->masks ? strlen(o->masks) : 0;
         mf_wire_get(&r->in, &o->problem, sizeof o->problem);
         o->problem.msg[sizeof o->problem.msg - 1] = '\0';
     }
@@ -226,6 +233,21 @@ static bool serve_result(struct request *r, struct mf_error *err)
     mf_wire_put(&r->out, &job, sizeof job);
     mf_wire_put_block(&r->out, text.data ? text.data : "", text.len);
     mf_wire_put_block(&r->out, index.data ? index.data : "", index.len);
+    return true;
+}
+
+static bool serve_record(struct request *r, struct mf_error *err)
+{
+    const char *tenant = or_empty(mf_wire_get_text(&r->in));
+    const char *id = or_empty(mf_wire_get_text(&r->in));
+    struct mf_job_record record;
+    if (!check(r, err) || !mf_store_record(store(r), tenant, id, r->arena, &record, err))
+        return false;
+    mf_wire_put(&r->out, &record.job, sizeof record.job);
+    mf_wire_put_text(&r->out, record.result);
+    mf_wire_put_text(&r->out, record.index);
+    mf_wire_put_text(&r->out, record.masks);
+    put_inputs(&r->out, record.inputs, record.input_count);
     return true;
 }
 
@@ -352,6 +374,7 @@ static const serve_fn SERVE[MF_VERB_COUNT] = {
     [MF_VERB_WORKERS] = serve_workers,
     [MF_VERB_JOB] = serve_job,
     [MF_VERB_RESULT] = serve_result,
+    [MF_VERB_RECORD] = serve_record,
     [MF_VERB_LIST] = serve_list,
     [MF_VERB_CANCEL] = serve_cancel,
     [MF_VERB_PURGE] = serve_purge,

@@ -45,6 +45,7 @@ static const char SCHEMA[] =
     " sha256 BLOB NOT NULL, PRIMARY KEY(job, ordinal)) WITHOUT ROWID;"
     "CREATE INDEX IF NOT EXISTS inputs_locator ON inputs(locator);"
     "CREATE TABLE IF NOT EXISTS results(job INTEGER PRIMARY KEY, body BLOB NOT NULL);"
+    "CREATE TABLE IF NOT EXISTS masks(job INTEGER PRIMARY KEY, body BLOB NOT NULL);"
     "CREATE TABLE IF NOT EXISTS idempotency("
     " tenant TEXT NOT NULL, key TEXT NOT NULL, fingerprint BLOB NOT NULL, job TEXT NOT NULL,"
     " created INTEGER NOT NULL, PRIMARY KEY(tenant, key)) WITHOUT ROWID;"
@@ -271,6 +272,7 @@ static const struct mf_store_ops OPS = {
     .workers = mf_sqlite_workers,
     .job = mf_sqlite_job,
     .result = mf_sqlite_result,
+    .record = mf_sqlite_record,
     .list = mf_sqlite_list,
     .cancel = mf_sqlite_cancel,
     .purge = mf_sqlite_purge,

@@ -55,6 +55,8 @@ bool mf_sqlite_job(struct mf_store *, const char *, const char *, struct mf_job 
                    struct mf_error *);
 bool mf_sqlite_result(struct mf_store *, const char *, const char *, struct mf_job *,
                       struct mf_buffer *, struct mf_buffer *, struct mf_error *);
+bool mf_sqlite_record(struct mf_store *, const char *, const char *, struct mf_arena *,
+                      struct mf_job_record *, struct mf_error *);
 bool mf_sqlite_list(struct mf_store *, const struct mf_job_filter *, struct mf_arena *,
                     struct mf_job **, size_t *, int64_t *, struct mf_error *);
 bool mf_sqlite_cancel(struct mf_store *, const char *, const char *, struct mf_job *,
@@ -85,6 +87,12 @@ bool mf_sqlite_expire_jobs(struct mf_sqlite_store *s, int limit, int *ret_remove
                            struct mf_error *err);
 /* Moves the log into the database file without waiting for anybody. */
 void mf_sqlite_checkpoint(struct mf_sqlite_store *s);
+
+/* --- what several verbs share --- */
+
+/* The inputs of the job in row `seq`, in their order. */
+bool mf_sqlite_inputs(struct mf_sqlite_store *s, int64_t seq, struct mf_arena *arena,
+                      const struct mf_job_input **ret, size_t *ret_count, struct mf_error *err);
 
 /* --- the layer over SQLite --- */
 

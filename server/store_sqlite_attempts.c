@@ -176,7 +176,9 @@ static bool finish_one(struct mf_sqlite_store *s, struct mf_outcome *o, struct m
     enum mf_job_state state = r.cancel ? MF_JOB_CANCELLED : o->state;
     if (state == MF_JOB_SUCCEEDED) {
         if (!MF_SQLITE_RUN(s, err, "INSERT INTO results(job, body) VALUES(?, ?)", "ib", r.seq,
-                           o->result, o->result_len))
+                           o->result, o->result_len) ||
+            (o->masks && !MF_SQLITE_RUN(s, err, "INSERT INTO masks(job, body) VALUES(?, ?)", "ib",
+                                        r.seq, o->masks, o->masks_len)))
             return false;
         note_run(s, &r);
     }

@@ -201,8 +201,8 @@ static bool mark_running(struct mf_sqlite_store *s, int64_t seq, const char *wor
                          "ii", seq, mf_sqlite_lease_deadline(s));
 }
 
-static bool load_inputs(struct mf_sqlite_store *s, int64_t seq, struct mf_arena *arena,
-                        struct mf_claim *claim, struct mf_error *err)
+bool mf_sqlite_inputs(struct mf_sqlite_store *s, int64_t seq, struct mf_arena *arena,
+                      const struct mf_job_input **ret, size_t *ret_count, struct mf_error *err)
 {
     int64_t n = 0;
     if (!mf_sqlite_int(
@@ -232,8 +232,8 @@ static bool load_inputs(struct mf_sqlite_store *s, int64_t seq, struct mf_arena 
             return false;
         }
     }
-    claim->inputs = inputs;
-    claim->input_count = i;
+    *ret = inputs;
+    *ret_count = i;
     return row == 0;
 }
 
@@ -267,7 +267,7 @@ static bool load_claim(struct mf_sqlite_store *s, int64_t seq, struct mf_arena *
     claim->index = mf_arena_strndup(arena, body ? body : "", claim->index_len, err);
     mf_sqlite_done(q);
     return claim->tenant && claim->options && claim->index &&
-           load_inputs(s, seq, arena, claim, err);
+           mf_sqlite_inputs(s, seq, arena, &claim->inputs, &claim->input_count, err);
 }
 
 static bool claim_step(struct mf_sqlite_store *s, const struct mf_claim_request *r,

@@ -249,7 +249,8 @@ static bool forget_data(struct mf_sqlite_store *s, int64_t seq, struct mf_error 
 {
     return MF_SQLITE_RUN(s, err, "DELETE FROM inputs WHERE job = ?", "i", seq) &&
            MF_SQLITE_RUN(s, err, "DELETE FROM job_index WHERE job = ?", "i", seq) &&
-           MF_SQLITE_RUN(s, err, "DELETE FROM results WHERE job = ?", "i", seq);
+           MF_SQLITE_RUN(s, err, "DELETE FROM results WHERE job = ?", "i", seq) &&
+           MF_SQLITE_RUN(s, err, "DELETE FROM masks WHERE job = ?", "i", seq);
 }
 
 static bool purge_step(struct mf_sqlite_store *s, const char *tenant, const char *id,

@@ -22,6 +22,7 @@ enum mf_store_verb {
     MF_VERB_WORKERS,
     MF_VERB_JOB,
     MF_VERB_RESULT,
+    MF_VERB_RECORD,
     MF_VERB_LIST,
     MF_VERB_CANCEL,
     MF_VERB_PURGE,

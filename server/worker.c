@@ -139,7 +139,7 @@ static void progress(void *context, double done)
 }
 
 static json_t *run_pipeline(struct worker *w, const struct mf_claim *claim, struct mf_arena *arena,
-                            size_t place, struct mf_error *err)
+                            size_t place, json_t **ret_masks, struct mf_error *err)
 {
     struct mf_pipeline_options options;
     struct inputs in = {.count = 0};
@@ -159,7 +159,8 @@ static json_t *run_pipeline(struct worker *w, const struct mf_claim *claim, stru
                                       .options = &options,
                                       .stopped = stopped,
                                       .progress = progress,
-                                      .context = &watch};
+                                      .context = &watch,
+                                      .masks = ret_masks};
         result = mf_pipeline_run(w->pipeline, &job, err);
     }
     close_inputs(&in);
@@ -222,15 +223,19 @@ static bool run_job(struct worker *w, const struct mf_claim *claim, struct mf_ar
     memcpy(ref.id, claim->id, sizeof ref.id);
     uint64_t start = mf_clock_monotonic_ns();
     mf_heartbeat_running(w->heartbeat, (long)place);
-    MF_AUTO(mf_json) json_t *result = run_pipeline(w, claim, arena, place, &problem);
+    MF_AUTO(mf_json) json_t *masks = NULL;
+    MF_AUTO(mf_json) json_t *result = run_pipeline(w, claim, arena, place, &masks, &problem);
     MF_AUTO(mf_mem) char *text = result ? mf_json_text(result, 0) : NULL;
-    if (result && !text)
+    MF_AUTO(mf_mem) char *masks_text = text && masks ? mf_json_text(masks, 0) : NULL;
+    if (result && (!text || (masks && !masks_text)))
         mf_error_set(&problem, MF_ERR_NO_MEMORY, "out of memory for the result");
     mf_heartbeat_running(w->heartbeat, -1);
     struct mf_outcome outcome = {.job = ref,
                                  .state = MF_JOB_SUCCEEDED,
                                  .result = text,
-                                 .result_len = text ? strlen(text) : 0};
+                                 .result_len = text ? strlen(text) : 0,
+                                 .masks = masks_text,
+                                 .masks_len = masks_text ? strlen(masks_text) : 0};
     mf_log(text ? MF_LOG_INFO : MF_LOG_WARN, text ? "job.ran" : "job.no_result",
            MF_LOG_S("job", claim->id), MF_LOG_I("attempt", claim->attempt),
            MF_LOG_R("ms", (double)(mf_clock_monotonic_ns() - start) / 1e6),
