@@ -63,6 +63,20 @@ static void finish_text(char *text)
     text[n] = '\0';
 }
 
+void mf_collect_text(const struct mf_prescan_element *e, const char *charset, char *out,
+                     size_t size)
+{
+    char raw[MAX_VALUE], text[4 * MAX_VALUE];
+    if (!charset) {
+        clean(e->value, e->length, true, out, size);
+        return;
+    }
+    size_t n = clean(e->value, e->length, false, raw, sizeof raw);
+    mf_charset_to_utf8(charset, raw, n, text, sizeof text);
+    finish_text(text);
+    snprintf(out, size, "%s", text);
+}
+
 static bool collect_string(struct mf_collector *c, const struct mf_field *f,
                            const struct mf_prescan_element *e, struct mf_error *err)
 {

@@ -21,6 +21,13 @@ struct mf_collector {
 /* A mf_prescan_visit with a struct mf_collector as context. */
 bool mf_collect(void *collector, const struct mf_prescan_element *element, struct mf_error *err);
 
+/* The text of an element: padding dropped, spaces trimmed, no control characters; in the character
+ * set `charset` (SpecificCharacterSet, "" = ASCII) as UTF-8, or with NULL as ASCII, other bytes
+ * being
+ * '?'. At most size − 1 bytes, and 255 of UTF-8. */
+void mf_collect_text(const struct mf_prescan_element *element, const char *charset, char *out,
+                     size_t size);
+
 /* After the pre-scan: derives what depends on several attributes, checks the image attributes
  * against the pixel data (C.7.6.3) and assigns fragments to frames. `samples` is the most samples
  * of a frame. */

@@ -87,6 +87,10 @@ static mf_decoder_verb find_verb(const struct zygote *z, uint32_t kind)
         return mf_decoder_verb_scan;
     if (kind == MF_VERB_FRAMES)
         return mf_decoder_verb_frames;
+    if (kind == MF_VERB_DESCRIBE)
+        return mf_decoder_verb_describe;
+    if (kind == MF_VERB_METADATA)
+        return mf_decoder_verb_metadata;
     if (kind >= MF_VERB_EXTRA && kind - MF_VERB_EXTRA < z->extra_count)
         return z->extra[kind - MF_VERB_EXTRA];
     return NULL;

@@ -25,6 +25,8 @@ enum mf_decoder_verb_id {
     MF_DECODER_LIMITS = 0,
     MF_VERB_SCAN = 1,
     MF_VERB_FRAMES = 2,
+    MF_VERB_DESCRIBE = 3,
+    MF_VERB_METADATA = 4,
     MF_VERB_EXTRA = 100 /* first of those that a test program adds */
 };
 
@@ -83,6 +85,12 @@ bool mf_decoder_verb_scan(const struct mf_decoder_request *request, struct mf_de
                           struct mf_error *err);
 bool mf_decoder_verb_frames(const struct mf_decoder_request *request,
                             struct mf_decoder_reply *reply, struct mf_error *err);
+
+/* Two more (decoder_describe.c). */
+bool mf_decoder_verb_describe(const struct mf_decoder_request *request,
+                              struct mf_decoder_reply *reply, struct mf_error *err);
+bool mf_decoder_verb_metadata(const struct mf_decoder_request *request,
+                              struct mf_decoder_reply *reply, struct mf_error *err);
 
 /* One request from the client's side, for any verb; `answer` (initialised here) is the caller's to
  * free. */

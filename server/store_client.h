@@ -26,6 +26,17 @@ bool mf_client_call(struct mf_store_client *c, struct mf_wire_writer *w, int wai
 /* Whether all of the answer was there. */
 bool mf_client_check(const struct mf_wire_reader *reply, struct mf_error *err);
 
+bool mf_client_instances_add(struct mf_store *, const char *, int64_t, const struct mf_stored *,
+                             size_t, struct mf_added *, struct mf_error *);
+bool mf_client_instances_search(struct mf_store *, const struct mf_search *, struct mf_arena *,
+                                struct mf_found **, size_t *, struct mf_error *);
+bool mf_client_studies_due(struct mf_store *, struct mf_due_study *, size_t, size_t *, int64_t *,
+                           struct mf_error *);
+bool mf_client_study_settle(struct mf_store *, const struct mf_due_study *, const char *,
+                            const struct mf_error *, int64_t, struct mf_error *);
+bool mf_client_study(struct mf_store *, const char *, const char *, struct mf_arena *,
+                     struct mf_study_state *, struct mf_error *);
+
 /* The verbs, with the connection's own operations left out. */
 extern const struct mf_store_ops mf_client_verbs;
 

@@ -369,4 +369,9 @@ const struct mf_store_ops mf_client_verbs = {
     .locators_used = client_locators_used,
     .counts = client_counts,
     .wait_for_jobs = client_wait_for_jobs,
+    .instances_add = mf_client_instances_add,
+    .instances_search = mf_client_instances_search,
+    .studies_due = mf_client_studies_due,
+    .study_settle = mf_client_study_settle,
+    .study = mf_client_study,
 };

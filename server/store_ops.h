@@ -3,7 +3,7 @@
 #ifndef MF_SERVER_STORE_OPS_H
 #define MF_SERVER_STORE_OPS_H
 
-#include "server/store.h"
+#include "server/store_instances.h"
 
 struct mf_store_ops {
     void (*free)(struct mf_store *store);
@@ -44,6 +44,19 @@ struct mf_store_ops {
     bool (*wait_for_jobs)(struct mf_store *store, const char (*ids)[MF_JOB_ID], size_t n,
                           int wait_ms, bool *ret_terminal, struct mf_error *err);
     void (*interrupt)(struct mf_store *store);
+
+    bool (*instances_add)(struct mf_store *store, const char *tenant, int64_t quiet_ms,
+                          const struct mf_stored *instances, size_t n, struct mf_added *ret,
+                          struct mf_error *err);
+    bool (*instances_search)(struct mf_store *store, const struct mf_search *search,
+                             struct mf_arena *arena, struct mf_found **ret, size_t *ret_count,
+                             struct mf_error *err);
+    bool (*studies_due)(struct mf_store *store, struct mf_due_study *ret, size_t max,
+                        size_t *ret_count, int64_t *ret_next_ms, struct mf_error *err);
+    bool (*study_settle)(struct mf_store *store, const struct mf_due_study *study, const char *job,
+                         const struct mf_error *problem, int64_t retry_ms, struct mf_error *err);
+    bool (*study)(struct mf_store *store, const char *tenant, const char *uid,
+                  struct mf_arena *arena, struct mf_study_state *ret, struct mf_error *err);
 };
 
 /* The first member of every implementation's struct. */

@@ -282,9 +282,11 @@ static bool run_timers(struct server *v, uint64_t now, struct mf_error *err)
         return false;
     if (v->next_expiry_ns > now)
         return true;
-    int removed = 0;
-    if (!mf_sqlite_expire_jobs(v->s, EXPIRE_BATCH, &removed, err))
+    int removed = 0, studies = 0;
+    if (!mf_sqlite_expire_jobs(v->s, EXPIRE_BATCH, &removed, err) ||
+        !mf_sqlite_expire_studies(v->s, EXPIRE_BATCH, &studies, err))
         return false;
+    removed = studies > removed ? studies : removed;
     v->next_expiry_ns =
         now + (removed == EXPIRE_BATCH ? 1000 : EXPIRE_EVERY_MS) * UINT64_C(1000000);
     return true;

@@ -15,6 +15,15 @@ enum mf_served {
 enum mf_served mf_store_serve(struct mf_sqlite_store *s, uint32_t verb, const char *body,
                               size_t len, bool final, struct mf_buffer *out, int *ret_wait_ms);
 
+/* The verbs from MF_VERB_INSTANCES_ADD on: reads the body, carries it out, writes the answer. */
+struct mf_store_exchange {
+    struct mf_wire_reader *in;
+    struct mf_wire_writer *out;
+    struct mf_arena *arena;
+};
+bool mf_store_serve_instances(struct mf_store *store, uint32_t verb, struct mf_store_exchange *x,
+                              struct mf_error *err);
+
 /* Whether a parked wait_for_jobs asks for one of the jobs that ended in this group. */
 bool mf_store_wait_concerned(const struct mf_sqlite_store *s, const char *body, size_t len);
 

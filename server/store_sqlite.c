@@ -280,6 +280,11 @@ static const struct mf_store_ops OPS = {
     .counts = mf_sqlite_counts,
     .wait_for_jobs = mf_sqlite_wait_for_jobs,
     .interrupt = sqlite_interrupt,
+    .instances_add = mf_sqlite_instances_add,
+    .instances_search = mf_sqlite_instances_search,
+    .studies_due = mf_sqlite_studies_due,
+    .study_settle = mf_sqlite_study_settle,
+    .study = mf_sqlite_study,
 };
 
 static bool check_version(struct mf_sqlite_store *s, const char *path, struct mf_error *err)
@@ -322,7 +327,8 @@ static bool open_database(struct mf_sqlite_store *s, const char *path, struct mf
     sqlite3_wal_autocheckpoint(s->db, CHECKPOINT_PAGES);
     /* BEGIN IMMEDIATE takes the lock that EXCLUSIVE mode then keeps: a second owner fails here. */
     if (!execute(s, "BEGIN IMMEDIATE", err) || !execute(s, SCHEMA, err) ||
-        !check_version(s, path, err) || !execute(s, "COMMIT", err) || !recover(s, err))
+        !execute(s, mf_sqlite_instances_schema, err) || !check_version(s, path, err) ||
+        !execute(s, "COMMIT", err) || !recover(s, err))
         return mf_error_prefix(err, "%s", path);
     mf_sqlite_events_clear(s);
     return true;

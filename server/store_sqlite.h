@@ -13,7 +13,7 @@
 
 #include <sqlite3.h>
 
-enum { MF_SQLITE_STATEMENTS = 96 };
+enum { MF_SQLITE_STATEMENTS = 160 };
 
 struct mf_sqlite_store {
     struct mf_store base;
@@ -69,6 +69,17 @@ bool mf_sqlite_counts(struct mf_store *, struct mf_store_counts *, struct mf_err
 bool mf_sqlite_wait_for_jobs(struct mf_store *, const char (*)[MF_JOB_ID], size_t, int, bool *,
                              struct mf_error *);
 
+bool mf_sqlite_instances_add(struct mf_store *, const char *, int64_t, const struct mf_stored *,
+                             size_t, struct mf_added *, struct mf_error *);
+bool mf_sqlite_instances_search(struct mf_store *, const struct mf_search *, struct mf_arena *,
+                                struct mf_found **, size_t *, struct mf_error *);
+bool mf_sqlite_studies_due(struct mf_store *, struct mf_due_study *, size_t, size_t *, int64_t *,
+                           struct mf_error *);
+bool mf_sqlite_study_settle(struct mf_store *, const struct mf_due_study *, const char *,
+                            const struct mf_error *, int64_t, struct mf_error *);
+bool mf_sqlite_study(struct mf_store *, const char *, const char *, struct mf_arena *,
+                     struct mf_study_state *, struct mf_error *);
+
 /* --- for the loop --- */
 
 /* Opens and closes a group. Until the group is committed nothing in it may be acknowledged. A
@@ -85,6 +96,10 @@ uint64_t mf_sqlite_next_lease_ns(struct mf_sqlite_store *s);
  * old. */
 bool mf_sqlite_expire_jobs(struct mf_sqlite_store *s, int limit, int *ret_removed,
                            struct mf_error *err);
+/* Removes up to `limit` settled studies whose last instance came longer than retention_s ago. */
+bool mf_sqlite_expire_studies(struct mf_sqlite_store *s, int limit, int *ret_removed,
+                              struct mf_error *err);
+extern const char mf_sqlite_instances_schema[]; /* SQL; does nothing when it is there */
 /* Moves the log into the database file without waiting for anybody. */
 void mf_sqlite_checkpoint(struct mf_sqlite_store *s);
 

@@ -229,8 +229,13 @@ static bool collect_locators(struct mf_sqlite_store *s, int64_t seq, struct mf_a
     const char **list = mf_arena_alloc(arena, (size_t)n + 1, sizeof *list, err);
     if (!list)
         return false;
-    sqlite3_stmt *q =
-        mf_sqlite_query(s, err, "SELECT DISTINCT locator FROM inputs WHERE job = ?", "i", seq);
+    /* Not what another job or a stored instance refers to. */
+    sqlite3_stmt *q = mf_sqlite_query(
+        s, err,
+        "SELECT DISTINCT locator FROM inputs i WHERE job = ?1"
+        " AND NOT EXISTS (SELECT 1 FROM inputs o WHERE o.locator = i.locator AND o.job <> ?1)"
+        " AND NOT EXISTS (SELECT 1 FROM instances n WHERE n.locator = i.locator)",
+        "i", seq);
     size_t i = 0;
     int row;
     while ((row = mf_sqlite_row(s, q, err)) == 1 && i < (size_t)n) {
@@ -292,7 +297,8 @@ bool mf_sqlite_locators_used(struct mf_store *store, const char *const *locators
         int64_t used = 0;
         if (!mf_sqlite_int(s,
                            mf_sqlite_query(s, err,
-                                           "SELECT EXISTS(SELECT 1 FROM inputs WHERE locator = ?)",
+                                           "SELECT EXISTS(SELECT 1 FROM inputs WHERE locator = ?1)"
+                                           " OR EXISTS(SELECT 1 FROM instances WHERE locator = ?1)",
                                            "t", locators[i]),
                            &used, err))
             return false;

@@ -29,7 +29,12 @@ enum mf_store_verb {
     MF_VERB_LOCATORS_USED,
     MF_VERB_COUNTS,
     MF_VERB_WAIT_FOR_JOBS,
-    MF_VERB_INTERRUPT, /* no reply of its own: ends the wait that is parked, if any */
+    MF_VERB_INTERRUPT,     /* no reply of its own: ends the wait that is parked, if any */
+    MF_VERB_INSTANCES_ADD, /* from here on: store_serve_instances.c */
+    MF_VERB_INSTANCES_SEARCH,
+    MF_VERB_STUDIES_DUE,
+    MF_VERB_STUDY_SETTLE,
+    MF_VERB_STUDY,
     MF_VERB_COUNT
 };
 

@@ -1,0 +1,124 @@
+/*
+ * Store: instances (STOW-RS, C-STORE, fetched), their series and studies. They exist before and
+ * independently of jobs; a job's inputs may lie in the same packs.
+ *
+ * A study is complete when nothing of it has arrived for the quiet time that its last instance was
+ * added with: then it is `due`, somebody makes a job of it and settles it. What arrives later makes
+ * it due again. The rules of store.h hold: true means durable, every call may be repeated.
+ */
+#ifndef MF_SERVER_STORE_INSTANCES_H
+#define MF_SERVER_STORE_INSTANCES_H
+
+#include "dicom/instance.h"
+#include "server/store.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { MF_STORE_BATCH = 1000 }; /* instances of one call, rows of one answer */
+
+/* One stored instance: what it is, and where its bytes (a Part 10 file) lie. */
+struct mf_stored {
+    struct mf_instance instance;
+    const char *locator; /* of a pack */
+    uint64_t offset, size;
+    unsigned char sha256[MF_SHA256_BYTES];
+    const char *source;  /* "stow", "dimse:AETITLE", "fetch": for the audit trail */
+    int64_t received_ms; /* the store's */
+};
+
+enum mf_add_result {
+    MF_ADD_STORED,
+    MF_ADD_KNOWN,        /* these very bytes are stored already */
+    MF_ADD_DIFFERENT,    /* other bytes are stored under its SOP Instance UID: nothing changed */
+    MF_ADD_OTHER_PATIENT /* its study is another patient's: nothing changed */
+};
+
+struct mf_added {
+    enum mf_add_result result;
+    char locator[MF_JOB_ID]; /* unless STORED: of what is there */
+    uint64_t offset, size, data_set;
+};
+
+/* Adds up to MF_STORE_BATCH instances in one transaction; ret[i] tells what became of each. Their
+ * packs must be durable. A study that got something is due quiet_ms from now. */
+bool mf_store_instances_add(struct mf_store *store, const char *tenant, int64_t quiet_ms,
+                            const struct mf_stored *instances, size_t n, struct mf_added *ret,
+                            struct mf_error *err) MF_CHECK_RESULT;
+
+/* --- searching --- */
+
+enum mf_match_kind {
+    MF_MATCH_EQUAL,   /* "" fits what is absent */
+    MF_MATCH_PATTERN, /* '*' any text, '?' one character; letters of any case */
+    MF_MATCH_RANGE,   /* "from-to" of DA and TM, either end may be missing */
+    MF_MATCH_LIST     /* any of the values between ',' or '\' */
+};
+
+struct mf_match {
+    enum mf_attribute_id attribute;
+    enum mf_match_kind kind;
+    const char *value;
+};
+
+struct mf_search {
+    const char *tenant;
+    enum mf_level level; /* of the rows wanted */
+    const struct mf_match *matches;
+    size_t match_count;
+    size_t limit, offset; /* limit 1 … MF_STORE_BATCH */
+};
+
+/* One study, series or instance: `stored.instance` has the attributes of its level and those above;
+ * `stored`'s place is an instance's only. */
+struct mf_found {
+    struct mf_stored stored;
+    int64_t series_count, instance_count; /* of a study; the latter of a series, too */
+    const char *modalities;               /* of a study, between '\' */
+};
+
+/* Oldest first. Memory of the arena. */
+bool mf_store_instances_search(struct mf_store *store, const struct mf_search *search,
+                               struct mf_arena *arena, struct mf_found **ret, size_t *ret_count,
+                               struct mf_error *err) MF_CHECK_RESULT;
+
+/* --- studies and their jobs --- */
+
+struct mf_due_study {
+    char tenant[MF_TENANT];
+    char uid[65];
+    int64_t revision; /* grows with every instance */
+};
+
+/* Studies that are due now, up to `max`; *ret_next_ms: how long until the next one is, −1 = none.
+ */
+bool mf_store_studies_due(struct mf_store *store, struct mf_due_study *ret, size_t max,
+                          size_t *ret_count, int64_t *ret_next_ms,
+                          struct mf_error *err) MF_CHECK_RESULT;
+
+/* Records what became of a due study: its job, or (job NULL) why there is none. retry_ms > 0: due
+ * again then, unless something new makes it due earlier. */
+bool mf_store_study_settle(struct mf_store *store, const struct mf_due_study *study,
+                           const char *job, const struct mf_error *problem, int64_t retry_ms,
+                           struct mf_error *err) MF_CHECK_RESULT;
+
+/* What is known of one study. */
+struct mf_study_state {
+    int64_t instances, revision, first_ms, last_ms;
+    int64_t due_in_ms;             /* −1 = settled */
+    struct mf_error problem;       /* why there is no job; MF_OK = none */
+    const char (*jobs)[MF_JOB_ID]; /* newest first: each supersedes the one behind it */
+    size_t job_count;
+};
+
+/* MF_ERR_NOT_FOUND: nothing of this study is stored. */
+bool mf_store_study(struct mf_store *store, const char *tenant, const char *uid,
+                    struct mf_arena *arena, struct mf_study_state *ret,
+                    struct mf_error *err) MF_CHECK_RESULT;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
