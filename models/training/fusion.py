@@ -3,7 +3,7 @@ frozen segmenter and ViT.
 
 Every prefix of a patient's series is a sample: its newest image carries the labels. Priors, single
 features and the whole EHR are dropped at random, so that the learned missing tokens and short
-series are seen as often as complete ones. Tokens of random views and the teachers' soft labels
+series are seen as often as complete ones. Tokens of random views and the teacher's soft labels
 stand against overfitting.
 """
 
@@ -165,13 +165,13 @@ def train(
     table: pd.DataFrame,
     use: np.ndarray,
     steps: int,
-    val: tuple[torch.Tensor, np.ndarray] | None,
+    val: tuple[torch.Tensor, np.ndarray],
     name: str,
     seed: int = 0,
     hard_weight: float = 0.5,
 ) -> nn.Module:
-    """views (n, k, 17, dv): tokens of k random views of every row; soft (n, labels): teachers'
-    logits (NaN = none); use: rows to train on; val: (exact tokens of all rows, rows to score).
+    """views (n, k, 17, dv): tokens of k random views of every row; soft (n, labels): teacher's
+    logits (NaN = none); use: rows to train on; val: (tokens of all rows, rows to score: may be none).
     Returns the averaged weights.
     """
     log = logging.getLogger(name)
@@ -237,8 +237,8 @@ def train(
             message = (
                 f"{name} step {step + 1}/{steps} loss {np.mean(losses):.4f} {pace:.2f}s a step"
             )
-            if val is not None and ((step + 1) % 200 == 0 or step + 1 == steps):
-                tokens, rows = val
+            tokens, rows = val
+            if len(rows) and ((step + 1) % 200 == 0 or step + 1 == steps):
                 labels = y[rows].numpy()
                 for what, use_ehr in (("full", True), ("no EHR", False)):
                     logits = predict(average, tokens, table, rows, use_ehr=use_ehr)[rows]

@@ -1,5 +1,5 @@
-"""All training steps in order. Each writes one file under the work folder and is skipped when that
-file is there.
+"""All training steps in order. Each writes its files under the work folder and is skipped when they
+are there.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from medfusion import bundle as bundles
 from medfusion.network import MedFusion
@@ -23,63 +24,58 @@ LOG = logging.getLogger("pipeline")
 
 
 class Run:
-    """Paths, tables and cached frames of one training run."""
+    """Paths, table and options of one training run.
+
+    A fold of the cross-validation is a run of its own: another table, another work folder, no bundle. What
+    does not depend on the split (cached frames, the segmenter, its regions) is in `shared`.
+    """
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.options, self.work = options, options.work
-        self.work.mkdir(parents=True, exist_ok=True)
+        self.options = options
+        self.work = self.shared = options.work
+        self.bundle: Path | None = options.bundle
+        self.threads: int = options.threads
         self.nih = options.data / "nih"
         self.table = data.load_table(self.nih, options.bundle / "splits.csv")
         self.files = [self.nih / "images" / name for name in self.table["file"]]
         self.extra = sorted((options.data / "hannover" / "images").glob("*.jpg"))
 
+    def fold(self, k: int, split: np.ndarray) -> Run:
+        """The run of fold k: `split` says train or test for every row; one thread."""
+        run = Run(self.options)
+        run.work, run.bundle, run.threads = self.work / f"fold{k}", None, 1
+        run.work.mkdir(exist_ok=True)
+        run.table = self.table.assign(split=split)
+        return run
+
     def part(self, *names: str) -> np.ndarray:
         return np.flatnonzero(self.table["split"].isin(names))
 
     def frames(self, size: int) -> np.ndarray:
-        return data.cached_frames(self.files, size, self.work / f"nih{size}.npy")
+        return data.cached_frames(self.files, size, self.shared / f"nih{size}.npy")
 
     def extra_frames(self, size: int) -> np.ndarray:
-        return data.cached_frames(self.extra, size, self.work / f"hannover{size}.npy")
+        return data.cached_frames(self.extra, size, self.shared / f"hannover{size}.npy")
 
     def segmenter(self, name: str = "segmenter.pt") -> Segmenter:
         model = Segmenter(segmenter.config(), box_hidden=64)
-        if self.options.draft and not (self.work / name).exists():
-            name = "segmenter-first.pt"
-        model.load_state_dict(torch.load(self.work / name))
+        model.load_state_dict(torch.load(self.shared / name))
         return model.eval()
-
-    def teachers(self) -> list[teacher.Teacher]:
-        models = []
-        for seed in range(self.options.teachers):
-            model = teacher.Teacher().to(memory_format=torch.channels_last)
-            model.load_state_dict(torch.load(self.work / f"teacher{seed}.pt"))
-            models.append(model.eval())
-        return models
 
 
 def step_segmenter(run: Run) -> None:
     """Two cosine cycles: the masks of the first are good enough for the views that the ViT learns
     from.
     """
-    folder, first = run.options.data / "lung_masks", run.work / "segmenter-first.pt"
-    segmenter.train(folder, first, 18, threads=run.options.threads)
-    segmenter.train(
-        folder, run.work / "segmenter.pt", 26, seed=1, threads=run.options.threads, start=first
-    )
+    folder, first = run.options.data / "lung_masks", run.shared / "segmenter-first.pt"
+    segmenter.train(folder, first, 18, threads=run.threads)
+    last = run.shared / "segmenter.pt"
+    segmenter.train(folder, last, 26, seed=1, threads=run.threads, start=first)
 
 
-def step_teachers(run: Run) -> None:
-    for seed in range(run.options.teachers):
-        teacher.train(
-            run.table,
-            run.frames(256),
-            run.work / f"teacher{seed}.pt",
-            seed,
-            60,
-            ("train",),
-            run.options.threads,
-        )
+def step_teacher(run: Run) -> None:
+    out, epochs = run.work / "teacher.pt", run.options.teacher_epochs
+    teacher.train(run.table, run.frames(384), out, epochs, run.threads)
 
 
 @torch.no_grad()
@@ -114,34 +110,36 @@ def regions(run: Run, frames: np.ndarray, cache: Path) -> tuple[np.ndarray, np.n
     return boxes, weights
 
 
-def step_views(run: Run) -> dict:
+def own_regions(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    return regions(run, run.frames(256), run.shared / "regions-nih.npz")
+
+
+def step_views(run: Run) -> None:
     """Views of the training images, then of the Hannover images (which have no labels here)."""
     out = run.work / "views.pt"
     if out.exists():
-        return torch.load(out)
+        return
     own, use = run.frames(384), run.part("train")
-    boxes, weights = regions(run, run.frames(256), run.work / "regions-nih.npz")
+    boxes, weights = own_regions(run)
     other = run.extra_frames(384)
-    other_boxes, other_weights = regions(
-        run, run.extra_frames(256), run.work / "regions-hannover.npz"
-    )
+    cache = run.shared / "regions-hannover.npz"
+    other_boxes, other_weights = regions(run, run.extra_frames(256), cache)
     views = vision.make_views(
         np.concatenate([own[use], other]),
         np.concatenate([weights[use], other_weights]),
         np.concatenate([boxes[use], other_boxes]),
         run.options.views,
-        run.teachers(),
+        teacher.load(run.work / "teacher.pt"),
         0,
-        out,
     )
-    return views
+    torch.save(views, out)
 
 
 def shown(run: Run, rows: np.ndarray) -> torch.Tensor:
     """Network inputs (n, 1, 224, 224) of NIH rows without augmentation, from the cached frames."""
-    boxes, weights = regions(run, run.frames(256), run.work / "regions-nih.npz")
+    boxes, weights = own_regions(run)
     plain = data.Augmentation(scale=(1, 1), aspect=0, rotation=0, shift=0, flip=0)
-    frames, out = run.frames(384), []
+    frames, out = run.frames(384), [torch.empty(0, 1, vision.SIZE, vision.SIZE)]
     for pick in np.array_split(rows, max(1, len(rows) // 64)):
         grid = plain.grid(
             torch.from_numpy(boxes[pick]).float(), vision.SIZE, torch.Generator().manual_seed(0)
@@ -161,65 +159,20 @@ def step_vision(run: Run) -> None:
     out = run.work / "vision.pt"
     if out.exists():
         return
-    (run.work / "vision.rendezvous").unlink(missing_ok=True)
-    views, use, val = step_views(run), run.part("train"), run.part("validation")
-    y = torch.tensor(run.table[data.LABELS].to_numpy(np.float32))
-    n = len(views["image"])
+    use, val = run.part("train"), run.part("validation")
+    labels = torch.tensor(run.table[data.LABELS].to_numpy(np.float32))
+    n = len(use) + len(run.extra)
     targets, known = torch.zeros(n, len(data.LABELS)), torch.zeros(n, dtype=torch.bool)
-    targets[: len(use)], known[: len(use)] = y[use], True
-    val_inputs, workers = shown(run, val), run.options.threads
-    del views
-    torch.multiprocessing.spawn(
-        vision_worker, (run.options, targets, known, (val_inputs, y[val].numpy()), workers), workers
-    )
-
-
-def vision_worker(
-    rank: int,
-    options: argparse.Namespace,
-    targets: torch.Tensor,
-    known: torch.Tensor,
-    val: tuple,
-    workers: int,
-) -> None:
-    """One of the processes that train the ViT."""
-    if rank == 0:
-        log_to(options.work)
-    torch.distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{options.work}/vision.rendezvous",
-        rank=rank,
-        world_size=workers,
-    )
-    views = torch.load(options.work / "views.pt", mmap=True)
-    first, common = options.work / "vision-first.pt", {"rank": rank, "workers": workers}
-    length = {"steps": options.vision_steps, **common}
-    vision.train(views, targets, known, val, first, options.minutes, **length)
-    torch.distributed.barrier()
-    length = {"steps": options.vision_steps // 3, "start": first, "peak": 5e-4, **common}
-    vision.train(
-        views,
-        targets,
-        known,
-        val,
-        options.work / "vision.pt",
-        options.minutes / 3,
-        seed=1,
-        **length,
-    )
-    torch.distributed.destroy_process_group()
-
-
-def load_student(path: Path) -> vision.Student:
-    model = vision.Student()
-    state = torch.load(path)
-    model.load_state_dict(state.get("average", state))
-    return model.eval()
+    targets[: len(use)], known[: len(use)] = labels[use], True
+    held = (shown(run, val), labels[val].numpy())
+    given = (run.work / "views.pt", targets, known, held, out, run.options.vision_steps)
+    vision.train_together(*given, workers=run.threads)
 
 
 @torch.no_grad()
-def plain_tokens(run: Run, vit: torch.nn.Module, cache: Path) -> torch.Tensor:
+def plain_tokens(run: Run, vit: torch.nn.Module) -> torch.Tensor:
     """Region tokens (n, 17, dv) of every NIH image without augmentation, from the cached frames."""
+    cache = run.work / "tokens.pt"
     if cache.exists():
         return torch.load(cache)
     out = []
@@ -233,8 +186,9 @@ def plain_tokens(run: Run, vit: torch.nn.Module, cache: Path) -> torch.Tensor:
 
 
 @torch.no_grad()
-def exact_tokens(run: Run, model: MedFusion, tokens: torch.Tensor, cache: Path) -> torch.Tensor:
+def exact_tokens(run: Run, model: MedFusion, tokens: torch.Tensor) -> torch.Tensor:
     """The same, those of test patients replaced by what the shipped network says of the files."""
+    cache = run.work / "exact-tokens.pt"
     if cache.exists():
         return torch.load(cache)
     tokens, rows, fell_back = tokens.clone(), run.part("test"), 0
@@ -251,13 +205,13 @@ def exact_tokens(run: Run, model: MedFusion, tokens: torch.Tensor, cache: Path) 
 
 
 @torch.no_grad()
-def view_tokens(
-    vit: torch.nn.Module, images: torch.Tensor, count: int, cache: Path
-) -> torch.Tensor:
-    """Tokens (n, count, 17, dv) of the first `count` views of every image."""
+def view_tokens(run: Run, vit: torch.nn.Module) -> torch.Tensor:
+    """Tokens (n, views, 17, dv) of the first views of every training image."""
+    cache = run.work / "view-tokens.pt"
     if cache.exists():
         return torch.load(cache)
-    out = []
+    images = torch.load(run.work / "views.pt", mmap=True)["image"][: len(run.part("train"))]
+    out, count = [], min(run.options.token_views, images.shape[1])
     generator, grey = torch.Generator().manual_seed(1), data.Augmentation(erase=0.1)
     for k in data.progress_bar(range(count), "view tokens"):
         tokens = []
@@ -300,65 +254,77 @@ def upper_kinds(run: Run, vision_size: int) -> dict[str, tuple]:
 
 def step_fusion(run: Run) -> None:
     """Trains what is above the ViT and writes the bundle; also the yardsticks."""
-    tag, options = run.options.tag, run.options
-    vit = load_student(run.work / ("vision.part" if options.draft else "vision.pt")).vit
+    vit = vision.load(run.work / "vision.pt").vit
     for p in vit.parameters():  # the tokens are those of the 16-bit weights that ship
         p.data = p.data.half().float()
-    size = vit.config.hidden_size
-    tokens = plain_tokens(run, vit, run.work / f"tokens{tag}.pt")
-    views, use = step_views(run), run.part("train")
-    cache = run.work / f"view-tokens{tag}.pt"
-    crops = view_tokens(vit, views["image"][: len(use)], options.token_views, cache)
+    tokens, crops, use = plain_tokens(run, vit), view_tokens(run, vit), run.part("train")
     pool = tokens[:, None].half().repeat(1, crops.shape[1] + 2, 1, 1)
     pool[use, 2:] = crops  # the first two remain the plain view
     none = torch.full((len(run.table), len(data.LABELS)), float("nan"))
-    soft = none.clone()
-    soft[use] = views["logits"][: len(use), :, : len(data.LABELS)].mean(1)
-    val = (tokens, run.part("validation"))
-    for name, (make, steps) in upper_kinds(run, size).items():
-        out = run.work / f"fusion-{name}{tag}.pt"
-        if out.exists() or (options.kind and name not in options.kind):
+    soft, logits = none.clone(), torch.load(run.work / "views.pt", mmap=True)["logits"]
+    soft[use] = logits[: len(use), :, : len(data.LABELS)].mean(1)
+    for name, (make, steps) in upper_kinds(run, vit.config.hidden_size).items():
+        out = run.work / f"fusion-{name}.pt"
+        if out.exists():
             continue
         torch.manual_seed(0)
-        teachers = none if name == "ehr-only" else soft
-        model = make()
-        if options.start_tag is not None:
-            model.load_state_dict(torch.load(run.work / f"fusion-{name}{options.start_tag}.pt"))
-        model = fusion.train(model, pool, teachers, run.table, use, steps, val, name)
+        taught, val = none if name == "ehr-only" else soft, (tokens, run.part("validation"))
+        model = fusion.train(make(), pool, taught, run.table, use, steps, val, name)
         torch.save(model.state_dict(), out)
-        if name == "full":
-            bundles.save_bundle(assemble(run, vit, model), export.FEATURES, options.bundle)
-            bundles.write_manifest(options.bundle)
+        if name == "full" and run.bundle:
+            bundles.save_bundle(assemble(run, vit, model), export.FEATURES, run.bundle)
+            bundles.write_manifest(run.bundle)
 
 
 def step_scores(run: Run) -> None:
     """Logits of every image that did not train, by the full network, also with EHR or priors
-    withheld, and by the yardsticks."""
-    tag, scores = run.options.tag, {}
-    rows = run.part("validation", "calibration", "test")
-    model, tokens = (
-        bundles.load_bundle(run.options.bundle),
-        torch.load(run.work / f"tokens{tag}.pt"),
-    )
-    tokens = exact_tokens(run, model, tokens, run.work / f"exact-tokens{tag}.pt")
+    withheld, and by the yardsticks.
+    """
+    out, scores = run.work / "scores.pt", {}
+    if out.exists():
+        return
+    rows, tokens = run.part("validation", "calibration", "test"), torch.load(run.work / "tokens.pt")
+    if run.bundle:
+        tokens = exact_tokens(run, bundles.load_bundle(run.bundle), tokens)
     for name, (make, _) in upper_kinds(run, tokens.shape[-1]).items():
         model = make()
-        model.load_state_dict(torch.load(run.work / f"fusion-{name}{tag}.pt"))
+        model.load_state_dict(torch.load(run.work / f"fusion-{name}.pt"))
         ways = {name: {}}
         if name == "full":
             ways |= {"full-no-ehr": {"use_ehr": False}, "full-no-priors": {"use_priors": False}}
         for way, options in ways.items():
             scores[way] = fusion.predict(model, tokens, run.table, rows, **options)
-    torch.save(scores, run.work / f"scores{tag}.pt")
+    torch.save(scores, out)
 
 
 def step_crossval(run: Run) -> None:
-    crossval.run(run.table, run.frames(256), run.work, 3, run.options.crossval_epochs)
+    """The whole recipe above the segmenter once per fold, with patients of every part; its networks are thrown
+    away. It says how much of the test figure is luck of one split.
+    """
+    count = run.options.folds
+    workers = min(run.threads, count)
+    run.frames(256), run.frames(384), run.extra_frames(384), own_regions(run)  # made once, not by every worker
+    torch.multiprocessing.spawn(fold_worker, (run.options, workers), workers)
+    fold = crossval.folds(run.table, count)
+    scores = [torch.load(run.work / f"fold{k}" / "scores.pt") for k in range(count)]
+    torch.save(crossval.pool(scores, fold), run.work / "crossval-scores.pt")
+
+
+def fold_worker(rank: int, options: argparse.Namespace, workers: int) -> None:
+    log_to(options.work)
+    torch.set_num_threads(1)
+    whole = Run(options)
+    fold = crossval.folds(whole.table, options.folds)
+    for k in range(rank, options.folds, workers):
+        run = whole.fold(k, np.where(fold == k, "test", "train"))
+        for name in ("teacher", "views", "vision", "fusion", "scores"):
+            LOG.info("fold %d step %s", k, name)
+            STEPS[name](run)
 
 
 STEPS = {
     "segmenter": step_segmenter,
-    "teachers": step_teachers,
+    "teacher": step_teacher,
     "views": step_views,
     "vision": step_vision,
     "fusion": step_fusion,
@@ -388,33 +354,14 @@ def main() -> None:
         help="intermediate files, safe to delete",
     )
     parser.add_argument("--bundle", type=Path, default=MODELS / "thorax-nih")
-    parser.add_argument("--version", default="1.0.0")
+    parser.add_argument("--version", default="1.1.0")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--teachers", type=int, default=2)
+    parser.add_argument("--teacher-epochs", type=int, default=14)
     parser.add_argument("--views", type=int, default=12, help="random views of every image")
-    parser.add_argument("--token-views", type=int, default=8)
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        default=60,
-        help="first cycle of the ViT; the second takes a third of it",
-    )
-    parser.add_argument(
-        "--vision-steps",
-        type=int,
-        default=0,
-        help="instead of --minutes: exactly so many steps, which makes the run repeatable",
-    )
+    parser.add_argument("--token-views", type=int, default=8, help="how many of them fusion sees")
+    parser.add_argument("--vision-steps", type=int, default=1500)
     parser.add_argument("--fusion-steps", type=int, default=600)
-    parser.add_argument("--crossval-epochs", type=int, default=15)
-    parser.add_argument(
-        "--draft",
-        action="store_true",
-        help="fusion on an unfinished ViT and segmenter, quick tokens",
-    )
-    parser.add_argument("--kind", action="append", help="fusion: only full, image-only or ehr-only")
-    parser.add_argument("--start-tag", help="fusion: go on from the weights with this suffix")
-    parser.add_argument("--tag", default="", help="suffix of the last steps' intermediate files")
+    parser.add_argument("--folds", type=int, default=2)
     options = parser.parse_args()
     unknown = [name for name in options.steps if name not in STEPS]
     if unknown:
