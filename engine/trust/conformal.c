@@ -26,18 +26,17 @@ struct mf_conformal_class mf_conformal_judge(const float *logits, size_t n, bool
                                              double alpha)
 {
     struct mf_conformal_class c;
+    /* Adaptive inference may ask for less than nothing, or for more than all. */
+    alpha = fmin(fmax(alpha, 0), 1);
     /* Scores at least as large as this one: −zᵢ ≥ −z where present, zᵢ ≥ z where absent. */
     size_t as_large =
         present ? count_below(logits, n, z, true) : n - count_below(logits, n, z, false);
     size_t k = mf_conformal_rank(n, alpha);
     c.p = (1.0 + (double)as_large) / ((double)n + 1);
-    c.enough = k <= n;
+    c.enough = k <= n || (alpha == 0 && n > 0);
     /* s ≤ q, the k-th smallest, exactly when at least n − k + 1 scores are ≥ s. */
-    c.included = !c.enough || as_large >= n - k + 1;
-    c.q = !c.enough ? INFINITY
-          : k == 0  ? -INFINITY
-          : present ? -(double)logits[n - k]
-                    : logits[k - 1];
+    c.included = k > n || as_large >= n - k + 1;
+    c.q = k > n ? INFINITY : k == 0 ? -INFINITY : present ? -(double)logits[n - k] : logits[k - 1];
     if (k == 0)
         c.included = false;
     return c;

@@ -23,11 +23,12 @@ struct mf_conformal_class {
     double p;      /* (1 + #{sᵢ ≥ s}) / (n + 1) */
     double q;      /* the k-th smallest score; INFINITY when k > n */
     bool included; /* s ≤ q, by counting */
-    bool enough;   /* k ≤ n */
+    bool enough;   /* k ≤ n, or alpha ≤ 0 */
 };
 
 /* `logits`: n calibration logits of the class, ascending. Scores are −z for the class "present" and
- * z for "absent"; `present` says which class this is. */
+ * z for "absent"; `present` says which class this is. An alpha ≤ 0 always includes the class, one ≥
+ * 1 never. */
 struct mf_conformal_class mf_conformal_judge(const float *logits, size_t n, bool present, float z,
                                              double alpha);
 

@@ -1,0 +1,8 @@
+# Tests of engine/trust/.
+find_package(ZLIB REQUIRED)
+foreach(file aci calibrate conformal conformal_peers)
+  medfusion_test(engine test_${file} mf_engine)
+endforeach()
+foreach(file coverage trust)
+  medfusion_test(engine test_${file} mf_engine ZLIB::ZLIB)
+endforeach()
