@@ -34,7 +34,7 @@ static void load_part(struct mf_loader *ld, const struct mf_bundle *b, int modul
     type = type ? type : "";
     switch (module) {
     case MF_MODULE_SEGMENTER:
-        p->segmenter = mf_sam2_load(ld, true);
+        p->segmenter = mf_sam2_load(ld, false);
         break;
     case MF_MODULE_VISION:
         /* bundle.json may say "dinov2" for both layouts; config.json decides. */

@@ -19,7 +19,7 @@ static bool load_networks(struct mf_engine *e, struct mf_error *err)
             continue;
         mf_loader_init(&ld, b->weights[i], &e->exec, e->arena, err);
         if (i == MF_MODULE_SEGMENTER)
-            e->segmenter = mf_sam2_load(&ld, true);
+            e->segmenter = mf_sam2_load(&ld, false);
         else if (i == MF_MODULE_VISION)
             e->vision = mf_vit_load_any(&ld);
         else if (i == MF_MODULE_TEMPORAL)

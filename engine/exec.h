@@ -137,6 +137,14 @@ struct mf_ops {
                         const float *weight, const float *bias, size_t k, float *y);
     void (*selective_scan)(struct mf_backend *be, const struct mf_scan *scan,
                            float *y); /* (length, channels) */
+    /* depth-wise k × k convolution, k odd, zeros outside: x (h, w, c), weight (k·k, c) */
+    void (*depthwise)(struct mf_backend *be, const float *x, size_t h, size_t w, size_t c,
+                      const float *weight, const float *bias, size_t k, float *y);
+    /* Rotary positions, in place: pairs (a, b) of each of `heads` heads of `size` floats become
+     * (a·cos − b·sin, b·cos + a·sin). Rows are `row` apart; row r takes row r % period of the
+     * table (period, size/2, 2) of cos and sin. */
+    void (*rotate)(struct mf_backend *be, const float *table, size_t period, size_t rows,
+                   size_t row, size_t heads, size_t size, float *y);
 };
 
 extern const struct mf_ops mf_cpu_ops;

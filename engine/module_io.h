@@ -38,6 +38,7 @@ bool mf_module_bad(struct mf_module_io *io, const char *fmt, ...) MF_PRINTF(2, 3
 bool mf_module_vit(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io *io);
 bool mf_module_hiera(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io *io);
 bool mf_module_sam2(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io *io);
+bool mf_module_stack(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io *io);
 bool mf_module_mamba(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io *io);
 bool mf_module_temporal(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io *io);
 bool mf_module_ft(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io *io);

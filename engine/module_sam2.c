@@ -4,17 +4,6 @@
 
 #include <string.h>
 
-/* The memory modules of a whole checkpoint: known, and not part of the image path (Hugging Face
- * ignores them too). */
-static const char *const MEMORY[] = {"memory_",
-                                     "mask_downsample",
-                                     "object_pointer_proj",
-                                     "temporal_positional_encoding_projection_layer",
-                                     "no_memory_positional_encoding",
-                                     "no_object_pointer",
-                                     "occlusion_spatial_embedding_parameter",
-                                     NULL};
-
 struct job {
     struct mf_sam2 *net;
     const float *pixels, *masks;
@@ -62,8 +51,9 @@ static void run_image(struct mf_exec *x, struct job *j, size_t b, const struct m
     size_t tokens = n * mf_sam2_prompt_tokens(&p) * mf_sam2_width(j->net);
     float *pixels = mf_exec_floats(x, image), *sparse = mf_exec_floats(x, tokens);
     float *prompt = mf_exec_floats(x, n * cells), *logits = mf_exec_floats(x, g * g * 6);
-    float *masks = mf_exec_floats(x, n * k * cells), *iou = mf_exec_floats(x, n * k);
-    float *object = mf_exec_floats(x, n);
+    struct mf_sam2_answer answer;
+    mf_sam2_answer_alloc(x, j->net, n, &answer);
+    answer.tokens = NULL;
     p.xy = j->xy ? j->xy + b * n * p.points * 2 : NULL;
     p.labels = j->labels ? j->labels + b * n * p.points : NULL;
     p.boxes = j->boxes ? j->boxes + b * n * 4 : NULL;
@@ -81,10 +71,10 @@ static void run_image(struct mf_exec *x, struct job *j, size_t b, const struct m
         if (mf_exec_live(x))
             mf_sam2_boxes_from_logits(j->net, j->all, j->out_boxes + b * 8);
     }
-    mf_sam2_decode(x, j->net, maps, &p, sparse, masks, iou, object);
-    MF_DO(x, download, j->all, masks, n * k * cells);
-    MF_DO(x, download, j->iou, iou, n * k);
-    MF_DO(x, download, j->out_object + b * n, object, n);
+    mf_sam2_decode(x, j->net, maps, &p, sparse, &answer);
+    MF_DO(x, download, j->all, answer.masks, n * k * cells);
+    MF_DO(x, download, j->iou, answer.iou, n * k);
+    MF_DO(x, download, j->out_object + b * n, answer.object, n);
     if (mf_exec_live(x))
         collect_masks(j, b);
     collect_maps(x, j, maps, b);
@@ -205,9 +195,12 @@ bool mf_module_sam2(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io
     struct job j = {0};
     size_t shape[4];
     long long multimask;
-    bool with_boxes = mf_weights_find(ld->weights, "box_head.conv1.weight") != NULL;
-    j.net = mf_sam2_load(ld, with_boxes);
-    j.pixels = mf_loader_finish(ld, MEMORY) ? mf_module_floats(io, "pixel_values", 4, shape) : NULL;
+    if (mf_module_has(io, "pixel_values_videos"))
+        return mf_module_stack(x, ld, io);
+    j.net = mf_sam2_load(ld, false);
+    j.pixels = mf_loader_finish(ld, mf_sam2_memory_names)
+                   ? mf_module_floats(io, "pixel_values", 4, shape)
+                   : NULL;
     if (!j.pixels || !mf_module_scalar(io, "multimask_output", 1, &multimask))
         return false;
     j.side = mf_sam2_image_size(j.net);

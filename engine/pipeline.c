@@ -67,15 +67,17 @@ static void decode(struct mf_exec *x, struct mf_engine *e, const struct mf_sam2_
     size_t cells = e->mask_cells, k = mf_sam2_masks(e->segmenter), mark = mf_exec_mark(x);
     struct mf_sam2_prompts p = {.count = STRUCTURES, .boxes = boxes, .masks = prompt};
     size_t tokens = STRUCTURES * mf_sam2_prompt_tokens(&p) * mf_sam2_width(e->segmenter);
-    float *sparse = mf_exec_floats(x, tokens), *masks = mf_exec_floats(x, STRUCTURES * k * cells);
-    float *iou = mf_exec_floats(x, STRUCTURES * k), *object = mf_exec_floats(x, STRUCTURES);
+    float *sparse = mf_exec_floats(x, tokens);
+    struct mf_sam2_answer answer;
+    mf_sam2_answer_alloc(x, e->segmenter, STRUCTURES, &answer);
+    answer.tokens = NULL;
     if (mf_exec_live(x))
         mf_sam2_encode_prompts(e->segmenter, &p, e->prompt_tokens, &x->error);
     MF_DO(x, upload, sparse, e->prompt_tokens, tokens);
-    mf_sam2_decode(x, e->segmenter, maps, &p, sparse, masks, iou, object);
-    MF_DO(x, download, e->all_masks, masks, STRUCTURES * k * cells);
-    MF_DO(x, download, e->all_iou, iou, STRUCTURES * k);
-    MF_DO(x, download, e->object, object, STRUCTURES);
+    mf_sam2_decode(x, e->segmenter, maps, &p, sparse, &answer);
+    MF_DO(x, download, e->all_masks, answer.masks, STRUCTURES * k * cells);
+    MF_DO(x, download, e->all_iou, answer.iou, STRUCTURES * k);
+    MF_DO(x, download, e->object, answer.object, STRUCTURES);
     for (size_t s = 0; mf_exec_live(x) && s < STRUCTURES; s++) {
         const float *all = e->all_masks + s * k * cells;
         size_t best = mf_sam2_choose(e->segmenter, all, e->all_iou + s * k);

@@ -379,4 +379,6 @@ const struct mf_ops mf_cpu_ops = {
     .row_mean = mf_cpu_row_mean,
     .causal_conv = causal_conv,
     .selective_scan = selective_scan,
+    .depthwise = mf_cpu_depthwise,
+    .rotate = mf_cpu_rotate,
 };

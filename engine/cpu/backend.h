@@ -81,4 +81,10 @@ void mf_cpu_row_mean(struct mf_backend *be, const float *x, size_t rows, size_t 
 void mf_cpu_reverse_rows(struct mf_backend *be, const float *x, size_t rows, size_t width,
                          float *y);
 
+/* Operations of SAM 2's memory (video.c). */
+void mf_cpu_depthwise(struct mf_backend *be, const float *x, size_t h, size_t w, size_t c,
+                      const float *weight, const float *bias, size_t k, float *y);
+void mf_cpu_rotate(struct mf_backend *be, const float *table, size_t period, size_t rows,
+                   size_t row, size_t heads, size_t size, float *y);
+
 #endif

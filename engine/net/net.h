@@ -48,8 +48,14 @@ void mf_hiera_sizes(const struct mf_hiera *net, size_t rows, size_t cols, size_t
 
 struct mf_sam2;
 struct mf_sam2_decoder;
-struct mf_sam2 *mf_sam2_load(struct mf_loader *ld, bool with_box_head);
+struct mf_sam2_memory; /* sam2_memory.h */
+/* Sam2Model, or Sam2VideoModel with its memory; a box head where the file has one. `memory` false
+ * leaves the memory's tensors alone (mf_sam2_memory_names). */
+struct mf_sam2 *mf_sam2_load(struct mf_loader *ld, bool memory);
+/* Beginnings of the names of the memory's tensors, for mf_loader_finish(). */
+extern const char *const mf_sam2_memory_names[];
 bool mf_sam2_has_boxes(const struct mf_sam2 *net);
+const struct mf_sam2_memory *mf_sam2_memory(const struct mf_sam2 *net); /* NULL: none */
 size_t mf_sam2_image_size(const struct mf_sam2 *net);
 size_t
 mf_sam2_grid(const struct mf_sam2 *net); /* image_size / patch_size: rows of the coarsest map */
@@ -63,6 +69,10 @@ struct mf_sam2_maps {
 void mf_sam2_maps_alloc(struct mf_exec *x, const struct mf_sam2 *net, struct mf_sam2_maps *ret);
 void mf_sam2_embed(struct mf_exec *x, struct mf_sam2 *net, const float *pixels,
                    const struct mf_sam2_maps *maps);
+/* The same without no_memory_embedding, which is added afterwards where nothing is remembered. */
+void mf_sam2_features(struct mf_exec *x, struct mf_sam2 *net, const float *pixels,
+                      const struct mf_sam2_maps *maps);
+void mf_sam2_add_no_memory(struct mf_exec *x, const struct mf_sam2 *net, float *s2);
 /* Heat (2) and size (4) logits of every cell of s2: device (g·g, 6); then boxes on the host, x0 y0
  * x1 y1 of both structures in pixels. */
 void mf_sam2_box_logits(struct mf_exec *x, const struct mf_sam2 *net, const float *s2,
@@ -83,11 +93,19 @@ size_t mf_sam2_prompt_tokens(const struct mf_sam2_prompts *p);
 /* Tokens of all prompts on the host: (count, tokens, C). False when a label is out of range. */
 bool mf_sam2_encode_prompts(const struct mf_sam2 *net, const struct mf_sam2_prompts *p,
                             float *tokens, struct mf_error *err);
-/* sparse: those tokens on the device. Out, device: masks (count, 4, 4g · 4g) logits, iou (count,
- * 4), object (count). */
+/* What the decoder says of each prompt, device memory. */
+struct mf_sam2_answer {
+    float *masks;  /* (count, 4, 4g · 4g) logits */
+    float *iou;    /* (count, 4) */
+    float *object; /* (count) logits */
+    float *tokens; /* (count, 4, C) of the masks, or NULL: not wanted */
+};
+void mf_sam2_answer_alloc(struct mf_exec *x, const struct mf_sam2 *net, size_t count,
+                          struct mf_sam2_answer *ret);
+/* sparse: those tokens on the device. */
 void mf_sam2_decode(struct mf_exec *x, struct mf_sam2 *net, const struct mf_sam2_maps *maps,
-                    const struct mf_sam2_prompts *p, const float *sparse, float *masks, float *iou,
-                    float *object);
+                    const struct mf_sam2_prompts *p, const float *sparse,
+                    const struct mf_sam2_answer *answer);
 /* The index of the mask that multimask_output=False yields (dynamic multimask by stability); host
  * memory. */
 size_t mf_sam2_choose(const struct mf_sam2 *net, const float *masks, const float *iou);
@@ -97,8 +115,8 @@ size_t mf_sam2_decoder_masks(const struct mf_sam2_decoder *net);
 /* keys (count, g·g, C): image embedding plus dense prompt, overwritten; position (g·g, C). */
 void mf_sam2_decoder_run(struct mf_exec *x, const struct mf_sam2_decoder *net, size_t count,
                          size_t grid, float *keys, const float *position, const float *sparse,
-                         size_t sparse_tokens, const struct mf_sam2_maps *maps, float *masks,
-                         float *iou, float *object);
+                         size_t sparse_tokens, const struct mf_sam2_maps *maps,
+                         const struct mf_sam2_answer *answer);
 /* conv_s0 and conv_s1 of the decoder on the finer levels (positions, F). */
 void mf_sam2_decoder_skip(struct mf_exec *x, const struct mf_sam2_decoder *net, const float *level0,
                           const float *level1, size_t grid, const struct mf_sam2_maps *maps);

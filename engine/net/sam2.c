@@ -1,9 +1,9 @@
 /*
- * SAM 2's image path (Hugging Face's Sam2Model without memory): image embedding, prompt encoder,
- * decoder, choice of the mask; and the box head that prompts it with nobody there to click
+ * SAM 2's image path (Hugging Face's Sam2Model): image embedding, prompt encoder, decoder, choice
+ * of the mask; and the box head that prompts it with nobody there to click
  * (models/FORMAT.md, "segmenter/").
  */
-#include "engine/net/net.h"
+#include "engine/net/sam2_memory.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -11,12 +11,23 @@
 
 enum { STRUCTURES = 2, MAX_POINT_KINDS = 16 };
 
+/* Hugging Face ignores these too when it opens a whole checkpoint as Sam2Model. */
+const char *const mf_sam2_memory_names[] = {"memory_",
+                                            "mask_downsample",
+                                            "object_pointer_proj",
+                                            "temporal_positional_encoding_projection_layer",
+                                            "no_memory_positional_encoding",
+                                            "no_object_pointer",
+                                            "occlusion_spatial_embedding_parameter",
+                                            NULL};
+
 struct mf_sam2 {
     size_t width, image_size, grid, mask_channels, point_kinds, box_hidden;
     double delta, threshold;
     bool by_stability;
     struct mf_hiera *encoder;
     struct mf_sam2_decoder *decoder;
+    struct mf_sam2_memory *memory;
     const float *no_memory, *no_mask;            /* device (width) */
     const float *position;                       /* device (grid · grid, width) */
     float *gaussian, *point_embed, *not_a_point; /* host; gaussian (2, width/2) */
@@ -106,7 +117,7 @@ static struct mf_hiera *load_encoder(struct mf_loader *ld)
     return encoder;
 }
 
-struct mf_sam2 *mf_sam2_load(struct mf_loader *ld, bool with_box_head)
+struct mf_sam2 *mf_sam2_load(struct mf_loader *ld, bool memory)
 {
     struct mf_sam2 *net = mf_loader_alloc(ld, 1, sizeof *net);
     size_t one = 1;
@@ -136,7 +147,9 @@ struct mf_sam2 *mf_sam2_load(struct mf_loader *ld, bool with_box_head)
     load_position(ld, net);
     const float *no_memory = mf_load_host(ld, "no_memory_embedding", 3, one, one, net->width);
     net->no_memory = no_memory ? mf_load_upload(ld, no_memory, net->width) : NULL;
-    if (with_box_head) {
+    if (memory && mf_loader_has(ld, "memory_temporal_positional_encoding"))
+        net->memory = mf_sam2_memory_load(ld, net->width, net->grid);
+    if (mf_loader_has(ld, "box_head.conv1.weight")) {
         net->box_hidden = mf_loader_int(ld, "box_head_hidden_size", 1, 4096, -1);
         load_box_head(ld, net);
     }
@@ -146,6 +159,11 @@ struct mf_sam2 *mf_sam2_load(struct mf_loader *ld, bool with_box_head)
 bool mf_sam2_has_boxes(const struct mf_sam2 *net)
 {
     return net->box_hidden > 0;
+}
+
+const struct mf_sam2_memory *mf_sam2_memory(const struct mf_sam2 *net)
+{
+    return net->memory;
 }
 
 size_t mf_sam2_image_size(const struct mf_sam2 *net)
@@ -176,14 +194,25 @@ void mf_sam2_maps_alloc(struct mf_exec *x, const struct mf_sam2 *net, struct mf_
     ret->s2 = mf_exec_floats(x, n * net->width);
 }
 
+void mf_sam2_add_no_memory(struct mf_exec *x, const struct mf_sam2 *net, float *s2)
+{
+    MF_DO(x, add, net->no_memory, 1, net->grid * net->grid, net->width, 1, s2);
+}
+
 void mf_sam2_embed(struct mf_exec *x, struct mf_sam2 *net, const float *pixels,
                    const struct mf_sam2_maps *maps)
+{
+    mf_sam2_features(x, net, pixels, maps);
+    mf_sam2_add_no_memory(x, net, maps->s2);
+}
+
+void mf_sam2_features(struct mf_exec *x, struct mf_sam2 *net, const float *pixels,
+                      const struct mf_sam2_maps *maps)
 {
     size_t n = net->grid * net->grid, d = net->width, mark = mf_exec_mark(x);
     float *levels[3] = {mf_exec_floats(x, 16 * n * d), mf_exec_floats(x, 4 * n * d), maps->s2};
     mf_hiera_run(x, net->encoder, pixels, net->image_size, net->image_size, levels, NULL);
     mf_sam2_decoder_skip(x, net->decoder, levels[0], levels[1], net->grid, maps);
-    MF_DO(x, add, net->no_memory, 1, n, d, 1, maps->s2);
     mf_exec_rewind(x, mark);
 }
 
@@ -312,9 +341,19 @@ static void embed_masks(struct mf_exec *x, const struct mf_sam2 *net, size_t cou
     mf_exec_rewind(x, mark);
 }
 
+void mf_sam2_answer_alloc(struct mf_exec *x, const struct mf_sam2 *net, size_t count,
+                          struct mf_sam2_answer *ret)
+{
+    size_t k = mf_sam2_masks(net), cells = 16 * net->grid * net->grid;
+    ret->masks = mf_exec_floats(x, count * k * cells);
+    ret->iou = mf_exec_floats(x, count * k);
+    ret->object = mf_exec_floats(x, count);
+    ret->tokens = mf_exec_floats(x, count * k * net->width);
+}
+
 void mf_sam2_decode(struct mf_exec *x, struct mf_sam2 *net, const struct mf_sam2_maps *maps,
-                    const struct mf_sam2_prompts *p, const float *sparse, float *masks, float *iou,
-                    float *object)
+                    const struct mf_sam2_prompts *p, const float *sparse,
+                    const struct mf_sam2_answer *answer)
 {
     size_t n = net->grid * net->grid, d = net->width, mark = mf_exec_mark(x);
     float *keys = mf_exec_floats(x, p->count * n * d);
@@ -327,7 +366,7 @@ void mf_sam2_decode(struct mf_exec *x, struct mf_sam2 *net, const struct mf_sam2
         MF_DO(x, add, net->no_mask, 1, p->count * n, d, 1, keys);
     }
     mf_sam2_decoder_run(x, net->decoder, p->count, net->grid, keys, net->position, sparse,
-                        mf_sam2_prompt_tokens(p), maps, masks, iou, object);
+                        mf_sam2_prompt_tokens(p), maps, answer);
     mf_exec_rewind(x, mark);
 }
 

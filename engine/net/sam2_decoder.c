@@ -273,8 +273,8 @@ static void upscale(struct mf_exec *x, const struct mf_sam2_decoder *net, const 
 }
 
 static void run_heads(struct mf_exec *x, const struct mf_sam2_decoder *net, const struct call *c,
-                      size_t grid, const struct mf_sam2_maps *maps, float *masks, float *iou,
-                      float *object)
+                      size_t grid, const struct mf_sam2_maps *maps,
+                      const struct mf_sam2_answer *answer)
 {
     size_t d = net->width, row = c->tokens * d, c8 = d / 8, cells = 16 * grid * grid;
     float *hyper = mf_exec_floats(x, net->mask_count * c->count * c8);
@@ -283,22 +283,25 @@ static void run_heads(struct mf_exec *x, const struct mf_sam2_decoder *net, cons
     for (size_t i = 0; i < net->mask_count; i++)
         run_mlp(x, &net->hyper[i], c->queries + (2 + i) * d, c->count, row,
                 hyper + i * c->count * c8);
-    run_mlp(x, &net->iou, c->queries + d, c->count, row, iou);
-    MF_DO(x, unary, MF_UNARY_SIGMOID, iou, c->count * net->mask_count, iou);
-    run_mlp(x, &net->object, c->queries, c->count, row, object);
+    run_mlp(x, &net->iou, c->queries + d, c->count, row, answer->iou);
+    MF_DO(x, unary, MF_UNARY_SIGMOID, answer->iou, c->count * net->mask_count, answer->iou);
+    run_mlp(x, &net->object, c->queries, c->count, row, answer->object);
+    for (size_t b = 0; answer->tokens && b < c->count; b++)
+        MF_DO(x, copy, c->queries + b * row + 2 * d, net->mask_count * d,
+              answer->tokens + b * net->mask_count * d);
     for (size_t b = 0; b < c->count; b++) {
         upscale(x, net, c->keys + b * c->cells * d, grid, maps, features);
         for (size_t i = 0; i < net->mask_count; i++)
             MF_DO(x, copy, hyper + (i * c->count + b) * c8, c8, weights + i * c8);
         MF_DO(x, dot_rows, features, cells, c8, weights, net->mask_count,
-              masks + b * net->mask_count * cells);
+              answer->masks + b * net->mask_count * cells);
     }
 }
 
 void mf_sam2_decoder_run(struct mf_exec *x, const struct mf_sam2_decoder *net, size_t count,
                          size_t grid, float *keys, const float *position, const float *sparse,
-                         size_t sparse_tokens, const struct mf_sam2_maps *maps, float *masks,
-                         float *iou, float *object)
+                         size_t sparse_tokens, const struct mf_sam2_maps *maps,
+                         const struct mf_sam2_answer *answer)
 {
     size_t d = net->width, own = 2 + net->mask_count, tokens = own + sparse_tokens;
     size_t cells = grid * grid, m = count * tokens, mark = mf_exec_mark(x);
@@ -324,6 +327,6 @@ void mf_sam2_decoder_run(struct mf_exec *x, const struct mf_sam2_decoder *net, s
     run_attention(x, net, &net->final_attn, count, c.query, tokens, c.key, c.keys, cells, c.queries,
                   MF_EPILOGUE_ADD);
     norm(x, &net->final_norm, m, c.queries);
-    run_heads(x, net, &c, grid, maps, masks, iou, object);
+    run_heads(x, net, &c, grid, maps, answer);
     mf_exec_rewind(x, mark);
 }

@@ -71,6 +71,11 @@ def big_config(size: str, side: int) -> Sam2VideoConfig:
     )
 
 
+def settle(model: Sam2VideoModel) -> None:
+    """Most objects are there on most slices: what is not there has constant masks and shows little."""
+    model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(1.0)
+
+
 def track(
     model: Sam2VideoModel,
     pixels: torch.Tensor,
@@ -87,7 +92,7 @@ def track(
     for i in range(count):
         index = session.obj_id_to_idx(i + 1)
         if masks is not None:
-            session.add_mask_inputs(index, key, masks[i][None])
+            session.add_mask_inputs(index, key, masks[i][None, None])
         else:  # a box is two points with labels 2 and 3, before the others, as the processor does it
             xy = [boxes[i].reshape(2, 2)] if boxes is not None else []
             kinds = [torch.tensor([2, 3])] if boxes is not None else []
@@ -140,27 +145,32 @@ def cases(
     run(sink, folder, "points-first", model, pixels[:3], 0, points=points, labels=labels)
     one = dict(points=points[:, :1], labels=labels[:, :1])
     run(sink, folder, "point-last", model, pixels[:3], 2, **one)
-    mask = (torch.rand((1, 1, side, side), generator=g) > 0.7).float()
+    mask = (torch.rand((1, side, side), generator=g) > 0.7).float()
     run(sink, folder, "mask", model, pixels[:3], 1, masks=mask)
 
 
 @torch.no_grad()
 def write(sink: Sink) -> None:
-    variants = {"modules/sam2-video": {}}
+    # Memories are kept in bf16: where float32 sums differ in the last bit, one of them may be rounded
+    # the other way, and with few memories to read that shows after many slices.
+    few = {
+        "num_maskmem": 3,
+        "max_object_pointers_in_encoder": 4,
+        "enable_occlusion_spatial_embedding": False,
+        "enable_temporal_pos_encoding_for_object_pointers": False,
+        "multimask_output_for_tracking": False,
+    }
+    variants = {"sam2-video": ({}, settle, 6 if sink.golden else 21)}
     if not sink.golden:
-        variants["modules/sam2-video-few-memories"] = {
-            "num_maskmem": 3,
-            "max_object_pointers_in_encoder": 4,
-            "enable_occlusion_spatial_embedding": False,
-            "enable_temporal_pos_encoding_for_object_pointers": False,
-            "multimask_output_for_tracking": False,
-        }
-    for name, changes in variants.items():
+        variants |= {"sam2-video-few": (few, settle, 9), "sam2-video-absent": ({}, None, 9)}
+    for short, (changes, adjust, slices) in variants.items():
+        name = f"modules/{short}"
         if not sink.wants(name):
             continue
         folder, g = sink.fresh(name), generator(name)
-        model = published(Sam2VideoModel, tiny_config(**changes), folder, name, torch.float16)
-        cases(sink, folder, model, g, TINY, 6 if sink.golden else 21)
+        config = tiny_config(**changes)
+        model = published(Sam2VideoModel, config, folder, name, torch.float16, settle=adjust)
+        cases(sink, folder, model, g, TINY, slices)
         sink.done(folder)
 
 
@@ -172,7 +182,7 @@ def write_big(sink: Sink) -> None:
         if not sink.wants(name):
             continue
         folder, g = sink.fresh(name), generator(name)
-        model = published(Sam2VideoModel, big_config("tiny", side), folder, name)
+        model = published(Sam2VideoModel, big_config("tiny", side), folder, name, settle=settle)
         pixels = torch.randn((frames, 3, side, side), generator=g)
         corners = torch.rand((2, 2, 2), generator=g).sort(1).values * side
         run(sink, folder, "two-boxes", model, pixels, None, boxes=corners.flatten(1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -68,12 +69,16 @@ def published(
     name: str,
     dtype: torch.dtype = torch.float32,
     shard: str | None = None,
+    settle: Callable[[torch.nn.Module], None] | None = None,
 ) -> torch.nn.Module:
-    """A random model as Hugging Face's `save_pretrained` leaves it in `folder`, in `dtype` and in
+    """A random model, changed by `settle`, as Hugging Face's `save_pretrained` leaves it in `folder`, in `dtype` and in
     shards of at most `shard` ("50MB"); returned as `from_pretrained` reads it, in float32.
     """
     torch.manual_seed(zlib.crc32(name.encode()))
-    model = randomise(model_class(config), name).to(dtype)
+    model = randomise(model_class(config), name)
+    if settle:
+        settle(model)
+    model = model.to(dtype)
     model.save_pretrained(folder, **({"max_shard_size": shard} if shard else {}))
     del model
     for file in folder.glob("*.safetensors"):
