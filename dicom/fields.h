@@ -6,6 +6,7 @@
 #define MF_DICOM_FIELDS_H
 
 #include "dicom/index.h"
+#include "dicom/instance.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -45,9 +46,6 @@ static inline int64_t *mf_field_int(struct mf_index_object *o, const struct mf_f
 {
     return (int64_t *)(void *)((char *)o + f->offset);
 }
-
-/* True for 1 to 64 digits and dots. */
-bool mf_uid_valid(const char *uid);
 
 #ifdef __cplusplus
 }

@@ -61,6 +61,9 @@ struct mf_attribute {
 
 extern const struct mf_attribute mf_attributes[MF_ATTRIBUTE_COUNT];
 
+/* True for 1 to 64 digits and dots. */
+bool mf_uid_valid(const char *uid);
+
 /* The attribute with this tag ("0020000D") or keyword; −1 when it is none of the table. */
 int mf_attribute_find(const char *name);
 

@@ -91,6 +91,8 @@ static const struct key KEYS[] = {
      "Bytes that the zips and deflated objects of a request may grow to; more is 413"},
     {"decoder.max_ratio", INTEGER, AT(decoder.max_ratio), "200", 10, 100000,
      "How many times its size a compressed member may grow to; more is 413"},
+    {"intake.quiet_s", INTEGER, AT(intake.quiet_s), "30", 0, 86400,
+     "A study that was sent (STOW-RS, C-STORE) becomes a job when nothing of it came for so long"},
     {"log.level", TEXT, AT(log.level), "info", 0, 0, "debug | info | warn | error"},
 };
 

@@ -70,6 +70,10 @@ struct mf_config {
     } decoder;
 
     struct {
+        int64_t quiet_s; /* a stored study is complete when nothing of it came for so long */
+    } intake;
+
+    struct {
         const char *level; /* debug | info | warn | error */
     } log;
 };

@@ -17,5 +17,8 @@ extern const struct mf_endpoint mf_endpoint_model;       /* GET    /v2/models/{m
 extern const struct mf_endpoint mf_endpoint_model_ready; /* GET    /v2/models/{model}/ready */
 extern const struct mf_endpoint mf_endpoint_metrics;     /* GET    /metrics */
 extern const struct mf_endpoint mf_endpoint_openapi;     /* GET    /openapi.json */
+extern const struct mf_endpoint mf_endpoint_study;       /* GET    /v1/studies/{study} */
+extern const struct mf_endpoint mf_endpoint_stow;        /* POST   /dicom-web/studies */
+extern const struct mf_endpoint mf_endpoint_stow_study;  /* POST   /dicom-web/studies/{study} */
 
 #endif

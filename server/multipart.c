@@ -22,6 +22,7 @@ enum { DELIMITER = 4 + MF_MULTIPART_BOUNDARY };
 struct mf_multipart {
     struct mf_multipart_sink sink;
     void *context;
+    bool related; /* multipart/related: parts have no names */
     size_t parts, max_parts;
     enum state state;
     char delimiter[DELIMITER + 1];
@@ -88,6 +89,11 @@ static int read_parameter(const char *s, const char *wanted, char *out, size_t s
     }
 }
 
+bool mf_multipart_parameter(const char *content_type, const char *name, char *out, size_t size)
+{
+    return read_parameter(content_type + strcspn(content_type, "; \t"), name, out, size) == 1;
+}
+
 static bool valid_boundary(const char *s)
 {
     size_t len = strlen(s);
@@ -118,6 +124,7 @@ struct mf_multipart *mf_multipart_new(const char *content_type, size_t max_parts
     }
     m->sink = *sink;
     m->context = context;
+    m->related = strncasecmp(content_type, "multipart/related", 17) == 0;
     m->max_parts = max_parts;
     m->delimiter_len = (size_t)snprintf(m->delimiter, sizeof m->delimiter, "\r\n--%s", boundary);
     m->matched = m->unreal = 2;
@@ -174,22 +181,25 @@ static bool read_disposition(const struct mf_multipart *m, const char *value,
 static bool begin_part(struct mf_multipart *m, struct mf_error *err)
 {
     char name[MF_MULTIPART_NAME] = "";
+    const char *type = "";
     for (size_t at = 0; at < m->header_len; at += strlen(m->headers + at) + 1) {
         const char *line = m->headers + at;
         const char *disposition = field_value(line, "Content-Disposition");
         const char *encoding = field_value(line, "Content-Transfer-Encoding");
         if (!is_token(line[0]) || !strchr(line, ':'))
             return bad(err, m, "a header line is not a field");
-        if (disposition && !read_disposition(m, disposition, name, err))
+        if (m->related && field_value(line, "Content-Type"))
+            type = field_value(line, "Content-Type");
+        if (disposition && !m->related && !read_disposition(m, disposition, name, err))
             return false;
         if (encoding && !check_encoding(m, encoding, err))
             return false;
     }
-    if (!name[0])
+    if (!m->related && !name[0])
         return bad(err, m, "no Content-Disposition");
     m->state = CONTENT;
     m->matched = m->unreal = 2;
-    return m->sink.begin(m->context, name, err);
+    return m->sink.begin(m->context, m->related ? type : name, err);
 }
 
 /* Takes header bytes up to the blank line. Returns how many were used. */

@@ -7,6 +7,7 @@
 #include "core/buffer.h"
 #include "server/blobs.h"
 #include "server/config.h"
+#include "server/intake.h"
 #include "server/keys.h"
 #include "server/metrics.h"
 #include "server/store.h"
@@ -40,7 +41,9 @@ struct mf_services {
     const struct mf_config *config;
     struct mf_blobs *blobs;
     struct mf_scanner scanner;
-    struct mf_keys *keys; /* idempotency keys of requests under way */
+    struct mf_describer describer;
+    struct mf_decoder *decoder; /* for metadata; NULL in tests */
+    struct mf_keys *keys;       /* idempotency keys of requests under way */
     struct mf_metrics *metrics;
     const struct mf_served_model *models;
     size_t model_count;

@@ -3,6 +3,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "server/courier.h"
 #include "server/decoder.h"
 #include "server/front.h"
 #include "server/process.h"
@@ -19,9 +20,10 @@
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 
-enum kind { STORE, WORKER, FRONT, ZYGOTE, KINDS };
+enum kind { STORE, WORKER, FRONT, ZYGOTE, COURIER, KINDS };
 
-static const char *const NAMES[KINDS] = {"mf-store", "mf-worker", "mf-front", "mf-zygote"};
+static const char *const NAMES[KINDS] = {"mf-store", "mf-worker", "mf-front", "mf-zygote",
+                                         "mf-courier"};
 
 enum {
     MAX_CHILDREN = 8,
@@ -111,6 +113,15 @@ static bool front_main(const struct start *start, struct mf_error *err)
     return mf_front_run(&options, err);
 }
 
+static bool courier_main(const struct start *start, struct mf_error *err)
+{
+    const struct supervisor *s = start->supervisor;
+    const struct mf_courier_options options = {.config = s->config,
+                                               .ready_fd = start->ready_fd,
+                                               .decoder_address = mf_zygote_address(s->zygote)};
+    return mf_courier_run(&options, err);
+}
+
 static int child_main(void *context)
 {
     const struct start *start = context;
@@ -126,9 +137,10 @@ static int child_main(void *context)
         close(start->supervisor->store_fd);
     if (start->supervisor->lock_fd >= 0)
         close(start->supervisor->lock_fd); /* the lock is the supervisor's alone */
-    bool ok = kind == STORE    ? store_main(start, &err)
-              : kind == WORKER ? worker_main(start, &err)
-                               : front_main(start, &err);
+    bool ok = kind == STORE     ? store_main(start, &err)
+              : kind == WORKER  ? worker_main(start, &err)
+              : kind == COURIER ? courier_main(start, &err)
+                                : front_main(start, &err);
     if (!ok)
         mf_log(MF_LOG_ERROR, "process.failed", MF_LOG_S("reason", err.msg));
     return ok ? 0 : 1;
@@ -224,8 +236,10 @@ static bool start_all(struct supervisor *s, struct mf_error *err)
     if (s->what == MF_SUPERVISE_ALL)
         add_child(s, STORE);
     add_child(s, WORKER);
-    if (s->what == MF_SUPERVISE_ALL)
+    if (s->what == MF_SUPERVISE_ALL) {
         add_child(s, FRONT);
+        add_child(s, COURIER);
+    }
     for (size_t i = 0; i < s->count; i++)
         if (!start_child(s, &s->children[i], err))
             return false;
@@ -353,7 +367,8 @@ static bool any_running(const struct supervisor *s, unsigned kinds)
     return false;
 }
 
-static const unsigned USERS = 1u << FRONT | 1u << WORKER; /* of the store and the decoders */
+static const unsigned USERS =
+    1u << FRONT | 1u << WORKER | 1u << COURIER; /* of the store and the decoders */
 
 static void begin_stop(struct supervisor *s)
 {

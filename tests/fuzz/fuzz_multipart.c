@@ -1,6 +1,7 @@
 /*
- * multipart/form-data under libFuzzer. The first byte chooses the slicing; whatever the bytes,
- * feeding them at once and in slices must give the same parts and the same verdict.
+ * multipart/form-data and multipart/related under libFuzzer. The first byte chooses the slicing and
+ * which of the two; whatever the bytes, feeding them at once and in slices must give the same parts
+ * and the same verdict.
  */
 #include "server/multipart.h"
 
@@ -25,12 +26,11 @@ static bool sink_end(void *context, struct mf_error *err)
     return mf_buffer_append_str(context, "]", err);
 }
 
-static bool parse(const char *body, size_t len, size_t slice, struct mf_buffer *out,
-                  struct mf_error *err)
+static bool parse(const char *type, const char *body, size_t len, size_t slice,
+                  struct mf_buffer *out, struct mf_error *err)
 {
     static const struct mf_multipart_sink sink = {sink_begin, sink_data, sink_end};
-    struct mf_multipart *m =
-        mf_multipart_new("multipart/form-data; boundary=\"B-1\"", 8, &sink, out, err);
+    struct mf_multipart *m = mf_multipart_new(type, 8, &sink, out, err);
     if (!m)
         abort();
     bool ok = true;
@@ -52,8 +52,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     mf_buffer_init(&whole, 1 << 20);
     mf_buffer_init(&sliced, 1 << 20);
     const char *body = (const char *)data + 1;
-    bool a = parse(body, size - 1, size, &whole, &first);
-    bool b = parse(body, size - 1, data[0] % 16 + 1u, &sliced, &second);
+    const char *type = data[0] & 16 ? "multipart/related; type=\"application/dicom\"; boundary=B-1"
+                                    : "multipart/form-data; boundary=\"B-1\"";
+    bool a = parse(type, body, size - 1, size, &whole, &first);
+    bool b = parse(type, body, size - 1, data[0] % 16 + 1u, &sliced, &second);
     if (a != b || first.code != second.code || strcmp(first.msg, second.msg) != 0)
         abort();
     if (a && (whole.len != sliced.len ||

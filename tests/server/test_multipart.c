@@ -56,6 +56,7 @@ struct body_case {
         name, type, body, sizeof body - 1, NULL, detail, code                                      \
     }
 #define FORM "multipart/form-data; boundary=B"
+#define RELATED "multipart/related; type=\"application/dicom\"; boundary=B"
 #define NAME(n) "Content-Disposition: form-data; name=\"" n "\"\r\n"
 
 static const struct body_case CASES[] = {
@@ -85,6 +86,16 @@ static const struct body_case CASES[] = {
          "Content-Transfer-Encoding: binary\r\n\r\nx\r\n--B--",
          "[a:x]"),
     GOOD("NUL bytes in the content", FORM, "--B\r\n" NAME("a") "\r\n\0\0\r\n--B--", "[a:\0\0]"),
+    GOOD("related: the name is the content type", RELATED,
+         "--B\r\nContent-Type: application/dicom; transfer-syntax=1.2\r\nContent-ID: <a@b>\r\n\r\nx"
+         "\r\n--B\r\n\r\ny\r\n--B--",
+         "[application/dicom; transfer-syntax=1.2:x][:y]"),
+    GOOD("related: a disposition is of no interest", RELATED,
+         "--B\r\nContent-Disposition: attachment; filename=a.dcm\r\n\r\nx\r\n--B--", "[:x]"),
+    BAD("related: base64", RELATED, "--B\r\nContent-Transfer-Encoding: base64\r\n\r\nx\r\n--B--",
+        MF_ERR_UNSUPPORTED, "multipart body, part 1: Content-Transfer-Encoding is not supported"),
+    BAD("related: cut", RELATED, "--B\r\n\r\nx\r\n--", MF_ERR_MALFORMED,
+        "multipart body: it ends before the closing boundary"),
     BAD("no boundary", "multipart/form-data", "", MF_ERR_MALFORMED,
         "Content-Type: multipart without a valid boundary"),
     BAD("empty boundary", "multipart/form-data; boundary=", "", MF_ERR_MALFORMED,

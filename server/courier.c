@@ -1,0 +1,107 @@
+/*
+ * Courier: opening, the loop, stopping. One thread looks for studies that are due. Nothing can
+ * become due earlier than its quiet time from now, so it sleeps until the next one is due, or for
+ * the quiet time.
+ */
+#include "server/courier.h"
+
+#include "server/courier_study.h"
+
+#include "core/log.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    PATIENCE_MS = 10000,
+    STUDY_BATCH = 16,
+    TROUBLE_MS = 5000, /* pause after the store or the disk failed */
+    LEAST_MS = 200,    /* between two looks */
+    MOST_MS = 60000
+};
+
+static bool open_courier(struct mf_courier_study *c, const struct mf_courier_options *o,
+                         struct mf_error *err)
+{
+    const struct mf_config *config = o->config;
+    const struct mf_decoder_limits limits = {
+        .memory = (uint64_t)config->decoder.memory_bytes,
+        .cpu_seconds = (unsigned)config->decoder.cpu_s,
+        .expanded_bytes = (uint64_t)config->decoder.max_total_bytes,
+        .expansion_ratio = (unsigned)config->decoder.max_ratio,
+        .objects = (unsigned)config->decoder.max_objects,
+    };
+    c->config = config;
+    return (c->registry = mf_registry_open(config->models.directories.items,
+                                           config->models.directories.count, NULL, err)) &&
+           (c->decoder = mf_decoder_new(o->decoder_address, 1, &limits, err)) &&
+           (c->blobs = mf_blobs_open(config->data.directory, 0, err)) &&
+           (c->store = mf_store_connect(config->data.directory, PATIENCE_MS, err));
+}
+
+static void close_courier(struct mf_courier_study *c)
+{
+    mf_store_free(c->store);
+    mf_blobs_free(c->blobs);
+    mf_decoder_free(c->decoder);
+    mf_registry_free(c->registry);
+}
+
+static bool run_study(const struct mf_courier_study *c, const struct mf_due_study *study)
+{
+    struct mf_error err = MF_ERROR_INIT;
+    char job[MF_JOB_ID];
+    bool ok = mf_courier_study_run(c, study, job, &err);
+    if (ok)
+        mf_log(MF_LOG_INFO, "study.complete", MF_LOG_S("job", job[0] ? job : "none"));
+    else
+        mf_log(MF_LOG_WARN, "study.failed", MF_LOG_S("reason", err.msg));
+    return ok;
+}
+
+/* Makes jobs of what is due; how long to sleep then. */
+static int64_t look(const struct mf_courier_study *c)
+{
+    struct mf_due_study due[STUDY_BATCH];
+    struct mf_error err = MF_ERROR_INIT;
+    size_t n = 0;
+    int64_t next_ms = -1, quiet_ms = c->config->intake.quiet_s * 1000;
+    if (!mf_store_studies_due(c->store, due, STUDY_BATCH, &n, &next_ms, &err)) {
+        mf_log(MF_LOG_WARN, "courier.store_failed", MF_LOG_S("reason", err.msg));
+        return TROUBLE_MS;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (!run_study(c, &due[i]))
+            return TROUBLE_MS;
+    if (n == STUDY_BATCH)
+        return 0;
+    int64_t sleep_ms = next_ms >= 0 && next_ms < quiet_ms ? next_ms : quiet_ms;
+    return sleep_ms < LEAST_MS ? LEAST_MS : sleep_ms > MOST_MS ? MOST_MS : sleep_ms;
+}
+
+bool mf_courier_run(const struct mf_courier_options *o, struct mf_error *err)
+{
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    struct mf_courier_study c = {.config = NULL};
+    bool ok = open_courier(&c, o, err);
+    if (ok && o->ready_fd >= 0) {
+        ssize_t ignored = write(o->ready_fd, "1", 1);
+        (void)ignored; /* whoever waited is gone */
+        close(o->ready_fd);
+    }
+    while (ok) {
+        int64_t ms = look(&c);
+        struct timespec wait = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+        if (sigtimedwait(&signals, NULL, &wait) > 0)
+            break;
+    }
+    close_courier(&c);
+    return ok;
+}

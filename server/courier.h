@@ -1,0 +1,29 @@
+/*
+ * Courier: the process that carries things between the store and what is outside a request: stored
+ * studies that are complete become jobs. It parses no DICOM (decoders do) and touches no GPU.
+ */
+#ifndef MF_SERVER_COURIER_H
+#define MF_SERVER_COURIER_H
+
+#include "core/error.h"
+#include "server/config.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct mf_courier_options {
+    const struct mf_config *config;
+    int ready_fd;                /* gets one byte when it works, and is closed; −1 = none */
+    const char *decoder_address; /* of the decoders' zygote (decoder.h) */
+};
+
+/* Works until SIGTERM or SIGINT (which it blocks and takes itself). Call it in a process without
+ * other threads. */
+bool mf_courier_run(const struct mf_courier_options *options, struct mf_error *err) MF_CHECK_RESULT;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
