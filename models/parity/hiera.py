@@ -37,7 +37,7 @@ def tiny_config() -> Sam2VisionConfig:
 
 
 def run(sink: Sink, folder: Path, case: str, model: Sam2VisionModel, pixels: torch.Tensor) -> None:
-    out = model(pixels)
+    out = model(pixels.float())
     expected = {"last_hidden_state": out.last_hidden_state}
     for i, level in enumerate(out.fpn_hidden_states):
         if i == 2 or not sink.golden:

@@ -153,6 +153,7 @@ def mask_iou(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def save(tensors: dict, path: Path) -> None:
     save_file({key: as_stored(value) for key, value in tensors.items()}, path)
+    path.chmod(0o644)
 
 
 def as_stored(value: object) -> torch.Tensor:
