@@ -112,7 +112,8 @@ static json_t *prediction_to_json(const struct mf_prediction *p)
         mf_json_real(p->p_present), "p_absent", mf_json_real(p->p_absent), "q_present",
         mf_json_real(p->q_present), "q_absent", mf_json_real(p->q_absent), "n_cal_pos",
         (json_int_t)p->n_cal_pos, "n_cal_neg", (json_int_t)p->n_cal_neg, "method",
-        "split_conformal", "taxonomy", "label_class", "guarantee", mf_guarantee_name(p->guarantee));
+        p->method ? p->method : "split_conformal", "taxonomy",
+        p->taxonomy ? p->taxonomy : "label_class", "guarantee", mf_guarantee_name(p->guarantee));
 }
 
 static json_t *predictions_to_json(const struct mf_result *r)

@@ -61,6 +61,8 @@ struct mf_prediction {
     double p_present, p_absent; /* conformal p-values; NaN without calibration */
     double q_present, q_absent; /* score units; infinity or NaN becomes null */
     uint32_t n_cal_pos, n_cal_neg;
+    const char *method;   /* of the set; NULL = "split_conformal" */
+    const char *taxonomy; /* of its calibration cases; NULL = "label_class" */
     enum mf_guarantee guarantee;
 };
 

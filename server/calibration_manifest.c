@@ -4,6 +4,7 @@
 #include "core/arena.h"
 #include "server/csv.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,7 +19,7 @@ struct mf_manifest {
 
 /* Column numbers; −1 = absent. */
 struct columns {
-    long path, patient_id, ehr;
+    long path, patient_id, ehr, group;
     long *labels; /* one per label of the bundle */
 };
 
@@ -35,7 +36,8 @@ static bool is_known(const char *name, const struct mf_bundle *bundle)
 }
 
 static bool find_columns(const struct mf_manifest *m, const char *file,
-                         const struct mf_bundle *bundle, struct columns *c, struct mf_error *err)
+                         const struct mf_bundle *bundle, bool unlabelled, struct columns *c,
+                         struct mf_error *err)
 {
     for (size_t i = 0; i < mf_csv_columns(m->csv); i++)
         if (!is_known(mf_csv_header(m->csv, i), bundle))
@@ -47,6 +49,7 @@ static bool find_columns(const struct mf_manifest *m, const char *file,
     c->path = mf_csv_find(m->csv, "path");
     c->patient_id = mf_csv_find(m->csv, "patient_id");
     c->ehr = mf_csv_find(m->csv, "ehr");
+    c->group = mf_csv_find(m->csv, "group");
     if (c->path < 0 || c->patient_id < 0)
         return mf_error_set(err, MF_ERR_UNUSABLE, "%s: no column \"%s\"", file,
                             c->path < 0 ? "path" : "patient_id");
@@ -58,9 +61,8 @@ static bool find_columns(const struct mf_manifest *m, const char *file,
         c->labels[i] = mf_csv_find(m->csv, mf_bundle_labels(bundle)[i].id);
         any |= c->labels[i] >= 0;
     }
-    if (!any)
-        mf_error_set(err, MF_ERR_UNUSABLE, "%s: no label of the model", file);
-    return any;
+    return any || unlabelled ||
+           mf_error_set(err, MF_ERR_UNUSABLE, "%s: no label of the model", file);
 }
 
 /* A path of the CSV, seen from here. */
@@ -92,7 +94,9 @@ static bool read_row(struct mf_manifest *m, const char *file, const struct colum
     struct mf_manifest_row *row = &m->rows[i];
     const char *path = mf_csv_field(m->csv, i, (size_t)c->path);
     const char *ehr = c->ehr < 0 ? "" : mf_csv_field(m->csv, i, (size_t)c->ehr);
+    const char *group = c->group < 0 ? "" : mf_csv_field(m->csv, i, (size_t)c->group);
     row->number = i + 1;
+    row->group = *group ? group : NULL;
     row->patient_id = mf_csv_field(m->csv, i, (size_t)c->patient_id);
     row->truth = mf_arena_alloc(m->arena, label_count, 1, err);
     if (!*path || !*row->patient_id)
@@ -134,10 +138,10 @@ static bool group_rows(struct mf_manifest *m, struct mf_error *err)
 }
 
 static bool read_all(struct mf_manifest *m, const char *path, const struct mf_bundle *bundle,
-                     struct mf_error *err)
+                     bool unlabelled, struct mf_error *err)
 {
-    struct columns columns = {-1, -1, -1, NULL};
-    if (!find_columns(m, path, bundle, &columns, err) || !columns.labels)
+    struct columns columns = {-1, -1, -1, -1, NULL};
+    if (!find_columns(m, path, bundle, unlabelled, &columns, err) || !columns.labels)
         return false;
     m->row_count = mf_csv_rows(m->csv);
     if (m->row_count == 0)
@@ -150,12 +154,12 @@ static bool read_all(struct mf_manifest *m, const char *path, const struct mf_bu
 }
 
 struct mf_manifest *mf_manifest_read(const char *path, const struct mf_bundle *bundle,
-                                     struct mf_error *err)
+                                     bool unlabelled, struct mf_error *err)
 {
     struct mf_manifest *m = calloc(1, sizeof *m);
     if (!m || !(m->arena = mf_arena_new(1U << 30)))
         mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
-    else if ((m->csv = mf_csv_read(path, err)) && read_all(m, path, bundle, err))
+    else if ((m->csv = mf_csv_read(path, err)) && read_all(m, path, bundle, unlabelled, err))
         return m;
     mf_manifest_free(m);
     return NULL;
@@ -174,4 +178,44 @@ const struct mf_manifest_patient *mf_manifest_patients(const struct mf_manifest 
 {
     *count = m->patient_count;
     return m->patients;
+}
+
+static bool take_prevalence(const struct mf_csv *csv, const char *path, size_t row, long columns[2],
+                            const struct mf_bundle *bundle, double *ret, struct mf_error *err)
+{
+    const char *label = mf_csv_field(csv, row, (size_t)columns[0]);
+    const char *text = mf_csv_field(csv, row, (size_t)columns[1]);
+    size_t i = 0;
+    char *end;
+    while (i < mf_bundle_label_count(bundle) && strcmp(mf_bundle_labels(bundle)[i].id, label) != 0)
+        i++;
+    if (i == mf_bundle_label_count(bundle))
+        return mf_error_set(err, MF_ERR_UNUSABLE, "%s: row %zu: \"%.40s\" is no label of the model",
+                            path, row + 1, label);
+    double value = strtod(text, &end);
+    if (!*text || *end || !(value > 0 && value < 1))
+        return mf_error_set(err, MF_ERR_MALFORMED,
+                            "%s: row %zu, column prevalence: not a number above 0 and below 1",
+                            path, row + 1);
+    ret[i] = value;
+    return true;
+}
+
+bool mf_manifest_read_prevalence(const char *path, const struct mf_bundle *bundle, double *ret,
+                                 struct mf_error *err)
+{
+    struct mf_csv *csv = mf_csv_read(path, err);
+    if (!csv)
+        return false;
+    long columns[2] = {mf_csv_find(csv, "label"), mf_csv_find(csv, "prevalence")};
+    bool ok = columns[0] >= 0 && columns[1] >= 0;
+    if (!ok)
+        mf_error_set(err, MF_ERR_UNUSABLE, "%s: no column \"%s\"", path,
+                     columns[0] < 0 ? "label" : "prevalence");
+    for (size_t i = 0; i < mf_bundle_label_count(bundle); i++)
+        ret[i] = NAN;
+    for (size_t row = 0; ok && row < mf_csv_rows(csv); row++)
+        ok = take_prevalence(csv, path, row, columns, bundle, ret, err);
+    mf_csv_free(csv);
+    return ok;
 }

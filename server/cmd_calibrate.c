@@ -13,6 +13,7 @@
 #include "engine/engine.h"
 #include "engine/trust/trust.h"
 #include "server/calibration_manifest.h"
+#include "server/case_strata.h"
 #include "server/dataset.h"
 #include "server/pipeline_run.h"
 
@@ -35,26 +36,35 @@ static const char USAGE[] =
     "                   paths are relative to the CSV; the newest study of each patient is used\n"
     "  -o DIR           a new or empty directory for the bundle\n"
     "  --source TEXT    what the data is, for the reader of a result; default: the CSV's name\n"
+    "  --group-by KIND  view, sex, age or site: conformal sets and, where there are enough cases,\n"
+    "                   probabilities for each group of its own; site is the column group\n"
+    "  --prevalence CSV columns label, prevalence: how frequent findings are where the model "
+    "works\n"
+    "  --target CSV     unlabelled studies (path, patient_id) of where the model works: conformal\n"
+    "                   sets are weighted towards them; not together with --group-by\n"
     "  --device DEV     cpu or cuda:N; default: the best that works\n"
     "  --threads N      patients at once; default: all cores\n";
 
 enum { MAX_THREADS = 64 };
 
 struct arguments {
-    const char *model, *manifest, *output, *source, *device;
+    const char *model, *manifest, *output, *source, *device, *prevalence, *target;
+    enum mf_strata_kind strata;
     unsigned threads;
     bool help;
 };
 
-/* What all threads share. */
+/* What all threads share: one population, that of the manifest or of the target. */
 struct calibrate {
     const struct arguments *a;
+    const char *name; /* on the progress bar */
     struct mf_zygote *zygote;
     struct mf_manifest *manifest;
     const struct mf_manifest_patient *patients;
     size_t patient_count, label_count, readout_size;
     float *logits, *readouts; /* patient_count rows; each thread writes the rows of its patients */
     const struct mf_manifest_row **rows; /* the row that gave a patient's case; NULL = left out */
+    char (*groups)[MF_STRATA_KEY];       /* of a patient's case; "" = unknown */
     pthread_mutex_t lock;                /* guards everything below */
     size_t next, done;
     struct mf_progress progress;
@@ -132,8 +142,11 @@ static bool run_patient(struct thread *t, size_t index, struct mf_error *err)
     if (row->ehr && (!mf_dataset_read_ehr(dataset, row->ehr, &ehr, err) ||
                      !mf_plan_attach_ehr(ehr.ehr, &plan, err)))
         return false;
+    const struct mf_strata strata = mf_case_strata(plan.request, row->group);
     if (!run_case(t, dataset, &plan, index, err))
         return false;
+    if (!mf_strata_key(c->a->strata, &strata, c->groups[index]))
+        c->groups[index][0] = '\0';
     c->rows[index] = row;
     return true;
 }
@@ -199,7 +212,7 @@ static bool run_threads(struct calibrate *c, struct mf_error *err)
     const struct mf_registry_device device = {c->a->device, 1};
     unsigned count = thread_count(c->a, c->patient_count), started = 0;
     bool ok = true;
-    mf_progress_start(&c->progress, "calibrate", c->patient_count);
+    mf_progress_start(&c->progress, c->name, c->patient_count);
     for (unsigned i = 0; ok && i < count; i++) {
         threads[i].c = c;
         threads[i].registry = mf_registry_open(models, 1, &device, err);
@@ -218,34 +231,59 @@ static bool run_threads(struct calibrate *c, struct mf_error *err)
 
 /* --- fitting --- */
 
-/* Moves the cases that ran together and fits on them. */
-static bool fit(struct calibrate *c, const struct mf_bundle *bundle, struct mf_error *err)
+/* Moves the cases that ran together; returns how many there are. */
+static size_t compact(struct calibrate *c)
 {
     size_t n = 0, labels = c->label_count, readout = c->readout_size;
-    MF_AUTO(mf_mem) int8_t *truth = calloc(c->patient_count, labels);
-    MF_AUTO(mf_mem) const char **patients = calloc(c->patient_count, sizeof *patients);
-    if (!truth || !patients)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
     for (size_t i = 0; i < c->patient_count; i++) {
         if (!c->rows[i])
             continue;
         memmove(c->logits + n * labels, c->logits + i * labels, labels * sizeof *c->logits);
         memmove(c->readouts + n * readout, c->readouts + i * readout,
                 readout * sizeof *c->readouts);
-        memcpy(truth + n * labels, c->rows[i]->truth, labels);
-        patients[n++] = c->rows[i]->patient_id;
+        memmove(c->groups[n], c->groups[i], sizeof *c->groups);
+        c->rows[n++] = c->rows[i];
     }
-    const char *slash = strrchr(c->a->manifest, '/');
-    const struct mf_trust_origin origin = {.source = c->a->source ? c->a->source
-                                                     : slash      ? slash + 1
-                                                                  : c->a->manifest};
+    return n;
+}
+
+static const char *source_of(const struct arguments *a)
+{
+    const char *slash = strrchr(a->manifest, '/');
+    return a->source ? a->source : slash ? slash + 1 : a->manifest;
+}
+
+/* Fits on the cases that ran; `target` has no patients when there is none. */
+static bool fit(struct calibrate *c, struct calibrate *target, const struct mf_bundle *bundle,
+                struct mf_error *err)
+{
+    size_t n = compact(c), labels = c->label_count;
+    MF_AUTO(mf_mem) int8_t *truth = calloc(n + 1, labels);
+    MF_AUTO(mf_mem) const char **patients = calloc(n + 1, sizeof *patients);
+    MF_AUTO(mf_mem) const char **groups = calloc(n + 1, sizeof *groups);
+    MF_AUTO(mf_mem) double *prevalence = calloc(labels, sizeof *prevalence);
+    if (!truth || !patients || !groups || !prevalence)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
+    for (size_t i = 0; i < n; i++) {
+        memcpy(truth + i * labels, c->rows[i]->truth, labels);
+        patients[i] = c->rows[i]->patient_id;
+        groups[i] = c->groups[i][0] ? c->groups[i] : NULL;
+    }
+    if (c->a->prevalence && !mf_manifest_read_prevalence(c->a->prevalence, bundle, prevalence, err))
+        return false;
+    const struct mf_trust_origin origin = {.source = source_of(c->a)};
     const struct mf_trust_cases cases = {.count = n,
                                          .label_count = labels,
                                          .logits = c->logits,
                                          .truth = truth,
                                          .patients = patients,
                                          .readouts = c->readouts,
-                                         .readout_size = readout};
+                                         .readout_size = c->readout_size,
+                                         .strata = c->a->strata,
+                                         .groups = groups,
+                                         .prevalence = c->a->prevalence ? prevalence : NULL,
+                                         .target = target->logits,
+                                         .target_count = target->logits ? compact(target) : 0};
     MF_AUTO(mf_trust) struct mf_trust *trust = mf_trust_fit(bundle, &cases, &origin, err);
     if (!trust || !mf_bundle_write_calibrated(bundle, trust, c->a->output, err))
         return false;
@@ -261,8 +299,13 @@ static size_t readout_size(const struct arguments *a, const struct mf_bundle *bu
     return engine ? mf_engine_readout_size(engine) : 0;
 }
 
-static bool calibrate(struct calibrate *c, const struct mf_bundle *bundle, struct mf_error *err)
+/* Runs every patient of a manifest. */
+static bool collect(struct calibrate *c, const char *manifest, const struct mf_bundle *bundle,
+                    bool unlabelled, struct mf_error *err)
 {
+    c->manifest = mf_manifest_read(manifest, bundle, unlabelled, err);
+    if (!c->manifest)
+        return false;
     c->patients = mf_manifest_patients(c->manifest, &c->patient_count);
     c->label_count = mf_bundle_label_count(bundle);
     c->readout_size = readout_size(c->a, bundle, err);
@@ -271,33 +314,51 @@ static bool calibrate(struct calibrate *c, const struct mf_bundle *bundle, struc
     c->logits = calloc(c->patient_count * c->label_count, sizeof *c->logits);
     c->readouts = calloc(c->patient_count * c->readout_size, sizeof *c->readouts);
     c->rows = calloc(c->patient_count, sizeof(void *));
-    if (!c->logits || !c->readouts || !c->rows)
+    c->groups = calloc(c->patient_count, sizeof *c->groups);
+    if (!c->logits || !c->readouts || !c->rows || !c->groups)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
-    c->zygote = mf_zygote_start(err);
-    return c->zygote && run_threads(c, err) && fit(c, bundle, err);
+    return run_threads(c, err);
+}
+
+static void release(struct calibrate *c)
+{
+    mf_manifest_free(c->manifest);
+    free(c->logits);
+    free(c->readouts);
+    free(c->rows);
+    free(c->groups);
 }
 
 static bool run(const struct arguments *a, struct mf_error *err)
 {
     MF_AUTO(mf_bundle) struct mf_bundle *bundle = mf_bundle_open(a->model, MF_BUNDLE_FULL, err);
-    struct calibrate c = {.a = a, .lock = PTHREAD_MUTEX_INITIALIZER};
-    c.manifest = bundle ? mf_manifest_read(a->manifest, bundle, err) : NULL;
-    bool ok = c.manifest && calibrate(&c, bundle, err);
-    mf_zygote_stop(c.zygote);
-    mf_manifest_free(c.manifest);
-    free(c.logits);
-    free(c.readouts);
-    free(c.rows);
+    struct mf_zygote *zygote = bundle ? mf_zygote_start(err) : NULL;
+    struct calibrate cases = {
+        .a = a, .name = "calibrate", .zygote = zygote, .lock = PTHREAD_MUTEX_INITIALIZER};
+    struct calibrate target = {
+        .a = a, .name = "target", .zygote = zygote, .lock = PTHREAD_MUTEX_INITIALIZER};
+    bool ok = zygote && collect(&cases, a->manifest, bundle, false, err) &&
+              (!a->target || collect(&target, a->target, bundle, true, err)) &&
+              fit(&cases, &target, bundle, err);
+    mf_zygote_stop(zygote);
+    release(&cases);
+    release(&target);
     return ok;
 }
 
 static bool parse(int argc, char **argv, struct arguments *a, struct mf_error *err)
 {
-    static const struct option LONG[] = {
-        {"model", required_argument, NULL, 'm'},  {"manifest", required_argument, NULL, 'c'},
-        {"output", required_argument, NULL, 'o'}, {"source", required_argument, NULL, 's'},
-        {"device", required_argument, NULL, 'd'}, {"threads", required_argument, NULL, 't'},
-        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
+    static const struct option LONG[] = {{"model", required_argument, NULL, 'm'},
+                                         {"manifest", required_argument, NULL, 'c'},
+                                         {"output", required_argument, NULL, 'o'},
+                                         {"source", required_argument, NULL, 's'},
+                                         {"device", required_argument, NULL, 'd'},
+                                         {"threads", required_argument, NULL, 't'},
+                                         {"group-by", required_argument, NULL, 'g'},
+                                         {"prevalence", required_argument, NULL, 'p'},
+                                         {"target", required_argument, NULL, 'T'},
+                                         {"help", no_argument, NULL, 'h'},
+                                         {NULL, 0, NULL, 0}};
     double threads;
     int c;
     while ((c = mf_cli_option(argc, argv, ":ho:", LONG, err)) != -1) {
@@ -308,11 +369,15 @@ static bool parse(int argc, char **argv, struct arguments *a, struct mf_error *e
             return false;
         if (c == 't')
             a->threads = (unsigned)threads;
+        if (c == 'g' && !mf_strata_parse(optarg, &a->strata))
+            return mf_error_set(err, MF_ERR_USAGE, "--group-by must be view, sex, age or site");
         const char **text = c == 'm'   ? &a->model
                             : c == 'c' ? &a->manifest
                             : c == 'o' ? &a->output
                             : c == 's' ? &a->source
                             : c == 'd' ? &a->device
+                            : c == 'p' ? &a->prevalence
+                            : c == 'T' ? &a->target
                                        : NULL;
         if (text)
             *text = optarg;
@@ -322,6 +387,8 @@ static bool parse(int argc, char **argv, struct arguments *a, struct mf_error *e
                             argv[optind]);
     if (!a->model || !a->manifest || !a->output)
         return mf_error_set(err, MF_ERR_USAGE, "--model, --manifest and -o are needed, see --help");
+    if (a->target && a->strata != MF_STRATA_NONE)
+        return mf_error_set(err, MF_ERR_USAGE, "--target and --group-by exclude each other");
     return true;
 }
 

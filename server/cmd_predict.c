@@ -32,6 +32,7 @@ static const char USAGE[] =
     "  --device DEV      cpu or cuda:N; default: the best that works\n"
     "  --threads N       CPU threads; default: all cores\n"
     "  --alpha A         error level of the prediction sets, above 0 and at most 0.5; default 0.1\n"
+    "  --site NAME       where the studies were made, for a model calibrated by site\n"
     "  --no-priors       each study alone\n"
     "  --format FORMAT   json (default), fhir or text\n"
     "  -o FILE           write there instead of standard output\n";
@@ -104,6 +105,12 @@ static bool take_option(int c, struct arguments *a, struct mf_error *err)
         else
             return mf_error_set(err, MF_ERR_USAGE, "--alpha must be above 0");
         return true;
+    case 's':
+        if (!*optarg || strlen(optarg) >= sizeof a->options.site)
+            return mf_error_set(err, MF_ERR_USAGE, "--site must be a name of at most %zu bytes",
+                                sizeof a->options.site - 1);
+        memcpy(a->options.site, optarg, strlen(optarg) + 1);
+        return true;
     case 't':
         if (!mf_cli_number("--threads", optarg, 0, 4096, &number, err))
             return false;
@@ -118,17 +125,13 @@ static bool take_option(int c, struct arguments *a, struct mf_error *err)
 
 static bool parse(int argc, char **argv, struct arguments *a, struct mf_error *err)
 {
-    static const struct option LONG[] = {{"model", required_argument, NULL, 'm'},
-                                         {"ehr", required_argument, NULL, 'e'},
-                                         {"device", required_argument, NULL, 'd'},
-                                         {"threads", required_argument, NULL, 't'},
-                                         {"alpha", required_argument, NULL, 'a'},
-                                         {"no-priors", no_argument, NULL, 'p'},
-                                         {"explain", required_argument, NULL, 'x'},
-                                         {"format", required_argument, NULL, 'f'},
-                                         {"output", required_argument, NULL, 'o'},
-                                         {"help", no_argument, NULL, 'h'},
-                                         {NULL, 0, NULL, 0}};
+    static const struct option LONG[] = {
+        {"model", required_argument, NULL, 'm'},  {"ehr", required_argument, NULL, 'e'},
+        {"device", required_argument, NULL, 'd'}, {"threads", required_argument, NULL, 't'},
+        {"alpha", required_argument, NULL, 'a'},  {"site", required_argument, NULL, 's'},
+        {"no-priors", no_argument, NULL, 'p'},    {"explain", required_argument, NULL, 'x'},
+        {"format", required_argument, NULL, 'f'}, {"output", required_argument, NULL, 'o'},
+        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
     int c;
     while ((c = mf_cli_option(argc, argv, ":ho:", LONG, err)) != -1) {
         if (c == 'h')
@@ -214,6 +217,7 @@ static bool predict_study(struct predict *p, size_t patient, size_t study, const
     if (mf_plan_study(p->studies, patient, study, 0, p->ehr.ehr, &p->a->options, &plan, &problem)) {
         const struct mf_run run = {.plan = &plan,
                                    .alpha = p->a->options.alpha,
+                                   .site = p->a->options.site,
                                    .input = mf_dataset_input,
                                    .context = p->dataset};
         result = mf_pipeline_run_plan(p->pipeline, &run, &problem);

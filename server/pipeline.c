@@ -71,6 +71,7 @@ json_t *mf_pipeline_run(struct mf_pipeline *pipeline, const struct mf_pipeline_j
     struct mf_run run = {.plan = &plan,
                          .job = job->id,
                          .alpha = job->options->alpha,
+                         .site = job->options->site,
                          .input = job_input,
                          .stopped = job_stopped,
                          .progress = job_progress,

@@ -28,16 +28,17 @@ struct mf_pipeline_options {
     char model[128]; /* name of a bundle; "" = the unique one that accepts the study */
     double alpha;    /* miscoverage of the conformal sets, (0, 0.5]; NaN = 0.1 */
     bool no_priors;  /* ignore earlier studies of the patient */
+    char site[65];   /* where the study was made, for calibrations by site; "" = unknown */
 };
 
 #define MF_PIPELINE_OPTIONS_INIT                                                                   \
     {                                                                                              \
-        "", __builtin_nan(""), false                                                               \
+        "", __builtin_nan(""), false, ""                                                           \
     }
 
-/* Reads {"model": "name", "alpha": 0.1, "priors": true}, every member optional. `text` NULL or
- * empty gives the defaults. MF_ERR_MALFORMED: not JSON; MF_ERR_UNUSABLE: an unknown option (named),
- * wrong type or range. */
+/* Reads {"model": "name", "alpha": 0.1, "priors": true, "site": "name"}, every member optional.
+ * `text` NULL or empty gives the defaults. MF_ERR_MALFORMED: not JSON; MF_ERR_UNUSABLE: an unknown
+ * option (named), wrong type or range. */
 bool mf_pipeline_options_parse(const char *text, size_t len, struct mf_pipeline_options *ret,
                                struct mf_error *err);
 /* The inverse: JSON text of all options, to keep with a job. The caller frees it; NULL = out of

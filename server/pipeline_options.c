@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const KEYS[] = {"model", "alpha", "priors", NULL};
+static const char *const KEYS[] = {"model", "alpha", "priors", "site", NULL};
 
 static bool take_model(const json_t *value, struct mf_pipeline_options *o, struct mf_error *err)
 {
@@ -39,6 +39,18 @@ static bool take_priors(const json_t *value, struct mf_pipeline_options *o, stru
     return true;
 }
 
+static bool take_site(const json_t *value, struct mf_pipeline_options *o, struct mf_error *err)
+{
+    const char *name = json_string_value(value);
+    if (value && (!name || !*name || strlen(name) >= sizeof o->site))
+        return mf_error_set(err, MF_ERR_UNUSABLE,
+                            "options: \"site\" must be a name of at most %zu bytes",
+                            sizeof o->site - 1);
+    if (name)
+        memcpy(o->site, name, strlen(name) + 1);
+    return true;
+}
+
 bool mf_pipeline_options_parse(const char *text, size_t len, struct mf_pipeline_options *ret,
                                struct mf_error *err)
 {
@@ -53,7 +65,8 @@ bool mf_pipeline_options_parse(const char *text, size_t len, struct mf_pipeline_
         if (!mf_json_only_keys(json, KEYS, "options", MF_ERR_UNUSABLE, err) ||
             !take_model(json_object_get(json, "model"), &o, err) ||
             !take_alpha(json_object_get(json, "alpha"), &o, err) ||
-            !take_priors(json_object_get(json, "priors"), &o, err))
+            !take_priors(json_object_get(json, "priors"), &o, err) ||
+            !take_site(json_object_get(json, "site"), &o, err))
             return false;
     }
     *ret = o;
@@ -68,6 +81,8 @@ char *mf_pipeline_options_text(const struct mf_pipeline_options *o)
         ok = json_object_set_new(json, "model", json_string(o->model)) == 0;
     if (ok && !isnan(o->alpha))
         ok = json_object_set_new(json, "alpha", json_real(o->alpha)) == 0;
+    if (ok && o->site[0])
+        ok = json_object_set_new(json, "site", json_string(o->site)) == 0;
     ok = ok && json_object_set_new(json, "priors", json_boolean(!o->no_priors)) == 0;
     return ok ? mf_json_text(json, 0) : NULL;
 }

@@ -11,6 +11,7 @@
 #include "engine/engine.h"
 #include "engine/trust/trust.h"
 #include "fhir/extract.h"
+#include "server/case_strata.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -222,15 +223,18 @@ static bool apply_trust(struct state *s, struct mf_error *err)
     struct mf_trust_statement *t = &s->statement;
     size_t labels = mf_bundle_label_count(s->bundle);
     double alpha = isnan(s->run->alpha) ? DEFAULT_ALPHA : s->run->alpha;
+    struct mf_trust_case c = {.logits = s->output.logits,
+                              .readout = s->output.readout,
+                              .strata = mf_case_strata(s->run->plan->request, s->run->site)};
     t->predictions = mf_arena_alloc(s->arena, labels, sizeof *t->predictions, err);
     t->finding_labels = mf_arena_alloc(s->arena, labels, sizeof *t->finding_labels, err);
-    if (!t->predictions || !t->finding_labels ||
-        !mf_trust_apply(s->bundle, s->output.logits, s->output.readout, alpha, false, t, err))
+    if (!t->predictions || !t->finding_labels || !mf_trust_apply(s->bundle, &c, alpha, t, err))
         return false;
     if (!(t->ood_p_value < OOD_LEVEL))
         return true;
     s->flags[s->flag_count++] = "out_of_distribution";
-    return mf_trust_apply(s->bundle, s->output.logits, s->output.readout, alpha, true, t, err);
+    c.shifted = true;
+    return mf_trust_apply(s->bundle, &c, alpha, t, err);
 }
 
 static void find_flags(struct state *s)

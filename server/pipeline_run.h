@@ -11,8 +11,9 @@ extern "C" {
 /* One run: where the bytes of the plan's objects are, and who is told what. */
 struct mf_run {
     const struct mf_plan *plan;
-    const char *job; /* id in the result, or NULL */
-    double alpha;    /* NaN = 0.1 */
+    const char *job;  /* id in the result, or NULL */
+    double alpha;     /* NaN = 0.1 */
+    const char *site; /* where the study was made, if calibrations by site matter; NULL: unknown */
     /* The descriptor of an input of the index (object.input); it stays the callee's and must be
      * valid until the run is over. −1 with an error. */
     int (*input)(void *context, uint32_t input, struct mf_error *err);

@@ -39,6 +39,11 @@ const double *mf_aci_levels(const struct mf_aci *a)
     return a->levels;
 }
 
+size_t mf_aci_labels(const struct mf_aci *a)
+{
+    return a->label_count;
+}
+
 double mf_aci_target(const struct mf_aci *a)
 {
     return a->target;

@@ -46,6 +46,7 @@ struct mf_aci *mf_aci_learn(const struct mf_aci *aci, const struct mf_aci_feedba
 /* Levels to judge by, present and absent of every label in turn (2 × labels; borrowed). A level ≤ 0
  * means: always in the set; ≥ 1: never. */
 const double *mf_aci_levels(const struct mf_aci *aci);
+size_t mf_aci_labels(const struct mf_aci *aci);
 double mf_aci_target(const struct mf_aci *aci);
 uint64_t mf_aci_version(const struct mf_aci *aci); /* feedbacks so far */
 const char *mf_aci_id(const struct mf_aci *aci);

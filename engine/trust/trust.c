@@ -23,12 +23,29 @@ struct mf_trust *mf_trust_new(const struct mf_label *labels, size_t label_count,
     return t->label_ids ? MF_STEAL(t) : NULL;
 }
 
+bool mf_trust_add_group(struct mf_trust *t, const char *name, struct mf_error *err)
+{
+    struct mf_trust_group *g = &t->groups[t->group_count];
+    size_t n = t->label_count;
+    *g = (struct mf_trust_group){.name = mf_arena_strdup(t->arena, name, err),
+                                 .calibrations =
+                                     mf_arena_alloc(t->arena, n, sizeof *g->calibrations, err),
+                                 .own = mf_arena_alloc(t->arena, n, sizeof *g->own, err),
+                                 .classes = mf_arena_alloc(t->arena, n, sizeof *g->classes, err)};
+    t->group_count++;
+    return g->name && g->calibrations && g->own && g->classes;
+}
+
 void mf_trust_free(struct mf_trust *t)
 {
     if (!t)
         return;
     for (size_t i = 0; t->calibrations && i < t->label_count; i++)
         mf_calibration_clear(&t->calibrations[i]);
+    for (size_t g = 0; g < t->group_count; g++)
+        for (size_t i = 0; t->groups[g].calibrations && i < t->label_count; i++)
+            mf_calibration_clear(&t->groups[g].calibrations[i]);
+    mf_density_ratio_clear(&t->ratio);
     mf_ood_free(t->ood);
     mf_arena_free(t->arena);
     free(t);
@@ -66,19 +83,73 @@ static enum mf_label_state state_of(bool present, bool absent)
     return absent ? MF_LABEL_ABSENT : MF_LABEL_EMPTY;
 }
 
-/* Sets, p-values and the guarantee of one label. */
-static void judge(const struct mf_trust *t, size_t i, double alpha, bool bound, bool shifted,
-                  struct mf_prediction *p)
+/* What all labels of one case have in common. */
+struct judgement {
+    const struct mf_trust *trust;
+    const struct mf_trust_group *group; /* of this case; NULL: none */
+    const double *levels;               /* of adaptive inference, or NULL */
+    double alpha, weight;
+    bool bound, shifted;
+};
+
+static const struct mf_trust_group *find_group(const struct mf_trust *t,
+                                               const struct mf_strata *strata)
+{
+    char key[MF_STRATA_KEY];
+    if (!t->group_count || !mf_strata_key(t->strata, strata, key))
+        return NULL;
+    for (size_t g = 0; g < t->group_count; g++)
+        if (strcmp(t->groups[g].name, key) == 0)
+            return &t->groups[g];
+    return NULL;
+}
+
+/* The stratum's cases where both classes are enough for alpha (which depends on their number alone,
+ * so choosing does not spoil the guarantee), all cases otherwise. */
+static const struct mf_class_logits *choose_cases(const struct judgement *j, size_t i,
+                                                  struct mf_prediction *p)
+{
+    const struct mf_class_logits *c = j->group ? &j->group->classes[i] : NULL;
+    if (!c || mf_conformal_rank(c->n_pos, j->alpha) > c->n_pos ||
+        mf_conformal_rank(c->n_neg, j->alpha) > c->n_neg)
+        return &j->trust->classes[i];
+    p->taxonomy = mf_strata_taxonomy(j->trust->strata);
+    return c;
+}
+
+static struct mf_conformal_class judge_class(const struct judgement *j,
+                                             const struct mf_class_logits *c, size_t i,
+                                             bool present, bool weighted, float z)
+{
+    const float *logits = present ? c->positive : c->negative;
+    const float *weights = present ? c->positive_weights : c->negative_weights;
+    size_t n = present ? c->n_pos : c->n_neg;
+    if (weighted)
+        return mf_conformal_judge_weighted(logits, weights, n, present, z, j->weight, j->alpha);
+    return mf_conformal_judge(logits, n, present, z,
+                              j->levels ? j->levels[2 * i + !present] : j->alpha);
+}
+
+/* Sets, p-values and the guarantee of one label. Weights that leave too few effective cases are not
+ * used, and the shift that they were for is said. */
+static void judge(const struct judgement *j, size_t i, struct mf_prediction *p)
 {
     p->p_present = p->p_absent = p->q_present = p->q_absent = NAN;
     p->state = MF_LABEL_UNCERTAIN;
     p->guarantee = MF_GUARANTEE_VOID;
-    if (!t->classes)
+    if (!j->trust->classes)
         return;
-    const struct mf_class_logits *c = &t->classes[i];
+    const struct mf_class_logits *c = choose_cases(j, i, p);
+    double needed = mf_effective_size_needed(j->alpha);
+    bool shift = c->positive_weights && !j->levels;
+    bool weighted = shift && mf_effective_size(c->positive_weights, c->n_pos) >= needed &&
+                    mf_effective_size(c->negative_weights, c->n_neg) >= needed;
+    p->method = j->levels  ? "adaptive_conformal"
+                : weighted ? "weighted_conformal"
+                           : "split_conformal";
     float z = (float)p->logit;
-    struct mf_conformal_class present = mf_conformal_judge(c->positive, c->n_pos, true, z, alpha);
-    struct mf_conformal_class absent = mf_conformal_judge(c->negative, c->n_neg, false, z, alpha);
+    struct mf_conformal_class present = judge_class(j, c, i, true, weighted, z);
+    struct mf_conformal_class absent = judge_class(j, c, i, false, weighted, z);
     p->n_cal_pos = (uint32_t)c->n_pos;
     p->n_cal_neg = (uint32_t)c->n_neg;
     p->p_present = present.p;
@@ -86,10 +157,25 @@ static void judge(const struct mf_trust *t, size_t i, double alpha, bool bound, 
     p->q_present = present.q;
     p->q_absent = absent.q;
     p->state = state_of(present.included, absent.included);
-    p->guarantee = !bound                              ? MF_GUARANTEE_VOID
+    p->guarantee = !j->bound                           ? MF_GUARANTEE_VOID
                    : !present.enough || !absent.enough ? MF_GUARANTEE_INSUFFICIENT
-                   : shifted                           ? MF_GUARANTEE_SHIFTED
+                   : j->shifted || shift != weighted   ? MF_GUARANTEE_SHIFTED
                                                        : MF_GUARANTEE_VALID;
+}
+
+/* The calibrated probability, at the prevalence of where the model works. */
+static double probability_of(const struct judgement *j, size_t i, double logit)
+{
+    static const struct mf_calibration IDENTITY = {.method = MF_CALIBRATION_IDENTITY};
+    const struct mf_trust *t = j->trust;
+    const struct mf_calibration *c = j->group && j->group->own[i] ? &j->group->calibrations[i]
+                                     : t->calibrations            ? &t->calibrations[i]
+                                                                  : &IDENTITY;
+    double p = mf_calibration_apply(c, logit);
+    double n = (double)c->n_pos + c->n_neg;
+    return t->prevalence && n > 0
+               ? mf_calibration_with_prevalence(p, c->n_pos / n, t->prevalence[i])
+               : p;
 }
 
 /* Labels above the threshold, most probable first (ties in label order). */
@@ -111,32 +197,47 @@ static void find_labels(const struct mf_trust *t, double alpha, struct mf_trust_
     s->findings = (struct mf_finding_set){true, s->finding_labels, n};
 }
 
-bool mf_trust_apply(const struct mf_bundle *bundle, const float *logits, const float *readout,
-                    double alpha, bool shifted, struct mf_trust_statement *s, struct mf_error *err)
+/* Feedback counts for the model and the alpha that it was learnt at. */
+static const double *levels_of(const struct mf_trust *t, const struct mf_aci *aci, double alpha)
+{
+    bool fits = aci && t->model_hash && mf_aci_labels(aci) == t->label_count &&
+                strcmp(mf_aci_model_hash(aci), t->model_hash) == 0 &&
+                fabs(mf_aci_target(aci) - alpha) < 1e-12;
+    return fits ? mf_aci_levels(aci) : NULL;
+}
+
+bool mf_trust_apply(const struct mf_bundle *bundle, const struct mf_trust_case *c, double alpha,
+                    struct mf_trust_statement *s, struct mf_error *err)
 {
     const struct mf_trust *t = mf_bundle_trust(bundle);
     const struct mf_label *labels = mf_bundle_labels(bundle);
     if (!(alpha > 0 && alpha < 1))
         return mf_error_set(err, MF_ERR_UNUSABLE, "alpha must lie between 0 and 1");
-    bool bound = t->model_hash && strcmp(t->model_hash, mf_bundle_model_hash(bundle)) == 0;
-    for (size_t i = 0; i < t->label_count; i++) {
-        if (!isfinite(logits[i]))
+    for (size_t i = 0; i < t->label_count; i++)
+        if (!isfinite(c->logits[i]))
             return mf_error_set(err, MF_ERR_INTERNAL,
                                 "the network gave a logit that is not finite");
+    const struct judgement j = {
+        .trust = t,
+        .group = find_group(t, &c->strata),
+        .levels = levels_of(t, c->aci, alpha),
+        .alpha = alpha,
+        .weight = t->has_ratio ? mf_density_ratio_at(&t->ratio, c->logits) : 1,
+        .bound = t->model_hash && strcmp(t->model_hash, mf_bundle_model_hash(bundle)) == 0,
+        .shifted = c->shifted};
+    for (size_t i = 0; i < t->label_count; i++) {
         struct mf_prediction *p = &s->predictions[i];
         *p = (struct mf_prediction){.label = labels[i].id,
                                     .display = labels[i].display,
                                     .codings = labels[i].codings,
                                     .coding_count = labels[i].coding_count,
-                                    .logit = logits[i]};
-        static const struct mf_calibration IDENTITY = {.method = MF_CALIBRATION_IDENTITY};
-        p->probability =
-            mf_calibration_apply(t->calibrations ? &t->calibrations[i] : &IDENTITY, logits[i]);
-        judge(t, i, alpha, bound, shifted, p);
+                                    .logit = c->logits[i],
+                                    .probability = probability_of(&j, i, c->logits[i])};
+        judge(&j, i, p);
     }
     s->findings = (struct mf_finding_set){0};
-    if (t->has_risk && bound)
+    if (t->has_risk && j.bound)
         find_labels(t, alpha, s);
-    s->ood_p_value = t->ood && readout && bound ? mf_ood_p_value(t->ood, readout) : NAN;
+    s->ood_p_value = t->ood && c->readout && j.bound ? mf_ood_p_value(t->ood, c->readout) : NAN;
     return true;
 }

@@ -4,14 +4,25 @@
  * rate. It is fitted once on calibration patients (`medfusion calibrate`), stored beside the model,
  * and bound to the model by its hash: with another hash every guarantee is `void`.
  *
+ * A calibration may be made for strata (engine/trust/strata.h): a study is then judged by the cases
+ * of its own view, say, where they are enough for alpha, and by all of them otherwise; `taxonomy`
+ * of a prediction says which. Instead it may be weighted towards the site where the model works
+ * (engine/trust/weighted.h).
+ *
  * calibration.json (parameters: engine/trust/calibrate.h)
  *   {"schema": "medfusion.calibration/1", "id", "created", "source", "patients", "model_hash",
- *    "labels": [{"id", "n_pos", "n_neg", "method": "identity|temperature|platt|beta|
- *                isotonic", "parameters": […], "cross_validated_nll": {method: nll|null}}]}
+ *    "labels": [{"id", "n_pos", "n_neg", "method": "identity|temperature|platt|beta|isotonic",
+ *                "parameters": […], "cross_validated_nll": {method: nll|null},
+ *                "prevalence"?: where the model works, if not as in the calibration cases,
+ *                "groups"?: {name: {"n_pos", "n_neg", "method", "parameters",
+ *                                   "cross_validated_nll"}}}]}       strata with enough cases only
  * conformal.json
  *   {"schema": "medfusion.conformal/1", "id", "created", "source", "patients", "model_hash",
- *    "method": "split_conformal", "taxonomy": "label_class", "score": "logit",
- *    "labels": [{"id", "positive": [raw logits, ascending], "negative": […]}],
+ *    "method": "split_conformal", "taxonomy": "label_class|label_class_view|…", "score": "logit",
+ *    "labels": [{"id", "positive": [raw logits, ascending], "negative": […],
+ *                "positive_weights"?: […], "negative_weights"?: […],
+ *                "groups"?: {name: {"positive", "negative"}}}],
+ *    "density_ratio"?: {"intercept", "coefficients": […], "mean": […], "scale": […]},
  *    "risk_control": {"risk": "fnr", "cases", "logits": [ascending], "positives_in_case": […]}}
  * ood.json: engine/trust/ood.h
  */
@@ -22,6 +33,8 @@
 #include "core/error.h"
 #include "core/result.h"
 #include "engine/bundle.h"
+#include "engine/trust/aci.h"
+#include "engine/trust/strata.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -39,6 +52,15 @@ struct mf_trust_cases {
         *patients;         /* count; cases of one patient stay in one fold. NULL: each its own */
     const float *readouts; /* count × readout_size, for the out-of-distribution check; NULL: none */
     size_t readout_size;
+    /* What is fitted for strata too: a key a case (mf_strata_key()), NULL = unknown. */
+    enum mf_strata_kind strata;
+    const char *const *groups;
+    /* Prevalence of each label where the model works, NaN = as in the cases; NULL: all so. */
+    const double *prevalence;
+    /* Logits (target_count × label_count) of unlabelled studies of the site where the model works,
+     * towards which the conformal sets are weighted; NULL: none. Not together with strata. */
+    const float *target;
+    size_t target_count;
 };
 
 struct mf_trust_origin {
@@ -77,12 +99,21 @@ struct mf_trust_statement {
     double ood_p_value; /* NaN without ood.json or without a readout */
 };
 
-/* Applies `bundle`'s trust layer to the logits of one case at level `alpha` (0 < alpha < 1; the
- * default of the program is 0.1). `readout` may be NULL. `shifted` marks an input known to lie
- * outside the calibrated population. */
-bool mf_trust_apply(const struct mf_bundle *bundle, const float *logits, const float *readout,
-                    double alpha, bool shifted, struct mf_trust_statement *statement,
-                    struct mf_error *err);
+/* One case to be judged. */
+struct mf_trust_case {
+    const float *logits;     /* label_count */
+    const float *readout;    /* NULL: no out-of-distribution check */
+    struct mf_strata strata; /* MF_STRATA_UNKNOWN where nothing is known */
+    bool shifted;            /* known to lie outside the calibrated population */
+    /* Levels learnt from the site's feedback, or NULL. Used when they are those of this model and
+     * of this alpha. */
+    const struct mf_aci *aci;
+};
+
+/* Applies `bundle`'s trust layer to one case at level `alpha` (0 < alpha < 1; the default of the
+ * program is 0.1). */
+bool mf_trust_apply(const struct mf_bundle *bundle, const struct mf_trust_case *c, double alpha,
+                    struct mf_trust_statement *statement, struct mf_error *err);
 
 #ifdef __cplusplus
 }

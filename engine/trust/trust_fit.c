@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FOLDS = 5 };
+enum { FOLDS = 5, STRATUM_CASES = 20 };
 
 /* Small integers for patients: the index of each one's first case. */
 static bool number_patients(const struct mf_trust_cases *cases, uint32_t *group,
@@ -41,39 +41,206 @@ static bool number_patients(const struct mf_trust_cases *cases, uint32_t *group,
     return true;
 }
 
-static int ascending(const void *a, const void *b)
+/* The cases that one fit looks at. */
+struct selection {
+    const struct mf_trust_cases *cases;
+    const uint32_t *patient; /* a small integer a case */
+    const char *stratum;     /* only cases of this key; NULL = all */
+    const float *weights;    /* a case; NULL: all count the same */
+};
+
+static bool is_selected(const struct selection *s, size_t i)
 {
-    float x = *(const float *)a, y = *(const float *)b;
-    return x < y ? -1 : x > y;
+    const char *key = s->stratum ? s->cases->groups[i] : NULL;
+    return !s->stratum || (key && strcmp(key, s->stratum) == 0);
 }
 
-static bool fit_label(struct mf_trust *t, const struct mf_trust_cases *cases, const uint32_t *group,
-                      size_t label, struct mf_error *err)
+struct weighted_logit {
+    float z, weight;
+};
+
+static int by_value(const void *a, const void *b)
 {
-    struct mf_class_logits *c = &t->classes[label];
-    size_t n = 0;
-    MF_AUTO(mf_mem) double *z = malloc((cases->count + 1) * sizeof *z);
-    MF_AUTO(mf_mem) uint8_t *truth = malloc(cases->count + 1);
-    MF_AUTO(mf_mem) uint32_t *own = malloc((cases->count + 1) * sizeof *own);
-    c->positive = mf_arena_alloc(t->arena, cases->count, sizeof *c->positive, err);
-    c->negative = mf_arena_alloc(t->arena, cases->count, sizeof *c->negative, err);
-    if (!z || !truth || !own || !c->positive || !c->negative)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a calibration");
-    for (size_t i = 0; i < cases->count; i++) {
-        size_t at = i * cases->label_count + label;
-        if (cases->truth[at] < 0)
-            continue;
-        z[n] = cases->logits[at];
-        truth[n] = cases->truth[at] != 0;
-        own[n] = group[i];
-        if (truth[n++])
-            c->positive[c->n_pos++] = cases->logits[at];
-        else
-            c->negative[c->n_neg++] = cases->logits[at];
+    const struct weighted_logit *x = a, *y = b;
+    if (x->z != y->z)
+        return x->z < y->z ? -1 : 1;
+    return x->weight < y->weight ? -1 : x->weight > y->weight;
+}
+
+/* Sorts `list` into arena arrays. */
+static bool keep_sorted(struct mf_trust *t, struct weighted_logit *list, size_t n, bool weighted,
+                        float **ret_logits, float **ret_weights, struct mf_error *err)
+{
+    qsort(list, n, sizeof *list, by_value);
+    *ret_logits = mf_arena_alloc(t->arena, n, sizeof **ret_logits, err);
+    *ret_weights = weighted ? mf_arena_alloc(t->arena, n, sizeof **ret_weights, err) : NULL;
+    if (!*ret_logits || (weighted && !*ret_weights))
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        (*ret_logits)[i] = list[i].z;
+        if (weighted)
+            (*ret_weights)[i] = list[i].weight;
     }
-    qsort(c->positive, c->n_pos, sizeof *c->positive, ascending);
-    qsort(c->negative, c->n_neg, sizeof *c->negative, ascending);
-    return mf_calibration_choose(z, truth, own, n, FOLDS, &t->calibrations[label], err);
+    return true;
+}
+
+/* Work memory for one label: everything has room for all cases. */
+struct label_work {
+    double *z;
+    uint8_t *truth;
+    uint32_t *patient;
+    struct weighted_logit *positive, *negative;
+    size_t n;
+};
+
+/* The label's selected cases: for the conformal sets sorted into `c`, for the map in `w`. */
+static bool gather(struct mf_trust *t, const struct selection *s, size_t label,
+                   struct label_work *w, struct mf_class_logits *c, struct mf_error *err)
+{
+    w->n = 0;
+    for (size_t i = 0; i < s->cases->count; i++) {
+        size_t at = i * s->cases->label_count + label;
+        if (s->cases->truth[at] < 0 || !is_selected(s, i))
+            continue;
+        struct weighted_logit one = {s->cases->logits[at], s->weights ? s->weights[i] : 1};
+        w->z[w->n] = one.z;
+        w->truth[w->n] = s->cases->truth[at] != 0;
+        w->patient[w->n] = s->patient[i];
+        if (w->truth[w->n++])
+            w->positive[c->n_pos++] = one;
+        else
+            w->negative[c->n_neg++] = one;
+    }
+    bool weighted = s->weights != NULL;
+    return keep_sorted(t, w->positive, c->n_pos, weighted, &c->positive, &c->positive_weights,
+                       err) &&
+           keep_sorted(t, w->negative, c->n_neg, weighted, &c->negative, &c->negative_weights, err);
+}
+
+/* A stratum's own map where there are enough cases of both classes and it is better, by
+ * cross-validation, on them than the map of all cases. */
+static bool fit_own(const struct mf_calibration *all, const struct label_work *w,
+                    struct mf_calibration *ret, bool *ret_own, struct mf_error *err)
+{
+    size_t positives = 0;
+    for (size_t i = 0; i < w->n; i++)
+        positives += w->truth[i];
+    *ret_own = false;
+    if (positives < STRATUM_CASES || w->n - positives < STRATUM_CASES)
+        return true;
+    if (!mf_calibration_choose(w->z, w->truth, w->patient, w->n, FOLDS, ret, err))
+        return false;
+    *ret_own = ret->nll[ret->method] < mf_calibration_nll(all, w->z, w->truth, w->n);
+    if (!*ret_own)
+        mf_calibration_clear(ret);
+    return true;
+}
+
+/* One label on all cases, then on each stratum's. */
+static bool fit_label(struct mf_trust *t, struct selection *s, size_t label, struct label_work *w,
+                      struct mf_error *err)
+{
+    s->stratum = NULL;
+    if (!gather(t, s, label, w, &t->classes[label], err) ||
+        !mf_calibration_choose(w->z, w->truth, w->patient, w->n, FOLDS, &t->calibrations[label],
+                               err))
+        return false;
+    for (size_t g = 0; g < t->group_count; g++) {
+        struct mf_trust_group *group = &t->groups[g];
+        s->stratum = group->name;
+        if (!gather(t, s, label, w, &group->classes[label], err) ||
+            !fit_own(&t->calibrations[label], w, &group->calibrations[label], &group->own[label],
+                     err))
+            return false;
+    }
+    return true;
+}
+
+static bool fit_labels(struct mf_trust *t, struct selection *s, struct mf_error *err)
+{
+    size_t n = s->cases->count + 1;
+    MF_AUTO(mf_mem) double *z = malloc(n * sizeof *z);
+    MF_AUTO(mf_mem) uint8_t *truth = malloc(n);
+    MF_AUTO(mf_mem) uint32_t *patient = malloc(n * sizeof *patient);
+    MF_AUTO(mf_mem) struct weighted_logit *positive = malloc(n * sizeof *positive);
+    MF_AUTO(mf_mem) struct weighted_logit *negative = malloc(n * sizeof *negative);
+    struct label_work w = {z, truth, patient, positive, negative, 0};
+    if (!z || !truth || !patient || !positive || !negative)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a calibration");
+    for (size_t i = 0; i < t->label_count; i++)
+        if (!fit_label(t, s, i, &w, err))
+            return mf_error_prefix(err, "label %s", t->label_ids[i]);
+    return true;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct mf_trust_group *)a)->name,
+                  ((const struct mf_trust_group *)b)->name);
+}
+
+/* Makes the (empty) groups of all keys that occur. */
+static bool find_strata(struct mf_trust *t, const struct mf_trust_cases *cases,
+                        struct mf_error *err)
+{
+    t->strata = cases->strata;
+    if (cases->strata == MF_STRATA_NONE || !cases->groups)
+        return true;
+    t->groups = mf_arena_alloc(t->arena, MF_TRUST_GROUPS, sizeof *t->groups, err);
+    for (size_t i = 0; t->groups && i < cases->count; i++) {
+        size_t g = 0;
+        while (cases->groups[i] && g < t->group_count &&
+               strcmp(t->groups[g].name, cases->groups[i]) != 0)
+            g++;
+        if (!cases->groups[i] || g < t->group_count)
+            continue;
+        if (g == MF_TRUST_GROUPS)
+            return mf_error_set(err, MF_ERR_UNUSABLE,
+                                "the calibration data has more than %d groups by %s",
+                                MF_TRUST_GROUPS, mf_strata_name(cases->strata));
+        if (!mf_trust_add_group(t, cases->groups[i], err))
+            return false;
+    }
+    if (t->group_count)
+        qsort(t->groups, t->group_count, sizeof *t->groups, by_name);
+    return t->groups != NULL;
+}
+
+/* The weight of every case towards the site where the model works; *ret stays NULL without one. */
+static bool weigh(struct mf_trust *t, const struct mf_trust_cases *cases, float **ret,
+                  struct mf_error *err)
+{
+    if (!cases->target)
+        return true;
+    if (cases->strata != MF_STRATA_NONE)
+        return mf_error_set(
+            err, MF_ERR_UNUSABLE,
+            "a calibration is made for strata or weighted towards a site, not both");
+    if (!mf_density_ratio_fit(cases->logits, cases->count, cases->target, cases->target_count,
+                              cases->label_count, &t->ratio, err))
+        return false;
+    t->has_ratio = true;
+    *ret = malloc((cases->count + 1) * sizeof **ret);
+    if (!*ret)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a calibration");
+    for (size_t i = 0; i < cases->count; i++)
+        (*ret)[i] = (float)mf_density_ratio_at(&t->ratio, cases->logits + i * cases->label_count);
+    return true;
+}
+
+static bool take_prevalence(struct mf_trust *t, const struct mf_trust_cases *cases,
+                            struct mf_error *err)
+{
+    if (!cases->prevalence)
+        return true;
+    t->prevalence = mf_arena_alloc(t->arena, t->label_count, sizeof *t->prevalence, err);
+    for (size_t i = 0; t->prevalence && i < t->label_count; i++) {
+        t->prevalence[i] = cases->prevalence[i];
+        if (!isnan(t->prevalence[i]) && !(t->prevalence[i] > 0 && t->prevalence[i] < 1))
+            return mf_error_set(err, MF_ERR_UNUSABLE, "label %s: a prevalence lies between 0 and 1",
+                                t->label_ids[i]);
+    }
+    return t->prevalence != NULL;
 }
 
 struct miss {
@@ -133,6 +300,14 @@ static const char *make_id(struct mf_trust *t, const struct mf_trust_cases *case
     mf_sha256_update(h, t->model_hash, strlen(t->model_hash));
     mf_sha256_update(h, cases->logits, cases->count * cases->label_count * sizeof *cases->logits);
     mf_sha256_update(h, cases->truth, cases->count * cases->label_count);
+    for (size_t i = 0; cases->groups && i < cases->count; i++)
+        if (cases->groups[i])
+            mf_sha256_update(h, cases->groups[i], strlen(cases->groups[i]) + 1);
+    if (cases->prevalence)
+        mf_sha256_update(h, cases->prevalence, cases->label_count * sizeof *cases->prevalence);
+    if (cases->target)
+        mf_sha256_update(h, cases->target,
+                         cases->target_count * cases->label_count * sizeof *cases->target);
     mf_sha256_final(h, digest);
     mf_sha256_to_hex(digest, hex);
     return mf_arena_printf(t->arena, err, "cal-%.16s", hex);
@@ -162,10 +337,15 @@ static bool check_cases(const struct mf_bundle *bundle, const struct mf_trust_ca
     if (cases->count == 0 || cases->count > 10000000)
         return mf_error_set(err, MF_ERR_UNUSABLE, "the calibration data has %zu cases",
                             cases->count);
-    for (size_t i = 0; i < cases->count * cases->label_count; i++)
+    size_t labelled = 0;
+    for (size_t i = 0; i < cases->count * cases->label_count; i++) {
         if (!isfinite(cases->logits[i]))
             return mf_error_set(err, MF_ERR_UNUSABLE,
                                 "the calibration data holds a logit that is not finite");
+        labelled += cases->truth[i] >= 0;
+    }
+    if (!labelled)
+        return mf_error_set(err, MF_ERR_UNUSABLE, "the calibration data has no label at all");
     return true;
 }
 
@@ -185,11 +365,13 @@ struct mf_trust *mf_trust_fit(const struct mf_bundle *bundle, const struct mf_tr
     t->classes = mf_arena_alloc(t->arena, t->label_count, sizeof *t->classes, err);
     if (!t->calibrations || !t->classes || !describe(t, bundle, cases, origin, err))
         return NULL;
-    for (size_t i = 0; i < t->label_count; i++)
-        if (!fit_label(t, cases, group, i, err)) {
-            mf_error_prefix(err, "label %s", t->label_ids[i]);
-            return NULL;
-        }
+    MF_AUTO(mf_mem) float *weights = NULL;
+    if (!find_strata(t, cases, err) || !take_prevalence(t, cases, err) ||
+        !weigh(t, cases, &weights, err))
+        return NULL;
+    struct selection selection = {cases, group, NULL, weights};
+    if (!fit_labels(t, &selection, err))
+        return NULL;
     if (!fit_risk(t, cases, err))
         return NULL;
     struct mf_error own = MF_ERROR_INIT;

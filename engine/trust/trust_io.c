@@ -1,5 +1,5 @@
-/* calibration.json, conformal.json and ood.json: reading with every value checked, and writing
- * (trust.h has the formats). */
+/* Reading calibration.json, conformal.json and ood.json, with every value checked (trust.h has the
+ * formats). */
 #include "engine/trust/trust_private.h"
 
 #include <math.h>
@@ -109,6 +109,53 @@ static bool read_calibration_label(const json_t *entry, struct mf_calibration *c
     return !sloped || c->a > 0 || bad(err, "the slope must be positive");
 }
 
+/* The group of that name, made when it is new (calibration.json names some, conformal.json all). */
+static struct mf_trust_group *need_group(struct mf_trust *t, const char *name, struct mf_error *err)
+{
+    for (size_t g = 0; g < t->group_count; g++)
+        if (strcmp(t->groups[g].name, name) == 0)
+            return &t->groups[g];
+    if (!t->groups)
+        t->groups = mf_arena_alloc(t->arena, MF_TRUST_GROUPS, sizeof *t->groups, err);
+    if (!t->groups)
+        return NULL;
+    if (t->group_count == MF_TRUST_GROUPS || !*name || strlen(name) >= MF_STRATA_KEY) {
+        bad(err, "there are too many groups, or one has no proper name");
+        return NULL;
+    }
+    return mf_trust_add_group(t, name, err) ? &t->groups[t->group_count - 1] : NULL;
+}
+
+/* What a label's calibration says besides its map: maps of strata, and the prevalence. */
+static bool read_calibration_extras(struct mf_trust *t, const json_t *entry, size_t i,
+                                    struct mf_error *err)
+{
+    const json_t *groups = json_object_get(entry, "groups"),
+                 *prevalence = json_object_get(entry, "prevalence");
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)groups, name, value)
+    {
+        struct mf_trust_group *g = need_group(t, name, err);
+        if (!g || !read_calibration_label(value, &g->calibrations[i], err))
+            return mf_error_prefix(err, "group %.64s", name);
+        g->own[i] = true;
+    }
+    if (!prevalence)
+        return true;
+    if (!t->prevalence) {
+        t->prevalence = mf_arena_alloc(t->arena, t->label_count, sizeof *t->prevalence, err);
+        for (size_t k = 0; t->prevalence && k < t->label_count; k++)
+            t->prevalence[k] = NAN;
+    }
+    double p = json_number_value(prevalence); /* 0 for anything but a number */
+    if (!(p > 0 && p < 1))
+        return bad(err, "\"prevalence\" must lie between 0 and 1");
+    if (t->prevalence)
+        t->prevalence[i] = p;
+    return t->prevalence != NULL;
+}
+
 static bool read_calibration(struct mf_trust *t, const json_t *json, struct mf_error *err)
 {
     if (!read_origin(t, json, "medfusion.calibration/1", err))
@@ -116,7 +163,8 @@ static bool read_calibration(struct mf_trust *t, const json_t *json, struct mf_e
     t->calibrations = mf_arena_alloc(t->arena, t->label_count, sizeof *t->calibrations, err);
     for (size_t i = 0; t->calibrations && i < t->label_count; i++) {
         const json_t *entry = label_entry(t, json, i, err);
-        if (!entry || !read_calibration_label(entry, &t->calibrations[i], err))
+        if (!entry || !read_calibration_label(entry, &t->calibrations[i], err) ||
+            !read_calibration_extras(t, entry, i, err))
             return mf_error_prefix(err, "label %s", t->label_ids[i]);
     }
     return t->calibrations != NULL;
@@ -164,17 +212,109 @@ static bool read_risk(struct mf_trust *t, const json_t *risk, struct mf_error *e
     return t->has_risk;
 }
 
+/* Weights of n cases, each finite and not negative; *ret stays NULL where there are none. */
+static bool read_weights(struct mf_trust *t, const json_t *list, size_t n, float **ret,
+                         struct mf_error *err)
+{
+    if (!list)
+        return true;
+    if (json_array_size(list) != n)
+        return bad(err, "there must be one weight a logit");
+    float *out = mf_arena_alloc(t->arena, n, sizeof *out, err);
+    for (size_t i = 0; out && i < n; i++) {
+        const json_t *v = json_array_get(list, i);
+        out[i] = (float)json_number_value(v);
+        if (!json_is_number(v) || !isfinite(out[i]) || out[i] < 0)
+            return bad(err, "weights must be numbers, not negative");
+    }
+    *ret = out;
+    return out != NULL;
+}
+
+static bool read_classes(struct mf_trust *t, const json_t *entry, struct mf_class_logits *c,
+                         struct mf_error *err)
+{
+    const json_t *positive = json_object_get(entry, "positive_weights"),
+                 *negative = json_object_get(entry, "negative_weights");
+    if (!read_logits(t, json_object_get(entry, "positive"), &c->positive, &c->n_pos, err) ||
+        !read_logits(t, json_object_get(entry, "negative"), &c->negative, &c->n_neg, err))
+        return false;
+    if (!positive != !negative || (positive && !t->has_ratio))
+        return bad(err, "weights need both classes and a density_ratio");
+    return read_weights(t, positive, c->n_pos, &c->positive_weights, err) &&
+           read_weights(t, negative, c->n_neg, &c->negative_weights, err);
+}
+
+static bool read_numbers(const json_t *list, size_t n, double *out)
+{
+    if (!json_is_array(list) || json_array_size(list) != n)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *v = json_array_get(list, i);
+        out[i] = json_number_value(v);
+        if (!json_is_number(v) || !isfinite(out[i]))
+            return false;
+    }
+    return true;
+}
+
+static bool read_ratio(struct mf_trust *t, const json_t *json, struct mf_error *err)
+{
+    struct mf_density_ratio *r = &t->ratio;
+    size_t n = t->label_count;
+    if (!json)
+        return true;
+    *r = (struct mf_density_ratio){n, mf_json_get_number(json, "intercept", NAN),
+                                   calloc(n, sizeof(double)), calloc(n, sizeof(double)),
+                                   calloc(n, sizeof(double))};
+    if (!r->coefficients || !r->mean || !r->scale)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
+    bool ok = isfinite(r->intercept) &&
+              read_numbers(json_object_get(json, "coefficients"), n, r->coefficients) &&
+              read_numbers(json_object_get(json, "mean"), n, r->mean) &&
+              read_numbers(json_object_get(json, "scale"), n, r->scale);
+    for (size_t i = 0; ok && i < n; i++)
+        ok = r->scale[i] > 0;
+    t->has_ratio = ok;
+    return ok || bad(err, "density_ratio is wrong");
+}
+
+/* "label_class" or, with strata, what mf_strata_taxonomy() makes of their kind. */
+static bool read_taxonomy(struct mf_trust *t, const json_t *json, struct mf_error *err)
+{
+    const char *taxonomy = mf_json_get_string(json, "taxonomy", "label_class");
+    for (int k = 0; k < MF_STRATA_KINDS; k++)
+        if (strcmp(taxonomy, mf_strata_taxonomy((enum mf_strata_kind)k)) == 0) {
+            t->strata = (enum mf_strata_kind)k;
+            return true;
+        }
+    return bad(err, "\"taxonomy\" is unknown");
+}
+
+static bool read_conformal_groups(struct mf_trust *t, const json_t *groups, size_t i,
+                                  struct mf_error *err)
+{
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)groups, name, value)
+    {
+        struct mf_trust_group *g = need_group(t, name, err);
+        if (!g || !read_classes(t, value, &g->classes[i], err))
+            return mf_error_prefix(err, "group %.64s", name);
+    }
+    return true;
+}
+
 static bool read_conformal(struct mf_trust *t, const json_t *json, struct mf_error *err)
 {
-    if (!read_origin(t, json, "medfusion.conformal/1", err))
+    if (!read_origin(t, json, "medfusion.conformal/1", err) || !read_taxonomy(t, json, err) ||
+        !read_ratio(t, json_object_get(json, "density_ratio"), err))
         return false;
     t->classes = mf_arena_alloc(t->arena, t->label_count, sizeof *t->classes, err);
     for (size_t i = 0; t->classes && i < t->label_count; i++) {
-        struct mf_class_logits *c = &t->classes[i];
         const json_t *entry = label_entry(t, json, i, err);
-        if (!entry ||
-            !read_logits(t, json_object_get(entry, "positive"), &c->positive, &c->n_pos, err) ||
-            !read_logits(t, json_object_get(entry, "negative"), &c->negative, &c->n_neg, err))
+        if (!entry || !read_classes(t, entry, &t->classes[i], err) ||
+            !read_conformal_groups(t, json_object_get(entry, "groups"), i, err))
             return mf_error_prefix(err, "label %s", t->label_ids[i]);
     }
     return t->classes && read_risk(t, json_object_get(json, "risk_control"), err);
@@ -221,103 +361,4 @@ struct mf_trust *mf_trust_load(const char *dir, const struct mf_label *labels, s
     for (size_t i = 0; i < MF_TRUST_FILES; i++)
         json_decref(files[i]);
     return t;
-}
-
-static json_t *origin_of(const struct mf_trust *t, const char *schema)
-{
-    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:s}", "schema", schema, "id", t->id, "created",
-                     t->created, "source", t->source, "patients", (json_int_t)t->patients,
-                     "model_hash", t->model_hash);
-}
-
-static json_t *parameters_of(const struct mf_calibration *c)
-{
-    const double values[] = {c->a, c->b, c->c};
-    json_t *list = json_array();
-    for (size_t i = 0; i < mf_calibration_parameters(c->method); i++)
-        json_array_append_new(list, json_real(values[i]));
-    for (size_t i = 0; i < c->knots; i++) {
-        json_array_append_new(list, json_real(c->x[i]));
-        json_array_append_new(list, json_real(c->y[i]));
-    }
-    return list;
-}
-
-static json_t *calibration_to_json(const struct mf_trust *t)
-{
-    json_t *labels = json_array();
-    for (size_t i = 0; i < t->label_count; i++) {
-        const struct mf_calibration *c = &t->calibrations[i];
-        json_t *nll = json_object();
-        for (int m = 0; m < MF_CALIBRATION_METHODS; m++)
-            json_object_set_new(nll, mf_calibration_method_name((enum mf_calibration_method)m),
-                                mf_json_real(c->nll[m]));
-        json_array_append_new(labels, json_pack("{s:s, s:I, s:I, s:s, s:o, s:o}", "id",
-                                                t->label_ids[i], "n_pos", (json_int_t)c->n_pos,
-                                                "n_neg", (json_int_t)c->n_neg, "method",
-                                                mf_calibration_method_name(c->method), "parameters",
-                                                parameters_of(c), "cross_validated_nll", nll));
-    }
-    json_t *json = origin_of(t, "medfusion.calibration/1");
-    json_object_set_new(json, "labels", labels);
-    return json;
-}
-
-static json_t *floats(const float *values, size_t n)
-{
-    json_t *list = json_array();
-    for (size_t i = 0; i < n; i++)
-        json_array_append_new(list, json_real(values[i]));
-    return list;
-}
-
-static json_t *conformal_to_json(const struct mf_trust *t)
-{
-    json_t *labels = json_array(), *risk = json_null(),
-           *json = origin_of(t, "medfusion.conformal/1");
-    for (size_t i = 0; i < t->label_count; i++) {
-        const struct mf_class_logits *c = &t->classes[i];
-        json_array_append_new(labels, json_pack("{s:s, s:o, s:o}", "id", t->label_ids[i],
-                                                "positive", floats(c->positive, c->n_pos),
-                                                "negative", floats(c->negative, c->n_neg)));
-    }
-    if (t->has_risk) {
-        json_t *weights = json_array();
-        for (size_t i = 0; i < t->risk_count; i++)
-            json_array_append_new(weights, json_integer(t->risk_weights[i]));
-        risk = json_pack("{s:s, s:I, s:o, s:o}", "risk", "fnr", "cases", (json_int_t)t->risk_cases,
-                         "logits", floats(t->risk_logits, t->risk_count), "positives_in_case",
-                         weights);
-    }
-    json_object_set_new(json, "method", json_string("split_conformal"));
-    json_object_set_new(json, "taxonomy", json_string("label_class"));
-    json_object_set_new(json, "score", json_string("logit"));
-    json_object_set_new(json, "labels", labels);
-    json_object_set_new(json, "risk_control", risk);
-    return json;
-}
-
-/* Takes the reference. Full precision: what is read back is what was fitted. */
-static bool write_file(const char *dir, const char *name, json_t *value, struct mf_error *err)
-{
-    MF_AUTO(mf_json) json_t *json = value;
-    MF_AUTO(mf_mem)
-    char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
-    char path[PATH_BYTES];
-    if (!text)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    MF_AUTO(mf_file) FILE *f = fopen(path, "we");
-    if (!f || fprintf(f, "%s\n", text) < 0 || fflush(f) != 0)
-        return mf_error_set(err, MF_ERR_IO, "%s: cannot be written", path);
-    return true;
-}
-
-bool mf_trust_write(const struct mf_trust *t, const char *dir, struct mf_error *err)
-{
-    if (!t->id || !t->calibrations || !t->classes)
-        return mf_error_set(err, MF_ERR_CONFLICT, "there is no calibration to write");
-    return write_file(dir, "calibration.json", calibration_to_json(t), err) &&
-           write_file(dir, "conformal.json", conformal_to_json(t), err) &&
-           (!t->ood || write_file(dir, "ood.json", mf_ood_to_json(t->ood, t->model_hash), err));
 }

@@ -7,10 +7,21 @@
 #include "engine/trust/conformal.h"
 #include "engine/trust/ood.h"
 #include "engine/trust/trust.h"
+#include "engine/trust/weighted.h"
 
+/* Calibration logits of one label, ascending; in the arena. */
 struct mf_class_logits {
-    float *positive, *negative; /* ascending; in the arena */
+    float *positive, *negative;
+    float *positive_weights, *negative_weights; /* in their order; NULL: not weighted */
     size_t n_pos, n_neg;
+};
+
+/* The cases of one stratum alone. */
+struct mf_trust_group {
+    const char *name;
+    struct mf_calibration *calibrations; /* label_count */
+    bool *own;                           /* label_count: too few cases make no map of their own */
+    struct mf_class_logits *classes;     /* label_count */
 };
 
 struct mf_trust {
@@ -21,6 +32,12 @@ struct mf_trust {
     uint32_t patients;
     struct mf_calibration *calibrations; /* label_count, or NULL */
     struct mf_class_logits *classes;     /* label_count, or NULL */
+    enum mf_strata_kind strata;
+    struct mf_trust_group *groups; /* group_count, by name */
+    size_t group_count;
+    double *prevalence; /* label_count: where the model works; NaN = as in the calibration */
+    bool has_ratio;
+    struct mf_density_ratio ratio;
     bool has_risk;
     float *risk_logits;
     uint32_t *risk_weights;
@@ -34,7 +51,12 @@ enum { MF_TRUST_FILES = 3 };
 struct mf_trust *mf_trust_from_json(json_t *const files[MF_TRUST_FILES],
                                     const struct mf_label *labels, size_t label_count,
                                     struct mf_error *err) MF_CHECK_RESULT;
+enum { MF_TRUST_GROUPS = 64 };
+
 struct mf_trust *mf_trust_new(const struct mf_label *labels, size_t label_count,
                               struct mf_error *err);
+
+/* One more group (the caller keeps to MF_TRUST_GROUPS and has made room), empty. */
+bool mf_trust_add_group(struct mf_trust *t, const char *name, struct mf_error *err);
 
 #endif

@@ -2,13 +2,13 @@
  * model; real scores. */
 #include "engine/trust/trust.h"
 #include "tests/engine/bundle_copy.h"
+#include "tests/engine/nih_densenet.h"
 
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <zlib.h>
 
 #include <cmocka.h>
 
@@ -112,7 +112,8 @@ static void apply(const struct mf_bundle *b, const float *logits, const float *r
     struct mf_error err = MF_ERROR_INIT;
     st->s =
         (struct mf_trust_statement){.predictions = st->predictions, .finding_labels = st->labels};
-    if (!mf_trust_apply(b, logits, readout, alpha, shifted, &st->s, &err))
+    const struct mf_trust_case c = {logits, readout, MF_STRATA_UNKNOWN, shifted, NULL};
+    if (!mf_trust_apply(b, &c, alpha, &st->s, &err))
         fail_msg("%s", err.msg);
 }
 
@@ -227,10 +228,11 @@ static void bad_requests_are_refused(void **state)
     struct statement st = {.s = {.predictions = st.predictions, .finding_labels = st.labels}};
     struct mf_error err = MF_ERROR_INIT;
     float logits[LABELS] = {0, 0, NAN, 0, 0};
-    assert_false(mf_trust_apply(f->bundle, logits, NULL, 0.1, false, &st.s, &err));
+    const struct mf_trust_case c = {.logits = logits};
+    assert_false(mf_trust_apply(f->bundle, &c, 0.1, &st.s, &err));
     assert_string_equal(err.msg, "the network gave a logit that is not finite");
     mf_error_clear(&err);
-    assert_false(mf_trust_apply(f->bundle, logits, NULL, 1, false, &st.s, &err));
+    assert_false(mf_trust_apply(f->bundle, &c, 1, &st.s, &err));
     assert_string_equal(err.msg, "alpha must lie between 0 and 1");
     mf_error_clear(&err);
     struct mf_trust_cases cases = all_cases(f);
@@ -281,77 +283,197 @@ static void damaged_trust_files_are_refused(void **state)
            json_pack("{s:[f, f], s:[i, i], s:i}", "logits", 2.0, 1.0, "positives_in_case", 1, 1,
                      "cases", 2),
            "conformal.json: logits must be numbers in ascending order");
+    refuse(f, "conformal.json", "taxonomy", json_string("label_class_moon"),
+           "conformal.json: \"taxonomy\" is unknown");
+    refuse(f, "conformal.json", "density_ratio", json_pack("{s:f}", "intercept", 1.0),
+           "conformal.json: density_ratio is wrong");
     refuse(f, "ood.json", "residual_variance", json_integer(0),
            "ood.json: not a valid medfusion.ood/1");
 }
 
+/* ── strata, prevalence, a target site ── */
+
+/* Half of the cases are AP, whose logits are 2 higher; three have no view. */
+static void shift_half(struct fixture *f, const char **groups)
+{
+    for (size_t i = 0; i < CASES; i++) {
+        groups[i] = i < 3 ? NULL : i % 2 ? "AP" : "PA";
+        for (size_t l = 0; l < LABELS && i % 2; l++)
+            f->logits[i * LABELS + l] += 2;
+    }
+}
+
+static void apply_view(const struct mf_bundle *b, const float *logits, const char *view,
+                       struct statement *st)
+{
+    const struct mf_trust_case c = {logits, NULL, {view, NULL, NULL, NAN}, false, NULL};
+    st->s =
+        (struct mf_trust_statement){.predictions = st->predictions, .finding_labels = st->labels};
+    assert_true(mf_trust_apply(b, &c, 0.1, &st->s, NULL));
+}
+
+static void a_study_is_judged_by_its_own_stratum(void **state)
+{
+    struct fixture *f = *state;
+    const char *groups[CASES];
+    struct mf_trust_cases cases = all_cases(f);
+    struct statement pa, ap, other;
+    const float logits[LABELS] = {-0.2f, 0, 0, 0, 0};
+    shift_half(f, groups);
+    cases.strata = MF_STRATA_VIEW;
+    cases.groups = groups;
+    struct mf_bundle *b = calibrated(f, &cases);
+    apply_view(b, logits, "pa ", &pa);
+    apply_view(b, logits, "AP", &ap);
+    apply_view(b, logits, "LL", &other);
+    assert_string_equal(pa.predictions[0].taxonomy, "label_class_view");
+    assert_null(other.predictions[0].taxonomy); /* a view that was not calibrated: all cases */
+    assert_true(pa.predictions[0].n_cal_pos + pa.predictions[0].n_cal_neg < CASES / 2);
+    assert_true(pa.predictions[0].q_present > ap.predictions[0].q_present + 1);
+    assert_true(pa.predictions[0].probability > ap.predictions[0].probability + 0.2);
+    assert_null(pa.predictions[4].taxonomy); /* no positive case: not enough in the stratum */
+    assert_int_equal(pa.predictions[4].guarantee, MF_GUARANTEE_INSUFFICIENT);
+    mf_bundle_free(b);
+}
+
+static void the_prevalence_moves_probabilities_and_no_set(void **state)
+{
+    struct fixture *f = *state;
+    struct mf_trust_cases cases = all_cases(f);
+    const double prevalence[LABELS] = {0.05, NAN, NAN, NAN, NAN};
+    struct statement before, after;
+    struct mf_bundle *b = calibrated(f, &cases);
+    const float logits[LABELS] = {1, 1, 1, 1, 1};
+    apply(b, logits, NULL, 0.1, false, &before);
+    mf_bundle_free(b);
+    bundle_remove(f->out);
+    cases.prevalence = prevalence;
+    b = calibrated(f, &cases);
+    apply(b, logits, NULL, 0.1, false, &after);
+    assert_true(after.predictions[0].probability < before.predictions[0].probability - 0.2);
+    assert_true(after.predictions[0].p_present == before.predictions[0].p_present);
+    assert_int_equal(after.predictions[0].state, before.predictions[0].state);
+    assert_true(after.predictions[1].probability == before.predictions[1].probability);
+    mf_bundle_free(b);
+    const double wrong[LABELS] = {0.5, 1.5, NAN, NAN, NAN};
+    struct mf_error err = MF_ERROR_INIT;
+    cases.prevalence = wrong;
+    assert_null(mf_trust_fit(f->bundle, &cases, NULL, &err));
+    assert_string_equal(err.msg, "label L1: a prevalence lies between 0 and 1");
+}
+
+/* `n` unlabelled studies whose first label's logits are `shift` higher. */
+static void weigh_towards(struct fixture *f, double shift, float *target, size_t n)
+{
+    for (size_t i = 0; i < n * LABELS; i++)
+        target[i] = f->logits[i] + (float)(i % LABELS ? 0 : shift);
+}
+
+static void a_near_target_is_weighted_a_far_one_is_said_to_be_shifted(void **state)
+{
+    struct fixture *f = *state;
+    struct mf_trust_cases cases = all_cases(f);
+    float target[CASES * LABELS];
+    struct statement st;
+    const float logits[LABELS] = {0, 0, 0, 0, 0};
+    cases.target = target;
+    cases.target_count = CASES;
+    weigh_towards(f, 0.2, target, CASES);
+    struct mf_bundle *b = calibrated(f, &cases);
+    apply(b, logits, NULL, 0.1, false, &st);
+    assert_string_equal(st.predictions[0].method, "weighted_conformal");
+    assert_int_equal(st.predictions[0].guarantee, MF_GUARANTEE_VALID);
+    assert_string_equal(st.predictions[3].method, "split_conformal"); /* 40 positives: not enough */
+    assert_int_equal(st.predictions[3].guarantee, MF_GUARANTEE_SHIFTED);
+    mf_bundle_free(b);
+    bundle_remove(f->out);
+    weigh_towards(f, 8, target, CASES);
+    b = calibrated(f, &cases);
+    apply(b, logits, NULL, 0.1, false, &st);
+    assert_string_equal(st.predictions[0].method, "split_conformal");
+    assert_int_equal(st.predictions[0].guarantee, MF_GUARANTEE_SHIFTED);
+    mf_bundle_free(b);
+    struct mf_error err = MF_ERROR_INIT;
+    cases.target_count = 12;
+    assert_null(mf_trust_fit(f->bundle, &cases, NULL, &err));
+    assert_string_equal(err.msg,
+                        "a density ratio needs 30 cases of both sides, there are 400 and 12");
+}
+
+static void feedback_counts_for_its_alpha_and_model(void **state)
+{
+    struct fixture *f = *state;
+    const struct mf_trust_cases cases = all_cases(f);
+    static const char *const IDS[LABELS] = {"L0", "L1", "L2", "L3", "L4"};
+    const struct mf_aci_feedback missed[LABELS] = {
+        {1, false, true}, {-1, 0, 0}, {-1, 0, 0}, {-1, 0, 0}, {-1, 0, 0}};
+    struct mf_bundle *b = calibrated(f, &cases);
+    struct mf_aci *aci = mf_aci_new("here", mf_bundle_model_hash(b), IDS, LABELS, 0.1, 0.05, NULL);
+    for (int i = 0; i < 3; i++) { /* 0.1 − 3 · 0.05 · 0.9 < 0 */
+        struct mf_aci *next = mf_aci_learn(aci, missed, NULL);
+        mf_aci_free(aci);
+        aci = next;
+    }
+    struct statement st = {.s = {0}};
+    const struct mf_trust_case c = {(float[]){-9, -9, -9, -9, -9}, NULL, MF_STRATA_UNKNOWN, false,
+                                    aci};
+    st.s = (struct mf_trust_statement){.predictions = st.predictions, .finding_labels = st.labels};
+    assert_true(mf_trust_apply(b, &c, 0.1, &st.s, NULL));
+    assert_string_equal(st.predictions[0].method, "adaptive_conformal");
+    assert_int_equal(st.predictions[0].state, MF_LABEL_UNCERTAIN); /* the level fell below 0 */
+    assert_int_equal(st.predictions[1].state, MF_LABEL_ABSENT);
+    assert_true(mf_trust_apply(b, &c, 0.2, &st.s, NULL)); /* learnt at another alpha */
+    assert_string_equal(st.predictions[0].method, "split_conformal");
+    assert_int_equal(st.predictions[0].state, MF_LABEL_ABSENT);
+    mf_aci_free(aci);
+    mf_bundle_free(b);
+}
+
+/* ── degenerate calibration data ── */
+
+static void degenerate_data_gives_clear_answers(void **state)
+{
+    struct fixture *f = *state;
+    struct mf_trust_cases cases = all_cases(f);
+    struct mf_error err = MF_ERROR_INIT;
+    struct statement st;
+    f->logits[7] = NAN;
+    assert_null(mf_trust_fit(f->bundle, &cases, NULL, &err));
+    assert_string_equal(err.msg, "the calibration data holds a logit that is not finite");
+    mf_error_clear(&err);
+    f->logits[7] = 0;
+    memset(f->truth, -1, CASES * LABELS);
+    assert_null(mf_trust_fit(f->bundle, &cases, NULL, &err));
+    assert_string_equal(err.msg, "the calibration data has no label at all");
+    memset(f->truth, 1, CASES * LABELS); /* one class only */
+    for (size_t i = 0; i < CASES * LABELS; i++)
+        f->logits[i] = 2; /* and nothing but ties */
+    struct mf_bundle *b = calibrated(f, &cases);
+    apply(b, (float[]){2, 1, 3, 2, 2}, NULL, 0.1, false, &st);
+    for (size_t i = 0; i < LABELS; i++)
+        assert_int_equal(st.predictions[i].guarantee, MF_GUARANTEE_INSUFFICIENT);
+    assert_int_equal(st.predictions[0].state, MF_LABEL_UNCERTAIN); /* absent: no case, always in */
+    assert_int_equal(st.predictions[1].state, MF_LABEL_ABSENT);    /* below every present case */
+    assert_true(st.predictions[0].p_present == 1);
+    mf_bundle_free(b);
+}
+
 /* ── real scores: DenseNet-121 on NIH ChestX-ray14, first five labels, one image a patient ── */
 
-static const char *const NAMES[LABELS] = {"Atelectasis", "Cardiomegaly", "Effusion", "Infiltration",
-                                          "Mass"};
-
-enum { PATIENTS = 32000, IMAGES = 256 };
-
-/* Which of the labels each image of each patient has, as bits by patient and image number. */
-static uint8_t *read_findings(void)
+/* The newest image of every patient, in random order (patients' numbers are not exchangeable). */
+static size_t newest(struct nih_image *images, size_t n)
 {
-    gzFile metadata = gzopen(MF_SHARED_DATA "/nih_densenet/nih_metadata.csv.gz", "rb");
-    uint8_t *bits = metadata ? calloc(PATIENTS, IMAGES) : NULL;
-    char line[1024];
-    while (bits && gzgets(metadata, line, sizeof line)) {
-        unsigned patient, image;
-        if (sscanf(line, "%8u_%3u", &patient, &image) != 2 || patient >= PATIENTS ||
-            image >= IMAGES)
-            continue;
-        for (size_t l = 0; l < LABELS; l++)
-            bits[patient * IMAGES + image] |= (uint8_t)((strstr(line, NAMES[l]) != NULL) << l);
-    }
-    if (metadata)
-        gzclose(metadata);
-    return bits;
-}
-
-/* Patients in random order: their numbers are not exchangeable. */
-static void shuffle(float *logits, int8_t *truth, size_t n)
-{
-    for (size_t i = n; i > 1; i--) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++)
+        if (i + 1 == n || images[i + 1].patient != images[i].patient)
+            images[count++] = images[i];
+    for (size_t i = count; i > 1; i--) {
         size_t k = (size_t)(uniform() * (double)i);
-        for (size_t l = 0; l < LABELS; l++) {
-            float z = logits[(i - 1) * LABELS + l];
-            int8_t t = truth[(i - 1) * LABELS + l];
-            logits[(i - 1) * LABELS + l] = logits[k * LABELS + l];
-            truth[(i - 1) * LABELS + l] = truth[k * LABELS + l];
-            logits[k * LABELS + l] = z;
-            truth[k * LABELS + l] = t;
-        }
+        struct nih_image image = images[i - 1];
+        images[i - 1] = images[k];
+        images[k] = image;
     }
-}
-
-/* The first predicted image of every patient. */
-static size_t read_nih(float *logits, int8_t *truth, size_t room)
-{
-    gzFile predictions = gzopen(MF_SHARED_DATA "/nih_densenet/predictions.csv.gz", "rb");
-    uint8_t *bits = read_findings();
-    char line[1024];
-    unsigned patient, image, last = 0;
-    size_t n = 0;
-    while (predictions && bits && n < room && gzgets(predictions, line, sizeof line)) {
-        if (sscanf(line, "%8u_%3u", &patient, &image) != 2 || patient == last)
-            continue;
-        last = patient;
-        char *field = strchr(line, ',');
-        for (size_t l = 0; l < LABELS; l++, field = strchr(field + 1, ',')) {
-            double q = fmin(fmax(atof(field + 1), 1e-7), 1 - 1e-7);
-            logits[n * LABELS + l] = (float)(2 * log(q / (1 - q)) + 1); /* distorted on purpose */
-            truth[n * LABELS + l] = bits[patient * IMAGES + image] >> l & 1;
-        }
-        n++;
-    }
-    if (predictions)
-        gzclose(predictions);
-    free(bits);
-    shuffle(logits, truth, n);
-    return n;
+    return count;
 }
 
 struct tally {
@@ -363,15 +485,19 @@ static void real_scores_are_covered_and_calibrated(void **state)
 {
     enum { ROOM = 8000 };
     struct fixture *f = *state;
+    size_t n = 0;
+    struct nih_image *images = nih_read(&n);
+    if (!images)
+        return;
+    n = newest(images, n);
     float *logits = malloc(ROOM * LABELS * sizeof *logits);
     int8_t *truth = malloc(ROOM * LABELS);
-    size_t n = read_nih(logits, truth, ROOM), half = n / 2;
-    if (n == 0) {
-        printf("skipped: no ../shared/data\n");
-        free(logits);
-        free(truth);
-        return;
+    size_t half = n / 2;
+    for (size_t i = 0; i < n * LABELS; i++) { /* distorted on purpose */
+        logits[i] = 2 * images[i / LABELS].logits[i % LABELS] + 1;
+        truth[i] = (int8_t)images[i / LABELS].truth[i % LABELS];
     }
+    free(images);
     const struct mf_trust_cases cases = {
         .count = half, .label_count = LABELS, .logits = logits, .truth = truth};
     struct mf_bundle *b = calibrated(f, &cases);
@@ -402,7 +528,7 @@ static void real_scores_are_covered_and_calibrated(void **state)
             double coverage = (double)tally[l].covered[is] / (double)tally[l].n[is];
             double sd =
                 sqrt(0.09 * 2 / (double)tally[l].n[is]); /* both halves are about as large */
-            printf("%-14s %-8s coverage %.3f of %zu\n", NAMES[l], is ? "present" : "absent",
+            printf("%-14s %-8s coverage %.3f of %zu\n", NIH_NAMES[l], is ? "present" : "absent",
                    coverage, tally[l].n[is]);
             assert_true(coverage > 0.9 - 4 * sd);
             assert_true(tally[l].nll < tally[l].raw_nll);
@@ -426,6 +552,11 @@ int main(void)
         TEST(without_calibration_nothing_is_promised),
         TEST(bad_requests_are_refused),
         TEST(damaged_trust_files_are_refused),
+        TEST(a_study_is_judged_by_its_own_stratum),
+        TEST(the_prevalence_moves_probabilities_and_no_set),
+        TEST(a_near_target_is_weighted_a_far_one_is_said_to_be_shifted),
+        TEST(feedback_counts_for_its_alpha_and_model),
+        TEST(degenerate_data_gives_clear_answers),
         TEST(real_scores_are_covered_and_calibrated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
