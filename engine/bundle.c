@@ -28,13 +28,23 @@ struct parts {
     struct mf_fusion *fusion;
 };
 
+const char *const *mf_bundle_ignored(const struct mf_bundle *b, int module)
+{
+    if (module == MF_MODULE_VISION)
+        return mf_vit_head_names;
+    return module == MF_MODULE_SEGMENTER && !b->segmentation.propagate ? mf_sam2_memory_names
+                                                                       : NULL;
+}
+
 static void load_part(struct mf_loader *ld, const struct mf_bundle *b, int module, struct parts *p)
 {
     const char *type = json_string_value(mf_loader_config(ld, "model_type"));
     type = type ? type : "";
     switch (module) {
     case MF_MODULE_SEGMENTER:
-        p->segmenter = mf_sam2_load(ld, false);
+        p->segmenter = mf_sam2_load(ld, b->segmentation.propagate);
+        if (p->segmenter && b->segmentation.propagate && !mf_sam2_memory(p->segmenter))
+            mf_loader_fail(ld, "segmentation.propagate needs a segmenter with memory");
         break;
     case MF_MODULE_VISION:
         /* bundle.json may say "dinov2" for both layouts; config.json decides. */
@@ -116,7 +126,7 @@ static bool check_weights(struct mf_bundle *b, struct mf_error *err)
             return false;
         mf_loader_init(&ld, b->weights[i], NULL, arena, err);
         load_part(&ld, b, i, &parts);
-        if (!mf_loader_finish(&ld, NULL))
+        if (!mf_loader_finish(&ld, mf_bundle_ignored(b, i)))
             return false;
         mf_weights_forget(b->weights[i]);
     }

@@ -228,7 +228,7 @@ static bool parse_gate(const json_t *s, struct mf_gate *g, struct mf_error *err)
 static bool parse_segmentation(struct mf_bundle *b, struct mf_error *err)
 {
     static const char *const KEYS[] = {"mask_dilation", "mask_blur", "background", "roi_margin",
-                                       "refine",        "gate",      NULL};
+                                       "refine",        "propagate", "gate",       NULL};
     struct mf_segmentation_options *o = &b->segmentation;
     if (b->modules.segmenter == MF_SEGMENTER_NONE)
         return true;
@@ -236,6 +236,7 @@ static bool parse_segmentation(struct mf_bundle *b, struct mf_error *err)
     if (!s || !mf_json_only_keys(s, KEYS, "segmentation", MF_ERR_MODEL, err))
         return false;
     o->refine = mf_json_get_bool(s, "refine", true);
+    o->propagate = mf_json_get_bool(s, "propagate", false);
     return number(s, "segmentation", "mask_dilation", 0, 0.25, &o->mask_dilation, err) &&
            number(s, "segmentation", "mask_blur", 0, 0.25, &o->mask_blur, err) &&
            number(s, "segmentation", "background", 0, 1, &o->background, err) &&
@@ -256,6 +257,9 @@ static bool parse_sequence(struct mf_bundle *b, struct mf_error *err)
     b->regions = (size_t)regions;
     b->max_frames = (size_t)max_frames;
     b->position = (enum mf_position_kind)position;
+    if (b->segmentation.propagate && b->position != MF_POSITION_SLICE)
+        return mf_error_set(err, MF_ERR_MODEL,
+                            "segmentation.propagate: is for stacks, sequence.position \"slice\"");
     return true;
 }
 

@@ -28,7 +28,7 @@ struct mf_gate {
 struct mf_segmentation_options {
     double mask_dilation, mask_blur; /* shares of the segmenter's side */
     double background, roi_margin;
-    bool refine;
+    bool refine, propagate; /* propagate: boxes on the middle slice, memory for the others */
     struct mf_gate gate;
 };
 
@@ -60,6 +60,9 @@ struct mf_bundle {
     struct mf_trust *trust;
     enum mf_bundle_check checked;
 };
+
+/* Beginnings of names that the module's file may hold beyond what is used of it. */
+const char *const *mf_bundle_ignored(const struct mf_bundle *b, int module);
 
 /* Reads bundle.json into the struct. */
 bool mf_bundle_parse(struct mf_bundle *b, struct mf_error *err);

@@ -19,7 +19,7 @@ static bool load_networks(struct mf_engine *e, struct mf_error *err)
             continue;
         mf_loader_init(&ld, b->weights[i], &e->exec, e->arena, err);
         if (i == MF_MODULE_SEGMENTER)
-            e->segmenter = mf_sam2_load(&ld, false);
+            e->segmenter = mf_sam2_load(&ld, b->segmentation.propagate);
         else if (i == MF_MODULE_VISION)
             e->vision = mf_vit_load_any(&ld);
         else if (i == MF_MODULE_TEMPORAL)
@@ -28,7 +28,7 @@ static bool load_networks(struct mf_engine *e, struct mf_error *err)
             e->ehr = mf_ft_load(&ld);
         else
             e->fusion = mf_fusion_load(&ld);
-        if (!mf_loader_finish(&ld, NULL))
+        if (!mf_loader_finish(&ld, mf_bundle_ignored(b, i)))
             return false;
         mf_weights_forget(b->weights[i]);
     }
@@ -70,7 +70,11 @@ static bool make_buffers(struct mf_engine *e, struct mf_error *err)
     }
     e->tokens = mf_temporal_tokens(e->temporal);
     e->resampler.threads = e->exec.ops->host_threads(e->exec.backend);
-    return ok || mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the engine");
+    if (!ok)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the engine");
+    if (e->segmenter && b->segmentation.propagate)
+        e->stack = mf_sam2_stack_new(e->segmenter, 2, b->max_frames, e->resampler.threads, err);
+    return e->stack || !e->segmenter || !b->segmentation.propagate;
 }
 
 /* Loading unpacks every tensor once; an idle worker should not keep what that left free. */
@@ -107,6 +111,7 @@ void mf_engine_free(struct mf_engine *e)
     if (!e)
         return;
     mf_exec_free(&e->exec);
+    mf_sam2_stack_free(e->stack);
     mf_resampler_free(&e->resampler);
     free(e->image);
     free(e->levels);

@@ -4,7 +4,7 @@
 #define MF_ENGINE_ENGINE_PRIVATE_H
 
 #include "engine/engine.h"
-#include "engine/net/net.h"
+#include "engine/net/sam2_stack.h"
 #include "engine/preprocess.h"
 
 enum { MF_ENGINE_FRAMES = 32 };
@@ -12,8 +12,11 @@ enum { MF_ENGINE_FRAMES = 32 };
 struct mf_engine {
     const struct mf_bundle *bundle;
     struct mf_exec exec;
-    struct mf_arena *arena;    /* the networks' structs and the fixed buffers below */
-    struct mf_sam2 *segmenter; /* NULL: none */
+    struct mf_arena *arena;      /* the networks' structs and the fixed buffers below */
+    struct mf_sam2 *segmenter;   /* NULL: none */
+    struct mf_sam2_stack *stack; /* NULL: every frame is segmented on its own */
+    size_t key;                  /* the slice that is prompted */
+    bool prompted;               /* boxes were found */
     struct mf_vit *vision;
     struct mf_temporal *temporal;
     struct mf_ft *ehr; /* NULL: none */

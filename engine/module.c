@@ -8,20 +8,15 @@
 #include <string.h>
 
 static const struct {
-    const char *model_type, *prefix;
+    const char *model_type;
     bool (*run)(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io *io);
 } MODULES[] = {
-    {"dinov2", "dinov2.", mf_module_vit},
-    {"dinov2_with_registers", "dinov2_with_registers.", mf_module_vit},
-    {"vit", "vit.", mf_module_vit},
-    {"sam2_vision_model", "vision_encoder.", mf_module_hiera},
-    {"sam2", "sam2.", mf_module_sam2},
-    {"sam2_video", "sam2.", mf_module_sam2},
-    {"mamba", "backbone.", mf_module_mamba},
-    {"transformer", "", mf_module_temporal},
-    {"none", "", mf_module_temporal},
-    {"ft_transformer", "", mf_module_ft},
-    {"fusion", "", mf_module_fusion},
+    {"dinov2", mf_module_vit},    {"dinov2_with_registers", mf_module_vit},
+    {"vit", mf_module_vit},       {"sam2_vision_model", mf_module_hiera},
+    {"sam2", mf_module_sam2},     {"sam2_video", mf_module_sam2},
+    {"mamba", mf_module_mamba},   {"transformer", mf_module_temporal},
+    {"none", mf_module_temporal}, {"ft_transformer", mf_module_ft},
+    {"fusion", mf_module_fusion},
 };
 
 bool mf_module_bad(struct mf_module_io *io, const char *fmt, ...)
@@ -135,8 +130,6 @@ static bool run(struct mf_weights *weights, struct mf_exec *x, struct mf_module_
         if (strcmp(MODULES[i].model_type, type) != 0)
             continue;
         struct mf_loader ld;
-        if (!temporal)
-            mf_weights_set_prefix(weights, MODULES[i].prefix);
         mf_loader_init(&ld, weights, x, io->arena, io->err);
         return temporal ? mf_module_temporal(x, &ld, io) : MODULES[i].run(x, &ld, io);
     }

@@ -38,11 +38,10 @@ static void vit_body(struct mf_exec *x, void *arg)
 
 bool mf_module_vit(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io *io)
 {
-    static const char *const HEADS[] = {"classifier.", NULL}; /* of the models around this one */
     size_t shape[4];
     struct vit_job j = {0};
     j.net = mf_vit_load_any(ld);
-    j.pixels = mf_loader_finish(ld, HEADS) ? mf_module_floats(io, "pixel_values", 4, shape) : NULL;
+    j.pixels = mf_loader_finish(ld, mf_vit_head_names) ? mf_module_floats(io, "pixel_values", 4, shape) : NULL;
     if (!j.pixels)
         return false;
     size_t patch = mf_vit_patch(j.net);

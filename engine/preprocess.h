@@ -30,6 +30,18 @@ struct mf_run {
     int begin, end;
 };
 
+/* Boxes of both lungs on a square frame in [0, 1] where no box head has learnt to draw them: x0 y0
+ * x1 y1 in pixels, image-left first, each MF_PROMPT_MARGIN wider on every side. False when a side
+ * has no dark component of MF_PROMPT_LEAST of the frame. Scratch of size · size each. */
+#define MF_PROMPT_MARGIN 0.05f
+#define MF_PROMPT_LEAST 0.01
+struct mf_prompt_scratch {
+    uint8_t *dark, *half;
+    uint32_t *roots, *counts;
+};
+bool mf_prompt_lungs(const float *grey, size_t size, const struct mf_prompt_scratch *scratch,
+                     float boxes[8]);
+
 /* The convex hull of the set pixels of a square mask; false when there is none. */
 bool mf_fill_hull(const uint8_t *mask, size_t size, struct mf_run *runs);
 /* A square of 0 and 1 from runs, dilated by the disc dx² + dy² ≤ radius². */

@@ -17,6 +17,25 @@ struct mf_weights {
     size_t file_count;
 };
 
+/* What Hugging Face puts before the names when a model is part of another (with a head). */
+static const struct {
+    const char *model_type, *prefix;
+} PREFIXES[] = {
+    {"dinov2", "dinov2."},  {"dinov2_with_registers", "dinov2_with_registers."},
+    {"vit", "vit."},        {"sam2_vision_model", "vision_encoder."},
+    {"sam2", "sam2."},      {"sam2_video", "sam2."},
+    {"mamba", "backbone."},
+};
+
+static void choose_prefix(struct mf_weights *w)
+{
+    const char *type = mf_json_get_string(w->config, "model_type", "");
+    bool temporal = json_object_get(w->config, "vision_hidden_size") != NULL; /* a bundle's own */
+    for (size_t i = 0; !temporal && i < sizeof PREFIXES / sizeof *PREFIXES; i++)
+        if (strcmp(PREFIXES[i].model_type, type) == 0)
+            mf_weights_set_prefix(w, PREFIXES[i].prefix);
+}
+
 static bool exists(const char *path)
 {
     struct stat st;
@@ -114,6 +133,7 @@ struct mf_weights *mf_weights_open(const char *dir, struct mf_error *err)
         mf_error_set(err, MF_ERR_MODEL, "%s: must be an object", path);
         return NULL;
     }
+    choose_prefix(w);
     return open_tensors(w, err) ? MF_STEAL(w) : NULL;
 }
 

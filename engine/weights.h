@@ -28,7 +28,8 @@ MF_AUTO_DEFINE(mf_weights, struct mf_weights *, mf_weights_free(*p))
 
 const json_t *mf_weights_config(const struct mf_weights *weights);
 const char *mf_weights_directory(const struct mf_weights *weights);
-/* A prefix that names may have in the file ("dinov2."). */
+/* A prefix that names may have in the file ("dinov2."); mf_weights_open() has set the one that
+ * Hugging Face uses for the model_type. */
 void mf_weights_set_prefix(struct mf_weights *weights, const char *prefix);
 /* The tensor with this name, with or without the prefix; NULL when there is none. */
 const struct mf_tensor *mf_weights_find(const struct mf_weights *weights, const char *name);

@@ -15,6 +15,8 @@ struct mf_vit;
 enum mf_vit_layout { MF_VIT_DINOV2, MF_VIT_DINOV2_REGISTERS, MF_VIT_VIT };
 
 struct mf_vit *mf_vit_load(struct mf_loader *ld, enum mf_vit_layout layout);
+/* Beginnings of the names of heads that a file may have around the model. */
+extern const char *const mf_vit_head_names[];
 /* The layout that config.json's model_type names. */
 struct mf_vit *mf_vit_load_any(struct mf_loader *ld);
 size_t mf_vit_width(const struct mf_vit *vit);

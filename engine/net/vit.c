@@ -12,6 +12,8 @@
 
 enum { GRIDS = 8 };
 
+const char *const mf_vit_head_names[] = {"classifier.", NULL};
+
 struct layer {
     struct mf_norm norm1, norm2;
     struct mf_linear *qkv, *output, *fc1, *fc2;

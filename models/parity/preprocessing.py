@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from medfusion import preprocess
+from medfusion.prompts import lung_boxes
 from medfusion.segmenter import blur, dilate, fill_hull, largest_component, region_of
 
 from .sink import Sink
 from .tiny_bundle import frame
 from .weights import generator
+
+
+def write_prompts(sink: Sink, folder: Path, g: torch.Generator) -> None:
+    """Boxes from Otsu's threshold; no expected boxes: nothing is found."""
+    lungs = preprocess.resize(frame(90, 75, g), (96, 96))
+    y, x = torch.meshgrid(torch.arange(96), torch.arange(96), indexing="ij")
+    air = torch.where(((x - 48) / 44.0) ** 2 + ((y - 48) / 40.0) ** 2 < 1, lungs, lungs * 0.05)
+    joined = torch.where((y > 20) & (y < 24) & (x > 25) & (x < 70), 0.1, air)  # through the trachea
+    noise = torch.rand(96, 96, generator=g)
+    for case, image in {
+        "lungs": lungs,
+        "air": air,
+        "joined": joined,
+        "noise": noise,
+        "flat": torch.full((96, 96), 0.5),
+        "one-side": torch.where(x > 48, 0.9, air),
+    }.items():
+        boxes = lung_boxes(image)
+        sink.case(
+            folder, f"prompt-{case}", {"image": image}, {} if boxes is None else {"boxes": boxes}
+        )
 
 
 @torch.no_grad()
@@ -81,3 +105,4 @@ def write(sink: Sink) -> None:
                 "weight": weight,
             },
         )
+    write_prompts(sink, folder, g)

@@ -120,6 +120,23 @@ static void region_case(struct golden *g)
     free(hull);
 }
 
+static void prompt_case(struct golden *g)
+{
+    const struct mf_tensor *t;
+    float *image = floats(g->in, "image", &t), boxes[8] = {0};
+    size_t n = t->count;
+    struct mf_prompt_scratch scratch = {malloc(n), malloc(n), malloc(n * sizeof(uint32_t)),
+                                        malloc(n * sizeof(uint32_t))};
+    bool found = mf_prompt_lungs(image, t->shape[0], &scratch, boxes);
+    assert_int_equal(found, mf_safetensors_find(g->want, "boxes") != NULL);
+    parity_compare(&g->parity, g->name, g->want, "boxes", boxes, 8);
+    free(image);
+    free(scratch.dark);
+    free(scratch.half);
+    free(scratch.roots);
+    free(scratch.counts);
+}
+
 static void every_case_equals_python(void **state)
 {
     const char *root = MF_SOURCE_DIR "/tests/golden/preprocess/cases";
@@ -145,6 +162,8 @@ static void every_case_equals_python(void **state)
             equalise_case(&g);
         else if (strncmp(e->d_name, "component", 9) == 0)
             component_case(&g);
+        else if (strncmp(e->d_name, "prompt", 6) == 0)
+            prompt_case(&g);
         else
             region_case(&g);
         mf_safetensors_free(g.in);
