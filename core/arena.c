@@ -83,6 +83,34 @@ void *mf_arena_alloc(struct mf_arena *arena, size_t n, size_t size, struct mf_er
     return p;
 }
 
+struct mf_arena_mark mf_arena_position(const struct mf_arena *arena)
+{
+    struct block *b = arena->blocks;
+    return (struct mf_arena_mark){b, b ? b->next : NULL, b ? b->used : 0, arena->used};
+}
+
+/* Frees blocks from `b` up to `stop`, which is returned. */
+static struct block *drop_blocks(struct block *b, struct block *stop)
+{
+    while (b != stop) {
+        struct block *next = b->next;
+        free(b);
+        b = next;
+    }
+    return stop;
+}
+
+void mf_arena_rewind(struct mf_arena *arena, const struct mf_arena_mark *mark)
+{
+    struct block *b = arena->blocks = drop_blocks(arena->blocks, mark->block);
+    if (b) { /* big blocks were put behind the current one */
+        b->next = drop_blocks(b->next, mark->big);
+        memset(b->data + mark->block_used, 0, b->used - mark->block_used);
+        b->used = mark->block_used;
+    }
+    arena->used = mark->used;
+}
+
 char *mf_arena_strndup(struct mf_arena *arena, const char *s, size_t len, struct mf_error *err)
 {
     size_t n = strnlen(s, len);

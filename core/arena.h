@@ -33,6 +33,15 @@ char *mf_arena_strndup(struct mf_arena *arena, const char *s, size_t len,
 char *mf_arena_printf(struct mf_arena *arena, struct mf_error *err, const char *fmt, ...)
     MF_PRINTF(3, 4);
 
+/* Where an arena stands; rewinding to it gives back all that was allocated since, for work in
+ * steps. Marks are rewound to in reverse order; memory from before the mark stays. */
+struct mf_arena_mark {
+    void *block, *big;
+    size_t block_used, used;
+};
+struct mf_arena_mark mf_arena_position(const struct mf_arena *arena);
+void mf_arena_rewind(struct mf_arena *arena, const struct mf_arena_mark *mark);
+
 /* Bytes handed out so far. */
 size_t mf_arena_used(const struct mf_arena *arena);
 

@@ -53,8 +53,8 @@ void mf_fhir_read_patient(const struct mf_feature *feature, const char *path,
                           struct mf_feature_value *ret)
 {
     struct mf_time birth;
-    const char *date = mf_json_get_string(patient->resource, "birthDate", NULL);
-    const char *gender = mf_json_get_string(patient->resource, "gender", "");
+    const char *date = patient->resource->birth_date;
+    const char *gender = patient->resource->gender ? patient->resource->gender : "";
     if (strcmp(path, "Patient.birthDate") == 0) {
         if (date && mf_time_parse_fhir(date, &birth, NULL))
             set_birth(feature, &birth, at, patient->reference, ret);
@@ -85,7 +85,7 @@ static void read_age_string(const struct mf_feature *f, const char *text,
     for (size_t i = 0; i < sizeof UNITS / sizeof *UNITS; i++) {
         if (text[digits] != UNITS[i].letter)
             continue;
-        if (mf_fhir_convert(f, age, UNITS[i].ucum, &ignored))
+        if (mf_feature_convert(f, age, UNITS[i].ucum, &ignored))
             set_age(f, age, UNITS[i].ucum, ret);
         else
             set_age(f, age * UNITS[i].years, "a", ret);

@@ -1,38 +1,35 @@
-/*
- * Reading a FHIR document: text → JSON → the Patients and Observations in it.
- *
- * NDJSON is told from a single value by looking behind the first value. Bundles are flattened;
- * resources of other types are counted and forgotten (line by line for NDJSON, so their trees do
- * not add up).
- */
+/* Reading a FHIR document: text → resources (tree.c) → records (record.c) → patients (patients.c).
+ * Single resources, Bundles and NDJSON are one thing here: a stream of resources. */
 #include "fhir/internal.h"
 
-#include "core/buffer.h"
-
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 enum {
-    DEFAULT_BYTES = 16 << 20,
     DEFAULT_DEPTH = 64,
-    DEFAULT_RESOURCES = 100000,
-    ARENA_BYTES = 256 << 20
+    DEFAULT_RESOURCES = 1000000,
+    ARENA_BYTES = 1 << 30,
+    RESOURCE_BYTES = 32 << 20,
+    PIECE = 64 << 10
 };
 
-struct reader {
+static const size_t DEFAULT_BYTES = 1 << 30;
+
+struct mf_fhir_reader {
     struct mf_fhir_document *doc;
-    struct mf_fhir_limits limits;
-    const char *name;
-    struct mf_error *err;
+    struct mf_fhir_tree *tree;
+    size_t max_bytes, bytes;
+    size_t bom; /* bytes of a byte order mark seen; 3 = past it */
+    bool begun; /* something that is no space was seen */
+    char name[160];
 };
 
-static bool malformed(struct reader *r, const char *reason)
-{
-    return mf_error_set(r->err, MF_ERR_MALFORMED, "%s: resource %zu: %s", r->name, r->doc->total,
-                        reason);
-}
+/* --- records --- */
 
 /* A fullUrl that identifies: absolute, its version cut off. *ret is NULL for others. */
-static bool identity_url(struct reader *r, const char *url, const char **ret)
+static bool identity_url(struct mf_fhir_document *doc, const char *url, const char **ret,
+                         struct mf_error *err)
 {
     *ret = NULL;
     if (!url || (strncmp(url, "urn:", 4) != 0 && strncmp(url, "http://", 7) != 0 &&
@@ -40,247 +37,241 @@ static bool identity_url(struct reader *r, const char *url, const char **ret)
         return true;
     const char *history = strstr(url, "/_history/");
     size_t len = history ? (size_t)(history - url) : strlen(url);
-    *ret = mf_arena_strndup(r->doc->arena, url, len, r->err);
+    *ret = mf_arena_strndup(doc->pool.arena, url, len, err);
     return *ret != NULL;
 }
 
-/* "Patient/1", "DiagnosticReport/7#o1" (contained), the fullUrl, or the type alone. */
-static const char *reference_of(struct reader *r, const struct mf_fhir_resource *res,
-                                const json_t *container)
+/* Names the record: "Patient/1", "DiagnosticReport/7#o1" (contained), the fullUrl, or the type
+ * alone. */
+static bool name_record(struct mf_fhir_document *doc, struct mf_fhir_record *record, const char *id,
+                        const struct mf_node *container, struct mf_error *err)
 {
-    struct mf_arena *arena = r->doc->arena;
-    const char *type = mf_json_get_string(res->json, "resourceType", "");
+    const char *type = mf_resource_type_name(record->type);
     if (container)
-        return mf_arena_printf(arena, r->err, "%s/%s#%s",
-                               mf_json_get_string(container, "resourceType", ""),
-                               mf_json_get_string(container, "id", ""), res->id ? res->id : "");
-    if (res->id)
-        return mf_arena_printf(arena, r->err, "%s/%s", type, res->id);
-    return res->full_url ? res->full_url : type;
+        record->reference = mf_arena_printf(doc->pool.arena, err, "%s/%s#%s",
+                                            mf_node_string(container, "resourceType", ""),
+                                            mf_node_string(container, "id", ""), id ? id : "");
+    else if (id)
+        record->reference = mf_arena_printf(doc->pool.arena, err, "%s/%s", type, id);
+    else
+        record->reference = record->full_url ? record->full_url : type;
+    if (record->reference && id)
+        record->id = record->reference + strlen(record->reference) - strlen(id);
+    return record->reference != NULL;
 }
 
-/* Records a Patient or Observation; `container` is the resource that holds it, or NULL. */
-static bool record(struct reader *r, const json_t *json, const char *url, size_t ordinal,
-                   const json_t *container)
+static bool keep(struct mf_fhir_document *doc, const struct mf_fhir_record *record,
+                 struct mf_error *err)
 {
-    struct mf_fhir_document *doc = r->doc;
-    const char *type = mf_json_get_string(json, "resourceType", "");
-    bool is_patient = strcmp(type, "Patient") == 0;
-    if (!is_patient && strcmp(type, "Observation") != 0)
-        return true;
-    struct mf_error cause = MF_ERROR_INIT;
-    if (!(is_patient ? mf_fhir_check_patient(json, &cause)
-                     : mf_fhir_check_observation(json, &cause)))
-        return malformed(r, cause.msg);
     if (doc->count == doc->capacity) {
         size_t capacity = doc->capacity ? 2 * doc->capacity : 64;
-        void *grown = realloc(doc->resources, capacity * sizeof *doc->resources);
+        void *grown = realloc(doc->records, capacity * sizeof *doc->records);
         if (!grown)
-            return mf_error_set(r->err, MF_ERR_NO_MEMORY, "%s: out of memory", r->name);
-        doc->resources = grown;
+            return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
+        doc->records = grown;
         doc->capacity = capacity;
     }
-    struct mf_fhir_resource *res = &doc->resources[doc->count];
-    *res = (struct mf_fhir_resource){.json = json,
-                                     .is_patient = is_patient,
-                                     .id = mf_json_get_string(json, "id", NULL),
-                                     .ordinal = ordinal,
-                                     .contained = container != NULL};
-    if (!container && !identity_url(r, url, &res->full_url))
+    struct mf_fhir_record *copy = mf_arena_alloc(doc->pool.arena, 1, sizeof *copy, err);
+    if (!copy)
         return false;
-    if (!(res->reference = reference_of(r, res, container)))
+    *copy = *record;
+    doc->records[doc->count++] = copy;
+    return true;
+}
+
+/* Records one resource; `container` is the resource that holds it, or NULL. */
+static bool add_record(struct mf_fhir_document *doc, const struct mf_node *resource,
+                       const struct mf_fhir_place *place, const struct mf_node *container,
+                       long container_number, struct mf_error *err)
+{
+    enum mf_resource_type type = mf_fhir_type_of(resource);
+    struct mf_fhir_record record;
+    if (type == MF_RESOURCE_COUNT)
+        return true;
+    if (!mf_fhir_check(resource, type, place->path, err) ||
+        !mf_fhir_read_record(&doc->pool, resource, type, &record, err))
         return false;
-    doc->count++;
-    return true;
+    record.ordinal = place->ordinal;
+    record.contained = container != NULL;
+    record.container = container_number;
+    return (container || identity_url(doc, place->full_url, &record.full_url, err)) &&
+           name_record(doc, &record, mf_node_string(resource, "id", NULL), container, err) &&
+           keep(doc, &record, err);
 }
 
-/* Counts one resource and checks what all resources share. */
-static bool admit(struct reader *r, const json_t *json)
+static bool bad_contained(const struct mf_fhir_place *place, const char *index, const char *reason,
+                          struct mf_error *err)
 {
-    if (++r->doc->total > r->limits.max_resources)
-        return mf_error_set(r->err, MF_ERR_TOO_LARGE, "%s: more than %zu resources", r->name,
-                            r->limits.max_resources);
-    if (!json_is_object(json) || !json_is_string(json_object_get(json, "resourceType")))
-        return malformed(r, "not a FHIR resource (an object with \"resourceType\")");
-    const json_t *id = json_object_get(json, "id");
-    if (id && !json_is_string(id))
-        return malformed(r, "id must be a string");
-    return true;
+    return mf_error_set(err, MF_ERR_MALFORMED, "%s.contained%s %s", place->path, index, reason);
 }
 
-static bool add_contained(struct reader *r, const json_t *container, size_t ordinal)
+static bool add_contained(struct mf_fhir_reader *r, const struct mf_node *container,
+                          const struct mf_fhir_place *place, long container_number,
+                          struct mf_error *err)
 {
-    const json_t *list = json_object_get(container, "contained");
-    if (list && !json_is_array(list))
-        return malformed(r, "contained must be a list");
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *json = json_array_get(list, i);
-        if (!admit(r, json) || !record(r, json, NULL, ordinal, container))
-            return false;
-    }
-    return true;
-}
-
-/* One resource, or all that a Bundle holds. The recursion is bounded by the depth limit of the
- * JSON. */
-static bool add(struct reader *r, const json_t *json, const char *url)
-{
-    if (!admit(r, json))
-        return false;
-    size_t ordinal = r->doc->total;
-    if (strcmp(mf_json_get_string(json, "resourceType", ""), "Bundle") != 0)
-        return record(r, json, url, ordinal, NULL) && add_contained(r, json, ordinal);
-    const json_t *entries = json_object_get(json, "entry");
-    if (entries && !json_is_array(entries))
-        return malformed(r, "Bundle.entry must be a list");
-    for (size_t i = 0; i < json_array_size(entries); i++) {
-        const json_t *entry = json_array_get(entries, i);
-        const json_t *resource = json_object_get(entry, "resource");
-        const json_t *full_url = json_object_get(entry, "fullUrl");
-        if (!json_is_object(entry))
-            return malformed(r, "Bundle.entry must be a list of objects");
-        if (full_url && !json_is_string(full_url))
-            return malformed(r, "Bundle.entry.fullUrl must be a string");
-        if (resource && !add(r, resource, json_string_value(full_url)))
-            return false;
-    }
-    return true;
-}
-
-/* Adds one JSON value, and keeps it when something in it was recorded. Takes the reference. */
-static bool add_root(struct reader *r, json_t *root)
-{
-    size_t before = r->doc->count;
-    bool ok = add(r, root, NULL);
-    if (ok && r->doc->count > before && json_array_append(r->doc->roots, root) != 0)
-        ok = mf_error_set(r->err, MF_ERR_NO_MEMORY, "%s: out of memory", r->name);
-    if (!ok)
-        r->doc->count = before;
-    json_decref(root);
-    return ok;
-}
-
-/* Length of the first JSON value: up to where its brackets close; `len` when they never do. */
-static size_t first_value(const char *text, size_t len)
-{
-    size_t depth = 0;
-    for (size_t i = 0; i < len; i++) {
-        char c = text[i];
-        if (c == '"') {
-            for (i++; i < len && text[i] != '"'; i++)
-                if (text[i] == '\\')
-                    i++;
-        } else if (c == '{' || c == '[') {
-            depth++;
-        } else if ((c == '}' || c == ']') && (depth == 0 || --depth == 0)) {
-            return i + 1;
-        }
-    }
-    return len;
-}
-
-static size_t skip_space(const char *text, size_t len)
-{
+    const struct mf_node *list = mf_node_get(container, "contained");
+    char index[24], path[200];
     size_t i = 0;
-    while (i < len && (text[i] == ' ' || text[i] == '\t' || text[i] == '\r' || text[i] == '\n'))
-        i++;
-    return i;
-}
-
-static bool read_single(struct reader *r, const char *text, size_t len)
-{
-    struct mf_json_limits limits = {r->limits.max_bytes, r->limits.max_depth};
-    json_t *root = mf_json_parse(text, len, &limits, r->name, r->err);
-    return root && add_root(r, root);
-}
-
-static bool read_lines(struct reader *r, const char *text, size_t len)
-{
-    struct mf_json_limits limits = {r->limits.max_bytes, r->limits.max_depth};
-    size_t number = 0;
-    while (len > 0) {
-        const char *newline = memchr(text, '\n', len);
-        size_t line = newline ? (size_t)(newline - text) + 1 : len;
-        number++;
-        if (skip_space(text, line) < line) {
-            char where[200];
-            snprintf(where, sizeof where, "%.160s: line %zu", r->name, number);
-            json_t *root = mf_json_parse(text, line, &limits, where, r->err);
-            if (!root || !add_root(r, root))
-                return false;
-        }
-        text += line;
-        len -= line;
+    if (list && list->kind != MF_NODE_LIST)
+        return bad_contained(place, "", "must be a list", err);
+    for (const struct mf_node *n = list ? list->first : NULL; n; n = n->next, i++) {
+        const struct mf_node *id = mf_node_get(n, "id");
+        snprintf(index, sizeof index, "[%zu]", i);
+        snprintf(path, sizeof path, "%s.contained%s", place->path, index);
+        const struct mf_fhir_place here = {path, NULL, place->ordinal};
+        if (!mf_fhir_tree_count(r->tree, err))
+            return false;
+        if (!mf_node_string(n, "resourceType", NULL))
+            return bad_contained(place, index,
+                                 "is not a FHIR resource (an object with \"resourceType\")", err);
+        if (id && id->kind != MF_NODE_STRING)
+            return bad_contained(place, index, "has an id that is no string", err);
+        if (!add_record(r->doc, n, &here, container, container_number, err))
+            return false;
     }
     return true;
 }
 
-static bool read_text(struct reader *r, const char *text, size_t len)
+static bool take_resource(void *context, const struct mf_node *resource,
+                          const struct mf_fhir_place *place, struct mf_error *err)
+{
+    struct mf_fhir_reader *r = context;
+    size_t before = r->doc->count;
+    if (!add_record(r->doc, resource, place, NULL, -1, err))
+        return false;
+    long number = r->doc->count > before ? (long)before : -1;
+    return add_contained(r, resource, place, number, err);
+}
+
+/* --- reading --- */
+
+struct mf_fhir_reader *mf_fhir_reader_new(const struct mf_fhir_limits *limits, const char *name,
+                                          struct mf_error *err)
+{
+    struct mf_fhir_reader *r = calloc(1, sizeof *r);
+    const struct mf_fhir_limits none = {0}, *l = limits ? limits : &none;
+    const struct mf_fhir_tree_limits tree = {
+        .max_depth = l->max_depth ? l->max_depth : DEFAULT_DEPTH,
+        .max_resources = l->max_resources ? l->max_resources : DEFAULT_RESOURCES,
+        .resource_bytes = RESOURCE_BYTES};
+    if (!r || !(r->doc = calloc(1, sizeof *r->doc)) ||
+        !(r->doc->pool.arena = mf_arena_new(ARENA_BYTES))) {
+        mf_fhir_reader_free(r);
+        mf_error_set(err, MF_ERR_NO_MEMORY, "%s: out of memory", name);
+        return NULL;
+    }
+    r->max_bytes = l->max_bytes ? l->max_bytes : DEFAULT_BYTES;
+    snprintf(r->name, sizeof r->name, "%s", name);
+    r->tree = mf_fhir_tree_new(&tree, name, take_resource, r, err);
+    if (!r->tree) {
+        mf_fhir_reader_free(r);
+        return NULL;
+    }
+    return r;
+}
+
+void mf_fhir_reader_free(struct mf_fhir_reader *r)
+{
+    if (!r)
+        return;
+    mf_fhir_tree_free(r->tree);
+    mf_fhir_document_free(r->doc);
+    free(r);
+}
+
+/* Passes over a byte order mark, and looks at the first character. */
+static bool begin(struct mf_fhir_reader *r, const char **bytes, size_t *len, struct mf_error *err)
 {
     static const char BOM[] = "\xEF\xBB\xBF";
-    if (len > r->limits.max_bytes)
-        return mf_error_set(r->err, MF_ERR_TOO_LARGE,
-                            "%s: %zu bytes of FHIR, at most %zu are accepted", r->name, len,
-                            r->limits.max_bytes);
-    if (len >= 3 && memcmp(text, BOM, 3) == 0) {
-        text += 3;
-        len -= 3;
+    for (; *len && r->bom < 3 && **bytes == BOM[r->bom]; r->bom++) {
+        (*bytes)++;
+        (*len)--;
     }
-    size_t space = skip_space(text, len);
-    if (space < len && text[space] == '<')
-        return mf_error_set(r->err, MF_ERR_UNSUPPORTED,
-                            "%s: FHIR in XML is not supported, send JSON", r->name);
-    size_t first = first_value(text, len);
-    bool single = first + skip_space(text + first, len - first) == len || text[space] != '{';
-    return single ? read_single(r, text, len) : read_lines(r, text, len);
+    if (*len)
+        r->bom = 3;
+    for (size_t i = 0; i < *len && !r->begun; i++) {
+        char c = (*bytes)[i];
+        r->begun = c != ' ' && c != '\t' && c != '\r' && c != '\n';
+        if (c == '<')
+            return mf_error_set(err, MF_ERR_UNSUPPORTED,
+                                "%s: FHIR in XML is not supported, send JSON", r->name);
+    }
+    return true;
+}
+
+bool mf_fhir_reader_feed(struct mf_fhir_reader *r, const char *bytes, size_t len,
+                         struct mf_error *err)
+{
+    if (len > r->max_bytes - r->bytes)
+        return mf_error_set(err, MF_ERR_TOO_LARGE, "%s: more than %zu bytes of FHIR", r->name,
+                            r->max_bytes);
+    r->bytes += len;
+    if (!r->begun && !begin(r, &bytes, &len, err))
+        return false;
+    return mf_fhir_tree_feed(r->tree, bytes, len, err);
+}
+
+struct mf_fhir_document *mf_fhir_reader_finish(struct mf_fhir_reader *r, struct mf_error *err)
+{
+    if (!mf_fhir_tree_finish(r->tree, err))
+        return NULL;
+    r->doc->total = mf_fhir_tree_total(r->tree);
+    if (!mf_fhir_build_patients(r->doc, err)) {
+        mf_error_prefix(err, "%s", r->name);
+        return NULL;
+    }
+    return MF_STEAL(r->doc);
 }
 
 struct mf_fhir_document *mf_fhir_document_parse(const char *text, size_t len,
                                                 const struct mf_fhir_limits *limits,
                                                 const char *name, struct mf_error *err)
 {
-    MF_AUTO(mf_fhir_document) struct mf_fhir_document *doc = calloc(1, sizeof *doc);
-    if (!doc || !(doc->arena = mf_arena_new(ARENA_BYTES)) || !(doc->roots = json_array()) ||
-        !(doc->index = json_object())) {
-        mf_error_set(err, MF_ERR_NO_MEMORY, "%s: out of memory", name);
+    MF_AUTO(mf_fhir_reader) struct mf_fhir_reader *r = mf_fhir_reader_new(limits, name, err);
+    if (r && len > r->max_bytes) {
+        mf_error_set(err, MF_ERR_TOO_LARGE, "%s: %zu bytes of FHIR, at most %zu are accepted", name,
+                     len, r->max_bytes);
         return NULL;
     }
-    struct reader r = {.doc = doc, .name = name, .err = err};
-    if (limits)
-        r.limits = *limits;
-    if (!r.limits.max_bytes)
-        r.limits.max_bytes = DEFAULT_BYTES;
-    if (!r.limits.max_depth)
-        r.limits.max_depth = DEFAULT_DEPTH;
-    if (!r.limits.max_resources)
-        r.limits.max_resources = DEFAULT_RESOURCES;
-    if (!read_text(&r, text, len))
-        return NULL;
-    if (!mf_fhir_build_patients(doc, err)) {
-        mf_error_prefix(err, "%s", name);
-        return NULL;
-    }
-    return MF_STEAL(doc);
+    return r && mf_fhir_reader_feed(r, text, len, err) ? mf_fhir_reader_finish(r, err) : NULL;
 }
 
 struct mf_fhir_document *
 mf_fhir_document_load(const char *path, const struct mf_fhir_limits *limits, struct mf_error *err)
 {
-    MF_AUTO(mf_buffer) struct mf_buffer text;
-    mf_buffer_init(&text, limits && limits->max_bytes ? limits->max_bytes : DEFAULT_BYTES);
-    if (!mf_buffer_read_file(&text, path, err))
+    MF_AUTO(mf_fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        mf_error_set(err, errno == ENOENT ? MF_ERR_NOT_FOUND : MF_ERR_IO, "%s: %s", path,
+                     strerror(errno));
         return NULL;
-    return mf_fhir_document_parse(text.data ? text.data : "", text.len, limits, path, err);
+    }
+    MF_AUTO(mf_fhir_reader) struct mf_fhir_reader *r = mf_fhir_reader_new(limits, path, err);
+    MF_AUTO(mf_mem) char *piece = malloc(PIECE);
+    if (r && !piece)
+        mf_error_set(err, MF_ERR_NO_MEMORY, "%s: out of memory", path);
+    while (r && piece) {
+        ssize_t n = read(fd, piece, PIECE);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n == 0)
+            return mf_fhir_reader_finish(r, err);
+        if (n < 0)
+            mf_error_set(err, MF_ERR_IO, "%s: %s", path, strerror(errno));
+        if (n < 0 || !mf_fhir_reader_feed(r, piece, (size_t)n, err))
+            break;
+    }
+    return NULL;
 }
 
 void mf_fhir_document_free(struct mf_fhir_document *doc)
 {
     if (!doc)
         return;
-    free(doc->resources);
-    json_decref(doc->index);
-    json_decref(doc->roots);
-    mf_arena_free(doc->arena);
+    free(doc->records);
+    free(doc->patients);
+    mf_fhir_map_free(&doc->index);
+    mf_fhir_map_free(&doc->pool.strings);
+    mf_arena_free(doc->pool.arena);
     free(doc);
 }
 
@@ -297,4 +288,29 @@ size_t mf_fhir_patient_count(const struct mf_fhir_document *doc)
 const struct mf_fhir_patient *mf_fhir_patient(const struct mf_fhir_document *doc, size_t index)
 {
     return index < doc->patient_count ? &doc->patients[index] : NULL;
+}
+
+static struct mf_time latest_of(const struct mf_fhir_patient *patient, struct mf_time latest)
+{
+    for (size_t i = 0; i < patient->record_count; i++) {
+        const struct mf_fhir_record *record = patient->records[i];
+        if (record->type != MF_RESOURCE_OBSERVATION || record->standing == MF_FHIR_VOID)
+            continue;
+        struct mf_time t = mf_fhir_record_time(record, false, NULL);
+        if (t.precision != MF_TIME_UNKNOWN &&
+            (latest.precision == MF_TIME_UNKNOWN || t.end > latest.end))
+            latest = t;
+    }
+    return latest;
+}
+
+struct mf_time mf_fhir_latest_time(const struct mf_fhir_document *doc,
+                                   const struct mf_fhir_patient *patient)
+{
+    struct mf_time latest = {.precision = MF_TIME_UNKNOWN};
+    if (patient)
+        return latest_of(patient, latest);
+    for (size_t p = 0; p < doc->patient_count; p++)
+        latest = latest_of(&doc->patients[p], latest);
+    return latest;
 }

@@ -4,18 +4,13 @@
 
 #include "core/arena.h"
 #include "core/feature.h"
-#include "fhir/internal.h"
+#include "fhir/record.h"
 
-/* The value[x] of an Observation or component as the feature wants it. False when there is none (no
+/* What an Observation or component says, as the feature wants it. False when it says nothing (no
  * value, dataAbsentReason). Else `ret` is USED, or IMPLAUSIBLE with what was found. Neither source
  * nor time. */
-bool mf_fhir_read_value(const struct mf_feature *feature, const json_t *holder,
-                        struct mf_feature_value *ret);
-
-/* `value` in `unit` as a number in the feature's unit; false when it cannot be converted. NULL and
- * "" mean a number without unit ("1"). Annotations ("{beats}/min") say nothing about the quantity
- * (UCUM §6). */
-bool mf_fhir_convert(const struct mf_feature *feature, double value, const char *unit, double *ret);
+bool mf_fhir_read_value(const struct mf_feature *feature, enum mf_feature_read what,
+                        const struct mf_fhir_item *item, struct mf_feature_value *ret);
 
 /* Fill `ret` as USED or IMPLAUSIBLE: a number in a unit, converted and judged by the range; a
  * category. */
@@ -34,5 +29,25 @@ bool mf_fhir_read_demographics(const struct mf_feature *feature, const char *pat
                                const struct mf_demographics *demographics, const struct mf_time *at,
                                struct mf_arena *arena, struct mf_feature_value *ret,
                                struct mf_error *err);
+
+/* An answer to the question for a feature. */
+struct mf_fhir_answer {
+    struct mf_feature_value value;
+    bool usable;         /* a stale value that is none of implausible */
+    struct mf_time time; /* of the value; MF_TIME_UNKNOWN = it has none */
+};
+
+/* What is asked of a patient's records: one feature, sources of codings, one moment. */
+struct mf_fhir_question {
+    const struct mf_feature *feature;
+    const struct mf_feature_source *sources;
+    size_t source_count;
+    const struct mf_time *at;
+};
+
+/* Answers it by the rules of extract.h; MISSING when there is nothing. MF_ERR_NO_MEMORY. */
+bool mf_fhir_ask_records(const struct mf_fhir_question *question,
+                         const struct mf_fhir_patient *patient, struct mf_fhir_answer *ret,
+                         struct mf_error *err);
 
 #endif

@@ -51,6 +51,32 @@ static void ceiling_holds_and_leaves_the_arena_usable(void **state)
     mf_arena_free(arena);
 }
 
+/* What is given back is zeroed when it is handed out again; what was there before stays. */
+static void rewinding_gives_back(void **state)
+{
+    (void)state;
+    MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(1 << 20);
+    const struct mf_arena_mark empty = mf_arena_position(arena);
+    char *kept = mf_arena_strdup(arena, "kept", NULL);
+    const struct mf_arena_mark mark = mf_arena_position(arena);
+    size_t used = mf_arena_used(arena);
+    for (int round = 0; round < 5; round++) {
+        for (size_t size = 1; size < 100000; size = size * 5 + 1) {
+            unsigned char *p = mf_arena_alloc(arena, 1, size, NULL);
+            assert_non_null(p);
+            for (size_t i = 0; i < size; i++)
+                assert_int_equal(p[i], 0);
+            memset(p, 0xCD, size);
+        }
+        mf_arena_rewind(arena, &mark);
+        assert_int_equal(mf_arena_used(arena), used);
+        assert_string_equal(kept, "kept");
+    }
+    mf_arena_rewind(arena, &empty);
+    assert_int_equal(mf_arena_used(arena), 0);
+    assert_non_null(mf_arena_alloc(arena, 1, 1 << 20, NULL));
+}
+
 static void overflow_is_refused(void **state)
 {
     (void)state;
@@ -93,6 +119,7 @@ int main(void)
         cmocka_unit_test(memory_is_zeroed_and_aligned),
         cmocka_unit_test(allocations_do_not_overlap),
         cmocka_unit_test(ceiling_holds_and_leaves_the_arena_usable),
+        cmocka_unit_test(rewinding_gives_back),
         cmocka_unit_test(overflow_is_refused),
         cmocka_unit_test(strings),
         cmocka_unit_test(free_accepts_null),

@@ -3,6 +3,8 @@
 
 #include <unistd.h>
 
+#include <math.h>
+
 #include "tests/expect.h"
 
 #define NUMERIC                                                                                    \
@@ -26,7 +28,7 @@ static void a_definition_is_read_whole(void **state)
     struct mf_feature_set *set = parse(
         "{\"schema\":\"medfusion.features/1\",\"features\":["
         "{\"id\":\"temp\",\"display\":\"Temperature\",\"kind\":\"numeric\",\"unit\":\"Cel\","
-        "\"conversions\":{\"[degF]\":[0.5,-17.5],\"K\":2},"
+        "\"conversions\":{\"{reading}\":[0.5,-17.5],\"{sensor}/min\":2},"
         "\"sources\":[{\"fhir\":[{\"system\":\"s\",\"code\":\"c\",\"display\":\"d\"},"
         "{\"system\":\"s2\",\"code\":\"c2\"}]},\"dicom:PatientAge\"],"
         "\"pick\":\"max\",\"window\":\"P7D\",\"range\":[30,45],\"mean\":37,\"std\":0.5}," NUMERIC
@@ -39,7 +41,7 @@ static void a_definition_is_read_whole(void **state)
                             *sex = &set->features[2];
     assert_string_equal(t->display, "Temperature");
     assert_int_equal(t->conversion_count, 2);
-    assert_string_equal(t->conversions[0].unit, "[degF]");
+    assert_string_equal(t->conversions[0].unit, "{reading}");
     assert_float_equal(t->conversions[0].factor, 0.5, 0);
     assert_float_equal(t->conversions[0].offset, -17.5, 0);
     assert_float_equal(t->conversions[1].offset, 0, 0);
@@ -81,6 +83,12 @@ static char *with(const char *feature, const char *from, const char *to)
     return text;
 }
 
+#define PICKS                                                                                      \
+    "features[0].pick: must be last, first, min, max, mean, median, sum, delta, count, present "   \
+    "or days_since"
+/* Replaces the sources of NUMERIC. */
+#define SOURCE "{\"fhir\":[{\"system\":\"http://loinc.org\",\"code\":\"1988-5\"}]}"
+
 static void mistakes_are_named(void **state)
 {
     (void)state;
@@ -95,10 +103,8 @@ static void mistakes_are_named(void **state)
         {NUMERIC, "\"mean\":5", "\"mean\":\"5\"", "features[0].mean: must be a number"},
         {NUMERIC, "\"std\":2", "\"std\":0", "features[0].std: must be above zero"},
         {NUMERIC, ",\"std\":2", "", "features[0].std: must be a number"},
-        {NUMERIC, "\"mean\"", "\"pick\":\"newest\",\"mean\"",
-         "features[0].pick: must be last, first, min, max or mean"},
-        {NUMERIC, "\"mean\"", "\"pick\":3,\"mean\"",
-         "features[0].pick: must be last, first, min, max or mean"},
+        {NUMERIC, "\"mean\"", "\"pick\":\"newest\",\"mean\"", PICKS},
+        {NUMERIC, "\"mean\"", "\"pick\":3,\"mean\"", PICKS},
         {NUMERIC, "\"mean\"", "\"window\":\"7 days\",\"mean\"",
          "features[0].window: must be an ISO 8601 duration such as \"P7D\", or null"},
         {NUMERIC, "\"mean\"", "\"window\":7,\"mean\"",
@@ -130,7 +136,8 @@ static void mistakes_are_named(void **state)
         {NUMERIC, "{\"system\":\"http://loinc.org\",\"code\":\"1988-5\"}", "7",
          "features[0].sources[0].fhir: every coding must be an object"},
         {NUMERIC, "\"sources\":[{", "\"sources\":[5,{",
-         "features[0].sources[0]: must be a string or {\"fhir\": [\xE2\x80\xA6]}"},
+         "features[0].sources[0]: must be a string, {\"fhir\": [\xE2\x80\xA6]} or "
+         "{\"derive\": \xE2\x80\xA6}"},
         {NUMERIC, "\"sources\":[{", "\"sources\":[\"fhir:Patient.gender\",{",
          "features[0].sources[0]: this source is not a number"},
         {NUMERIC, "\"sources\":[{", "\"sources\":[\"dicom:PatientName\",{",
@@ -152,9 +159,60 @@ static void mistakes_are_named(void **state)
         {CATEGORICAL, "{\"F\":\"female\"}", "[\"F\"]",
          "features[0].map: must be an object of spellings"},
         {CATEGORICAL, "\"map\"", "\"pick\":\"mean\",\"map\"",
-         "features[0].pick: a categorical feature takes last or first"},
+         "features[0].pick: a categorical feature takes last, first or present"},
         {CATEGORICAL, "\"map\"", "\"unit\":\"a\",\"map\"",
          "features[0].unit: belongs to numeric features"},
+        /* units */
+        {NUMERIC, "\"mean\"", "\"conversions\":{\"mg/dL\":100},\"mean\"",
+         "features[0].conversions: 1 mg/dL is 10 mg/L by UCUM, not 100"},
+        {NUMERIC, "\"mean\"", "\"molar_mass\":0,\"mean\"",
+         "features[0].molar_mass: must be above zero (g/mol)"},
+        {NUMERIC, "\"mean\"", "\"pick\":\"count\",\"mean\"",
+         "features[0].unit: what is counted has the unit 1"},
+        {NUMERIC, "\"mean\"", "\"pick\":\"days_since\",\"mean\"",
+         "features[0].unit: days_since is a time: d, wk, mo or a"},
+        /* sources */
+        {NUMERIC, SOURCE, "{\"fhir\":[{\"value_set\":\"x\"}]}",
+         "features[0].sources[0].fhir: there is no value set \"x\""},
+        {NUMERIC, SOURCE, "{\"fhir\":[{\"system\":\"s\",\"code\":\"c\",\"prefix\":\"p\"}]}",
+         "features[0].sources[0].fhir: a coding has a code or a prefix, not both"},
+        {NUMERIC, SOURCE,
+         "{\"resource\":\"Condition\",\"fhir\":[{\"system\":\"s\",\"code\":\"c\"}]}",
+         "features[0].sources[0].resource: only an Observation has a value: pick count, present or "
+         "days_since"},
+        {NUMERIC, SOURCE, "{\"resource\":\"Patient\",\"fhir\":[{\"system\":\"s\",\"code\":\"c\"}]}",
+         "features[0].sources[0].resource: must be Observation, Encounter, Condition, Procedure, "
+         "MedicationRequest, MedicationStatement, MedicationAdministration, AllergyIntolerance, "
+         "ServiceRequest, ImagingStudy or DiagnosticReport"},
+        {NUMERIC, SOURCE,
+         "{\"read\":\"interpretation\",\"fhir\":[{\"system\":\"s\",\"code\":\"c\"}]}",
+         "features[0].sources[0].read: an interpretation is a category, not a number"},
+        {NUMERIC, SOURCE, "{\"read\":\"colour\",\"fhir\":[{\"system\":\"s\",\"code\":\"c\"}]}",
+         "features[0].sources[0].read: must be value, interpretation or upper_limits"},
+        {NUMERIC, SOURCE, "{\"derive\":\"weight / height\"}",
+         "features[0].sources[0].derive: at character 1: \"weight\" is neither a helper nor a "
+         "numeric feature before this one"},
+        {NUMERIC, SOURCE, "{\"derive\":\"2 * (3 + 4\"}",
+         "features[0].sources[0].derive: at character 11: ')' expected"},
+        {NUMERIC, SOURCE, "{\"derive\":\"2 *\"}",
+         "features[0].sources[0].derive: at character 4: something is missing"},
+        {NUMERIC, SOURCE, "{\"derive\":\"2 3\"}",
+         "features[0].sources[0].derive: at character 3: '3' is not expected here"},
+        {NUMERIC, SOURCE, "{\"derive\":\"log(3)\"}",
+         "features[0].sources[0].derive: at character 1: there is no function \"log\""},
+        {NUMERIC, SOURCE, "{\"derive\":\"1\",\"within\":\"a day\"}",
+         "features[0].sources[0].within: must be an ISO 8601 duration such as \"P7D\", or null"},
+        /* windows and policies */
+        {NUMERIC, "\"mean\"", "\"window\":{\"from\":\"P1D\",\"to\":\"P2D\"},\"mean\"",
+         "features[0].window: \"from\" lies before \"to\", so it must be longer"},
+        {NUMERIC, "\"mean\"", "\"policy\":{\"stale\":\"keep\"},\"mean\"",
+         "features[0].policy.stale: must be missing, use or refuse"},
+        {NUMERIC, "\"mean\"", "\"policy\":{\"implausible\":\"clamp\"},\"mean\"",
+         "features[0].policy.implausible: clamping needs a range"},
+        {NUMERIC, "\"mean\"", "\"range\":[1,9],\"policy\":{\"missing\":10},\"mean\"",
+         "features[0].policy.missing: the number lies outside the plausible range"},
+        {CATEGORICAL, "\"map\"", "\"policy\":{\"missing\":\"woman\"},\"map\"",
+         "features[0].policy.missing: must be token, refuse or a category"},
         {CATEGORICAL, CATEGORICAL, "[]", "features[0]: must be an object"},
         {CATEGORICAL, CATEGORICAL, CATEGORICAL "," CATEGORICAL,
          "features[1].id: the same id twice"},
@@ -195,6 +253,95 @@ static void wrong_documents(void **state)
     }
 }
 
+struct mistakes {
+    char text[2048];
+};
+
+static void note(void *context, const char *mistake)
+{
+    struct mistakes *m = context;
+    size_t len = strlen(m->text);
+    snprintf(m->text + len, sizeof m->text - len, "%s\n", mistake);
+}
+
+/* A checker tells all mistakes at once, one of each feature; a good definition has none. */
+static void all_mistakes_are_found(void **state)
+{
+    (void)state;
+    struct mistakes found = {""};
+    MF_AUTO(mf_json)
+    json_t *bad = json_of(
+        "{\"schema\":\"medfusion.features/"
+        "1\",\"extra\":1,\"helpers\":[{\"id\":\"h\",\"unit\":\"1\","
+        "\"sources\":[{\"derive\":\"1 +\"}]}],\"features\":[{\"id\":\"a\",\"kind\":\"numeric\","
+        "\"unit\":\"1\",\"sources\":[{\"derive\":\"h + 1\"}],\"mean\":0,\"std\":1},5,{\"id\":\"c\","
+        "\"kind\":\"colour\"}]}");
+    assert_int_equal(mf_feature_set_check(bad, "f", note, &found), 4);
+    assert_string_equal(found.text, "f: unknown key \"extra\"\n"
+                                    "f: helpers[0].sources[0].derive: at character 4: something is "
+                                    "missing\n"
+                                    "f: features[1]: must be an object\n"
+                                    "f: features[2].kind: must be numeric or categorical\n");
+    MF_AUTO(mf_json)
+    json_t *good = json_of("{\"schema\":\"medfusion.features/1\",\"features\":[" NUMERIC "]}");
+    assert_int_equal(mf_feature_set_check(good, "f", note, &found), 0);
+    MF_AUTO(mf_json) json_t *none = json_of("[]");
+    assert_int_equal(mf_feature_set_check(none, "f", note, &found), 1);
+}
+
+static long variable(void *context, const char *id)
+{
+    (void)context;
+    return id[0] >= 'a' && id[0] <= 'c' && !id[1] ? id[0] - 'a' : -1;
+}
+
+static void expressions(void **state)
+{
+    (void)state;
+    static const double VALUES[] = {2, 3, -4};
+    static const struct {
+        const char *text;
+        double value;
+    } ROWS[] = {
+        {"1", 1},
+        {"a + b * c", -10},
+        {"(a + b) * c", -20},
+        {"a - b - c", 3},
+        {"a / b / a", 1 / 3.0},
+        {"a ^ b", 8},
+        {"a ^ b ^ a", 512},
+        {"-a ^ 2", -4},
+        {"2 * -b", -6},
+        {"min(a, b) + max(a, b)", 5},
+        {"abs(c)", 4},
+        {"sqrt(abs(c))", 2},
+        {"ln(exp(a))", 2},
+        {"70 / (1.75)^2", 70 / 3.0625},
+        {" .5*a ", 1},
+    };
+    MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(0);
+    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
+        struct mf_error err = MF_ERROR_INIT;
+        struct mf_expression *e = mf_expression_parse(ROWS[i].text, variable, NULL, arena, &err);
+        assert_no_error(&err);
+        assert_float_equal(mf_expression_evaluate(e, VALUES), ROWS[i].value, 1e-12);
+    }
+    struct mf_error err = MF_ERROR_INIT;
+    struct mf_expression *e = mf_expression_parse("a / (b - 3)", variable, NULL, arena, &err);
+    assert_false(mf_expression_evaluate(e, VALUES) < INFINITY);
+    char deep[200];
+    memset(deep, '(', sizeof deep - 1);
+    deep[sizeof deep - 1] = '\0';
+    assert_null(mf_expression_parse(deep, variable, NULL, arena, &err));
+    assert_error(&err, MF_ERR_MODEL, "at character 33: nested too deep");
+    mf_error_clear(&err);
+    char wide[600] = "1";
+    for (int i = 0; i < 140; i++)
+        memcpy(wide + 1 + 2 * i, "+1", 3);
+    assert_null(mf_expression_parse(wide, variable, NULL, arena, &err));
+    assert_int_equal(err.code, MF_ERR_MODEL);
+}
+
 static void files_that_cannot_be_read(void **state)
 {
     (void)state;
@@ -231,11 +378,11 @@ static void values_as_json(void **state)
           .unit = "a",
           .source = "Patient/1"},
          "{\"id\":\"age\",\"value\":45.0,\"unit\":\"a\",\"status\":\"used\","
-         "\"source\":\"Patient/1\",\"time\":null}"},
+         "\"source\":\"Patient/1\",\"time\":null,\"policy\":null}"},
         {&age,
          {.status = MF_FEATURE_MISSING},
          "{\"id\":\"age\",\"value\":null,\"unit\":\"a\",\"status\":\"missing\",\"source\":null,"
-         "\"time\":null}"},
+         "\"time\":null,\"policy\":null}"},
         {&age,
          {.status = MF_FEATURE_IMPLAUSIBLE,
           .has_number = true,
@@ -244,15 +391,15 @@ static void values_as_json(void **state)
           .source = "Observation/2",
           .time = "2019"},
          "{\"id\":\"age\",\"value\":7.0,\"unit\":\"furlong\",\"status\":\"implausible\","
-         "\"source\":\"Observation/2\",\"time\":\"2019\"}"},
+         "\"source\":\"Observation/2\",\"time\":\"2019\",\"policy\":null}"},
         {&sex,
          {.status = MF_FEATURE_STALE, .has_category = true, .category = 1},
          "{\"id\":\"sex\",\"value\":\"male\",\"unit\":null,\"status\":\"stale\",\"source\":null,"
-         "\"time\":null}"},
+         "\"time\":null,\"policy\":null}"},
         {&sex,
          {.status = MF_FEATURE_IMPLAUSIBLE, .text = "O", .source = "dicom:PatientSex"},
          "{\"id\":\"sex\",\"value\":\"O\",\"unit\":null,\"status\":\"implausible\","
-         "\"source\":\"dicom:PatientSex\",\"time\":null}"},
+         "\"source\":\"dicom:PatientSex\",\"time\":null,\"policy\":null}"},
     };
     for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
         MF_AUTO(mf_json)
@@ -268,6 +415,8 @@ int main(void)
         cmocka_unit_test(a_definition_is_read_whole),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(wrong_documents),
+        cmocka_unit_test(all_mistakes_are_found),
+        cmocka_unit_test(expressions),
         cmocka_unit_test(files_that_cannot_be_read),
         cmocka_unit_test(values_as_json),
     };

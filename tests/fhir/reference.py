@@ -59,14 +59,32 @@ def plain(unit):
     return "" if unit == "1" else unit[1:] if unit.startswith("1/") else unit
 
 
+# What UCUM says of the units in the data: (what it measures, factor, offset) to a common unit of its own.
+UNITS = {"Cel": ("temperature", 1, 0), "[degF]": ("temperature", 5 / 9, -160 / 9), "K": ("temperature", 1, -273.15),
+         "kg": ("mass", 1, 0), "g": ("mass", 0.001, 0), "[lb_av]": ("mass", 0.45359237, 0),
+         "m": ("length", 1, 0), "cm": ("length", 0.01, 0), "[in_i]": ("length", 0.0254, 0),
+         "mm[Hg]": ("pressure", 0.133322, 0), "kPa": ("pressure", 1, 0), "": ("number", 1, 0), "%": ("number", 0.01, 0),
+         "mmol/L": ("amount per volume", 1, 0), "umol/L": ("amount per volume", 0.001, 0),
+         "mg/dL": ("mass per volume", 0.01, 0), "g/dL": ("mass per volume", 10, 0), "g/L": ("mass per volume", 1, 0),
+         "/min": ("rate", 1, 0), "a": ("time", 365.25, 0), "mo": ("time", 30.4375, 0), "d": ("time", 1, 0)}
+
+
+def through_ucum(value, unit, to):
+    (measure, factor, offset), (wanted, divisor, shift) = UNITS.get(unit, (None, 1, 0)), UNITS.get(to, (None, 1, 0))
+    return (value * factor + offset - shift) / divisor if measure and measure == wanted else None
+
+
 def convert(feature, value, unit):
-    if plain(unit) == plain(feature["unit"]):
+    unit, rules = plain(unit), feature.get("conversions") or {}
+    if unit == plain(feature["unit"]):
         return value
-    for other, rule in (feature.get("conversions") or {}).items():
-        if plain(other) == plain(unit):
-            factor, offset = rule if isinstance(rule, list) else (rule, 0)
-            return value * factor + offset
-    return None
+    for reach in (lambda other: value if plain(other) == unit else None, lambda other: through_ucum(value, unit, plain(other))):
+        for other, rule in rules.items():
+            reached = reach(other)
+            if reached is not None:
+                factor, offset = rule if isinstance(rule, list) else (rule, 0)
+                return reached * factor + offset
+    return through_ucum(value, unit, plain(feature["unit"]))
 
 
 def number(feature, value, unit):
@@ -144,6 +162,7 @@ def ask(feature, source, observations, at):
         inside.sort(key=key)
         return inside[0 if pick == "first" else -1][2]
     if older:
+        older = [c for c in older if c[2]["status"] == "used"] or older
         older.sort(key=key)
         return older[-1][2] | {"status": "stale"}
     return None
@@ -176,8 +195,12 @@ def features(definition, patient, observations, at):
                 found = here
             if found and found["status"] in ("used", "implausible"):
                 break
-        out.append({"id": f["id"]} | (found or {"value": None, "unit": f.get("unit"), "status": "missing", "source": None, "time": None}))
+        out.append({"id": f["id"]} | (found or {"value": None, "unit": f.get("unit"), "status": "missing", "source": None, "time": None}) | {"policy": None})
     return out
+
+
+READ = {"Observation", "Encounter", "Condition", "Procedure", "MedicationRequest", "MedicationStatement", "MedicationAdministration",
+        "AllergyIntolerance", "ServiceRequest", "ImagingStudy", "DiagnosticReport"}
 
 
 def patients(all_resources):
@@ -187,9 +210,12 @@ def patients(all_resources):
         if r["resourceType"] == "Patient":
             table[r["id"]] = ["Patient/" + r["id"], r, []]
     for r in all_resources:
-        if r["resourceType"] == "Observation":
-            key = r["subject"]["reference"].removeprefix("Patient/").removeprefix("urn:uuid:")
-            table.setdefault(key, ["Patient/" + key, None, []])[2].append(r)
+        subject = (r.get("patient" if r["resourceType"] == "AllergyIntolerance" else "subject") or {}).get("reference")
+        if r["resourceType"] in READ and subject:
+            key = subject.removeprefix("Patient/").removeprefix("urn:uuid:")
+            known = table.setdefault(key, ["Patient/" + key, None, []])[2]
+            if r["resourceType"] == "Observation":
+                known.append(r)
     return list(table.values())
 
 

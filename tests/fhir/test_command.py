@@ -87,7 +87,7 @@ def test_units_are_converted_and_the_source_is_named():
     (line,) = features("-", stdin=ndjson(PATIENT, WEIGHT))
     values = {f["id"]: f for f in line["features"]}
     assert values["weight"] == {"id": "weight", "value": pytest.approx(68.0388555), "unit": "kg", "status": "used",
-                                "source": "Observation/w", "time": "2020-06-14"}
+                                "source": "Observation/w", "time": "2020-06-14", "policy": None}
     assert values["weight_lb"]["value"] == 150
 
 

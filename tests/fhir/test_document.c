@@ -1,8 +1,8 @@
 /*
- * fhir/document.c, check.c, patients.c: what is accepted, what is refused with which sentence,
- * whose each Observation is, which patient answers to a PatientID.
+ * fhir/document.c, tree.c, check.c, patients.c, match.c: what is accepted, what is refused with
+ * which sentence, whose each Observation is, which patient answers to a PatientID.
  */
-#include "fhir/document.h"
+#include "fhir/record.h"
 
 #include "tests/expect.h"
 
@@ -28,8 +28,8 @@ static char *summary(const struct mf_fhir_document *doc)
     for (size_t i = 0; i < mf_fhir_patient_count(doc); i++) {
         const struct mf_fhir_patient *p = mf_fhir_patient(doc, i);
         n += (size_t)snprintf(text + n, 4096 - n, "%s%s:", i ? "; " : "", p->reference);
-        for (size_t k = 0; k < p->observation_count; k++)
-            n += (size_t)snprintf(text + n, 4096 - n, " %s", p->observation_references[k]);
+        for (size_t k = 0; k < p->record_count; k++)
+            n += (size_t)snprintf(text + n, 4096 - n, " %s", p->records[k]->reference);
     }
     return text;
 }
@@ -90,7 +90,7 @@ static void who_owns_what(void **state)
         /* contained */
         {"{\"resourceType\":\"DiagnosticReport\",\"id\":\"7\",\"contained\":[" PATIENT(
              "p") "," OBSERVATION("o", REF("#p")) "]}",
-         "DiagnosticReport/7#p: DiagnosticReport/7#o"},
+         "DiagnosticReport/7#p: DiagnosticReport/7 DiagnosticReport/7#o"},
         {PATIENT("1") "\n{\"resourceType\":\"Observation\",\"id\":\"2\",\"code\":{},"
                       "\"subject\":" REF("#x") "}",
          "Patient/1:"},
@@ -143,66 +143,65 @@ static void bad_documents_are_refused_with_a_reason(void **state)
          "ehr: not valid JSON (line 1, column 1)"},
         {"hello", MF_ERR_MALFORMED, "ehr: not valid JSON (line 1, column 5)"},
         {PATIENT("1") "\n{\"resourceType\":\n", MF_ERR_MALFORMED,
-         "ehr: line 2: not valid JSON (line 2, column 0)"},
-        {PATIENT("1") PATIENT("2"), MF_ERR_MALFORMED,
-         "ehr: line 1: not valid JSON (line 1, column 36)"},
+         "ehr: not valid JSON (line 3, column 0)"},
+        {PATIENT("1") PATIENT("2"), MF_ERR_MALFORMED, "ehr: not valid JSON (line 1, column 36)"},
         {"<Bundle xmlns=\"http://hl7.org/fhir\"/>", MF_ERR_UNSUPPORTED,
          "ehr: FHIR in XML is not supported, send JSON"},
         {"{}", MF_ERR_MALFORMED,
-         "ehr: resource 1: not a FHIR resource (an object with \"resourceType\")"},
+         "ehr: the document is not a FHIR resource (an object with \"resourceType\")"},
         {"[]", MF_ERR_MALFORMED,
-         "ehr: resource 1: not a FHIR resource (an object with \"resourceType\")"},
+         "ehr: the document is not a FHIR resource (an object with \"resourceType\")"},
         {"{\"resourceType\":\"Patient\",\"id\":1}", MF_ERR_MALFORMED,
-         "ehr: resource 1: id must be a string"},
+         "ehr: Patient.id must be a string"},
         {"{\"resourceType\":\"Patient\",\"resourceType\":\"Patient\"}", MF_ERR_MALFORMED,
-         "ehr: a JSON object has the same key twice (line 1, column 40)"},
+         "ehr: a JSON object has the same key twice (line 1)"},
         {"{\"resourceType\":\"Bundle\",\"entry\":{}}", MF_ERR_MALFORMED,
-         "ehr: resource 1: Bundle.entry must be a list"},
+         "ehr: Bundle.entry must be a list"},
         {"{\"resourceType\":\"Bundle\",\"entry\":[1]}", MF_ERR_MALFORMED,
-         "ehr: resource 1: Bundle.entry must be a list of objects"},
+         "ehr: Bundle.entry must be a list of objects"},
         {"{\"resourceType\":\"Bundle\",\"entry\":[{\"fullUrl\":1}]}", MF_ERR_MALFORMED,
-         "ehr: resource 1: Bundle.entry.fullUrl must be a string"},
+         "ehr: Bundle.entry[0].fullUrl must be a string"},
         {BUNDLE("{\"resource\":7}"), MF_ERR_MALFORMED,
-         "ehr: resource 2: not a FHIR resource (an object with \"resourceType\")"},
+         "ehr: Bundle.entry[0].resource is not a FHIR resource (an object with \"resourceType\")"},
         {"{\"resourceType\":\"Patient\",\"contained\":{}}", MF_ERR_MALFORMED,
-         "ehr: resource 1: contained must be a list"},
+         "ehr: Patient.contained must be a list"},
         {"{\"resourceType\":\"Bundle\"}", MF_ERR_UNUSABLE, "ehr: no Patient in the FHIR data"},
         {"{\"resourceType\":\"Medication\"}", MF_ERR_UNUSABLE, "ehr: no Patient in the FHIR data"},
         {"{\"resourceType\":\"Observation\",\"code\":{}}", MF_ERR_UNUSABLE,
          "ehr: no Patient in the FHIR data"},
         /* elements that are read, with wrong types; content is never quoted */
         {"{\"resourceType\":\"Patient\",\"birthDate\":\"7 March 1980\"}", MF_ERR_MALFORMED,
-         "ehr: resource 1: Patient.birthDate must be a FHIR date "
+         "ehr: Patient.birthDate must be a FHIR date "
          "(YYYY[-MM[-DD[Thh:mm:ss+zz:zz]]])"},
         {"{\"resourceType\":\"Patient\",\"birthDate\":1980}", MF_ERR_MALFORMED,
-         "ehr: resource 1: Patient.birthDate must be a FHIR date "
+         "ehr: Patient.birthDate must be a FHIR date "
          "(YYYY[-MM[-DD[Thh:mm:ss+zz:zz]]])"},
         {"{\"resourceType\":\"Patient\",\"identifier\":[\"Miller\"]}", MF_ERR_MALFORMED,
-         "ehr: resource 1: Patient.identifier must be a list of objects"},
+         "ehr: Patient.identifier must be a list of objects"},
         {"{\"resourceType\":\"Patient\",\"identifier\":[{\"value\":7}]}", MF_ERR_MALFORMED,
-         "ehr: resource 1: Patient.identifier.value must be a string"},
+         "ehr: Patient.identifier[0].value must be a string"},
         {"{\"resourceType\":\"Observation\"}", MF_ERR_MALFORMED,
-         "ehr: resource 1: Observation.code must be an object"},
+         "ehr: Observation.code must be an object"},
         {"{\"resourceType\":\"Observation\",\"code\":{\"coding\":[{\"code\":5}]}}",
-         MF_ERR_MALFORMED, "ehr: resource 1: Observation.code.coding.code must be a string"},
+         MF_ERR_MALFORMED, "ehr: Observation.code.coding[0].code must be a string"},
         {"{\"resourceType\":\"Observation\",\"code\":{},\"valueQuantity\":{\"value\":\"5\"}}",
-         MF_ERR_MALFORMED, "ehr: resource 1: Observation.valueQuantity.value must be a number"},
+         MF_ERR_MALFORMED, "ehr: Observation.valueQuantity.value must be a number"},
         {"{\"resourceType\":\"Observation\",\"code\":{},\"valueInteger\":5.5}", MF_ERR_MALFORMED,
-         "ehr: resource 1: Observation.valueInteger must be a whole number"},
+         "ehr: Observation.valueInteger must be a whole number"},
         {"{\"resourceType\":\"Observation\",\"code\":{},\"valueBoolean\":\"true\"}",
-         MF_ERR_MALFORMED, "ehr: resource 1: Observation.valueBoolean must be true or false"},
+         MF_ERR_MALFORMED, "ehr: Observation.valueBoolean must be true or false"},
         {"{\"resourceType\":\"Observation\",\"code\":{},\"effectiveDateTime\":\"2019-02-30\"}",
          MF_ERR_MALFORMED,
-         "ehr: resource 1: Observation.effectiveDateTime must be a FHIR date "
+         "ehr: Observation.effectiveDateTime must be a FHIR date "
          "(YYYY[-MM[-DD[Thh:mm:ss+zz:zz]]])"},
         {"{\"resourceType\":\"Observation\",\"code\":{},\"component\":[{\"valueInteger\":1}]}",
-         MF_ERR_MALFORMED, "ehr: resource 1: Observation.component.code must be an object"},
+         MF_ERR_MALFORMED, "ehr: Observation.component[0].code must be an object"},
         {"{\"resourceType\":\"Observation\",\"code\":{},\"subject\":\"Patient/1\"}",
-         MF_ERR_MALFORMED, "ehr: resource 1: Observation.subject must be an object"},
+         MF_ERR_MALFORMED, "ehr: Observation.subject must be an object"},
         {BUNDLE("{\"resource\":" PATIENT("1") "},{\"resource\":{\"resourceType\":\"Observation\","
                                               "\"code\":{},\"issued\":\"now\"}}"),
          MF_ERR_MALFORMED,
-         "ehr: resource 3: Observation.issued must be a FHIR date "
+         "ehr: Bundle.entry[1].resource.issued must be a FHIR date "
          "(YYYY[-MM[-DD[Thh:mm:ss+zz:zz]]])"},
     };
     for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {

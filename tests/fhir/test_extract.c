@@ -1,6 +1,6 @@
 /*
- * fhir/extract.c, value.c, demographics.c, observation.c: one rule a table. Real patients are
- * compared with an independent computation in test_real_files.py.
+ * fhir/extract.c, candidates.c, value.c, demographics.c, times.c: one rule a table. Real patients
+ * are compared with an independent computation in test_real_files.py.
  */
 #include "fhir/extract.h"
 
@@ -194,8 +194,10 @@ static void units(void **state)
          U("\"unit\":\"mg/dL\",\"code\":\"258797006\",\"system\":\"http://snomed.info/sct\""), AT,
          "5 mmol/L used Observation/1"},
         {NUMERIC(""), U("\"unit\":\"mmol/L\",\"code\":\"g/L\""), AT, /* the code decides */
-         "10 g/L implausible Observation/1"},
-        {NUMERIC(""), U("\"unit\":\"mg/dl\""), AT, "10 mg/dl implausible Observation/1"},
+         "500 mmol/L implausible Observation/1"},
+        {NUMERIC(""), U("\"unit\":\"mg/dl\""), AT, /* UCUM has both litres */
+         "5 mmol/L used Observation/1"},
+        {NUMERIC(""), U("\"unit\":\"mg per dL\""), AT, "10 mg per dL implausible Observation/1"},
         {NUMERIC(""), U("\"unit\":\"\""), AT, "10 1 implausible Observation/1"},
         {NUMERIC(""), U("\"unit\":\"mmol{/L\""), AT, "10 mmol{/L implausible Observation/1"},
         {NUMERIC(""),
@@ -413,7 +415,7 @@ static void patient_demographics(void **state)
         {AGE("mo", "{\"a\":12}", "\"fhir:Patient.birthDate\""), PATIENT, "1982-06-15",
          "24 mo used Patient/1"},
         {AGE("d", "{}", "\"fhir:Patient.birthDate\""), PATIENT, "1982-06-15",
-         "2 a implausible Patient/1"},
+         "730.5 d implausible Patient/1"},
         {SEX, PATIENT, "", "male - used Patient/1"},
         {SEX, "{\"resourceType\":\"Patient\",\"id\":\"1\",\"gender\":\"unknown\"}", "", NOTHING},
         {SEX, "{\"resourceType\":\"Patient\",\"id\":\"1\",\"gender\":\"other\"}", "",

@@ -1,6 +1,6 @@
 /*
  * Any bytes as a FHIR document: refused, or every patient is extracted, reduced and read again with
- * the same number of Observations.
+ * the same number of resources.
  */
 #include "fhir/extract.h"
 
@@ -49,7 +49,7 @@ static void check_patient(const struct mf_fhir_document *doc, const struct mf_fh
     struct mf_fhir_document *again =
         text ? mf_fhir_document_parse(text, strlen(text), NULL, "reduced", &err) : NULL;
     if (!features || !again || mf_fhir_patient_count(again) != 1 ||
-        mf_fhir_patient(again, 0)->observation_count != patient->observation_count)
+        mf_fhir_patient(again, 0)->record_count != patient->record_count)
         __builtin_trap();
     for (size_t i = 0; i < patient->identifier_count; i++)
         if (!mf_fhir_find_patient(doc, patient->identifiers[i].value, NULL, &err) &&
