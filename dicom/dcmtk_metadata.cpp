@@ -3,6 +3,7 @@
  */
 #include "dicom/metadata.h"
 
+#include "dicom/charset.h"
 #include "dicom/prescan.h"
 
 #include "dcmtk/config/osconfig.h"
@@ -66,14 +67,19 @@ bool convert(const void *data, size_t length, struct mf_buffer *ret, struct mf_e
                             status.text());
     DcmDataset &data_set = *file.getDataset();
     strip(data_set);
-    (void)data_set.convertToUTF8(); /* what cannot be converted stays as it is, escaped below */
+    const bool utf8 = data_set.convertToUTF8().good();
     std::ostringstream out;
     DcmJsonFormatCompact format(OFFalse);
     status = data_set.writeJson(out, format);
     if (status.bad())
         return mf_error_set(err, MF_ERR_MALFORMED, "the header has no DICOM JSON form (%s)",
                             status.text());
-    const std::string text = out.str();
+    std::string text = "{" + out.str() + "}";
+    if (!utf8) { /* what cannot be converted becomes U+FFFD, byte by byte */
+        std::vector<char> valid(3 * text.size() + 4);
+        mf_charset_to_utf8("ISO_IR 192", text.data(), text.size(), valid.data(), valid.size());
+        text = valid.data();
+    }
     return mf_buffer_append(ret, text.data(), text.size(), err);
 }
 

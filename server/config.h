@@ -74,6 +74,15 @@ struct mf_config {
     } intake;
 
     struct {
+        const char *listen; /* "off", or "address:port" */
+        const char *ae_title;
+        struct mf_string_list allow; /* calling AE titles: "*", "AE", "AE@address" */
+        int64_t max_associations, max_associations_per_ip, max_per_minute;
+        int64_t max_pdu, timeout_s, max_object_bytes;
+        const char *tls_certificate, *tls_key, *tls_ca; /* PEM files, or "off" */
+    } dimse;
+
+    struct {
         const char *level; /* debug | info | warn | error */
     } log;
 };

@@ -21,6 +21,10 @@ extern "C" {
 int mf_front_listen(const char *listen, char *url, size_t url_size,
                     struct mf_error *err) MF_CHECK_RESULT;
 
+/* The same for the address of any key. */
+int mf_listen(const char *key, const char *where, char *url, size_t url_size,
+              struct mf_error *err) MF_CHECK_RESULT;
+
 struct mf_front_options {
     const struct mf_config *config;
     int listen_fd; /* from mf_front_listen(); borrowed */

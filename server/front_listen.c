@@ -60,28 +60,33 @@ static bool write_url(int fd, char *url, size_t size)
     return n > 0 && (size_t)n < size;
 }
 
-int mf_front_listen(const char *where, char *url, size_t url_size, struct mf_error *err)
+int mf_listen(const char *key, const char *where, char *url, size_t url_size, struct mf_error *err)
 {
     char host[HOST_BYTES], port[PORT_BYTES];
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *list = NULL;
     if (!split(where, host, port)) {
-        mf_error_set(err, MF_ERR_USAGE, "http.listen: \"%s\" is not \"address:port\"", where);
+        mf_error_set(err, MF_ERR_USAGE, "%s: \"%s\" is not \"address:port\"", key, where);
         return -1;
     }
     int rc = getaddrinfo(host, port, &hints, &list);
     if (rc != 0) {
-        mf_error_set(err, MF_ERR_USAGE, "http.listen: \"%s\": %s", where, gai_strerror(rc));
+        mf_error_set(err, MF_ERR_USAGE, "%s: \"%s\": %s", key, where, gai_strerror(rc));
         return -1;
     }
     int fd = open_socket(list);
     if (fd < 0) {
-        mf_error_set(err, MF_ERR_IO, "http.listen: \"%s\": %s", where, strerror(errno));
+        mf_error_set(err, MF_ERR_IO, "%s: \"%s\": %s", key, where, strerror(errno));
     } else if (!write_url(fd, url, url_size)) {
-        mf_error_set(err, MF_ERR_INTERNAL, "http.listen: \"%s\": its address is not known", where);
+        mf_error_set(err, MF_ERR_INTERNAL, "%s: \"%s\": its address is not known", key, where);
         close(fd);
         fd = -1;
     }
     freeaddrinfo(list);
     return fd;
+}
+
+int mf_front_listen(const char *where, char *url, size_t url_size, struct mf_error *err)
+{
+    return mf_listen("http.listen", where, url, url_size, err);
 }

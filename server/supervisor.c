@@ -5,6 +5,7 @@
 #include "core/log.h"
 #include "server/courier.h"
 #include "server/decoder.h"
+#include "server/dimse.h"
 #include "server/front.h"
 #include "server/process.h"
 #include "server/store.h"
@@ -20,10 +21,10 @@
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 
-enum kind { STORE, WORKER, FRONT, ZYGOTE, COURIER, KINDS };
+enum kind { STORE, WORKER, FRONT, ZYGOTE, COURIER, DIMSE, KINDS };
 
-static const char *const NAMES[KINDS] = {"mf-store", "mf-worker", "mf-front", "mf-zygote",
-                                         "mf-courier"};
+static const char *const NAMES[KINDS] = {"mf-store",  "mf-worker",  "mf-front",
+                                         "mf-zygote", "mf-courier", "mf-dimse"};
 
 enum {
     MAX_CHILDREN = 8,
@@ -52,7 +53,7 @@ struct supervisor {
     const struct mf_config *config;
     enum mf_supervise what;
     struct mf_zygote *zygote;
-    int listen_fd, store_fd, lock_fd;
+    int listen_fd, dimse_fd, store_fd, lock_fd;
     char url[128];
     int signals;
     struct child children[MAX_CHILDREN];
@@ -122,6 +123,16 @@ static bool courier_main(const struct start *start, struct mf_error *err)
     return mf_courier_run(&options, err);
 }
 
+static bool dimse_main(const struct start *start, struct mf_error *err)
+{
+    const struct supervisor *s = start->supervisor;
+    const struct mf_dimse_options options = {.config = s->config,
+                                             .listen_fd = s->dimse_fd,
+                                             .ready_fd = start->ready_fd,
+                                             .decoder_address = mf_zygote_address(s->zygote)};
+    return mf_dimse_run(&options, err);
+}
+
 static int child_main(void *context)
 {
     const struct start *start = context;
@@ -133,6 +144,8 @@ static int child_main(void *context)
     close(start->supervisor->signals);
     if (kind != FRONT && start->supervisor->listen_fd >= 0)
         close(start->supervisor->listen_fd);
+    if (kind != DIMSE && start->supervisor->dimse_fd >= 0)
+        close(start->supervisor->dimse_fd);
     if (kind != STORE && start->supervisor->store_fd >= 0)
         close(start->supervisor->store_fd);
     if (start->supervisor->lock_fd >= 0)
@@ -140,6 +153,7 @@ static int child_main(void *context)
     bool ok = kind == STORE     ? store_main(start, &err)
               : kind == WORKER  ? worker_main(start, &err)
               : kind == COURIER ? courier_main(start, &err)
+              : kind == DIMSE   ? dimse_main(start, &err)
                                 : front_main(start, &err);
     if (!ok)
         mf_log(MF_LOG_ERROR, "process.failed", MF_LOG_S("reason", err.msg));
@@ -219,12 +233,25 @@ static int lock_directory(const char *directory, struct mf_error *err)
     return -1;
 }
 
+static bool open_dimse(struct supervisor *s, struct mf_error *err)
+{
+    char url[sizeof s->url];
+    const char *where = s->config->dimse.listen;
+    if (strcmp(where, "off") == 0)
+        return true;
+    s->dimse_fd = mf_listen("dimse.listen", where, url, sizeof url, err);
+    if (s->dimse_fd >= 0)
+        mf_log(MF_LOG_INFO, "dimse.listening", MF_LOG_S("address", url + strlen("http://")),
+               MF_LOG_S("ae_title", s->config->dimse.ae_title));
+    return s->dimse_fd >= 0;
+}
+
 static bool open_sockets(struct supervisor *s, struct mf_error *err)
 {
     const char *directory = s->config->data.directory;
     return (s->listen_fd = mf_front_listen(s->config->http.listen, s->url, sizeof s->url, err)) >=
                0 &&
-           (s->lock_fd = lock_directory(directory, err)) >= 0 &&
+           open_dimse(s, err) && (s->lock_fd = lock_directory(directory, err)) >= 0 &&
            (s->store_fd = mf_store_listen(directory, err)) >= 0;
 }
 
@@ -239,6 +266,8 @@ static bool start_all(struct supervisor *s, struct mf_error *err)
     if (s->what == MF_SUPERVISE_ALL) {
         add_child(s, FRONT);
         add_child(s, COURIER);
+        if (s->dimse_fd >= 0)
+            add_child(s, DIMSE);
     }
     for (size_t i = 0; i < s->count; i++)
         if (!start_child(s, &s->children[i], err))
@@ -368,7 +397,7 @@ static bool any_running(const struct supervisor *s, unsigned kinds)
 }
 
 static const unsigned USERS =
-    1u << FRONT | 1u << WORKER | 1u << COURIER; /* of the store and the decoders */
+    1u << FRONT | 1u << WORKER | 1u << COURIER | 1u << DIMSE; /* of the store and the decoders */
 
 static void begin_stop(struct supervisor *s)
 {
@@ -443,8 +472,12 @@ static int open_signals(struct mf_error *err)
 
 bool mf_supervisor_run(const struct mf_config *config, enum mf_supervise what, struct mf_error *err)
 {
-    struct supervisor s = {
-        .config = config, .what = what, .listen_fd = -1, .store_fd = -1, .lock_fd = -1};
+    struct supervisor s = {.config = config,
+                           .what = what,
+                           .listen_fd = -1,
+                           .dimse_fd = -1,
+                           .store_fd = -1,
+                           .lock_fd = -1};
     enum mf_log_level level = MF_LOG_INFO;
     mf_log_level_parse(config->log.level, &level);
     mf_log_setup(level, "supervisor");
@@ -458,8 +491,8 @@ bool mf_supervisor_run(const struct mf_config *config, enum mf_supervise what, s
         restart_due(&s);
     }
     mf_zygote_stop(s.zygote);
-    const int fds[] = {s.listen_fd, s.store_fd, s.lock_fd};
-    for (size_t i = 0; i < 3; i++)
+    const int fds[] = {s.listen_fd, s.dimse_fd, s.store_fd, s.lock_fd};
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (fds[i] >= 0)
             close(fds[i]);
     close(s.signals);

@@ -11,7 +11,7 @@ import bad_input
 import bundles
 
 READY = "medfusion is ready at "
-ROLES = ("mf-front", "mf-store", "mf-worker", "mf-zygote", "mf-decoder")
+ROLES = ("mf-front", "mf-store", "mf-worker", "mf-zygote", "mf-decoder", "mf-courier", "mf-dimse", "mf-assoc")
 
 
 class Daemon:

@@ -1,0 +1,280 @@
+/*
+ * DCMTK fence: one association from the accepting side (PS3.8), with C-ECHO (PS3.7 9.1.5) and
+ * C-STORE (PS3.7 9.1.1). Data sets are taken from the PDVs as they arrive, without DCMTK parsing
+ * them.
+ */
+#include "dicom/dcmtk_net.h"
+
+#include "dicom/part10.h"
+#include "dicom/syntax.h"
+
+#include "dcmtk/dcmnet/dimse.h"
+
+#include <cstring>
+#include <ctime>
+#include <exception>
+#include <unistd.h>
+
+namespace
+{
+
+const unsigned MIN_PDU_RATE = 4096; /* bytes a second inside one PDU */
+
+struct Association {
+    const struct mf_net_options &options;
+    const struct mf_net_handler &handler;
+    void *context;
+    std::unique_ptr<DcmTLSTransportLayer> tls;
+    T_ASC_Network *network = nullptr;
+    T_ASC_Association *association = nullptr;
+
+    Association(const struct mf_net_options &o, const struct mf_net_handler &h, void *c)
+        : options(o), handler(h), context(c)
+    {
+    }
+    ~Association()
+    {
+        if (association) {
+            ASC_dropSCPAssociation(association, 0);
+            ASC_destroyAssociation(&association);
+        }
+        ASC_dropNetwork(&network);
+    }
+    Association(const Association &) = delete;
+    Association &operator=(const Association &) = delete;
+
+    /* Ends the process unless the next step is done in time. */
+    void watch() const
+    {
+        alarm(static_cast<unsigned>(2 * options.timeout_s) + options.max_pdu / MIN_PDU_RATE + 1);
+    }
+};
+
+/* --- negotiation --- */
+
+bool is_storage(const char *uid)
+{
+    for (int i = 0; i < numberOfDcmAllStorageSOPClassUIDs; i++)
+        if (std::strcmp(uid, dcmAllStorageSOPClassUIDs[i]) == 0)
+            return true;
+    return std::strncmp(uid, "1.2.840.10008.5.1.4.1.1.", 24) == 0; /* newer than DCMTK's list */
+}
+
+/* The first proposed syntax that is known, but Explicit VR Little Endian rather than implicit. */
+const char *choose_syntax(const T_ASC_PresentationContext &pc)
+{
+    const char *chosen = nullptr;
+    for (int i = 0; i < pc.transferSyntaxCount; i++) {
+        const char *uid = pc.proposedTransferSyntaxes[i];
+        if (!mf_syntax_find(uid))
+            continue;
+        if (!chosen || (std::strcmp(chosen, UID_LittleEndianImplicitTransferSyntax) == 0 &&
+                        std::strcmp(uid, UID_LittleEndianExplicitTransferSyntax) == 0))
+            chosen = uid;
+    }
+    return chosen;
+}
+
+void negotiate(T_ASC_Parameters *params)
+{
+    for (int i = 0; i < ASC_countPresentationContexts(params); i++) {
+        T_ASC_PresentationContext pc;
+        if (ASC_getPresentationContext(params, i, &pc).bad())
+            continue;
+        bool known = std::strcmp(pc.abstractSyntax, UID_VerificationSOPClass) == 0 ||
+                     is_storage(pc.abstractSyntax);
+        const char *syntax = known ? choose_syntax(pc) : nullptr;
+        if (syntax)
+            (void)ASC_acceptPresentationContext(params, pc.presentationContextID, syntax,
+                                                ASC_SC_ROLE_DEFAULT, OFTrue);
+        else
+            (void)ASC_refusePresentationContext(params, pc.presentationContextID,
+                                                known ? ASC_P_TRANSFERSYNTAXESNOTSUPPORTED
+                                                      : ASC_P_ABSTRACTSYNTAXNOTSUPPORTED);
+    }
+}
+
+bool reject(Association &a, T_ASC_RejectParametersReason reason, const char *why,
+            struct mf_error *err)
+{
+    T_ASC_RejectParameters rejection = {ASC_RESULT_REJECTEDPERMANENT, ASC_SOURCE_SERVICEUSER,
+                                        reason};
+    (void)ASC_rejectAssociation(a.association, &rejection);
+    return mf_error_set(err, MF_ERR_FORBIDDEN, "association rejected: %s", why);
+}
+
+bool admit(Association &a, struct mf_error *err)
+{
+    char calling[MF_NET_AE] = "", called[MF_NET_AE] = "", context[MF_NET_UID] = "";
+    T_ASC_Parameters *params = a.association->params;
+    if (ASC_getAPTitles(params, calling, sizeof calling, called, sizeof called, nullptr, 0).bad() ||
+        ASC_getApplicationContextName(params, context, sizeof context).bad() ||
+        std::strcmp(context, UID_StandardApplicationContext) != 0)
+        return reject(a, ASC_REASON_SU_APPCONTEXTNAMENOTSUPPORTED,
+                      "its application context is not supported", err);
+    enum mf_net_admission admission = a.handler.admit(a.context, calling, called);
+    if (admission == MF_NET_REJECT_CALLING)
+        return reject(a, ASC_REASON_SU_CALLINGAETITLENOTRECOGNIZED,
+                      "the calling AE title is not in dimse.allow", err);
+    if (admission == MF_NET_REJECT_CALLED)
+        return reject(a, ASC_REASON_SU_CALLEDAETITLENOTRECOGNIZED,
+                      "the called AE title is not dimse.ae_title", err);
+    negotiate(params);
+    OFCondition status = ASC_acknowledgeAssociation(a.association);
+    return status.good() || mf_net_fail(status, "the association cannot be accepted", err);
+}
+
+/* --- data sets --- */
+
+OFCondition next_pdv(Association &a, DUL_PDV *pdv)
+{
+    OFCondition status = DUL_NextPDV(&a.association->DULassociation, pdv);
+    if (status.good())
+        return status;
+    if (!ASC_dataWaiting(a.association, a.options.timeout_s))
+        return DIMSE_NODATAAVAILABLE;
+    a.watch();
+    status =
+        DUL_ReadPDVs(&a.association->DULassociation, nullptr, DUL_NOBLOCK, a.options.timeout_s);
+    if (status != DUL_PDATAPDUARRIVED)
+        return status;
+    return DUL_NextPDV(&a.association->DULassociation, pdv);
+}
+
+bool too_slow(const Association &a, time_t begin, uint64_t received)
+{
+    time_t elapsed = time(nullptr) - begin - a.options.timeout_s;
+    return elapsed > 0 && received < static_cast<uint64_t>(a.options.min_byte_rate) *
+                                         static_cast<uint64_t>(elapsed);
+}
+
+OFCondition receive_data_set(Association &a, T_ASC_PresentationContextID id)
+{
+    const time_t begin = time(nullptr);
+    uint64_t received = 0;
+    for (;;) {
+        DUL_PDV pdv;
+        OFCondition status = next_pdv(a, &pdv);
+        if (status.bad())
+            return status;
+        if (pdv.pdvType != DUL_DATASETPDV || pdv.presentationContextID != id)
+            return DIMSE_UNEXPECTEDPDVTYPE;
+        a.handler.store_data(a.context, pdv.data, pdv.fragmentLength);
+        received += pdv.fragmentLength;
+        if (pdv.lastPDV)
+            return EC_Normal;
+        if (too_slow(a, begin, received))
+            return DUL_READTIMEOUT;
+    }
+}
+
+/* --- commands --- */
+
+OFCondition echo(Association &a, T_ASC_PresentationContextID id, const T_DIMSE_C_EchoRQ &request)
+{
+    return DIMSE_sendEchoResponse(a.association, id, &request, STATUS_Success, nullptr);
+}
+
+OFCondition store(Association &a, T_ASC_PresentationContextID id, const T_DIMSE_C_StoreRQ &request)
+{
+    T_ASC_PresentationContext pc;
+    struct mf_net_object object = {};
+    OFCondition status = ASC_findAcceptedPresentationContext(a.association->params, id, &pc);
+    if (status.bad())
+        return status;
+    OFStandard::strlcpy(object.sop_class, request.AffectedSOPClassUID, sizeof object.sop_class);
+    OFStandard::strlcpy(object.sop_instance, request.AffectedSOPInstanceUID,
+                        sizeof object.sop_instance);
+    OFStandard::strlcpy(object.transfer_syntax, pc.acceptedTransferSyntax,
+                        sizeof object.transfer_syntax);
+    a.handler.store_begin(a.context, &object);
+    status =
+        request.DataSetType == DIMSE_DATASET_NULL ? DIMSE_RECEIVEFAILED : receive_data_set(a, id);
+    alarm(0); /* what follows is our own work */
+    uint16_t result = a.handler.store_end(a.context, status.good());
+    if (status.bad())
+        return status;
+    T_DIMSE_C_StoreRSP response = {};
+    response.MessageIDBeingRespondedTo = request.MessageID;
+    response.DimseStatus = result;
+    response.DataSetType = DIMSE_DATASET_NULL;
+    response.opts = O_STORE_AFFECTEDSOPCLASSUID | O_STORE_AFFECTEDSOPINSTANCEUID;
+    OFStandard::strlcpy(response.AffectedSOPClassUID, request.AffectedSOPClassUID,
+                        sizeof response.AffectedSOPClassUID);
+    OFStandard::strlcpy(response.AffectedSOPInstanceUID, request.AffectedSOPInstanceUID,
+                        sizeof response.AffectedSOPInstanceUID);
+    return DIMSE_sendStoreResponse(a.association, id, &request, &response, nullptr);
+}
+
+/* One command and what it asks for. */
+OFCondition step(Association &a)
+{
+    T_ASC_PresentationContextID id = 0;
+    T_DIMSE_Message message;
+    if (!ASC_dataWaiting(a.association, a.options.timeout_s))
+        return DIMSE_NODATAAVAILABLE;
+    a.watch();
+    OFCondition status = DIMSE_receiveCommand(a.association, DIMSE_NONBLOCKING, a.options.timeout_s,
+                                              &id, &message, nullptr);
+    if (status.bad())
+        return status;
+    if (message.CommandField == DIMSE_C_ECHO_RQ)
+        return echo(a, id, message.msg.CEchoRQ);
+    if (message.CommandField == DIMSE_C_STORE_RQ)
+        return store(a, id, message.msg.CStoreRQ);
+    return DIMSE_BADCOMMANDTYPE;
+}
+
+bool serve(Association &a, struct mf_error *err)
+{
+    OFCondition status = EC_Normal;
+    while (status.good())
+        status = step(a);
+    a.watch();
+    if (status == DUL_PEERREQUESTEDRELEASE)
+        return ASC_acknowledgeRelease(a.association).good() ||
+               mf_error_set(err, MF_ERR_IO, "the release cannot be confirmed");
+    if (status == DUL_PEERABORTEDASSOCIATION || status == DUL_NETWORKCLOSED)
+        return mf_error_set(err, MF_ERR_IO, "the peer aborted the association");
+    (void)ASC_abortAssociation(a.association);
+    return mf_net_fail(status, "the association was aborted", err);
+}
+
+bool open(Association &a, int socket, struct mf_error *err)
+{
+    dcmExternalSocketHandle.set(socket);
+    dcmDisableGethostbyaddr.set(OFTrue);
+    dcmSocketReceiveTimeout.set(a.options.timeout_s);
+    dcmSocketSendTimeout.set(a.options.timeout_s);
+    bool secure = a.options.tls.certificate != nullptr;
+    if (secure && !(a.tls = mf_net_tls_layer(NET_ACCEPTOR, a.options.tls, err))) {
+        close(socket);
+        return false;
+    }
+    OFCondition status = ASC_initializeNetwork(NET_ACCEPTOR, 0, a.options.timeout_s, &a.network);
+    if (status.good() && secure)
+        status = ASC_setTransportLayer(a.network, a.tls.get(), 0);
+    if (status.bad()) {
+        close(socket);
+        return mf_net_fail(status, "the network cannot be opened", err);
+    }
+    a.watch();
+    status = ASC_receiveAssociation(a.network, &a.association, a.options.max_pdu, nullptr, nullptr,
+                                    secure ? OFTrue : OFFalse, DUL_NOBLOCK, a.options.timeout_s);
+    return status.good() || mf_net_fail(status, "no association was requested", err);
+}
+
+} // namespace
+
+bool mf_net_serve(int socket, const struct mf_net_options *options,
+                  const struct mf_net_handler *handler, void *context, struct mf_error *err)
+{
+    try {
+        Association a(*options, *handler, context);
+        return open(a, socket, err) && admit(a, err) && serve(a, err);
+    } catch (const std::bad_alloc &) {
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for an association");
+    } catch (const std::exception &) {
+        return mf_error_set(err, MF_ERR_INTERNAL, "DCMTK failed in an association");
+    }
+}

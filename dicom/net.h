@@ -1,0 +1,65 @@
+/*
+ * DICOM associations (PS3.7, PS3.8): the accepting side. Behind DCMTK's fence (dcmtk_net_scp.cpp).
+ *
+ * One call serves one association on a connected socket: negotiation, C-ECHO, C-STORE. Data sets go
+ * to the handler in pieces as they arrive; nothing is parsed here but commands.
+ */
+#ifndef MF_DICOM_NET_H
+#define MF_DICOM_NET_H
+
+#include "core/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { MF_NET_AE = 17, MF_NET_UID = 65 }; /* bytes with the NUL */
+
+/* PS3.15 B.9 (BCP 195, non-downgrading): PEM files; all NULL = no TLS. */
+struct mf_net_tls {
+    const char *certificate, *key;
+    const char *ca; /* peers must have a certificate of these */
+};
+
+enum mf_net_admission {
+    MF_NET_ADMIT,
+    MF_NET_REJECT_CALLING, /* calling AE title not recognised */
+    MF_NET_REJECT_CALLED   /* called AE title not recognised */
+};
+
+/* What a C-STORE request announced. */
+struct mf_net_object {
+    char sop_class[MF_NET_UID], sop_instance[MF_NET_UID], transfer_syntax[MF_NET_UID];
+};
+
+struct mf_net_handler {
+    enum mf_net_admission (*admit)(void *context, const char *calling, const char *called);
+    /* One object: begin, its data set in pieces, end, which gives the status of the response.
+     * `whole`: the data set is complete; false: the association broke, there is no response. */
+    void (*store_begin)(void *context, const struct mf_net_object *object);
+    void (*store_data)(void *context, const void *data, size_t len);
+    uint16_t (*store_end)(void *context, bool whole);
+};
+
+struct mf_net_options {
+    uint32_t max_pdu;      /* bytes that we are willing to receive, 4096 … 131072 */
+    int timeout_s;         /* without anything from the peer, and for the negotiation */
+    int64_t min_byte_rate; /* of a data set, averaged, after its first timeout_s */
+    struct mf_net_tls tls;
+};
+
+/* Serves the association on `socket` (taken over and closed) until it is released or aborted. True
+ * after a release. False: MF_ERR_FORBIDDEN rejected, MF_ERR_TIMEOUT, MF_ERR_MALFORMED, MF_ERR_IO.
+ * For a process of its own: DCMTK takes the socket from a global, and a peer that trickles bytes
+ * inside one PDU is ended by SIGALRM. */
+bool mf_net_serve(int socket, const struct mf_net_options *options,
+                  const struct mf_net_handler *handler, void *context, struct mf_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

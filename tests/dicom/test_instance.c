@@ -1,0 +1,172 @@
+/* dicom/instance.c, dicom/part10.c, dicom/dcmtk_metadata.cpp: what is kept of an object. */
+#include "dicom/instance.h"
+
+#include "builder.h"
+#include "core/json.h"
+#include "dicom/dicom.h"
+#include "dicom/metadata.h"
+#include "dicom/part10.h"
+#include "tests/expect.h"
+
+static const struct build_object OBJECT = {.modality = "DX",
+                                           .view = "PA",
+                                           .patient = "P1",
+                                           .date = "20200131",
+                                           .study = 1,
+                                           .series = 2,
+                                           .instance = 3,
+                                           .sop_class = "1.2.840.10008.5.1.4.1.1.1.1"};
+
+static void an_object_is_described(void **state)
+{
+    struct builder b;
+    struct mf_instance in, back;
+    struct mf_error err = MF_ERROR_INIT;
+    MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(0);
+    (void)state;
+    build_simple(&b, &OBJECT);
+    if (!mf_instance_read(b.bytes.data, b.bytes.len, arena, &in, &err))
+        fail_msg("%s", err.msg);
+    assert_string_equal(in.values[MF_PATIENT_ID], "P1");
+    assert_string_equal(in.values[MF_MODALITY], "DX");
+    assert_string_equal(in.values[MF_STUDY_DATE], "20200131");
+    assert_string_equal(in.values[MF_ROWS], "4");
+    assert_string_equal(in.transfer_syntax, EXPLICIT_LE);
+    assert_int_equal(in.data_set, b.data_set);
+    assert_null(in.values[MF_STUDY_DESCRIPTION]);
+    MF_AUTO(mf_json) json_t *json = mf_instance_to_json(&in);
+    assert_true(mf_instance_from_json(json, arena, &back, &err));
+    for (int i = 0; i < MF_ATTRIBUTE_COUNT; i++) {
+        assert_int_equal(in.values[i] == NULL, back.values[i] == NULL);
+        if (in.values[i])
+            assert_string_equal(in.values[i], back.values[i]);
+    }
+    build_free(&b);
+}
+
+static void text_is_utf8_in_every_encoding(void **state)
+{
+    static const char *const syntaxes[] = {EXPLICIT_LE, IMPLICIT_LE, EXPLICIT_BE, DEFLATED_LE};
+    MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(0);
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        struct builder b;
+        struct mf_instance in;
+        struct mf_error err = MF_ERROR_INIT;
+        build_start(&b, syntaxes[i]);
+        build_string(&b, TAG(0x0008, 0x0005), "CS", "ISO_IR 100");
+        build_string(&b, TAG(0x0008, 0x0016), "UI", "1.2");
+        build_string(&b, TAG(0x0008, 0x0018), "UI", "1.3");
+        build_string(&b, TAG(0x0010, 0x0010), "PN", "M\xFCller^A");
+        build_string(&b, TAG(0x0020, 0x000D), "UI", "1.4");
+        build_string(&b, TAG(0x0020, 0x000E), "UI", "1.5");
+        build_u16(&b, TAG(0x0028, 0x0010), 513);
+        build_finish(&b);
+        if (!mf_instance_read(b.bytes.data, b.bytes.len, arena, &in, &err))
+            fail_msg("%s: %s", syntaxes[i], err.msg);
+        assert_string_equal(in.values[MF_PATIENT_NAME], "M\xC3\xBCller^A");
+        assert_string_equal(in.values[MF_ROWS], "513");
+        build_free(&b);
+    }
+}
+
+static void objects_without_their_uids_are_refused(void **state)
+{
+    static const struct {
+        uint32_t left_out;
+        const char *value, *detail;
+    } cases[] = {
+        {TAG(0x0008, 0x0016), NULL, "the object has no SOPClassUID"},
+        {TAG(0x0008, 0x0018), NULL, "the object has no SOPInstanceUID"},
+        {TAG(0x0020, 0x000D), NULL, "the object has no StudyInstanceUID"},
+        {TAG(0x0020, 0x000E), "../1", "SeriesInstanceUID is not a UID"},
+    };
+    static const uint32_t uids[] = {TAG(0x0008, 0x0016), TAG(0x0008, 0x0018), TAG(0x0020, 0x000D),
+                                    TAG(0x0020, 0x000E)};
+    MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(0);
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        struct builder b;
+        struct mf_instance in;
+        struct mf_error err = MF_ERROR_INIT;
+        build_start(&b, EXPLICIT_LE);
+        for (size_t k = 0; k < 4; k++)
+            if (uids[k] != cases[i].left_out || cases[i].value)
+                build_string(&b, uids[k], "UI",
+                             uids[k] == cases[i].left_out ? cases[i].value : "1.2");
+        build_finish(&b);
+        assert_false(mf_instance_read(b.bytes.data, b.bytes.len, arena, &in, &err));
+        assert_error(&err, MF_ERR_MALFORMED, cases[i].detail);
+        build_free(&b);
+    }
+}
+
+static void attributes_are_found_by_tag_and_keyword(void **state)
+{
+    (void)state;
+    assert_int_equal(mf_attribute_find("0020000D"), MF_STUDY_UID);
+    assert_int_equal(mf_attribute_find("0020000d"), MF_STUDY_UID);
+    assert_int_equal(mf_attribute_find("PatientName"), MF_PATIENT_NAME);
+    assert_int_equal(mf_attribute_find("patientname"), -1);
+    assert_int_equal(mf_attribute_find("00200099"), -1);
+    assert_int_equal(mf_attribute_find(""), -1);
+}
+
+/* A header of ours before a data set makes a file that our own reader and DCMTK read. */
+static void a_data_set_from_the_network_becomes_a_file(void **state)
+{
+    const struct mf_part10 meta = {"1.2.840.10008.5.1.4.1.1.1.1", "1.3", EXPLICIT_LE, "SENDER"};
+    struct builder b;
+    struct mf_instance in;
+    struct mf_error err = MF_ERROR_INIT;
+    MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(0);
+    MF_AUTO(mf_buffer) struct mf_buffer file, json;
+    (void)state;
+    mf_buffer_init(&file, 100000);
+    mf_buffer_init(&json, 100000);
+    build_simple(&b, &OBJECT);
+    assert_true(mf_part10_header(&meta, &file, &err));
+    size_t header = file.len;
+    assert_int_equal(header % 2, 0);
+    assert_memory_equal(file.data + 128, "DICM", 4);
+    assert_true(mf_buffer_append(&file, b.bytes.data + b.data_set, b.bytes.len - b.data_set, &err));
+    if (!mf_instance_read(file.data, file.len, arena, &in, &err))
+        fail_msg("%s", err.msg);
+    assert_int_equal(in.data_set, header);
+    assert_true(mf_metadata_json(file.data, file.len, &json, &err));
+    build_free(&b);
+}
+
+static void metadata_is_dicom_json_without_pixels(void **state)
+{
+    struct builder b;
+    struct mf_error err = MF_ERROR_INIT;
+    MF_AUTO(mf_buffer) struct mf_buffer text;
+    (void)state;
+    mf_buffer_init(&text, 100000);
+    build_simple(&b, &OBJECT);
+    if (!mf_metadata_json(b.bytes.data, b.bytes.len, &text, &err))
+        fail_msg("%s", err.msg);
+    MF_AUTO(mf_json) json_t *json = mf_json_parse(text.data, text.len, NULL, "metadata", &err);
+    assert_non_null(json);
+    assert_json(json_object_get(json, "00100020"), "{\"vr\":\"LO\",\"Value\":[\"P1\"]}");
+    assert_json(json_object_get(json, "00280010"), "{\"vr\":\"US\",\"Value\":[4]}");
+    assert_null(json_object_get(json, "7FE00010"));
+    assert_null(json_object_get(json, "00020010"));
+    assert_false(mf_metadata_json(b.bytes.data, b.bytes.len - 3, &text, &err));
+    assert_int_equal(err.code, MF_ERR_MALFORMED);
+    build_free(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_object_is_described),
+        cmocka_unit_test(text_is_utf8_in_every_encoding),
+        cmocka_unit_test(objects_without_their_uids_are_refused),
+        cmocka_unit_test(attributes_are_found_by_tag_and_keyword),
+        cmocka_unit_test(a_data_set_from_the_network_becomes_a_file),
+        cmocka_unit_test(metadata_is_dicom_json_without_pixels),
+    };
+    return mf_dicom_init(NULL) ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
+}
