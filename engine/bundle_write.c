@@ -112,7 +112,7 @@ static bool make_parents(char *path, size_t base, struct mf_error *err)
 static bool is_trust_file(const char *path)
 {
     return strcmp(path, "calibration.json") == 0 || strcmp(path, "conformal.json") == 0 ||
-           strcmp(path, "ood.json") == 0;
+           strcmp(path, "ood.json") == 0 || strcmp(path, "adaptation.json") == 0;
 }
 
 bool mf_bundle_write_calibrated(const struct mf_bundle *b, const struct mf_trust *trust,

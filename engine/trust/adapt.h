@@ -44,6 +44,8 @@ struct mf_adapt_head {
 
 struct mf_adapt_head *mf_adapt_head_new(size_t inputs, size_t width, size_t labels,
                                         struct mf_error *err) MF_CHECK_RESULT;
+/* Whether it was opened with MF_BUNDLE_FULL. */
+bool mf_bundle_has_weights(const struct mf_bundle *bundle);
 /* From the fusion module of a bundle that was opened with MF_BUNDLE_FULL. */
 struct mf_adapt_head *mf_adapt_head_load(const struct mf_bundle *bundle,
                                          struct mf_error *err) MF_CHECK_RESULT;

@@ -27,10 +27,15 @@ static bool copy(const struct mf_weights *weights, const char *name, size_t n, d
     return true;
 }
 
+bool mf_bundle_has_weights(const struct mf_bundle *bundle)
+{
+    return bundle->weights[MF_MODULE_FUSION] && bundle->checked == MF_BUNDLE_FULL;
+}
+
 struct mf_adapt_head *mf_adapt_head_load(const struct mf_bundle *bundle, struct mf_error *err)
 {
     const struct mf_weights *weights = bundle->weights[MF_MODULE_FUSION];
-    if (!weights || bundle->checked != MF_BUNDLE_FULL) {
+    if (!mf_bundle_has_weights(bundle)) {
         mf_error_set(err, MF_ERR_INTERNAL, "the bundle was opened without its weights");
         return NULL;
     }

@@ -47,6 +47,7 @@ void mf_trust_free(struct mf_trust *t)
             mf_calibration_clear(&t->groups[g].calibrations[i]);
     mf_density_ratio_clear(&t->ratio);
     mf_ood_free(t->ood);
+    json_decref(t->adaptation);
     mf_arena_free(t->arena);
     free(t);
 }
@@ -209,7 +210,7 @@ static const double *levels_of(const struct mf_trust *t, const struct mf_aci *ac
 bool mf_trust_apply(const struct mf_bundle *bundle, const struct mf_trust_case *c, double alpha,
                     struct mf_trust_statement *s, struct mf_error *err)
 {
-    const struct mf_trust *t = mf_bundle_trust(bundle);
+    const struct mf_trust *own = mf_bundle_trust(bundle), *t = c->trust ? c->trust : own;
     const struct mf_label *labels = mf_bundle_labels(bundle);
     if (!(alpha > 0 && alpha < 1))
         return mf_error_set(err, MF_ERR_UNUSABLE, "alpha must lie between 0 and 1");
@@ -217,14 +218,15 @@ bool mf_trust_apply(const struct mf_bundle *bundle, const struct mf_trust_case *
         if (!isfinite(c->logits[i]))
             return mf_error_set(err, MF_ERR_INTERNAL,
                                 "the network gave a logit that is not finite");
-    const struct judgement j = {
-        .trust = t,
-        .group = find_group(t, &c->strata),
-        .levels = levels_of(t, c->aci, alpha),
-        .alpha = alpha,
-        .weight = t->has_ratio ? mf_density_ratio_at(&t->ratio, c->logits) : 1,
-        .bound = t->model_hash && strcmp(t->model_hash, mf_bundle_model_hash(bundle)) == 0,
-        .shifted = c->shifted};
+    const struct judgement j = {.trust = t,
+                                .group = find_group(t, &c->strata),
+                                .levels = levels_of(t, c->aci, alpha),
+                                .alpha = alpha,
+                                .weight =
+                                    t->has_ratio ? mf_density_ratio_at(&t->ratio, c->logits) : 1,
+                                .bound = !c->unbound && t->model_hash &&
+                                         strcmp(t->model_hash, mf_bundle_model_hash(bundle)) == 0,
+                                .shifted = c->shifted};
     for (size_t i = 0; i < t->label_count; i++) {
         struct mf_prediction *p = &s->predictions[i];
         *p = (struct mf_prediction){.label = labels[i].id,
@@ -238,6 +240,7 @@ bool mf_trust_apply(const struct mf_bundle *bundle, const struct mf_trust_case *
     s->findings = (struct mf_finding_set){0};
     if (t->has_risk && j.bound)
         find_labels(t, alpha, s);
-    s->ood_p_value = t->ood && c->readout && j.bound ? mf_ood_p_value(t->ood, c->readout) : NAN;
+    bool same = own->model_hash && strcmp(own->model_hash, mf_bundle_model_hash(bundle)) == 0;
+    s->ood_p_value = own->ood && c->readout && same ? mf_ood_p_value(own->ood, c->readout) : NAN;
     return true;
 }

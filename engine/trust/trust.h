@@ -24,7 +24,7 @@
  *                "groups"?: {name: {"positive", "negative"}}}],
  *    "density_ratio"?: {"intercept", "coefficients": […], "mean": […], "scale": […]},
  *    "risk_control": {"risk": "fnr", "cases", "logits": [ascending], "positives_in_case": […]}}
- * ood.json: engine/trust/ood.h
+ * ood.json: engine/trust/ood.h; adaptation.json: engine/trust/adapter.h
  */
 #ifndef MF_TRUST_TRUST_H
 #define MF_TRUST_TRUST_H
@@ -81,7 +81,7 @@ void mf_trust_free(struct mf_trust *trust);
  * when one is wrong. */
 struct mf_trust *mf_trust_load(const char *dir, const struct mf_label *labels, size_t label_count,
                                struct mf_error *err) MF_CHECK_RESULT;
-/* Writes those three files (ood.json only where there is one). */
+/* Writes those three files (ood.json only where there is one), and adaptation.json after a fit. */
 bool mf_trust_write(const struct mf_trust *trust, const char *dir, struct mf_error *err);
 
 /* Borrowed; id and created are NULL and patients 0 in a bundle without calibration. */
@@ -108,6 +108,10 @@ struct mf_trust_case {
     /* Levels learnt from the site's feedback, or NULL. Used when they are those of this model and
      * of this alpha. */
     const struct mf_aci *aci;
+    /* Of an adapted network (engine/trust/adapter.h): the trust layer that was fitted under the
+     * same adaptation, NULL = the bundle's own; or that there is none, so nothing is promised. */
+    const struct mf_trust *trust;
+    bool unbound;
 };
 
 /* Applies `bundle`'s trust layer to one case at level `alpha` (0 < alpha < 1; the default of the

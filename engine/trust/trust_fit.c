@@ -1,4 +1,5 @@
 /* Fitting the trust layer on calibration cases. */
+#include "engine/trust/adapt_cases.h"
 #include "engine/trust/trust_private.h"
 
 #include "core/clock.h"
@@ -377,6 +378,8 @@ struct mf_trust *mf_trust_fit(const struct mf_bundle *bundle, const struct mf_tr
     struct mf_error own = MF_ERROR_INIT;
     if (cases->readouts)
         t->ood = mf_ood_fit(cases->readouts, cases->count, cases->readout_size, group, &own);
+    if (own.code == MF_OK)
+        t->adaptation = mf_adapt_cases_to_json(bundle, cases, group, &own);
     if (own.code != MF_OK) {
         mf_error_set(err, own.code, "%s", own.msg);
         return NULL;

@@ -43,6 +43,7 @@ struct mf_trust {
     uint32_t *risk_weights;
     size_t risk_count, risk_cases;
     struct mf_ood *ood; /* NULL: none */
+    json_t *adaptation; /* adaptation.json of a fit, to be written; else NULL */
 };
 
 /* The content of calibration.json, conformal.json and ood.json, in this order; json null = there is

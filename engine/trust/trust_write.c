@@ -136,12 +136,13 @@ static json_t *conformal_to_json(const struct mf_trust *t)
     return json;
 }
 
-/* Takes the reference. Full precision: what is read back is what was fitted. */
-static bool write_file(const char *dir, const char *name, json_t *value, struct mf_error *err)
+/* Takes the reference. What is read back is what was fitted: doubles need 17 digits, floats 9. */
+static bool write_file(const char *dir, const char *name, json_t *value, int digits,
+                       struct mf_error *err)
 {
     MF_AUTO(mf_json) json_t *json = value;
     MF_AUTO(mf_mem)
-    char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
+    char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(digits)) : NULL;
     char path[PATH_BYTES];
     if (!text)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
@@ -156,7 +157,10 @@ bool mf_trust_write(const struct mf_trust *t, const char *dir, struct mf_error *
 {
     if (!t->id || !t->calibrations || !t->classes)
         return mf_error_set(err, MF_ERR_CONFLICT, "there is no calibration to write");
-    return write_file(dir, "calibration.json", calibration_to_json(t), err) &&
-           write_file(dir, "conformal.json", conformal_to_json(t), err) &&
-           (!t->ood || write_file(dir, "ood.json", mf_ood_to_json(t->ood, t->model_hash), err));
+    return write_file(dir, "calibration.json", calibration_to_json(t), 17, err) &&
+           write_file(dir, "conformal.json", conformal_to_json(t), 17, err) &&
+           (!t->ood ||
+            write_file(dir, "ood.json", mf_ood_to_json(t->ood, t->model_hash), 17, err)) &&
+           (!t->adaptation ||
+            write_file(dir, "adaptation.json", json_incref(t->adaptation), 9, err));
 }

@@ -26,7 +26,7 @@ static const char *const BUNDLE_FILES[] = {"bundle.json",
                                            "fusion/model.safetensors"};
 enum { BUNDLE_FILE_COUNT = sizeof BUNDLE_FILES / sizeof *BUNDLE_FILES };
 static const char *const BUNDLE_EXTRA[] = {"manifest.json", "calibration.json", "conformal.json",
-                                           "ood.json"};
+                                           "ood.json", "adaptation.json"};
 
 static inline bool write_text(const char *path, const void *data, size_t len)
 {

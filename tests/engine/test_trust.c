@@ -112,7 +112,8 @@ static void apply(const struct mf_bundle *b, const float *logits, const float *r
     struct mf_error err = MF_ERROR_INIT;
     st->s =
         (struct mf_trust_statement){.predictions = st->predictions, .finding_labels = st->labels};
-    const struct mf_trust_case c = {logits, readout, MF_STRATA_UNKNOWN, shifted, NULL};
+    const struct mf_trust_case c = {
+        .logits = logits, .readout = readout, .strata = MF_STRATA_UNKNOWN, .shifted = shifted};
     if (!mf_trust_apply(b, &c, alpha, &st->s, &err))
         fail_msg("%s", err.msg);
 }
@@ -306,7 +307,7 @@ static void shift_half(struct fixture *f, const char **groups)
 static void apply_view(const struct mf_bundle *b, const float *logits, const char *view,
                        struct statement *st)
 {
-    const struct mf_trust_case c = {logits, NULL, {view, NULL, NULL, NAN}, false, NULL};
+    const struct mf_trust_case c = {.logits = logits, .strata = {.view = view, .age = NAN}};
     st->s =
         (struct mf_trust_statement){.predictions = st->predictions, .finding_labels = st->labels};
     assert_true(mf_trust_apply(b, &c, 0.1, &st->s, NULL));
@@ -415,8 +416,7 @@ static void feedback_counts_for_its_alpha_and_model(void **state)
         aci = next;
     }
     struct statement st = {.s = {0}};
-    const struct mf_trust_case c = {(float[]){-9, -9, -9, -9, -9}, NULL, MF_STRATA_UNKNOWN, false,
-                                    aci};
+    const struct mf_trust_case c = {.logits = (float[]){-9, -9, -9, -9, -9}, .aci = aci};
     st.s = (struct mf_trust_statement){.predictions = st.predictions, .finding_labels = st.labels};
     assert_true(mf_trust_apply(b, &c, 0.1, &st.s, NULL));
     assert_string_equal(st.predictions[0].method, "adaptive_conformal");
