@@ -35,18 +35,27 @@ static struct mf_index *scan_dicom(const struct mf_decoder_request *r, struct mf
     return mf_scan(inputs, n, &limits, err);
 }
 
-static bool read_part(const struct mf_part *part, struct mf_buffer *text, struct mf_error *err)
+/* Reads the part piece by piece: it is never whole in memory. */
+static struct mf_fhir_document *read_ehr(const struct mf_part *part,
+                                         const struct mf_fhir_limits *limits, struct mf_error *err)
 {
-    char *at = mf_buffer_reserve(text, part->size, err);
-    for (uint64_t done = 0; at && done < part->size;) {
-        ssize_t n = pread(part->fd, at + done, part->size - done, (off_t)(part->offset + done));
-        if (n <= 0 && errno != EINTR)
-            return mf_error_set(err, MF_ERR_IO, "the FHIR part cannot be read");
-        done += n > 0 ? (uint64_t)n : 0;
+    enum { PIECE = 64 << 10 };
+    MF_AUTO(mf_fhir_reader) struct mf_fhir_reader *reader = mf_fhir_reader_new(limits, "ehr", err);
+    MF_AUTO(mf_mem) char *piece = malloc(PIECE);
+    if (reader && !piece)
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
+    for (uint64_t done = 0; reader && piece && done < part->size;) {
+        size_t want = part->size - done < PIECE ? (size_t)(part->size - done) : PIECE;
+        ssize_t n = pread(part->fd, piece, want, (off_t)(part->offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            mf_error_set(err, MF_ERR_IO, "the FHIR part cannot be read");
+        if (n <= 0 || !mf_fhir_reader_feed(reader, piece, (size_t)n, err))
+            return NULL;
+        done += (uint64_t)n;
     }
-    if (at)
-        text->len = part->size;
-    return at != NULL;
+    return reader && piece ? mf_fhir_reader_finish(reader, err) : NULL;
 }
 
 /* The FHIR part, at most one; false only on an error. */
@@ -63,16 +72,12 @@ static bool parse_ehr(const struct mf_decoder_request *r, struct mf_fhir_documen
     }
     if (!ehr)
         return true;
-    MF_AUTO(mf_buffer) struct mf_buffer text;
-    mf_buffer_init(&text, r->limits->ehr_bytes);
     const struct mf_fhir_limits limits = {.max_bytes = r->limits->ehr_bytes};
     if (ehr->size > r->limits->ehr_bytes)
         return mf_error_set(
             err, MF_ERR_TOO_LARGE, "ehr: %llu bytes of FHIR, at most %llu are accepted",
             (unsigned long long)ehr->size, (unsigned long long)r->limits->ehr_bytes);
-    if (!read_part(ehr, &text, err))
-        return false;
-    *ret = mf_fhir_document_parse(text.data ? text.data : "", text.len, &limits, "ehr", err);
+    *ret = read_ehr(ehr, &limits, err);
     return *ret != NULL;
 }
 

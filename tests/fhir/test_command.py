@@ -29,8 +29,10 @@ def ndjson(*resources):
 
 
 @pytest.mark.parametrize("arguments, sentence", [
-    ([], 'expected "features", see --help'),
-    (["report"], 'expected "features", see --help'),
+    ([], 'expected "features" or "check", see --help'),
+    (["report"], 'expected "features" or "check", see --help'),
+    (["check"], "one DIR or FILE is needed, see --help"),
+    (["features", "--model", MODEL, "--format", "xml", "x"], "--format: json or table"),
     (["features"], "--model DIR and one FILE are needed, see --help"),
     (["features", "x.json"], "--model DIR and one FILE are needed, see --help"),
     (["features", "--model", MODEL], "--model DIR and one FILE are needed, see --help"),
@@ -98,6 +100,41 @@ def test_every_patient_has_a_line_at_a_time_of_their_own():
     lines = features("-", stdin=ndjson(PATIENT, other, third, WEIGHT, later))
     assert [(line["patient"], line["reference_time"]) for line in lines] == [
         ("Patient/1", "2020-06-14"), ("Patient/2", "2022-01-01"), ("Patient/3", "2022-01-01")]
+
+
+def test_a_table_for_people():
+    done = run("features", "--model", MODEL, "--format", "table", "-", stdin=ndjson(PATIENT, WEIGHT))
+    head, columns, *rows = done.stdout.splitlines()
+    assert (done.returncode, head, columns.split()) == (0, "Patient/1 at 2020-06-14", ["FEATURE", "VALUE", "UNIT", "STATUS", "TIME", "SOURCE"])
+    cells = {row.split()[0]: row.split()[1:] for row in rows if row}
+    assert cells["weight"] == ["68.0389", "kg", "used", "2020-06-14", "Observation/w"]
+    assert cells["temperature"] == ["-", "Cel", "missing", "-", "-"]
+    start = columns.index("STATUS")
+    assert all(row[start:].split()[0] in ("used", "missing", "stale", "implausible") for row in rows if row)  # columns line up
+
+
+def test_check_tells_every_mistake(tmp_path):
+    done = run("check", MODEL)
+    assert (done.returncode, done.stdout) == (0, f"{MODEL}/ehr/features.json: 23 features, no mistake\n")
+    path = tmp_path / "features.json"
+    path.write_text(json.dumps({"schema": "medfusion.features/1", "features": [
+        {"id": "crp", "kind": "numeric", "unit": "mg/L", "conversions": {"mg/dL": 100}, "sources": ["fhir:CRP"], "mean": 0, "std": 1},
+        {"id": "ldh", "kind": "numeric", "unit": "U/L", "conversions": {"kat/L": 1}, "sources": ["dicom:PatientAge"], "mean": 0, "std": 1},
+        {"id": "sex", "kind": "sex"}]}))
+    done = run("check", path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        f"{path}: features[0].sources[0]: not a source that MedFusion knows",
+        f"{path}: features[1].conversions: 1 kat/L is 6e+07 U/L by UCUM, not 1",
+        f"{path}: features[2].kind: must be numeric or categorical",
+        f"medfusion fhir: {path}: 3 mistakes"]
+
+
+def test_a_path_names_the_element():
+    wrong = {"resourceType": "Bundle", "type": "searchset", "entry": [
+        {"resource": PATIENT}, {"resource": WEIGHT | {"component": [{"code": {}}, {"code": {"coding": [{"code": 5}]}}]}}]}
+    done = run("features", "--model", MODEL, "-", stdin=json.dumps(wrong))
+    assert done.stderr == "medfusion fhir: /dev/stdin: Bundle.entry[1].resource.component[1].code.coding[0].code must be a string\n"
 
 
 def test_a_full_disk_is_an_error():
