@@ -226,7 +226,8 @@ struct mf_safetensors *mf_safetensors_parse(const void *data, size_t len, const 
 
 struct mf_safetensors *mf_safetensors_open(const char *path, struct mf_error *err)
 {
-    MF_AUTO(mf_fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    MF_AUTO(mf_fd)
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not hang */
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         mf_error_set(err, MF_ERR_MODEL, "%s: cannot be read as a file", path);

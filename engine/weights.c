@@ -49,6 +49,16 @@ static bool make_path(char out[PATH_BYTES], const char *dir, const char *name, s
            mf_error_set(err, MF_ERR_MODEL, "the path of %s is too long", name);
 }
 
+/* A JSON file of the directory; anything but a regular file (a pipe would hang) is refused. */
+static json_t *read_json(const char *path, struct mf_error *err)
+{
+    struct stat st;
+    if (stat(path, &st) == 0 && S_ISREG(st.st_mode))
+        return mf_json_read_file(path, NULL, err);
+    mf_error_set(err, MF_ERR_MODEL, "%s: cannot be read as a file", path);
+    return NULL;
+}
+
 /* A shard's name must be a plain file name: "weight_map" may not lead out of the directory. */
 static bool is_basename(const char *name)
 {
@@ -109,7 +119,7 @@ static bool open_tensors(struct mf_weights *w, struct mf_error *err)
         return false;
     if (!exists(path))
         return mf_error_set(err, MF_ERR_MODEL, "%s: no model.safetensors", w->dir);
-    MF_AUTO(mf_json) json_t *index = mf_json_read_file(path, NULL, err);
+    MF_AUTO(mf_json) json_t *index = read_json(path, err);
     if (!index)
         return false;
     json_t *map = mf_json_need_object(index, "weight_map", err);
@@ -126,7 +136,7 @@ struct mf_weights *mf_weights_open(const char *dir, struct mf_error *err)
     }
     if (!make_path(path, dir, "config.json", err))
         return NULL;
-    w->config = mf_json_read_file(path, NULL, err);
+    w->config = read_json(path, err);
     if (!w->config)
         return NULL;
     if (!json_is_object(w->config)) {

@@ -73,8 +73,8 @@ static void fill_positions(size_t g, size_t channels, float factor, float *out)
 
 static const float *upload_positions(struct mf_loader *ld, size_t g, size_t channels, float factor)
 {
-    float *host = mf_loader_alloc(ld, g * g * channels, sizeof *host);
-    if (!host || !ld->exec)
+    float *host = ld->exec ? mf_loader_alloc(ld, g * g * channels, sizeof *host) : NULL;
+    if (!host)
         return NULL;
     fill_positions(g, channels, factor, host);
     return mf_load_upload(ld, host, g * g * channels);
@@ -83,9 +83,9 @@ static const float *upload_positions(struct mf_loader *ld, size_t g, size_t chan
 /* Axial rotary angles: the first half of the pairs turns with x, the second with y. */
 static const float *upload_rotary(struct mf_loader *ld, size_t g, size_t size, double theta)
 {
-    float *host = mf_loader_alloc(ld, g * g * size, sizeof *host);
+    float *host = ld->exec ? mf_loader_alloc(ld, g * g * size, sizeof *host) : NULL;
     size_t pairs = size / 2, half = pairs / 2;
-    if (!host || !ld->exec)
+    if (!host)
         return NULL;
     for (size_t i = 0; i < g * g; i++)
         for (size_t k = 0; k < pairs; k++) {
@@ -238,7 +238,7 @@ static void load_host(struct mf_loader *ld, struct mf_sam2_memory *m)
     h->mask_weight = mf_load_host(ld, "mask_downsample.weight", 4, one, one, four, four);
     h->mask_bias = mf_load_host(ld, "mask_downsample.bias", 1, one);
     mf_load_host(ld, "no_memory_positional_encoding", 3, one, one, d); /* nothing reads it */
-    m->host_position = mf_loader_alloc(ld, g * g * c, sizeof(float));
+    m->host_position = ld->exec ? mf_loader_alloc(ld, g * g * c, sizeof(float)) : NULL;
     if (m->host_position)
         fill_positions(g, c, 1, m->host_position);
     h->position = m->host_position;

@@ -4,7 +4,7 @@
  * Refused with a message or accepted; never a crash, never memory without bound.
  */
 #include "engine/bundle_private.h"
-#include "engine/net/net.h"
+#include "engine/net/sam2_memory.h"
 #include "engine/trust/trust_private.h"
 
 #include <stdint.h>
@@ -53,7 +53,9 @@ static void parse_config(json_t *json, size_t which)
                   : which == 1 ? mf_sam2_load(&ld, true) != NULL
                   : which == 2 ? mf_temporal_load(&ld) != NULL
                   : which == 3 ? mf_ft_load(&ld) != NULL
-                               : mf_fusion_load(&ld) != NULL;
+                  : which == 4 ? mf_fusion_load(&ld) != NULL
+                  : which == 5 ? mf_sam2_memory_load(&ld, 256, 64) != NULL
+                               : mf_mamba_load(&ld) != NULL;
     if (loaded || !err.msg[0]) /* without a tensor nothing can load */
         __builtin_trap();
 }
@@ -66,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     json_t *json = mf_json_parse((const char *)data + 1, size - 1, NULL, "fuzz", NULL);
     if (!json_is_object(json))
         return 0;
-    size_t which = data[0] % 9;
+    size_t which = data[0] % 11;
     if (which == 0)
         parse_bundle(json);
     else if (which <= MF_TRUST_FILES)
