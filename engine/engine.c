@@ -98,8 +98,8 @@ struct mf_engine *mf_engine_new(const struct mf_bundle *bundle,
         return NULL;
     }
     e->bundle = bundle;
-    if (!mf_exec_init(&e->exec, options ? options->device : NULL, options ? options->threads : 0,
-                      err) ||
+    if (!mf_exec_init(&e->exec, options ? options->device : NULL, options ? options->dtype : NULL,
+                      options ? options->threads : 0, err) ||
         !load_networks(e, err) || !make_buffers(e, err) || !mf_engine_warm(e, 1, err))
         return NULL;
     give_back();
@@ -126,7 +126,7 @@ const char *mf_engine_device(const struct mf_engine *e)
 
 const char *mf_engine_dtype(const struct mf_engine *e)
 {
-    return e->exec.ops->dtype;
+    return e->exec.ops->dtype(e->exec.backend);
 }
 
 size_t mf_engine_readout_size(const struct mf_engine *e)

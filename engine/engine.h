@@ -29,6 +29,7 @@ struct mf_engine;
 struct mf_engine_options {
     const char *device; /* "cpu"; NULL = the best that works */
     int threads;        /* CPU threads; 0 = one for each core this process may use */
+    const char *dtype;  /* "f32", "bf16" or "int8"; NULL = f32 */
 };
 
 /* `bundle` must have been opened with MF_BUNDLE_FULL and outlive the engine. MF_ERR_UNAVAILABLE
@@ -39,7 +40,8 @@ struct mf_engine *mf_engine_new(const struct mf_bundle *bundle,
 void mf_engine_free(struct mf_engine *engine);
 
 const char *mf_engine_device(const struct mf_engine *engine); /* "cpu" */
-const char *mf_engine_dtype(const struct mf_engine *engine);  /* "f32" */
+const char *
+mf_engine_dtype(const struct mf_engine *engine); /* what it computes in: "f32", "bf16", "int8" */
 size_t mf_engine_readout_size(const struct mf_engine *engine);
 /* Bytes of planned work memory and of packed weights, for `bench` and the metrics. */
 size_t mf_engine_memory(const struct mf_engine *engine, size_t *ret_weights);

@@ -19,14 +19,15 @@ static bool device_is(const char *device, const char *name)
     return !device || !*device || strcmp(device, name) == 0;
 }
 
-bool mf_exec_init(struct mf_exec *x, const char *device, int threads, struct mf_error *err)
+bool mf_exec_init(struct mf_exec *x, const char *device, const char *dtype, int threads,
+                  struct mf_error *err)
 {
     memset(x, 0, sizeof *x);
     if (!device_is(device, "cpu"))
         return mf_error_set(err, MF_ERR_UNAVAILABLE,
                             "device \"%.32s\" is not available: only cpu is", device);
     x->ops = &mf_cpu_ops;
-    x->backend = x->ops->backend_new(threads, err);
+    x->backend = x->ops->backend_new(dtype, threads, err);
     return x->backend != NULL;
 }
 

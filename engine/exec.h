@@ -62,8 +62,11 @@ struct mf_scan {
 
 /* The operations of a backend. Every `y` may not alias `x` unless said. */
 struct mf_ops {
-    const char *device, *dtype;
-    struct mf_backend *(*backend_new)(int threads, struct mf_error *err);
+    const char *device;
+    /* dtype: "f32", "bf16" or "int8", what the products of large matrices are computed in; NULL =
+     * f32. A device that has no faster arithmetic for it computes in f32 instead. */
+    struct mf_backend *(*backend_new)(const char *dtype, int threads, struct mf_error *err);
+    const char *(*dtype)(const struct mf_backend *be); /* what it computes in */
     void (*backend_free)(struct mf_backend *be);
     /* Called by a thread before it plans or runs: settings that belong to the thread (number of
      * threads, current device). */
@@ -161,8 +164,9 @@ struct mf_exec {
     struct owned *owned; /* weights and vectors, freed with the context */
 };
 
-/* device: "cpu" or NULL. */
-bool mf_exec_init(struct mf_exec *x, const char *device, int threads, struct mf_error *err);
+/* device: "cpu" or NULL; dtype: "f32", "bf16", "int8" or NULL. */
+bool mf_exec_init(struct mf_exec *x, const char *device, const char *dtype, int threads,
+                  struct mf_error *err);
 void mf_exec_free(struct mf_exec *x);
 MF_AUTO_DEFINE(mf_exec, struct mf_exec, mf_exec_free(p))
 

@@ -115,13 +115,6 @@ void mf_module_download_maps(struct mf_exec *x, const float *maps, size_t cells,
             out[k * cells + i] = host[i * c + k];
 }
 
-static bool check_dtype(const char *dtype, struct mf_error *err)
-{
-    return !dtype || strcmp(dtype, "f32") == 0 ||
-           mf_error_set(err, MF_ERR_UNAVAILABLE,
-                        "dtype \"%.16s\" is not available on cpu: only f32 is", dtype);
-}
-
 static bool run(struct mf_weights *weights, struct mf_exec *x, struct mf_module_io *io)
 {
     const char *type = mf_json_get_string(mf_weights_config(weights), "model_type", "");
@@ -143,10 +136,8 @@ bool mf_module_run(const char *dir, const char *input, const char *output,
 {
     static const struct mf_module_options DEFAULTS = {0};
     options = options ? options : &DEFAULTS;
-    if (!check_dtype(options->dtype, err))
-        return false;
     MF_AUTO(mf_exec) struct mf_exec x = {0};
-    if (!mf_exec_init(&x, options->device, options->threads, err))
+    if (!mf_exec_init(&x, options->device, options->dtype, options->threads, err))
         return false;
     MF_AUTO(mf_weights) struct mf_weights *weights = mf_weights_open(dir, err);
     if (!weights)

@@ -1,9 +1,10 @@
 /* The CPU backend: choice of kernels, threads, memory, and the operation table. */
-#include "engine/cpu/backend.h"
+#include "engine/cpu/amx.h"
 
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -63,7 +64,27 @@ static void backend_free(struct mf_backend *be)
     free(be);
 }
 
-static struct mf_backend *backend_new(int threads, struct mf_error *err)
+static bool choose_format(struct mf_backend *be, const char *dtype, struct mf_error *err)
+{
+    static const struct {
+        const char *name;
+        enum amx_format format;
+    } FORMATS[] = {{"f32", AMX_BF16X3}, {"bf16", AMX_BF16}, {"int8", AMX_INT8}};
+    for (size_t i = 0; i < sizeof FORMATS / sizeof *FORMATS; i++) {
+        if (dtype && strcmp(dtype, FORMATS[i].name) != 0)
+            continue;
+        be->format = FORMATS[i].format;
+#ifdef MF_CPU_AMX
+        be->tiles = mf_amx_available();
+#endif
+        be->dtype = be->tiles ? FORMATS[i].name : "f32";
+        return true;
+    }
+    return mf_error_set(err, MF_ERR_UNAVAILABLE,
+                        "dtype \"%.16s\" is not available on cpu: f32, bf16 and int8 are", dtype);
+}
+
+static struct mf_backend *backend_new(const char *dtype, int threads, struct mf_error *err)
 {
     struct mf_backend *be = calloc(1, sizeof *be);
     if (!be) {
@@ -74,6 +95,10 @@ static struct mf_backend *backend_new(int threads, struct mf_error *err)
     if (be->threads > MAX_THREADS)
         be->threads = MAX_THREADS;
     be->kernels = mf_cpu_kernels_choose(NULL);
+    if (!choose_format(be, dtype, err)) {
+        backend_free(be);
+        return NULL;
+    }
     if (dnnl_engine_create(&be->engine, dnnl_cpu, 0) != dnnl_success ||
         dnnl_stream_create(&be->stream, be->engine, dnnl_stream_default_flags) != dnnl_success) {
         mf_error_set(err, MF_ERR_INTERNAL, "oneDNN cannot be started");
@@ -81,6 +106,11 @@ static struct mf_backend *backend_new(int threads, struct mf_error *err)
         return NULL;
     }
     return be;
+}
+
+static const char *dtype_of(const struct mf_backend *be)
+{
+    return be->dtype;
 }
 
 /* oneDNN asks OpenMP for its number of threads, which is a setting of the calling thread. */
@@ -98,10 +128,20 @@ static int host_threads(const struct mf_backend *be)
     return be->threads;
 }
 
+void *mf_cpu_memory(size_t bytes)
+{
+    enum { HUGE_PAGE = 2 << 20 };
+    size_t unit = bytes >= HUGE_PAGE ? HUGE_PAGE : 64, size = (bytes + unit) / unit * unit;
+    void *p = aligned_alloc(unit, size);
+    if (p && unit == HUGE_PAGE)
+        madvise(p, size, MADV_HUGEPAGE);
+    return p;
+}
+
 static void *memory_new(struct mf_backend *be, size_t bytes, struct mf_error *err)
 {
     (void)be;
-    void *p = aligned_alloc(64, (bytes + 63) / 64 * 64 + 64);
+    void *p = mf_cpu_memory(bytes);
     if (!p)
         mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for %zu bytes", bytes);
     return p;
@@ -287,22 +327,39 @@ struct attention_job {
     size_t parts, part_rows, floats;
 };
 
+/* Query rows that a kernel takes at a time. */
+static size_t attention_rows(const struct mf_backend *be)
+{
+    return be->tiles ? 32 : 6;
+}
+
 /* How many parts a head's queries are cut into, so that all threads have work. */
 static void cut_queries(const struct mf_backend *be, const struct mf_attention *at,
                         struct attention_job *job)
 {
-    enum { ROWS = 48 };
+    enum { LEAST = 48 };
+    size_t unit = attention_rows(be);
     size_t heads = at->batch * at->heads, wanted = 4 * (size_t)be->threads;
     size_t parts = be->threads == 1 || heads >= wanted ? 1 : (wanted + heads - 1) / heads;
-    size_t most = (at->queries + ROWS - 1) / ROWS;
+    size_t most = (at->queries + LEAST - 1) / LEAST;
     if (parts > most && most > 0)
         parts = most;
-    job->part_rows = ((at->queries + parts - 1) / parts + 5) / 6 * 6;
+    job->part_rows = ((at->queries + parts - 1) / parts + unit - 1) / unit * unit;
     job->parts = (at->queries + job->part_rows - 1) / job->part_rows;
+}
+
+/* The format of attention's products: int8 is for layers with weights only. */
+static enum amx_format attention_format(const struct mf_backend *be)
+{
+    return be->format == AMX_INT8 ? AMX_BF16 : be->format;
 }
 
 static size_t attention_floats(const struct mf_backend *be, const struct mf_attention *at)
 {
+#ifdef MF_CPU_AMX
+    if (be->tiles)
+        return mf_amx_attention_floats(attention_format(be), at);
+#endif
     return (be->kernels->attention_floats(at) + 15) / 16 * 16;
 }
 
@@ -317,10 +374,18 @@ static void attention_part(void *arg, size_t i, int thread)
     const struct mf_attention *at = job->at;
     size_t head = i / job->parts, b = head / at->heads, column = head % at->heads * at->head_size;
     size_t begin = i % job->parts * job->part_rows, end = begin + job->part_rows;
-    job->be->kernels->attention(
-        at, job->q + b * at->q_batch + column, job->k + b * at->k_batch + column,
-        job->v + b * at->v_batch + column, job->o + b * at->o_batch + column, begin,
-        end < at->queries ? end : at->queries, job->scratch + (size_t)thread * job->floats);
+    const float *q = job->q + b * at->q_batch + column, *k = job->k + b * at->k_batch + column;
+    const float *v = job->v + b * at->v_batch + column;
+    float *o = job->o + b * at->o_batch + column,
+          *scratch = job->scratch + (size_t)thread * job->floats;
+    end = end < at->queries ? end : at->queries;
+#ifdef MF_CPU_AMX
+    if (job->be->tiles) {
+        mf_amx_attention(attention_format(job->be), at, q, k, v, o, begin, end, scratch);
+        return;
+    }
+#endif
+    job->be->kernels->attention(at, q, k, v, o, begin, end, scratch);
 }
 
 static void attention(struct mf_backend *be, const struct mf_attention *at, const float *q,
@@ -344,7 +409,7 @@ static void attention(struct mf_backend *be, const struct mf_attention *at, cons
 
 const struct mf_ops mf_cpu_ops = {
     .device = "cpu",
-    .dtype = "f32",
+    .dtype = dtype_of,
     .backend_new = backend_new,
     .backend_free = backend_free,
     .enter = enter,

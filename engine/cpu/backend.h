@@ -34,9 +34,16 @@ extern const struct cpu_kernels mf_cpu_kernels_base;
 extern const struct cpu_kernels mf_cpu_kernels_avx2, mf_cpu_kernels_avx512;
 #endif
 
+/* How the numbers of a product on AMX tiles are held (amx.h). The value of the first three is the
+ * count of bf16 pieces of a float. */
+enum amx_format { AMX_BF16 = 1, AMX_BF16X2 = 2, AMX_BF16X3 = 3, AMX_INT8 = 4 };
+
 struct mf_backend {
     int threads;
     const struct cpu_kernels *kernels;
+    const char *dtype;
+    bool tiles;             /* products run on AMX */
+    enum amx_format format; /* of new linear layers */
     dnnl_engine_t engine;
     dnnl_stream_t stream;
 };
@@ -49,7 +56,22 @@ const struct cpu_kernels *mf_cpu_kernels_choose(const char *isa);
 void mf_cpu_parallel(const struct mf_backend *be, size_t n,
                      void (*body)(void *arg, size_t i, int thread), void *arg);
 
-/* oneDNN: the linear layers (linear.c). */
+/* Aligned memory, in huge pages where it is large; free() it. NULL when there is none. */
+void *mf_cpu_memory(size_t bytes);
+
+/* Linear layers on oneDNN (linear_dnnl.c). */
+struct mf_dnnl_linear;
+struct mf_dnnl_linear *mf_dnnl_linear_new(struct mf_backend *be, const float *weight,
+                                          const float *bias, size_t out, size_t in,
+                                          struct mf_error *err);
+void mf_dnnl_linear_free(struct mf_dnnl_linear *linear);
+size_t mf_dnnl_linear_bytes(const struct mf_dnnl_linear *linear);
+bool mf_dnnl_linear_plan(struct mf_dnnl_linear *linear, size_t m, size_t x_row,
+                         enum mf_epilogue epilogue, size_t *ret_scratch, struct mf_error *err);
+bool mf_dnnl_linear_run(struct mf_dnnl_linear *linear, const float *x, size_t m, size_t x_row,
+                        float *y, enum mf_epilogue epilogue, float *scratch, struct mf_error *err);
+
+/* Linear layers on what the processor does best (linear.c). */
 struct mf_linear *mf_cpu_linear_new(struct mf_backend *be, const float *weight, const float *bias,
                                     size_t out, size_t in, struct mf_error *err);
 void mf_cpu_linear_free(struct mf_linear *linear);

@@ -1,69 +1,219 @@
 /*
- * Linear layers on oneDNN's matmul: weights packed once into the layout the library prefers, one
- * primitive per (rows, row stride, epilogue), made when planned. Scratch memory is the caller's.
- * oneDNN executes with the OpenMP threads that mf_cpu_parallel() uses too.
+ * Linear layers: on AMX tiles where the processor has them (amx.h), else on oneDNN
+ * (linear_dnnl.c).
+ *
+ * With tiles, weights are panels packed once. Rows of x are cut into chunks that fit the second
+ * cache; one task packs its chunk and multiplies it with every panel. Long rows are taken in
+ * slices, the results adding up in y. When there are few rows, tasks share a chunk and divide the
+ * panels.
  */
-#include "engine/cpu/backend.h"
+#include "engine/cpu/amx.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-struct plan {
-    struct plan *next;
-    size_t m, x_row;
-    enum mf_epilogue epilogue;
-    dnnl_primitive_t primitive;
-    dnnl_memory_t src, dst, scratch;
-    size_t scratch_floats;
+enum {
+    CHUNK_BYTES = 1 << 20, /* of packed rows: half a second cache */
+    SLICE = 768,           /* numbers of a row at a time */
+    SERIAL = 1 << 18       /* products below which threads cost more than they bring */
 };
 
 struct mf_linear {
     struct mf_backend *be;
-    size_t out, in;
-    float *raw; /* (out, in) until the layout is known, then NULL */
-    dnnl_memory_desc_t packed_desc;
-    dnnl_memory_t weight; /* packed */
-    dnnl_memory_t bias;   /* NULL: none */
-    float *bias_data;
-    struct plan *plans;
-    size_t bytes;
+    struct mf_dnnl_linear *dnnl; /* NULL: on tiles */
+    size_t out, in, bytes;
+    enum amx_format format;
+    char *panels;
+    float *bias;   /* NULL: none */
+    float *scales; /* int8: of the columns; else NULL */
 };
 
-#define DNNL_TRY(call, err)                                                                        \
-    do {                                                                                           \
-        dnnl_status_t status_ = (call);                                                            \
-        if (status_ != dnnl_success)                                                               \
-            return mf_error_set(                                                                   \
-                err, status_ == dnnl_out_of_memory ? MF_ERR_NO_MEMORY : MF_ERR_INTERNAL,           \
-                "oneDNN failed with status %d in a linear layer", (int)status_);                   \
-    } while (0)
+#ifdef MF_CPU_AMX
 
-static void *aligned(size_t bytes)
-{
-    return aligned_alloc(64, (bytes + 63) / 64 * 64 + 64);
-}
-
-static bool linear_init(struct mf_linear *l, const float *weight, const float *bias,
+static bool make_panels(struct mf_linear *l, const float *weight, const float *bias,
                         struct mf_error *err)
 {
-    l->bytes = l->out * l->in * sizeof(float);
-    l->raw = aligned(l->bytes);
-    if (!l->raw)
+    size_t strip = amx_strip_bytes(l->format, l->in), count = amx_strips(l->out);
+    l->bytes = strip * count + (bias ? l->out * sizeof(float) : 0);
+    l->panels = mf_cpu_memory(strip * count);
+    l->bias = bias ? mf_cpu_memory(l->out * sizeof(float)) : NULL;
+    l->scales = l->format == AMX_INT8 ? mf_cpu_memory(count * AMX_ROWS * sizeof(float)) : NULL;
+    if (!l->panels || (bias && !l->bias) || (l->format == AMX_INT8 && !l->scales))
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for weights");
-    memcpy(l->raw, weight, l->bytes);
-    if (!bias)
-        return true;
-    l->bias_data = aligned(l->out * sizeof(float));
-    if (!l->bias_data)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for weights");
-    memcpy(l->bias_data, bias, l->out * sizeof(float));
-    dnnl_memory_desc_t desc;
-    dnnl_dims_t dims = {1, (dnnl_dim_t)l->out};
-    DNNL_TRY(dnnl_memory_desc_init_by_tag(&desc, 2, dims, dnnl_f32, dnnl_ab), err);
-    DNNL_TRY(dnnl_memory_create(&l->bias, &desc, l->be->engine, l->bias_data), err);
-    l->bytes += l->out * sizeof(float);
+    for (size_t p = 0; p < count; p++) {
+        size_t n = l->out - p * AMX_ROWS < AMX_ROWS ? l->out - p * AMX_ROWS : AMX_ROWS;
+        const float *w = weight + p * AMX_ROWS * l->in;
+        if (l->format == AMX_INT8)
+            mf_amx_quantise_panel(w, n, l->in, l->in, NULL, l->panels + p * strip,
+                                  l->scales + p * AMX_ROWS);
+        else
+            mf_amx_pack_panel(l->format, w, n, l->in, l->in, l->panels + p * strip);
+    }
+    if (bias)
+        memcpy(l->bias, bias, l->out * sizeof(float));
     return true;
 }
+
+/* How m rows are cut. */
+struct cut {
+    size_t slice, slices;        /* numbers of a row */
+    size_t blocks, chunks, most; /* blocks in all, chunks, blocks of the largest chunk */
+    size_t groups;               /* of panels */
+    int threads;
+};
+
+static struct cut cut_rows(const struct mf_linear *l, size_t m)
+{
+    struct cut c = {.blocks = amx_strips(m), .groups = 1, .threads = l->be->threads};
+    size_t panels = amx_strips(l->out), threads = (size_t)c.threads;
+    if (m * l->out * l->in < SERIAL)
+        threads = 1;
+    c.threads = (int)threads;
+    c.slices = (l->in + SLICE + SLICE / 3 - 1) / (SLICE + SLICE / 3);
+    c.slice = ((l->in + c.slices - 1) / c.slices + 63) / 64 * 64;
+    c.slices = (l->in + c.slice - 1) / c.slice;
+    size_t fit = CHUNK_BYTES / amx_strip_bytes(l->format, c.slice);
+    fit = fit < 1 ? 1 : fit;
+    c.chunks = (c.blocks + fit - 1) / fit;
+    if (c.blocks >= 4 * threads) {
+        c.chunks = (c.chunks + threads - 1) / threads * threads;
+    } else if (threads > 1) {
+        c.groups = (2 * threads + c.chunks - 1) / c.chunks;
+        c.groups = c.groups < panels ? c.groups : panels;
+    }
+    c.most = (c.blocks + c.chunks - 1) / c.chunks;
+    return c;
+}
+
+static size_t chunk_bytes(const struct mf_linear *l, const struct cut *c)
+{
+    return c->most *
+           (amx_strip_bytes(l->format, c->slice) + AMX_ROWS * sizeof(float) + AMX_SUM_BYTES);
+}
+
+struct task {
+    const struct mf_linear *l;
+    const struct cut *cut;
+    const float *x;
+    float *y;
+    size_t m, x_row;
+    enum mf_epilogue epilogue;
+    char *scratch;
+    size_t scratch_bytes; /* of one thread */
+};
+
+static void pack_chunk(const struct task *t, size_t first, size_t count, size_t at, size_t k,
+                       char *blocks, float *scales)
+{
+    size_t strip = amx_strip_bytes(t->l->format, k);
+    for (size_t i = 0; i < count; i++) {
+        size_t row = (first + i) * AMX_ROWS, n = t->m - row < AMX_ROWS ? t->m - row : AMX_ROWS;
+        const float *x = t->x + row * t->x_row + at;
+        if (t->l->format == AMX_INT8)
+            mf_amx_quantise_block(x, n, t->x_row, k, NULL, blocks + i * strip,
+                                  scales + i * AMX_ROWS);
+        else
+            mf_amx_pack_block(t->l->format, x, n, t->x_row, k, blocks + i * strip);
+    }
+}
+
+static void run_task(void *arg, size_t i, int thread)
+{
+    const struct task *t = arg;
+    const struct mf_linear *l = t->l;
+    const struct cut *c = t->cut;
+    size_t chunk = i / c->groups, group = i % c->groups, panels = amx_strips(l->out);
+    size_t first = chunk * c->blocks / c->chunks, end = (chunk + 1) * c->blocks / c->chunks;
+    size_t left = group * panels / c->groups, right = (group + 1) * panels / c->groups;
+    char *sums = t->scratch + (size_t)thread * t->scratch_bytes;
+    char *blocks = sums + c->most * AMX_SUM_BYTES;
+    float *scales = (float *)(blocks + c->most * amx_strip_bytes(l->format, c->slice));
+    size_t unit = amx_depth(l->format), panel_bytes = amx_strip_bytes(l->format, l->in);
+    for (size_t s = 0; s < c->slices; s++) {
+        size_t at = s * c->slice, k = l->in - at < c->slice ? l->in - at : c->slice;
+        bool last = s + 1 == c->slices;
+        pack_chunk(t, first, end - first, at, k, blocks, scales);
+        struct amx_sink sink = {.y = t->y + first * AMX_ROWS * l->out,
+                                .y_row = l->out,
+                                .bias = s == 0 ? l->bias : NULL,
+                                .row_scale = scales,
+                                .column_scale = l->scales,
+                                .accumulate = s > 0 || t->epilogue == MF_EPILOGUE_ADD,
+                                .activation = last ? t->epilogue : MF_EPILOGUE_NONE};
+        struct amx_product p = {.blocks = blocks,
+                                .sums = (float *)sums,
+                                .block_bytes = amx_strip_bytes(l->format, k),
+                                .depths = (k + unit - 1) / unit,
+                                .m = t->m - first * AMX_ROWS,
+                                .count = end - first,
+                                .out = l->out};
+        for (size_t j = left; j < right; j++) {
+            p.panel = l->panels + j * panel_bytes + amx_strip_bytes(l->format, at);
+            p.column = j * AMX_ROWS;
+            mf_amx_multiply(l->format, &p, &sink);
+        }
+    }
+}
+
+static void run_tiles(const struct mf_linear *l, const float *x, size_t m, size_t x_row, float *y,
+                      enum mf_epilogue epilogue, float *scratch)
+{
+    struct cut cut = cut_rows(l, m);
+    struct task t = {.l = l,
+                     .cut = &cut,
+                     .x = x,
+                     .y = y,
+                     .m = m,
+                     .x_row = x_row ? x_row : l->in,
+                     .epilogue = epilogue,
+                     .scratch = (char *)scratch,
+                     .scratch_bytes = chunk_bytes(l, &cut)};
+    struct mf_backend be = *l->be;
+    be.threads = cut.threads;
+    mf_cpu_parallel(&be, cut.chunks * cut.groups, run_task, &t);
+}
+
+static bool use_tiles(struct mf_linear *l)
+{
+    enum { SMALL = 1 << 16 }; /* weights of a layer that decides more than it costs: kept exact */
+    l->format = l->out * l->in < SMALL ? AMX_BF16X3 : l->be->format;
+    return l->be->tiles;
+}
+
+static size_t tile_floats(const struct mf_linear *l, size_t m)
+{
+    struct cut cut = cut_rows(l, m);
+    return chunk_bytes(l, &cut) * (size_t)cut.threads / sizeof(float);
+}
+
+#else
+
+static bool use_tiles(struct mf_linear *l)
+{
+    (void)l;
+    return false;
+}
+
+static bool make_panels(struct mf_linear *l, const float *weight, const float *bias,
+                        struct mf_error *err)
+{
+    (void)l, (void)weight, (void)bias;
+    return mf_error_set(err, MF_ERR_INTERNAL, "built without AMX");
+}
+
+static size_t tile_floats(const struct mf_linear *l, size_t m)
+{
+    (void)l;
+    return m;
+}
+
+static void run_tiles(const struct mf_linear *l, const float *x, size_t m, size_t x_row, float *y,
+                      enum mf_epilogue epilogue, float *scratch)
+{
+    (void)l, (void)x, (void)m, (void)x_row, (void)y, (void)epilogue, (void)scratch;
+}
+
+#endif
 
 struct mf_linear *mf_cpu_linear_new(struct mf_backend *be, const float *weight, const float *bias,
                                     size_t out, size_t in, struct mf_error *err)
@@ -76,221 +226,45 @@ struct mf_linear *mf_cpu_linear_new(struct mf_backend *be, const float *weight, 
     l->be = be;
     l->out = out;
     l->in = in;
-    if (linear_init(l, weight, bias, err))
+    if (use_tiles(l) ? make_panels(l, weight, bias, err)
+                     : (l->dnnl = mf_dnnl_linear_new(be, weight, bias, out, in, err)) != NULL)
         return l;
     mf_cpu_linear_free(l);
     return NULL;
-}
-
-static void plan_free(struct plan *p)
-{
-    if (p->primitive)
-        dnnl_primitive_destroy(p->primitive);
-    if (p->src)
-        dnnl_memory_destroy(p->src);
-    if (p->dst)
-        dnnl_memory_destroy(p->dst);
-    if (p->scratch)
-        dnnl_memory_destroy(p->scratch);
-    free(p);
 }
 
 void mf_cpu_linear_free(struct mf_linear *l)
 {
     if (!l)
         return;
-    for (struct plan *p = l->plans, *next; p; p = next) {
-        next = p->next;
-        plan_free(p);
-    }
-    if (l->weight)
-        dnnl_memory_destroy(l->weight);
-    if (l->bias)
-        dnnl_memory_destroy(l->bias);
-    free(l->bias_data);
-    free(l->raw);
+    mf_dnnl_linear_free(l->dnnl);
+    free(l->panels);
+    free(l->bias);
+    free(l->scales);
     free(l);
 }
 
 size_t mf_cpu_linear_bytes(const struct mf_linear *l)
 {
-    return l->bytes;
-}
-
-static bool describe(struct mf_linear *l, size_t m, size_t x_row, dnnl_memory_desc_t *src,
-                     dnnl_memory_desc_t *weight, dnnl_memory_desc_t *dst, struct mf_error *err)
-{
-    dnnl_dims_t src_dims = {(dnnl_dim_t)m, (dnnl_dim_t)l->in};
-    dnnl_dims_t src_strides = {(dnnl_dim_t)(x_row ? x_row : l->in), 1};
-    dnnl_dims_t weight_dims = {(dnnl_dim_t)l->in, (dnnl_dim_t)l->out};
-    dnnl_dims_t dst_dims = {(dnnl_dim_t)m, (dnnl_dim_t)l->out};
-    DNNL_TRY(dnnl_memory_desc_init_by_strides(src, 2, src_dims, dnnl_f32, src_strides), err);
-    if (l->weight)
-        *weight = l->packed_desc;
-    else
-        DNNL_TRY(
-            dnnl_memory_desc_init_by_tag(weight, 2, weight_dims, dnnl_f32, dnnl_format_tag_any),
-            err);
-    DNNL_TRY(dnnl_memory_desc_init_by_tag(dst, 2, dst_dims, dnnl_f32, dnnl_ab), err);
-    return true;
-}
-
-static bool attributes(enum mf_epilogue epilogue, dnnl_primitive_attr_t attr, dnnl_post_ops_t post,
-                       struct mf_error *err)
-{
-    DNNL_TRY(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user), err);
-    if (epilogue == MF_EPILOGUE_GELU)
-        DNNL_TRY(dnnl_post_ops_append_eltwise(post, 1, dnnl_eltwise_gelu_erf, 0, 0), err);
-    else if (epilogue == MF_EPILOGUE_RELU)
-        DNNL_TRY(dnnl_post_ops_append_eltwise(post, 1, dnnl_eltwise_relu, 0, 0), err);
-    else if (epilogue == MF_EPILOGUE_ADD)
-        DNNL_TRY(dnnl_post_ops_append_sum(post, 1), err);
-    DNNL_TRY(dnnl_primitive_attr_set_post_ops(attr, post), err);
-    return true;
-}
-
-static bool make_desc(struct mf_linear *l, size_t m, size_t x_row, enum mf_epilogue epilogue,
-                      dnnl_primitive_attr_t attr, dnnl_post_ops_t post, dnnl_primitive_desc_t *ret,
-                      struct mf_error *err)
-{
-    dnnl_memory_desc_t src, weight, bias, dst;
-    if (!attributes(epilogue, attr, post, err) || !describe(l, m, x_row, &src, &weight, &dst, err))
-        return false;
-    dnnl_dims_t bias_dims = {1, (dnnl_dim_t)l->out};
-    DNNL_TRY(dnnl_memory_desc_init_by_tag(&bias, 2, bias_dims, dnnl_f32, dnnl_ab), err);
-    dnnl_matmul_desc_t desc;
-    DNNL_TRY(dnnl_matmul_desc_init(&desc, &src, &weight, l->bias ? &bias : NULL, &dst), err);
-    DNNL_TRY(dnnl_primitive_desc_create(ret, &desc, attr, l->be->engine, NULL), err);
-    return true;
-}
-
-/* Packs the weights in the layout that the first primitive prefers; later ones are made for it. */
-static bool pack(struct mf_linear *l, const_dnnl_primitive_desc_t pd, struct mf_error *err)
-{
-    const dnnl_memory_desc_t *wanted = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
-    dnnl_memory_desc_t plain;
-    dnnl_dims_t dims = {(dnnl_dim_t)l->in, (dnnl_dim_t)l->out}, strides = {1, (dnnl_dim_t)l->in};
-    DNNL_TRY(dnnl_memory_desc_init_by_strides(&plain, 2, dims, dnnl_f32, strides), err);
-    size_t bytes = dnnl_memory_desc_get_size(wanted);
-    float *packed = aligned(bytes);
-    if (!packed)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for weights");
-    float *old = l->raw;
-    dnnl_memory_t from = NULL;
-    dnnl_primitive_desc_t rpd = NULL;
-    dnnl_primitive_t reorder = NULL;
-    l->raw = packed;
-    dnnl_status_t status = dnnl_memory_create(&from, &plain, l->be->engine, old);
-    if (status == dnnl_success)
-        status = dnnl_memory_create(&l->weight, wanted, l->be->engine, packed);
-    if (status == dnnl_success)
-        status = dnnl_reorder_primitive_desc_create(&rpd, &plain, l->be->engine, wanted,
-                                                    l->be->engine, NULL);
-    if (status == dnnl_success)
-        status = dnnl_primitive_create(&reorder, rpd);
-    if (status == dnnl_success) {
-        dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, l->weight}};
-        status = dnnl_primitive_execute(reorder, l->be->stream, 2, args);
-    }
-    if (status == dnnl_success)
-        status = dnnl_stream_wait(l->be->stream);
-    if (reorder)
-        dnnl_primitive_destroy(reorder);
-    if (rpd)
-        dnnl_primitive_desc_destroy(rpd);
-    if (from)
-        dnnl_memory_destroy(from);
-    free(old);
-    l->packed_desc = *wanted;
-    l->bytes = bytes + (l->bias ? l->out * sizeof(float) : 0);
-    DNNL_TRY(status, err);
-    return true;
-}
-
-static bool fill_plan(struct mf_linear *l, struct plan *p, const_dnnl_primitive_desc_t pd,
-                      struct mf_error *err)
-{
-    if (!l->weight && !pack(l, pd, err))
-        return false;
-    DNNL_TRY(dnnl_primitive_create(&p->primitive, pd), err);
-    DNNL_TRY(dnnl_memory_create(&p->src, dnnl_primitive_desc_query_md(pd, dnnl_query_src_md, 0),
-                                l->be->engine, DNNL_MEMORY_NONE),
-             err);
-    DNNL_TRY(dnnl_memory_create(&p->dst, dnnl_primitive_desc_query_md(pd, dnnl_query_dst_md, 0),
-                                l->be->engine, DNNL_MEMORY_NONE),
-             err);
-    const dnnl_memory_desc_t *scratch =
-        dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
-    p->scratch_floats = (dnnl_memory_desc_get_size(scratch) + sizeof(float) - 1) / sizeof(float);
-    DNNL_TRY(dnnl_memory_create(&p->scratch, scratch, l->be->engine, DNNL_MEMORY_NONE), err);
-    return true;
-}
-
-static struct plan *find_plan(const struct mf_linear *l, size_t m, size_t x_row,
-                              enum mf_epilogue epilogue)
-{
-    for (struct plan *p = l->plans; p; p = p->next)
-        if (p->m == m && p->x_row == x_row && p->epilogue == epilogue)
-            return p;
-    return NULL;
-}
-
-static bool make_plan(struct mf_linear *l, struct plan *p, struct mf_error *err)
-{
-    dnnl_primitive_attr_t attr = NULL;
-    dnnl_post_ops_t post = NULL;
-    dnnl_primitive_desc_t pd = NULL;
-    bool ok = dnnl_primitive_attr_create(&attr) == dnnl_success &&
-              dnnl_post_ops_create(&post) == dnnl_success;
-    if (!ok)
-        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a linear layer");
-    ok = ok && make_desc(l, p->m, p->x_row, p->epilogue, attr, post, &pd, err) &&
-         fill_plan(l, p, pd, err);
-    if (pd)
-        dnnl_primitive_desc_destroy(pd);
-    if (post)
-        dnnl_post_ops_destroy(post);
-    if (attr)
-        dnnl_primitive_attr_destroy(attr);
-    return ok;
+    return l->dnnl ? mf_dnnl_linear_bytes(l->dnnl) : l->bytes;
 }
 
 bool mf_cpu_linear_plan(struct mf_linear *l, size_t m, size_t x_row, enum mf_epilogue epilogue,
                         size_t *ret_scratch, struct mf_error *err)
 {
-    struct plan *p = find_plan(l, m, x_row, epilogue);
-    if (!p) {
-        p = calloc(1, sizeof *p);
-        if (!p)
-            return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a linear layer");
-        p->m = m;
-        p->x_row = x_row;
-        p->epilogue = epilogue;
-        if (!make_plan(l, p, err)) {
-            plan_free(p);
-            return false;
-        }
-        p->next = l->plans;
-        l->plans = p;
-    }
-    *ret_scratch = p->scratch_floats;
+    if (l->dnnl)
+        return mf_dnnl_linear_plan(l->dnnl, m, x_row, epilogue, ret_scratch, err);
+    *ret_scratch = tile_floats(l, m);
     return true;
 }
 
 bool mf_cpu_linear_run(struct mf_linear *l, const float *x, size_t m, size_t x_row, float *y,
                        enum mf_epilogue epilogue, float *scratch, struct mf_error *err)
 {
-    struct plan *p = find_plan(l, m, x_row, epilogue);
-    if (!p)
+    if (l->dnnl)
+        return mf_dnnl_linear_run(l->dnnl, x, m, x_row, y, epilogue, scratch, err);
+    if (!scratch)
         return mf_error_set(err, MF_ERR_INTERNAL, "a linear layer was not planned for %zu rows", m);
-    DNNL_TRY(dnnl_memory_set_data_handle(p->src, (void *)x), err);
-    DNNL_TRY(dnnl_memory_set_data_handle(p->dst, y), err);
-    DNNL_TRY(dnnl_memory_set_data_handle(p->scratch, scratch), err);
-    dnnl_exec_arg_t args[5] = {{DNNL_ARG_SRC, p->src},
-                               {DNNL_ARG_WEIGHTS, l->weight},
-                               {DNNL_ARG_DST, p->dst},
-                               {DNNL_ARG_SCRATCHPAD, p->scratch},
-                               {DNNL_ARG_BIAS, l->bias}};
-    DNNL_TRY(dnnl_primitive_execute(p->primitive, l->be->stream, l->bias ? 5 : 4, args), err);
+    run_tiles(l, x, m, x_row, y, epilogue, scratch);
     return true;
 }

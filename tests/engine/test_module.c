@@ -125,8 +125,8 @@ static void devices_and_dtypes_that_are_not_there_are_named(void **state)
     write_input(f, "pixel_values", 4, (size_t[]){1, 3, 56, 56});
     refuse(f, GOLDEN "dinov2", &(struct mf_module_options){.device = "cuda:0"}, MF_ERR_UNAVAILABLE,
            "device \"cuda:0\" is not available: only cpu is");
-    refuse(f, GOLDEN "dinov2", &(struct mf_module_options){.dtype = "int8"}, MF_ERR_UNAVAILABLE,
-           "dtype \"int8\" is not available on cpu: only f32 is");
+    refuse(f, GOLDEN "dinov2", &(struct mf_module_options){.dtype = "f16"}, MF_ERR_UNAVAILABLE,
+           "dtype \"f16\" is not available on cpu: f32, bf16 and int8 are");
 }
 
 /* dinov2's directory with changed names (a prefix before each) or another model_type. */

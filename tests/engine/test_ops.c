@@ -12,7 +12,9 @@
 
 #include <cmocka.h>
 
-static const char *const ISAS[] = {"base", "avx2", "avx512"};
+/* Kernels by instruction set; "amx" is avx512 with products on tiles. */
+static const char *const ISAS[] = {"base", "avx2", "avx512", "amx"};
+enum { ISA_COUNT = 4 };
 
 static uint64_t seed = 1;
 
@@ -41,10 +43,16 @@ static void assert_near(const char *what, const float *a, const double *b, size_
 /* A backend with the kernels of one instruction set; NULL when the machine lacks it. */
 static struct mf_backend *backend_of(const char *isa, int threads)
 {
-    const struct cpu_kernels *kernels = mf_cpu_kernels_choose(isa);
-    struct mf_backend *be = kernels ? mf_cpu_ops.backend_new(threads, NULL) : NULL;
+    bool amx = !isa || strcmp(isa, "amx") == 0;
+    const struct cpu_kernels *kernels = mf_cpu_kernels_choose(amx ? NULL : isa);
+    struct mf_backend *be = kernels ? mf_cpu_ops.backend_new("f32", threads, NULL) : NULL;
+    if (be && isa && amx && !be->tiles) {
+        mf_cpu_ops.backend_free(be);
+        return NULL;
+    }
     if (be) {
         be->kernels = kernels;
+        be->tiles &= amx;
         mf_cpu_ops.enter(be);
     }
     return be;
@@ -75,7 +83,7 @@ static void check_linear(struct mf_backend *be, size_t m, size_t in, size_t out,
     assert_true(mf_cpu_ops.linear_plan(l, m, x_row, epilogue, &scratch_floats, &err));
     float *scratch = aligned_alloc(64, (scratch_floats * 4 + 127) / 64 * 64);
     assert_true(mf_cpu_ops.linear(l, x, m, x_row, y, epilogue, scratch, &err));
-    assert_near("linear", y, want, m * out, 2e-5);
+    assert_near("linear", y, want, m * out, fmax(2e-5, 1e-6 * sqrt((double)in)));
     mf_cpu_ops.linear_free(l);
     free(x);
     free(w);
@@ -87,20 +95,70 @@ static void check_linear(struct mf_backend *be, size_t m, size_t in, size_t out,
 
 static void linear_layers_multiply_in_every_shape(void **state)
 {
-    static const size_t SHAPES[][3] = {{1, 1, 1},    {1, 48, 5},    {2, 3, 7},
-                                       {17, 64, 48}, {33, 147, 16}, {257, 96, 100}};
+    static const size_t SHAPES[][3] = {{1, 1, 1},     {1, 48, 5},     {2, 3, 7},     {17, 64, 48},
+                                       {33, 147, 16}, {257, 96, 100}, {70, 3000, 65}};
     (void)state;
-    struct mf_backend *be = backend_of(NULL, 2);
-    for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++)
-        for (int e = MF_EPILOGUE_NONE; e <= MF_EPILOGUE_ADD; e++) {
-            check_linear(be, SHAPES[i][0], SHAPES[i][1], SHAPES[i][2], 0, true,
-                         (enum mf_epilogue)e);
-            check_linear(be, SHAPES[i][0], SHAPES[i][1], SHAPES[i][2], 0, false,
-                         (enum mf_epilogue)e);
-            check_linear(be, SHAPES[i][0], SHAPES[i][1], SHAPES[i][2], SHAPES[i][1] + 5, true,
-                         (enum mf_epilogue)e);
+    for (size_t isa = 0; isa < ISA_COUNT; isa += ISA_COUNT - 1) {
+        struct mf_backend *be = backend_of(ISAS[isa], 2);
+        for (size_t i = 0; be && i < sizeof SHAPES / sizeof *SHAPES; i++)
+            for (int e = MF_EPILOGUE_NONE; e <= MF_EPILOGUE_ADD; e++) {
+                check_linear(be, SHAPES[i][0], SHAPES[i][1], SHAPES[i][2], 0, true,
+                             (enum mf_epilogue)e);
+                check_linear(be, SHAPES[i][0], SHAPES[i][1], SHAPES[i][2], 0, false,
+                             (enum mf_epilogue)e);
+                check_linear(be, SHAPES[i][0], SHAPES[i][1], SHAPES[i][2], SHAPES[i][1] + 5, true,
+                             (enum mf_epilogue)e);
+            }
+        mf_cpu_ops.backend_free(be);
+    }
+}
+
+/* 1 − cosine of the angle between y and what doubles give, for one layer in `dtype`. */
+static double linear_angle(const char *dtype, size_t m, size_t in, size_t out, bool spiky)
+{
+    struct mf_error err = MF_ERROR_INIT;
+    struct mf_backend *be = mf_cpu_ops.backend_new(dtype, 2, &err);
+    float *x = noisy(m * in), *w = noisy(out * in), *c = noisy(out), *y = noisy(m * out);
+    double xy = 0, xx = 0, yy = 0;
+    size_t scratch_floats;
+    assert_non_null(be);
+    for (size_t i = 0; spiky && i < m; i++)
+        x[i * in + 3] *= 30; /* a channel that dwarfs the others */
+    struct mf_linear *l = mf_cpu_ops.linear_new(be, w, c, out, in, &err);
+    assert_true(l && mf_cpu_ops.linear_plan(l, m, 0, MF_EPILOGUE_NONE, &scratch_floats, &err));
+    float *scratch = aligned_alloc(64, (scratch_floats * 4 + 127) / 64 * 64);
+    assert_true(mf_cpu_ops.linear(l, x, m, 0, y, MF_EPILOGUE_NONE, scratch, &err));
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < out; j++) {
+            double s = c[j], v = y[i * out + j];
+            for (size_t k = 0; k < in; k++)
+                s += (double)x[i * in + k] * w[j * in + k];
+            xy += s * v;
+            xx += s * s;
+            yy += v * v;
         }
+    mf_cpu_ops.linear_free(l);
     mf_cpu_ops.backend_free(be);
+    free(x);
+    free(w);
+    free(c);
+    free(y);
+    free(scratch);
+    return 1 - xy / sqrt(xx * yy);
+}
+
+static void short_formats_keep_the_direction(void **state)
+{
+    static const size_t SHAPES[][3] = {
+        {1, 300, 257}, {33, 768, 96}, {100, 65, 1100}, {37, 3072, 65}};
+    (void)state;
+    for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++) {
+        const size_t *p = SHAPES[i];
+        assert_true(linear_angle("f32", p[0], p[1], p[2], false) < 1e-9);
+        assert_true(linear_angle("bf16", p[0], p[1], p[2], false) < 2e-5);
+        assert_true(linear_angle("int8", p[0], p[1], p[2], false) < 2e-4);
+        assert_true(linear_angle("bf16", p[0], p[1], p[2], true) < 2e-5);
+    }
 }
 
 static void a_linear_layer_runs_only_what_was_planned(void **state)
@@ -165,7 +223,7 @@ static void attention_equals_softmax_in_every_shape(void **state)
                                        {3, 4, 8, 64, 64}, {1, 6, 32, 257, 257}, {1, 2, 96, 7, 100},
                                        {9, 1, 56, 4, 16}, {1, 1, 64, 49, 1}};
     (void)state;
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < ISA_COUNT; i++)
         for (int threads = 1; threads <= 2; threads++) {
             struct mf_backend *be = backend_of(ISAS[i], threads);
             for (size_t n = 0; be && n < sizeof SHAPES / sizeof *SHAPES; n++) {
@@ -200,7 +258,7 @@ static void activations_follow_their_formulas(void **state)
 {
     enum { N = 4099 };
     (void)state;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < ISA_COUNT; i++) {
         struct mf_backend *be = backend_of(ISAS[i], 2);
         float x[N], y[N];
         double want[N];
@@ -221,7 +279,7 @@ static void gates_multiply_the_right_half(void **state)
 {
     enum { ROWS = 5, HALF = 19 };
     (void)state;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < ISA_COUNT; i++) {
         struct mf_backend *be = backend_of(ISAS[i], 1);
         float *x = noisy(ROWS * 2 * HALF), y[ROWS * HALF];
         double want[ROWS * HALF];
@@ -243,7 +301,7 @@ static void norms_have_the_right_mean_and_scale(void **state)
 {
     static const size_t WIDTHS[] = {1, 3, 16, 31, 48, 192, 768};
     (void)state;
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < ISA_COUNT; i++)
         for (size_t k = 0; k < sizeof WIDTHS / sizeof *WIDTHS; k++) {
             struct mf_backend *be = backend_of(ISAS[i], 2);
             size_t w = WIDTHS[k], rows = 67;
@@ -334,7 +392,7 @@ static void the_scan_follows_its_recurrence(void **state)
     static const size_t SHAPES[][3] = {
         {1, 1, 1}, {17, 16, 16}, {34, 37, 16}, {51, 96, 8}, {5, 20, 3}};
     (void)state;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < ISA_COUNT; i++) {
         struct mf_backend *be = backend_of(ISAS[i], 2);
         for (size_t n = 0; be && n < sizeof SHAPES / sizeof *SHAPES; n++)
             check_scan(be, SHAPES[n][0], SHAPES[n][1], SHAPES[n][2]);
@@ -346,7 +404,7 @@ static void the_causal_convolution_sees_only_the_past(void **state)
 {
     enum { T = 9, C = 21, K = 4, ROW = 45 };
     (void)state;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < ISA_COUNT; i++) {
         struct mf_backend *be = backend_of(ISAS[i], 2);
         float *x = noisy(T * ROW), *w = noisy(K * C), *b = noisy(C), y[T * C];
         double want[T * C];
@@ -404,6 +462,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linear_layers_multiply_in_every_shape),
+        cmocka_unit_test(short_formats_keep_the_direction),
         cmocka_unit_test(a_linear_layer_runs_only_what_was_planned),
         cmocka_unit_test(attention_equals_softmax_in_every_shape),
         cmocka_unit_test(activations_follow_their_formulas),

@@ -1,0 +1,210 @@
+/*
+ * Attention of one head on AMX tiles, scores never leaving the first cache: 32 queries against
+ * CHUNK keys at a time, softmax with a running maximum, values added up in float. The formats are
+ * those of amx.h: operands in one, two or three bf16 pieces, scores, softmax and sums always
+ * floats.
+ */
+#include "engine/cpu/amx_tile.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { CHUNK = 128 };
+
+struct head {
+    const struct mf_attention *at;
+    char *keys, *values;   /* panels */
+    char *query, *weights; /* blocks */
+    float *scores;         /* (32, CHUNK) */
+    float *sums;           /* (32, dims) */
+    float top[AMX_ROWS], total[AMX_ROWS];
+    size_t dims, key_bytes, value_bytes; /* dims: head size in whole panels; bytes of a panel */
+};
+
+/* Cuts the scratch memory up; returns its size in bytes. */
+static size_t lay_out(enum amx_format f, const struct mf_attention *at, char *scratch,
+                      struct head *h)
+{
+    size_t query = amx_strip_bytes(f, at->head_size), used = 0;
+    h->at = at;
+    h->dims = amx_strips(at->head_size) * 32;
+    h->key_bytes = query;
+    h->value_bytes = amx_strip_bytes(f, at->keys);
+    h->keys = scratch + used;
+    used += amx_strips(at->keys) * h->key_bytes;
+    h->values = scratch + used;
+    used += amx_strips(at->head_size) * h->value_bytes;
+    h->query = scratch + used;
+    used += query;
+    h->weights = scratch + used;
+    used += amx_strip_bytes(f, CHUNK);
+    h->scores = (float *)(scratch + used);
+    used += AMX_ROWS * CHUNK * sizeof(float);
+    h->sums = (float *)(scratch + used);
+    return used + AMX_ROWS * h->dims * sizeof(float);
+}
+
+size_t mf_amx_attention_floats(enum amx_format f, const struct mf_attention *at)
+{
+    struct head h;
+    return lay_out(f, at, NULL, &h) / sizeof(float);
+}
+
+/* 2^x for x ≤ 0; to 1e-4 where the result is rounded to bf16 anyway. */
+MF_INLINE __m512 power(enum amx_format f, __m512 x)
+{
+    x = _mm512_max_ps(x, _mm512_set1_ps(-150.0f));
+    __m512 n = _mm512_roundscale_ps(x, 0), r = _mm512_sub_ps(x, n), p;
+    if (f == AMX_BF16) {
+        p = _mm512_fmadd_ps(_mm512_set1_ps(0.05517166f), r, _mm512_set1_ps(0.24261113f));
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.69326099f));
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.99992807f));
+    } else {
+        p = _mm512_fmadd_ps(_mm512_set1_ps(1.5403530e-4f), r, _mm512_set1_ps(1.33335581e-3f));
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.61812911e-3f));
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.55041087e-2f));
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.40226507e-1f));
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.93147181e-1f));
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+    }
+    return _mm512_scalef_ps(p, n);
+}
+
+MF_INLINE void score_chunk(enum amx_format f, bool half, const struct head *h, size_t first,
+                           size_t panels)
+{
+    size_t step = amx_pieces(f) * 2 * AMX_TILE_BYTES, depths = h->key_bytes / step;
+    for (size_t p = 0; p < panels; p++) {
+        const char *panel = h->keys + (first + p) * h->key_bytes;
+        zero_sums(half);
+        for (size_t d = 0; d < depths; d++)
+            multiply_depth(f, half, h->query + d * step, panel + d * step);
+        store_sums(half, h->scores + p * 32, CHUNK * sizeof(float));
+    }
+}
+
+/* Scores of one row → weights in tile order; returns what the row's sums are to be multiplied with.
+ */
+MF_INLINE float soften_row(enum amx_format f, struct head *h, size_t r, size_t keys, float scale)
+{
+    float *s = h->scores + r * CHUNK;
+    size_t vectors = (keys + 31) / 32 * 2;
+    if (keys % 32) { /* keys that are not there */
+        __mmask16 low = lanes(keys % 32), high = lanes(keys % 32 > 16 ? keys % 32 - 16 : 0);
+        float *tail = s + keys / 32 * 32;
+        const __m512 none = _mm512_set1_ps(-INFINITY);
+        _mm512_mask_storeu_ps(tail, (__mmask16)~low, none);
+        _mm512_mask_storeu_ps(tail + 16, (__mmask16)~high, none);
+    }
+    __m512 most = _mm512_load_ps(s);
+    for (size_t i = 1; i < vectors; i++)
+        most = _mm512_max_ps(most, _mm512_load_ps(s + 16 * i));
+    float top = _mm512_reduce_max_ps(most), factor = 1;
+    if (top > h->top[r]) {
+        factor = exp2f((h->top[r] - top) * scale);
+        h->top[r] = top;
+    }
+    __m512 c = _mm512_set1_ps(scale), shift = _mm512_set1_ps(h->top[r]),
+           total = _mm512_setzero_ps();
+    char *out = h->weights + r / 16 * AMX_TILE_BYTES + r % 16 * 64;
+    for (size_t i = 0; i < vectors; i += 2) {
+        __m512 a = power(f, _mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(s + 16 * i), shift), c));
+        __m512 b =
+            power(f, _mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(s + 16 * i + 16), shift), c));
+        total = _mm512_add_ps(total, _mm512_add_ps(a, b));
+        for (size_t k = 0; k < amx_pieces(f); k++, out += 2 * AMX_TILE_BYTES)
+            _mm512_store_si512(out, take_piece(&a, &b));
+    }
+    h->total[r] = h->total[r] * factor + _mm512_reduce_add_ps(total);
+    return factor;
+}
+
+MF_INLINE void soften_chunk(enum amx_format f, struct head *h, size_t rows, size_t keys,
+                            float scale)
+{
+    for (size_t r = 0; r < rows; r++) {
+        float factor = soften_row(f, h, r, keys, scale);
+        if (factor == 1)
+            continue;
+        for (size_t d = 0; d < h->dims; d += 16) {
+            float *p = h->sums + r * h->dims + d;
+            _mm512_store_ps(p, _mm512_mul_ps(_mm512_load_ps(p), _mm512_set1_ps(factor)));
+        }
+    }
+}
+
+MF_INLINE void mix_chunk(enum amx_format f, bool half, const struct head *h, size_t first,
+                         size_t depths)
+{
+    size_t step = amx_pieces(f) * 2 * AMX_TILE_BYTES;
+    for (size_t c = 0; c < h->dims; c += 32) {
+        const char *panel = h->values + c / 32 * h->value_bytes + first * step;
+        load_sums(half, h->sums + c, h->dims * sizeof(float));
+        for (size_t d = 0; d < depths; d++)
+            multiply_depth(f, half, h->weights + d * step, panel + d * step);
+        store_sums(half, h->sums + c, h->dims * sizeof(float));
+    }
+}
+
+MF_INLINE void attend_block(enum amx_format f, bool half, struct head *h, size_t rows, float *o)
+{
+    const struct mf_attention *at = h->at;
+    const float scale = at->scale * 1.44269504f;
+    memset(h->sums, 0, AMX_ROWS * h->dims * sizeof(float));
+    for (size_t r = 0; r < AMX_ROWS; r++) {
+        h->top[r] = -INFINITY;
+        h->total[r] = 0;
+    }
+    for (size_t key = 0; key < at->keys; key += CHUNK) {
+        size_t keys = at->keys - key < CHUNK ? at->keys - key : CHUNK, panels = amx_strips(keys);
+        score_chunk(f, half, h, key / 32, panels);
+        soften_chunk(f, h, rows, keys, scale);
+        mix_chunk(f, half, h, key / 32, panels);
+    }
+    for (size_t r = 0; r < rows; r++)
+        for (size_t d = 0; d < at->head_size; d += 16) {
+            __m512 v = _mm512_load_ps(h->sums + r * h->dims + d);
+            v = _mm512_mul_ps(v, _mm512_set1_ps(1.0f / h->total[r]));
+            _mm512_mask_storeu_ps(o + r * at->o_row + d, lanes(at->head_size - d), v);
+        }
+}
+
+MF_INLINE void attend(enum amx_format f, const struct mf_attention *at, const float *q,
+                      const float *k, const float *v, float *o, size_t begin, size_t end,
+                      float *scratch)
+{
+    struct head h;
+    lay_out(f, at, (char *)scratch, &h);
+    for (size_t i = 0; i < at->keys; i += 32) {
+        size_t n = at->keys - i < 32 ? at->keys - i : 32;
+        mf_amx_pack_panel(f, k + i * at->k_row, n, at->k_row, at->head_size,
+                          h.keys + i / 32 * h.key_bytes);
+    }
+    for (size_t c = 0; c < at->head_size; c += 32) {
+        size_t n = at->head_size - c < 32 ? at->head_size - c : 32;
+        mf_amx_pack_panel_across(f, v + c, n, at->v_row, at->keys,
+                                 h.values + c / 32 * h.value_bytes);
+    }
+    configure_tiles();
+    for (size_t i = begin; i < end; i += AMX_ROWS) {
+        size_t n = end - i < AMX_ROWS ? end - i : AMX_ROWS;
+        mf_amx_pack_block(f, q + i * at->q_row, n, at->q_row, at->head_size, h.query);
+        if (n > 16)
+            attend_block(f, false, &h, n, o + i * at->o_row);
+        else
+            attend_block(f, true, &h, n, o + i * at->o_row);
+    }
+    _tile_release();
+}
+
+void mf_amx_attention(enum amx_format f, const struct mf_attention *at, const float *q,
+                      const float *k, const float *v, float *o, size_t begin, size_t end,
+                      float *scratch)
+{
+    if (f == AMX_BF16)
+        attend(AMX_BF16, at, q, k, v, o, begin, end, scratch);
+    else if (f == AMX_BF16X2)
+        attend(AMX_BF16X2, at, q, k, v, o, begin, end, scratch);
+    else
+        attend(AMX_BF16X3, at, q, k, v, o, begin, end, scratch);
+}
