@@ -344,6 +344,24 @@ static bool wide_display(const struct mf_frame *f, float *out, struct mf_error *
     return true;
 }
 
+bool mf_grayscale_range(const struct mf_frame *f, double ret[2], struct mf_error *err)
+{
+    double p[2] = {LOW_PERCENTILE, HIGH_PERCENTILE};
+    if (is_narrow(f))
+        return narrow_range(f, &ret[0], &ret[1], err);
+    MF_AUTO(mf_mem) float *values = malloc(pixel_count(f) * sizeof *values);
+    if (!values)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a frame");
+    return wide_modality(f, true, values, err) &&
+           mf_percentiles_f32(values, pixel_count(f), p, ret, err);
+}
+
+bool mf_grayscale_has_voi(const struct mf_frame *f)
+{
+    struct voi v;
+    return voi_from_frame(f, &v);
+}
+
 /* ---- colour ---- */
 
 /* Luma in stored units times `scale`. */

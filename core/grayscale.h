@@ -27,6 +27,12 @@ bool mf_grayscale_modality(const struct mf_frame *frame, float *out, struct mf_e
  * same rule. */
 bool mf_grayscale_display(const struct mf_frame *frame, float *out, struct mf_error *err);
 
+/* The modality values that a greyscale frame without VOI LUT and window is shown between: ret[0] is
+ * black, ret[1] white (the other way round for MONOCHROME1). */
+bool mf_grayscale_range(const struct mf_frame *frame, double ret[2], struct mf_error *err);
+/* Whether the frame has a VOI LUT or window that can be used. */
+bool mf_grayscale_has_voi(const struct mf_frame *frame);
+
 /* The 8-bit picture of a viewer: rows · columns bytes, round(255 · display); or RGB triples for
  * colour frames (mf_grayscale_channels() = 3). */
 uint32_t mf_grayscale_channels(const struct mf_frame *frame);

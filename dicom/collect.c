@@ -278,6 +278,19 @@ static void collect_view(struct mf_index_object *o, const struct mf_prescan_elem
     o->view_position = mf_view_from_code(code);
 }
 
+/* The order, from the first item of Request Attributes Sequence (PS3.3 10.6). */
+static bool collect_request(struct mf_collector *c, const struct mf_prescan_element *e,
+                            struct mf_error *err)
+{
+    bool order = e->levels[0].tag == TAG(0x0040, 0x0275) && e->levels[0].item == 0 &&
+                 (e->tag == TAG(0x0032, 0x1060) || e->tag == TAG(0x0040, 0x0009) ||
+                  e->tag == TAG(0x0040, 0x1001));
+    for (size_t i = 0; order && i < mf_field_count; i++)
+        if (mf_fields[i].tag == e->tag)
+            return collect_field(c, &mf_fields[i], e, err);
+    return true;
+}
+
 static bool collect_nested(struct mf_collector *c, const struct mf_prescan_element *e,
                            struct mf_error *err)
 {
@@ -286,6 +299,8 @@ static bool collect_nested(struct mf_collector *c, const struct mf_prescan_eleme
     if (e->depth == 1) {
         collect_lut(c, e);
         collect_view(c->object, e);
+        if (!collect_request(c, e, err))
+            return false;
     }
     if (e->depth != 2)
         return true;

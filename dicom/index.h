@@ -77,6 +77,12 @@ struct mf_index_object {
     const char *study_date, *study_time, *series_date, *series_time, *acquisition_date;
     const char *acquisition_time, *acquisition_datetime, *content_date, *content_time;
     const char *timezone_offset, *accession_number;
+    /* For the objects made from this one: who it is, and the order it answers. */
+    const char *patient_name, *referring_physician, *study_id, *study_description;
+    const char *requested_procedure_id, *requested_procedure, *scheduled_step_id;
+    const char *placer_order, *filler_order;
+    const char *patient_orientation; /* "L\F": direction of rows, of columns */
+    const char *lossy, *lossy_ratio, *lossy_method;
     const char *photometric, *voi_function, *presentation_lut_shape;
     int64_t series_number, instance_number; /* 0 when absent */
 

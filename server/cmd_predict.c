@@ -7,8 +7,10 @@
 #include "server/cli.h"
 #include "server/cmd.h"
 
+#include "core/clock.h"
 #include "core/result.h"
 #include "fhir/report.h"
+#include "server/artifacts.h"
 #include "server/dataset.h"
 #include "server/pipeline_run.h"
 
@@ -33,16 +35,22 @@ static const char USAGE[] =
     "  --threads N       CPU threads; default: all cores\n"
     "  --alpha A         error level of the prediction sets, above 0 and at most 0.5; default 0.1\n"
     "  --site NAME       where the studies were made, for a model calibrated by site\n"
+    "  --adaptation MODE shadow (default: computed, reported, not used), off, episodic or site\n"
     "  --no-priors       each study alone\n"
-    "  --format FORMAT   json (default), fhir or text\n"
+    "  --format FORMAT   json (default), fhir, text, or sr: a DICOM Structured Report, of one "
+    "study\n"
+    "  --artifacts DIR   also write every DICOM object of each result as DIR/STUDY/NAME.dcm: sr, "
+    "seg,\n"
+    "                    sc, gsps, kos\n"
     "  -o FILE           write there instead of standard output\n";
 
-enum format { FORMAT_JSON, FORMAT_FHIR, FORMAT_TEXT };
+enum format { FORMAT_JSON, FORMAT_FHIR, FORMAT_TEXT, FORMAT_SR };
 
 struct arguments {
-    const char *model, *ehr, *output;
+    const char *model, *ehr, *output, *artifacts;
     struct mf_registry_device device;
     struct mf_pipeline_options options;
+    enum mf_adapt_mode adaptation;
     enum format format;
     char **paths;
     size_t path_count;
@@ -67,16 +75,13 @@ struct predict {
 
 static bool take_format(const char *name, enum format *ret, struct mf_error *err)
 {
-    static const char *const NAMES[] = {"json", "fhir", "text"};
-    for (int i = 0; i < 3; i++)
+    static const char *const NAMES[] = {"json", "fhir", "text", "sr"};
+    for (int i = 0; i < 4; i++)
         if (strcmp(name, NAMES[i]) == 0) {
             *ret = (enum format)i;
             return true;
         }
-    if (strcmp(name, "sr") == 0)
-        return mf_error_set(err, MF_ERR_USAGE,
-                            "--format sr is not in this version; use json, fhir or text");
-    return mf_error_set(err, MF_ERR_USAGE, "--format: json, fhir or text, not \"%.40s\"", name);
+    return mf_error_set(err, MF_ERR_USAGE, "--format: json, fhir, text or sr, not \"%.40s\"", name);
 }
 
 static bool take_option(int c, struct arguments *a, struct mf_error *err)
@@ -105,6 +110,10 @@ static bool take_option(int c, struct arguments *a, struct mf_error *err)
         else
             return mf_error_set(err, MF_ERR_USAGE, "--alpha must be above 0");
         return true;
+    case 'A':
+        return mf_adapt_mode_parse(optarg, &a->adaptation) ||
+               mf_error_set(err, MF_ERR_USAGE,
+                            "--adaptation must be off, shadow, episodic or site");
     case 's':
         if (!*optarg || strlen(optarg) >= sizeof a->options.site)
             return mf_error_set(err, MF_ERR_USAGE, "--site must be a name of at most %zu bytes",
@@ -116,6 +125,9 @@ static bool take_option(int c, struct arguments *a, struct mf_error *err)
             return false;
         a->device.threads = (unsigned)number;
         return true;
+    case 'A':
+        a->artifacts = optarg;
+        return true;
     case 'x':
         return mf_error_set(err, MF_ERR_USAGE, "--explain is not in this version");
     default:
@@ -125,13 +137,20 @@ static bool take_option(int c, struct arguments *a, struct mf_error *err)
 
 static bool parse(int argc, char **argv, struct arguments *a, struct mf_error *err)
 {
-    static const struct option LONG[] = {
-        {"model", required_argument, NULL, 'm'},  {"ehr", required_argument, NULL, 'e'},
-        {"device", required_argument, NULL, 'd'}, {"threads", required_argument, NULL, 't'},
-        {"alpha", required_argument, NULL, 'a'},  {"site", required_argument, NULL, 's'},
-        {"no-priors", no_argument, NULL, 'p'},    {"explain", required_argument, NULL, 'x'},
-        {"format", required_argument, NULL, 'f'}, {"output", required_argument, NULL, 'o'},
-        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
+    static const struct option LONG[] = {{"model", required_argument, NULL, 'm'},
+                                         {"ehr", required_argument, NULL, 'e'},
+                                         {"device", required_argument, NULL, 'd'},
+                                         {"threads", required_argument, NULL, 't'},
+                                         {"alpha", required_argument, NULL, 'a'},
+                                         {"site", required_argument, NULL, 's'},
+                                         {"artifacts", required_argument, NULL, 'A'},
+                                         {"no-priors", no_argument, NULL, 'p'},
+                                         {"explain", required_argument, NULL, 'x'},
+                                         {"format", required_argument, NULL, 'f'},
+                                         {"output", required_argument, NULL, 'o'},
+                                         {"adaptation", required_argument, NULL, 'A'},
+                                         {"help", no_argument, NULL, 'h'},
+                                         {NULL, 0, NULL, 0}};
     int c;
     while ((c = mf_cli_option(argc, argv, ":ho:", LONG, err)) != -1) {
         if (c == 'h')
@@ -179,7 +198,7 @@ static bool put_problem(struct predict *p, const char *study, const struct mf_er
         fprintf(stderr, "medfusion predict: study %s: %s\n", study, problem->msg);
     else
         fprintf(stderr, "medfusion predict: %s\n", problem->msg);
-    if (p->a->format == FORMAT_TEXT)
+    if (p->a->format == FORMAT_TEXT || p->a->format == FORMAT_SR)
         return true;
     MF_AUTO(mf_json)
     json_t *json = p->a->format == FORMAT_FHIR ? mf_fhir_operation_outcome(problem)
@@ -205,6 +224,41 @@ static bool put_result(struct predict *p, const json_t *result,
     return bundle && put_json(p, bundle, err);
 }
 
+/* --- DICOM objects --- */
+
+static bool put_sr(struct predict *p, struct mf_write_set *set,
+                   const struct mf_artifact_images *images, struct mf_error *err)
+{
+    enum { REPORT_BYTES = 64 << 20 };
+    MF_AUTO(mf_buffer) struct mf_buffer report;
+    mf_buffer_init(&report, REPORT_BYTES);
+    if (!mf_artifact_make(set, mf_write_set_find(set, "sr"), images, &report, err))
+        return false;
+    if (fwrite(report.data, 1, report.len, p->out) == report.len && fflush(p->out) == 0)
+        return true;
+    return mf_error_set(err, MF_ERR_IO, "%s: %s", p->a->output ? p->a->output : "output",
+                        strerror(errno));
+}
+
+/* What was asked for of the result's objects. */
+static bool put_objects(struct predict *p, const json_t *result, const json_t *masks,
+                        const char *uid, struct mf_error *err)
+{
+    const struct mf_write_source source = {.index = mf_dataset_index(p->dataset),
+                                           .result = result,
+                                           .masks = masks,
+                                           .made_ms = mf_clock_wall_ms()};
+    const struct mf_artifact_images images = {mf_dataset_decoder(p->dataset), mf_dataset_input,
+                                              p->dataset};
+    MF_AUTO(mf_write_set) struct mf_write_set *set = mf_write_set_new(&source, err);
+    bool ok =
+        set &&
+        (!p->a->artifacts || mf_artifacts_write(set, &images, masks, p->a->artifacts, uid, err)) &&
+        (p->a->format != FORMAT_SR || put_sr(p, set, &images, err));
+    mf_dataset_close_files(p->dataset);
+    return ok;
+}
+
 /* --- studies --- */
 
 /* Runs one study; false only when the output cannot be written. */
@@ -213,16 +267,23 @@ static bool predict_study(struct predict *p, size_t patient, size_t study, const
 {
     struct mf_error problem = MF_ERROR_INIT;
     MF_AUTO(mf_plan) struct mf_plan plan = {0};
-    MF_AUTO(mf_json) json_t *result = NULL;
+    MF_AUTO(mf_json) json_t *result = NULL, *masks = NULL;
+    bool objects = p->a->artifacts || p->a->format == FORMAT_SR;
     if (mf_plan_study(p->studies, patient, study, 0, p->ehr.ehr, &p->a->options, &plan, &problem)) {
         const struct mf_run run = {.plan = &plan,
                                    .alpha = p->a->options.alpha,
                                    .site = p->a->options.site,
                                    .input = mf_dataset_input,
-                                   .context = p->dataset};
+                                   .context = p->dataset,
+                                   .masks = objects ? &masks : NULL};
         result = mf_pipeline_run_plan(p->pipeline, &run, &problem);
         mf_dataset_close_files(p->dataset);
     }
+    if (result && objects && !put_objects(p, result, masks, uid, &problem))
+        return problem.code == MF_ERR_IO ? mf_error_set(err, problem.code, "%s", problem.msg)
+                                         : put_problem(p, uid, &problem, err);
+    if (result && p->a->format == FORMAT_SR)
+        return true;
     return result ? put_result(p, result, plan.request, err) : put_problem(p, uid, &problem, err);
 }
 
@@ -239,6 +300,9 @@ static bool predict_all(struct predict *p, struct mf_error *err)
     size_t count, done = 0;
     const struct mf_study_patient *patients = mf_study_list_patients(p->studies, &count);
     size_t total = count_studies(patients, count);
+    if (p->a->format == FORMAT_SR && total != 1)
+        return mf_error_set(err, MF_ERR_USAGE,
+                            "--format sr is for one study, not %zu; use --artifacts DIR", total);
     struct mf_progress progress;
     p->indent = total + p->failed == 1 && !p->a->output && isatty(STDOUT_FILENO) ? 2 : 0;
     mf_progress_start(&progress, "studies", isatty(STDOUT_FILENO) ? 0 : total);
@@ -286,6 +350,7 @@ static bool open_all(struct predict *p, struct mf_error *err)
            (p->dataset = mf_dataset_new(mf_zygote_address(p->zygote), err)) &&
            (p->registry = mf_registry_open(models, 1, &p->a->device, err)) &&
            (p->pipeline = mf_pipeline_new(p->registry, mf_dataset_decoder(p->dataset), err)) &&
+           mf_pipeline_adapt(p->pipeline, p->a->adaptation, NULL, err) &&
            (!p->a->ehr || mf_dataset_read_ehr(p->dataset, p->a->ehr, &p->ehr, err));
 }
 
@@ -317,7 +382,7 @@ static bool close_all(struct predict *p, struct mf_error *err)
 
 int mf_cmd_predict(int argc, char **argv)
 {
-    struct arguments a = {.options = MF_PIPELINE_OPTIONS_INIT};
+    struct arguments a = {.options = MF_PIPELINE_OPTIONS_INIT, .adaptation = MF_ADAPT_SHADOW};
     struct mf_error err = MF_ERROR_INIT;
     if (!parse(argc, argv, &a, &err))
         return mf_cli_fail("predict", &err);

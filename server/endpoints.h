@@ -10,6 +10,8 @@ extern const struct mf_endpoint mf_endpoint_job_get;     /* GET    /v1/jobs/{id}
 extern const struct mf_endpoint mf_endpoint_job_cancel;  /* DELETE /v1/jobs/{id} */
 extern const struct mf_endpoint mf_endpoint_job_purge;   /* DELETE /v1/jobs/{id}/data */
 extern const struct mf_endpoint mf_endpoint_result;      /* GET    /v1/jobs/{id}/result */
+extern const struct mf_endpoint mf_endpoint_artifacts;   /* GET    /v1/jobs/{id}/artifacts */
+extern const struct mf_endpoint mf_endpoint_artifact;    /* GET    /v1/jobs/{id}/artifacts/{name} */
 extern const struct mf_endpoint mf_endpoint_server;      /* GET    /v2 */
 extern const struct mf_endpoint mf_endpoint_live;        /* GET    /v2/health/live */
 extern const struct mf_endpoint mf_endpoint_ready;       /* GET    /v2/health/ready */

@@ -11,7 +11,7 @@ static const struct mf_endpoint *const ENDPOINTS[] = {
     &mf_endpoint_server,     &mf_endpoint_live,        &mf_endpoint_ready,
     &mf_endpoint_model,      &mf_endpoint_model_ready, &mf_endpoint_metrics,
     &mf_endpoint_openapi,    &mf_endpoint_study,       &mf_endpoint_stow,
-    &mf_endpoint_stow_study,
+    &mf_endpoint_stow_study, &mf_endpoint_artifacts,   &mf_endpoint_artifact,
 };
 
 enum { ENDPOINT_COUNT = sizeof ENDPOINTS / sizeof ENDPOINTS[0], ALLOW_BYTES = 64 };

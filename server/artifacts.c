@@ -1,0 +1,154 @@
+/* Artifacts: decoding the picture, writing files, and what a job keeps as the source of objects. */
+#include "server/artifacts.h"
+
+#include "core/outfile.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { OBJECT_BYTES = 1 << 30, PATH_BYTES = 4096 };
+
+/* --- the picture --- */
+
+static bool decode_picture(struct mf_write_set *set, const struct mf_artifact_images *images,
+                           struct mf_frame_set *ret, struct mf_error *err)
+{
+    struct mf_frame_request wanted = {.object = 0};
+    const struct mf_index_object *shown = mf_write_set_picture(set, &wanted.frame);
+    struct mf_index_object object = *shown;
+    const struct mf_index index = {.objects = &object, .object_count = 1};
+    if (!images->decoder)
+        return mf_error_set(err, MF_ERR_UNAVAILABLE, "images cannot be decoded here");
+    int fd = images->input(images->context, shown->input, err);
+    if (fd < 0)
+        return false;
+    object.input = 0;
+    object.name = "picture";
+    MF_AUTO(mf_json) json_t *json = mf_index_to_json(&index);
+    MF_AUTO(mf_mem) char *text = json ? mf_json_text(json, 0) : NULL;
+    if (!text)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a picture");
+    return mf_decoder_frames(images->decoder, &fd, 1, text, strlen(text), &wanted, 1, ret, err);
+}
+
+bool mf_artifact_make(struct mf_write_set *set, const struct mf_write_item *item,
+                      const struct mf_artifact_images *images, struct mf_buffer *out,
+                      struct mf_error *err)
+{
+    MF_AUTO(mf_frame_set) struct mf_frame_set frames = {.count = 0};
+    if (!item->needs_picture)
+        return mf_write_object(set, item, out, err);
+    if (!decode_picture(set, images, &frames, err))
+        return false;
+    mf_write_set_give_picture(set, &frames.frames[0]);
+    bool ok = mf_write_object(set, item, out, err);
+    mf_write_set_give_picture(set, NULL);
+    return ok;
+}
+
+/* --- files --- */
+
+static bool make_directory(const char *path, struct mf_error *err)
+{
+    return mkdir(path, 0777) == 0 || errno == EEXIST ||
+           mf_error_set(err, MF_ERR_IO, "%s: %s", path, strerror(errno));
+}
+
+static bool write_file(const char *path, const struct mf_buffer *content, struct mf_error *err)
+{
+    struct mf_outfile out;
+    if (!mf_outfile_open(&out, path, err))
+        return false;
+    if (fwrite(content->data, 1, content->len, out.file) == content->len)
+        return mf_outfile_commit(&out, err);
+    mf_outfile_abandon(&out);
+    return mf_error_set(err, MF_ERR_IO, "%s: cannot be written", path);
+}
+
+static bool write_masks(const json_t *masks, const char *path, struct mf_error *err)
+{
+    char *text = mf_json_text(masks, 0);
+    MF_AUTO(mf_buffer) struct mf_buffer content = {.data = text, .len = text ? strlen(text) : 0};
+    return text ? write_file(path, &content, err)
+                : mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the masks");
+}
+
+bool mf_artifacts_write(struct mf_write_set *set, const struct mf_artifact_images *images,
+                        const json_t *masks, const char *directory, const char *study,
+                        struct mf_error *err)
+{
+    size_t n;
+    char folder[PATH_BYTES], path[PATH_BYTES + 32];
+    const struct mf_write_item *items = mf_write_set_items(set, &n);
+    /* A UID that is no name for a directory ("..") is replaced by that of the report's series. */
+    snprintf(folder, sizeof folder, "%s/%s", directory,
+             isdigit((unsigned char)*study) ? study : items[0].series_instance_uid);
+    if (!make_directory(directory, err) || !make_directory(folder, err))
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        MF_AUTO(mf_buffer) struct mf_buffer object;
+        mf_buffer_init(&object, OBJECT_BYTES);
+        snprintf(path, sizeof path, "%s/%s.dcm", folder, items[i].name);
+        if (!mf_artifact_make(set, &items[i], images, &object, err) ||
+            !write_file(path, &object, err))
+            return false;
+    }
+    snprintf(path, sizeof path, "%s/masks.json", folder);
+    return !masks || write_masks(masks, path, err);
+}
+
+/* --- a job --- */
+
+/* The pack that an input of the index lies in. */
+static int job_input(void *context, uint32_t input, struct mf_error *err)
+{
+    struct mf_job_artifacts *a = context;
+    uint32_t n = 0;
+    for (size_t i = 0; i < a->record->input_count; i++) {
+        if (strcmp(a->record->inputs[i].part, "dicom") != 0 || n++ != input)
+            continue;
+        if (a->fd >= 0)
+            close(a->fd);
+        a->fd = mf_blobs_open_pack(a->blobs, a->record->inputs[i].locator, err);
+        return a->fd;
+    }
+    mf_error_set(err, MF_ERR_MALFORMED, "index: there is no part %u", input + 1);
+    return -1;
+}
+
+bool mf_job_artifacts_open(const struct mf_job_record *record, const struct mf_blobs *blobs,
+                           struct mf_decoder *decoder, struct mf_job_artifacts *ret,
+                           struct mf_error *err)
+{
+    static const struct mf_json_limits LIMITS = {.max_bytes = 64 << 20};
+    *ret = (struct mf_job_artifacts){.record = record, .blobs = blobs, .fd = -1};
+    ret->images = (struct mf_artifact_images){decoder, job_input, ret};
+    if (!mf_upload_parse(record->index, record->index_len, MF_UPLOAD_WITHOUT_EHR, &ret->upload,
+                         err) ||
+        !(ret->result = mf_json_parse(record->result, record->result_len, &LIMITS, "result", err)))
+        return false;
+    if (record->masks &&
+        !(ret->masks = mf_json_parse(record->masks, record->masks_len, &LIMITS, "masks", err)))
+        return false;
+    ret->source = (struct mf_write_source){.index = ret->upload.index,
+                                           .result = ret->result,
+                                           .masks = ret->masks,
+                                           .made_ms = record->job.finished_ms};
+    ret->set = mf_write_set_new(&ret->source, err);
+    return ret->set != NULL;
+}
+
+void mf_job_artifacts_close(struct mf_job_artifacts *a)
+{
+    mf_write_set_free(a->set);
+    mf_upload_free(&a->upload);
+    json_decref(a->result);
+    json_decref(a->masks);
+    if (a->record && a->fd >= 0)
+        close(a->fd);
+    *a = (struct mf_job_artifacts){.fd = -1};
+}
