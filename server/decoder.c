@@ -19,7 +19,7 @@
 
 /* How often a request is repeated when its decoder was killed from outside (kill -9, a zygote that
  * died). */
-enum { OUTSIDE_KILLS = 5 };
+enum { OUTSIDE_KILLS = 5, MAX_SPARES = 2 };
 
 struct mf_decoder {
     struct sockaddr_un address;
@@ -28,7 +28,9 @@ struct mf_decoder {
     pthread_mutex_t lock;
     pthread_cond_t slot_free;
     unsigned connections, in_use;
-    int spare; /* a connection whose decoder waits for its request, or −1 */
+    int spares[MAX_SPARES]; /* connections whose decoders wait for a request, oldest first */
+    size_t spare_count, spares_wanted;
+    bool prepared; /* by mf_decoder_prepare() alone */
 };
 
 static void fill_limits(struct mf_decoder_limits *l)
@@ -60,7 +62,7 @@ struct mf_decoder *mf_decoder_new(const char *address, unsigned connections,
         d->limits = *limits;
     fill_limits(&d->limits);
     d->connections = connections ? connections : 1;
-    d->spare = -1;
+    d->spares_wanted = d->connections < MAX_SPARES ? d->connections : MAX_SPARES;
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->slot_free, NULL);
     return d;
@@ -70,8 +72,8 @@ void mf_decoder_free(struct mf_decoder *d)
 {
     if (!d)
         return;
-    if (d->spare >= 0)
-        close(d->spare);
+    for (size_t i = 0; i < d->spare_count; i++)
+        close(d->spares[i]);
     pthread_cond_destroy(&d->slot_free);
     pthread_mutex_destroy(&d->lock);
     free(d);
@@ -105,8 +107,9 @@ static int connect_new(const struct mf_decoder *d, int flags, struct mf_error *e
 static int take_connection(struct mf_decoder *d, struct mf_error *err)
 {
     pthread_mutex_lock(&d->lock);
-    int fd = d->spare;
-    d->spare = -1;
+    int fd = d->spare_count ? d->spares[0] : -1;
+    if (fd >= 0)
+        memmove(d->spares, d->spares + 1, --d->spare_count * sizeof d->spares[0]);
     pthread_mutex_unlock(&d->lock);
     return fd >= 0 ? fd : connect_new(d, 0, err);
 }
@@ -120,13 +123,31 @@ static void take_slot(struct mf_decoder *d)
     pthread_mutex_unlock(&d->lock);
 }
 
-/* Frees the slot, and has a fresh decoder made while nobody waits for it. */
+/* With the lock held: has decoders made until `count` wait. */
+static void fill_spares(struct mf_decoder *d, size_t count)
+{
+    while (d->spare_count < count) {
+        int fd = connect_new(d, SOCK_NONBLOCK, NULL);
+        if (fd < 0)
+            return;
+        d->spares[d->spare_count++] = fd;
+    }
+}
+
+void mf_decoder_prepare(struct mf_decoder *d)
+{
+    pthread_mutex_lock(&d->lock);
+    d->prepared = true;
+    fill_spares(d, d->spares_wanted);
+    pthread_mutex_unlock(&d->lock);
+}
+
 static void release_slot(struct mf_decoder *d)
 {
     pthread_mutex_lock(&d->lock);
     d->in_use--;
-    if (d->spare < 0)
-        d->spare = connect_new(d, SOCK_NONBLOCK, NULL);
+    if (!d->prepared)
+        fill_spares(d, 1);
     pthread_cond_signal(&d->slot_free);
     pthread_mutex_unlock(&d->lock);
 }

@@ -54,11 +54,16 @@ struct mf_decoder_limits {
 struct mf_decoder;
 
 /* Connects lazily to the zygote listening at `address` (mf_zygote_address()) with at most
- * `connections` decoders in use at once, and keeps one fresh one waiting. Thread-safe: a call waits
- * while all are in use. `limits` NULL = defaults. NULL when out of memory. */
+ * `connections` decoders in use at once, and keeps fresh ones waiting: every call makes one at its
+ * end, unless mf_decoder_prepare() is used. Thread-safe: a call waits while all are in use.
+ * `limits` NULL = defaults. NULL when out of memory. */
 struct mf_decoder *mf_decoder_new(const char *address, unsigned connections,
                                   const struct mf_decoder_limits *limits, struct mf_error *err);
 void mf_decoder_free(struct mf_decoder *decoder);
+/* Has fresh decoders made (two where that many may be in use) without waiting for them. From the
+ * first call on only this does so: a server calls it when it has answered, so that making them
+ * delays nobody. */
+void mf_decoder_prepare(struct mf_decoder *decoder);
 
 /* Parses every part and appends the index (JSON, server/upload.h says what it holds) to
  * `ret_index`. Errors: what the input deserves (MF_ERR_MALFORMED, MF_ERR_TOO_LARGE,

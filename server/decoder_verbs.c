@@ -112,7 +112,8 @@ static bool put_frame(int memfd, uint64_t *end, const struct mf_frame *frame,
     if (ftruncate(memfd, (off_t)next) != 0)
         return mf_error_set(err, MF_ERR_TOO_LARGE, "the decoded frames take more than is allowed");
     size_t size = (size_t)(next - page);
-    char *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, (off_t)page);
+    char *map =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, memfd, (off_t)page);
     if (map == MAP_FAILED)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "frames: %s", strerror(errno));
     mf_frame_pack(frame, map + (wire.offset - page));

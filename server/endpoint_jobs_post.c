@@ -327,6 +327,7 @@ static bool handle(struct mf_request *request, struct mf_error *err)
     if (seconds == 0 || made.replayed)
         return respond_accepted(request, made.id, err);
     memcpy(request->wait_for, made.id, MF_JOB_ID);
+    request->wait_plain = mf_result_plain(request);
     request->wait_until_ns = mf_clock_monotonic_ns() + (uint64_t)seconds * 1000000000;
     return true;
 }
@@ -347,6 +348,12 @@ static bool resume(struct mf_request *request, struct mf_error *err)
            mf_respond_result(request, &stored, true, err);
 }
 
+static void after(struct mf_services *services)
+{
+    if (services->scanner.prepare)
+        services->scanner.prepare(services->scanner.context);
+}
+
 const struct mf_endpoint mf_endpoint_jobs_post = {.method = "POST",
                                                   .pattern = "/v1/jobs",
                                                   .slow = true,
@@ -354,4 +361,5 @@ const struct mf_endpoint mf_endpoint_jobs_post = {.method = "POST",
                                                   .data = data,
                                                   .handle = handle,
                                                   .resume = resume,
-                                                  .dispose = end_upload};
+                                                  .dispose = end_upload,
+                                                  .after = after};

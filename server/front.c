@@ -80,7 +80,7 @@ static bool open_decoder(struct front *f, const struct mf_front_options *o, stru
     };
     f->scan.decoder =
         mf_decoder_new(o->decoder_address, (unsigned)config->decoder.processes, &limits, err);
-    f->services.scanner = (struct mf_scanner){mf_front_scan, &f->scan};
+    f->services.scanner = (struct mf_scanner){mf_front_scan, &f->scan, mf_front_prepare};
     f->services.describer = (struct mf_describer){mf_intake_describe_by_decoder, f->scan.decoder};
     f->services.decoder = f->scan.decoder;
     return f->scan.decoder != NULL;

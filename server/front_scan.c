@@ -59,3 +59,9 @@ bool mf_front_scan(void *context, const struct mf_scan *scan, struct mf_buffer *
     snprintf(ret_model, MF_MODEL_NAME, "%s", acceptance.model);
     return true;
 }
+
+void mf_front_prepare(void *context)
+{
+    struct mf_front_scan *s = context;
+    mf_decoder_prepare(s->decoder);
+}

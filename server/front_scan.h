@@ -16,9 +16,10 @@ struct mf_front_scan {
     const struct mf_registry *registry;
 };
 
-/* An mf_scanner function; context is a struct mf_front_scan. */
+/* The functions of an mf_scanner; context is a struct mf_front_scan. */
 bool mf_front_scan(void *context, const struct mf_scan *scan, struct mf_buffer *ret_index,
                    char ret_model[MF_MODEL_NAME], struct mf_error *err);
+void mf_front_prepare(void *context);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,5 @@
-/* Heartbeat: see heartbeat.h. The thread sleeps on a condition variable; it wakes for a beat and
- * for changes. */
+/* Heartbeat: see heartbeat.h. The thread sleeps on a condition variable until the next beat may be
+ * due; a job that comes to hand does not wake it. */
 #include "server/heartbeat.h"
 
 #include "core/clock.h"
@@ -102,7 +102,9 @@ static void *run(void *arg)
             beat(t);
             t->next_beat_ns = now + beat_interval(t);
         }
-        uint64_t until = t->count ? min_ns(next_announce, t->next_beat_ns) : next_announce;
+        /* Jobs come to hand without a signal: it looks as often as one may need it. */
+        uint64_t look = now + min_ns(beat_interval(t), (uint64_t)t->options.job_timeout_s * SECOND);
+        uint64_t until = min_ns(next_announce, t->count ? min_ns(look, t->next_beat_ns) : look);
         until = t->running >= 0 ? min_ns(until, timeout) : until;
         struct timespec at = {(time_t)(until / SECOND), (long)(until % SECOND)};
         if (!t->stop)
@@ -168,7 +170,6 @@ void mf_heartbeat_hold(struct mf_heartbeat_thread *t, const struct mf_job_ref *j
         t->jobs[i] = (struct mf_heartbeat){.job = jobs[i], .lease = MF_LEASE_KEPT};
     t->running = -1;
     t->next_beat_ns = mf_clock_monotonic_ns() + beat_interval(t);
-    pthread_cond_signal(&t->changed);
     pthread_mutex_unlock(&t->lock);
 }
 

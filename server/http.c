@@ -221,23 +221,34 @@ static void conclude(struct exchange *x, bool ok)
 
 /* --- running what may block --- */
 
-static void finish_on_pool(struct exchange *x, bool ok)
+/* Hands the response to the event loop. */
+static void finish(struct exchange *x, bool ok)
 {
+    const struct mf_endpoint *endpoint = x->request->endpoint;
+    struct mf_services *services = x->http->options.services;
     conclude(x, ok);
     x->stage = ANSWER;
-    MHD_resume_connection(x->connection);
+    MHD_resume_connection(x->connection); /* from here on x is the event loop's */
+    if (endpoint->after)
+        endpoint->after(services);
 }
 
 static void run_resume(struct mf_task *task, struct mf_store *store)
 {
     struct exchange *x = EXCHANGE_OF(task, task);
     x->request->store = store;
-    finish_on_pool(x, x->request->endpoint->resume(x->request, &x->refusal));
+    finish(x, x->request->endpoint->resume(x->request, &x->refusal));
 }
 
-static void wait_is_over(struct mf_wait *wait)
+/* On the waiter's thread: a result that came with the news is sent at once. */
+static void wait_is_over(struct mf_wait *wait, struct mf_ended_job *ended)
 {
     struct exchange *x = EXCHANGE_OF(wait, wait);
+    if (ended && x->request->wait_plain) {
+        x->request->ended = ended;
+        finish(x, x->request->endpoint->resume(x->request, &x->refusal));
+        return;
+    }
     x->task.run = run_resume;
     mf_pool_run(x->http->options.pool, &x->task);
 }
@@ -249,7 +260,7 @@ static void run_handle(struct mf_task *task, struct mf_store *store)
     r->store = store;
     bool ok = r->endpoint->handle(r, &x->refusal);
     if (!ok || !r->wait_for[0] || r->response.status) {
-        finish_on_pool(x, ok);
+        finish(x, ok);
         return;
     }
     memcpy(x->wait.job, r->wait_for, sizeof x->wait.job);

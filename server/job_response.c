@@ -63,11 +63,24 @@ static bool respond_text(struct mf_request *request, const json_t *result, struc
     return true;
 }
 
+bool mf_result_plain(const struct mf_request *request)
+{
+    return mf_negotiate(mf_request_header(request, "Accept"), OFFERS, TYPE_COUNT) == JSON_TYPE;
+}
+
 bool mf_stored_result_read(struct mf_request *request, const char *id, struct mf_stored_result *ret,
                            struct mf_error *err)
 {
     mf_buffer_init(&ret->text, RESULT_BYTES);
     mf_buffer_init(&ret->index, INDEX_BYTES);
+    if (request->ended) {
+        struct mf_buffer taken = request->ended->text;
+        request->ended->text = ret->text;
+        ret->text = taken;
+        ret->job = request->ended->job;
+        request->ended = NULL;
+        return true;
+    }
     bool fhir = mf_negotiate(mf_request_header(request, "Accept"), OFFERS, TYPE_COUNT) == FHIR_TYPE;
     return mf_store_result(request->store, MF_TENANT_DEFAULT, id, &ret->job, &ret->text,
                            fhir ? &ret->index : NULL, err);

@@ -23,7 +23,10 @@ struct mf_stored_result {
     struct mf_buffer index; /* medfusion.scan/1, only when the request wants FHIR */
 };
 
-/* Reads it for this request; free it also after a failure. */
+/* Whether this request wants the result as it is stored. */
+bool mf_result_plain(const struct mf_request *request);
+
+/* Reads it for this request, or takes it from request->ended; free it also after a failure. */
 bool mf_stored_result_read(struct mf_request *request, const char *id, struct mf_stored_result *ret,
                            struct mf_error *err) MF_CHECK_RESULT;
 void mf_stored_result_free(struct mf_stored_result *stored);

@@ -51,15 +51,17 @@ static int run_command(const struct command *command, int argc, char **argv)
 /* OpenMP reads its settings once, when a process starts. Its threads wait by spinning for
  * milliseconds, which starves every other process of a busy machine; microseconds cost nothing when
  * it is idle. So the commands that run a network start over with that set, unless the user has
- * chosen. */
-static void settle_openmp(char **argv)
+ * chosen. The symbols of libraries are bound at the start too, not during the first request of
+ * every decoder. */
+static void settle_environment(char **argv)
 {
     static const char *const NETWORK[] = {"serve",     "worker", "predict",
                                           "calibrate", "bench",  "module"};
     if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY"))
         return;
     for (size_t i = 0; argv[1] && i < sizeof NETWORK / sizeof *NETWORK; i++)
-        if (strcmp(argv[1], NETWORK[i]) == 0 && setenv("GOMP_SPINCOUNT", "2000", 1) == 0)
+        if (strcmp(argv[1], NETWORK[i]) == 0 && setenv("GOMP_SPINCOUNT", "2000", 1) == 0 &&
+            setenv("LD_BIND_NOW", "1", 1) == 0)
             execv("/proc/self/exe", argv); /* when it fails, we go on as we are */
 }
 
@@ -67,7 +69,7 @@ int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], MF_ZYGOTE_ROLE) == 0)
         return mf_zygote_main(NULL, 0);
-    settle_openmp(argv);
+    settle_environment(argv);
     prctl(PR_SET_NAME, "medfusion"); /* not "exe", after starting over */
     signal(SIGPIPE, SIG_IGN);
     if (argc < 2) {

@@ -109,6 +109,6 @@ void mf_pool_run(struct mf_pool *pool, struct mf_task *task)
     pthread_mutex_lock(&pool->lock);
     *pool->last = task;
     pool->last = &task->next;
-    pthread_cond_signal(&pool->work);
     pthread_mutex_unlock(&pool->lock);
+    pthread_cond_signal(&pool->work); /* without the lock, which the thread takes first */
 }

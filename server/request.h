@@ -59,6 +59,8 @@ struct mf_endpoint {
     bool (*handle)(struct mf_request *request, struct mf_error *err);
     bool (*resume)(struct mf_request *request, struct mf_error *err);
     void (*dispose)(struct mf_request *request); /* frees what `state` holds outside the arena */
+    /* Runs on the pool once a response is on its way: makes ready what the next request needs. */
+    void (*after)(struct mf_services *services);
 };
 
 struct mf_request {
@@ -80,6 +82,8 @@ struct mf_request {
     /* Set by handle when the response has to wait for this job. */
     char wait_for[MF_JOB_ID];
     uint64_t wait_until_ns;
+    bool wait_plain;            /* resume needs no store when it is given … */
+    struct mf_ended_job *ended; /* … the job and its result (or NULL), while it runs */
 };
 
 struct mf_request *mf_request_new(struct mf_services *services,

@@ -30,6 +30,7 @@ struct mf_scanner {
     bool (*scan)(void *context, const struct mf_scan *scan, struct mf_buffer *ret_index,
                  char ret_model[MF_MODEL_NAME], struct mf_error *err);
     void *context;
+    void (*prepare)(void *context); /* makes ready for the next scan; NULL = nothing to do */
 };
 
 /* A model that is served, for /v2/models. */

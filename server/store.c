@@ -177,7 +177,8 @@ bool mf_store_counts(struct mf_store *store, struct mf_store_counts *ret, struct
 }
 
 bool mf_store_wait_for_jobs(struct mf_store *store, const char (*ids)[MF_JOB_ID], size_t n,
-                            int wait_ms, bool *ret_terminal, struct mf_error *err)
+                            int wait_ms, bool *ret_terminal, struct mf_ended_job *ended,
+                            struct mf_error *err)
 {
-    return store->ops->wait_for_jobs(store, ids, n, wait_ms, ret_terminal, err);
+    return store->ops->wait_for_jobs(store, ids, n, wait_ms, ret_terminal, ended, err);
 }

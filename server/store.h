@@ -12,6 +12,9 @@
  * compared.
  *  - A claim carries a fence (it grows with every claim of the job). heartbeat, finish and release
  * with an old fence change nothing and report MF_LEASE_LOST.
+ *  - A claim is the exception to the first rule: it may be handed out while it is being written. If
+ * the store dies just then, the job is queued again (or was never accepted), and whoever runs it
+ * finds its lease lost.
  *  - Every verb may be sent again after a broken connection without harm: job ids are made by the
  * caller, a claim whose reply was lost is handed out again, a repeated finish finds its own result.
  *
@@ -173,6 +176,14 @@ struct mf_job_record {
     size_t input_count;
 };
 
+/* What a wait says besides which jobs are over. */
+struct mf_ended_job {
+    const char *tenant;    /* in: whose jobs are waited for */
+    bool known;            /* exactly one of them is over, and it is: */
+    struct mf_job job;     /* as of mf_store_result() */
+    struct mf_buffer text; /* its result; the caller has initialised it, and frees it */
+};
+
 struct mf_worker {
     char id[MF_WORKER_ID];
     char device[32];
@@ -265,9 +276,11 @@ bool mf_store_counts(struct mf_store *store, struct mf_store_counts *ret,
                      struct mf_error *err) MF_CHECK_RESULT;
 
 /* Waits until at least one of these jobs is terminal (or unknown); ret_terminal[i] tells which. All
- * false when the time is over (wait_ms −1 = never) or the wait was interrupted. */
+ * false when the time is over (wait_ms −1 = never) or the wait was interrupted. `ended`, unless
+ * NULL, gets the job and its result in the same answer when only one is over. */
 bool mf_store_wait_for_jobs(struct mf_store *store, const char (*ids)[MF_JOB_ID], size_t n,
-                            int wait_ms, bool *ret_terminal, struct mf_error *err) MF_CHECK_RESULT;
+                            int wait_ms, bool *ret_terminal, struct mf_ended_job *ended,
+                            struct mf_error *err) MF_CHECK_RESULT;
 /* Ends a claim or wait that another thread is blocked in on this handle, or the next one, early.
  * What had been claimed is still returned. Async-signal-safe. */
 void mf_store_interrupt(struct mf_store *store);

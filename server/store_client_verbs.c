@@ -336,8 +336,21 @@ static bool client_counts(struct mf_store *store, struct mf_store_counts *ret, s
     return mf_client_check(&reply, err);
 }
 
+/* The job and its result, when the server sent them. */
+static bool get_ended(struct mf_wire_reader *r, struct mf_ended_job *ended, struct mf_error *err)
+{
+    size_t len;
+    if (mf_wire_get_int(r) == 0 || !ended)
+        return mf_client_check(r, err);
+    mf_wire_get(r, &ended->job, sizeof ended->job);
+    const char *text = mf_wire_get_block(r, &len);
+    ended->known = mf_client_check(r, err) && mf_buffer_append(&ended->text, text, len, err);
+    return ended->known;
+}
+
 static bool client_wait_for_jobs(struct mf_store *store, const char (*ids)[MF_JOB_ID], size_t n,
-                                 int wait_ms, bool *ret_terminal, struct mf_error *err)
+                                 int wait_ms, bool *ret_terminal, struct mf_ended_job *ended,
+                                 struct mf_error *err)
 {
     struct mf_store_client *c = self(store);
     struct mf_wire_reader reply = {.at = NULL};
@@ -345,10 +358,13 @@ static bool client_wait_for_jobs(struct mf_store *store, const char (*ids)[MF_JO
     mf_wire_put_int(&w, wait_ms);
     mf_wire_put_int(&w, (int64_t)n);
     mf_wire_put(&w, ids, n * sizeof *ids);
+    mf_wire_put_text(&w, ended ? ended->tenant : NULL);
+    if (ended)
+        ended->known = false;
     if (!mf_client_call(c, &w, wait_ms, &reply, err))
         return false;
     mf_wire_get(&reply, ret_terminal, n * sizeof *ret_terminal);
-    return mf_client_check(&reply, err);
+    return get_ended(&reply, ended, err);
 }
 
 const struct mf_store_ops mf_client_verbs = {

@@ -42,7 +42,8 @@ struct mf_store_ops {
                           bool *ret_used, struct mf_error *err);
     bool (*counts)(struct mf_store *store, struct mf_store_counts *ret, struct mf_error *err);
     bool (*wait_for_jobs)(struct mf_store *store, const char (*ids)[MF_JOB_ID], size_t n,
-                          int wait_ms, bool *ret_terminal, struct mf_error *err);
+                          int wait_ms, bool *ret_terminal, struct mf_ended_job *ended,
+                          struct mf_error *err);
     void (*interrupt)(struct mf_store *store);
 
     bool (*instances_add)(struct mf_store *store, const char *tenant, int64_t quiet_ms,

@@ -340,11 +340,24 @@ static bool serve_wait_for_jobs(struct request *r, struct mf_error *err)
     size_t n = 0;
     char(*ids)[MF_JOB_ID] = read_ids(&r->in, r->arena, &n, err);
     bool *terminal = mf_arena_alloc(r->arena, n + 1, sizeof *terminal, err);
-    if (!ids || !terminal || !check(r, err) ||
-        !mf_store_wait_for_jobs(store(r), (const char(*)[MF_JOB_ID])ids, n, 0, terminal, err))
+    struct mf_ended_job ended = {.tenant = mf_wire_get_text(&r->in)};
+    MF_AUTO(mf_buffer) struct mf_buffer text;
+    mf_buffer_init(&text, MF_STORE_MESSAGE_MAX / 2);
+    ended.text = text;
+    if (!ids || !terminal || !check(r, err))
+        return false;
+    bool ok = mf_store_wait_for_jobs(store(r), (const char(*)[MF_JOB_ID])ids, n, 0, terminal,
+                                     ended.tenant ? &ended : NULL, err);
+    text = ended.text; /* to be freed */
+    if (!ok)
         return false;
     r->later = memchr(terminal, 1, n) == NULL;
     mf_wire_put(&r->out, terminal, n * sizeof *terminal);
+    mf_wire_put_int(&r->out, ended.known);
+    if (ended.known) {
+        mf_wire_put(&r->out, &ended.job, sizeof ended.job);
+        mf_wire_put_block(&r->out, text.data ? text.data : "", text.len);
+    }
     return true;
 }
 

@@ -4,8 +4,10 @@
  * One thread. Each turn takes every request that has arrived, carries them out in one transaction,
  * lets waiting claims share it, commits once, and only then answers: so a submit and the claim that
  * was waiting for it cost one fsync together, and load makes groups larger instead of waits longer.
- * Claims and waits with nothing to answer stay in their connection's input (parked) until a later
- * turn can answer them or their time is over.
+ * Claims alone are answered before the commit, so that a worker begins while the disk writes:
+ * should the commit fail, the claim has never happened, and its fence or state refuses what the
+ * worker says of it (store.h). Claims and waits with nothing to answer stay in their connection's
+ * input (parked) until a later turn can answer them or their time is over.
  */
 #include "server/store_server.h"
 
@@ -37,6 +39,7 @@ struct connection {
     size_t sent;  /* of out */
     size_t reply; /* where in `out` the answer of this turn begins */
     bool parked, closed, answered;
+    bool claimed; /* the answer of this turn is a claim's, and the only one */
     bool blocked; /* the socket takes no more: EPOLLOUT is watched */
     uint64_t park_deadline_ns;
     uint64_t park_order;
@@ -191,6 +194,7 @@ static void serve_head(struct server *v, struct connection *c, const struct mf_w
         return;
     }
     c->parked = false;
+    c->claimed = !c->answered && header->kind == MF_VERB_CLAIM;
     c->answered = true;
     consume(c, header);
 }
@@ -261,6 +265,17 @@ static void serve_overdue(struct server *v, uint64_t now)
 
 /* --- a turn --- */
 
+/* Answers claims ahead of the commit. They are no longer among what a failed commit refuses. */
+static void send_claims(struct server *v)
+{
+    for (struct connection *c = v->connections; c; c = c->next) {
+        if (!c->answered || !c->claimed)
+            continue;
+        send_replies(v, c);
+        c->answered = false;
+    }
+}
+
 /* Replaces what this turn would have answered: nothing of it is durable. */
 static void refuse_all(struct server *v, const struct mf_error *reason)
 {
@@ -306,6 +321,8 @@ static bool turn(struct server *v, struct mf_error *err)
             serve_input(v, c);
         ok = run_timers(v, mf_clock_monotonic_ns(), &failure);
         serve_parked(v);
+        if (ok && !sqlite3_get_autocommit(v->s->db))
+            send_claims(v);
         v->busy = v->busy || sqlite3_total_changes(v->s->db) != changes;
         ok = mf_sqlite_commit(v->s, &fatal, &failure) && ok;
     }

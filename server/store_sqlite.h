@@ -67,7 +67,7 @@ bool mf_sqlite_locators_used(struct mf_store *, const char *const *, size_t, boo
                              struct mf_error *);
 bool mf_sqlite_counts(struct mf_store *, struct mf_store_counts *, struct mf_error *);
 bool mf_sqlite_wait_for_jobs(struct mf_store *, const char (*)[MF_JOB_ID], size_t, int, bool *,
-                             struct mf_error *);
+                             struct mf_ended_job *, struct mf_error *);
 
 bool mf_sqlite_instances_add(struct mf_store *, const char *, int64_t, const struct mf_stored *,
                              size_t, struct mf_added *, struct mf_error *);

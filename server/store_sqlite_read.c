@@ -438,9 +438,11 @@ bool mf_sqlite_counts(struct mf_store *store, struct mf_store_counts *ret, struc
 }
 
 bool mf_sqlite_wait_for_jobs(struct mf_store *store, const char (*ids)[MF_JOB_ID], size_t n,
-                             int wait_ms, bool *ret_terminal, struct mf_error *err)
+                             int wait_ms, bool *ret_terminal, struct mf_ended_job *ended,
+                             struct mf_error *err)
 {
     struct mf_sqlite_store *s = self(store);
+    size_t over = 0, last = 0;
     (void)wait_ms; /* the server loop parks the call; here the answer is what is known now */
     for (size_t i = 0; i < n; i++) {
         int64_t open = 0;
@@ -452,6 +454,15 @@ bool mf_sqlite_wait_for_jobs(struct mf_store *store, const char (*ids)[MF_JOB_ID
                            &open, err))
             return false;
         ret_terminal[i] = open == 0;
+        if (ret_terminal[i]) {
+            over++;
+            last = i;
+        }
     }
+    if (!ended)
+        return true;
+    struct mf_error unknown = MF_ERROR_INIT; /* or another tenant's: whoever asks later is told */
+    ended->known = over == 1 && mf_sqlite_result(store, ended->tenant, ids[last], &ended->job,
+                                                 &ended->text, NULL, &unknown);
     return true;
 }

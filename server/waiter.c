@@ -25,6 +25,7 @@ struct mf_waiter {
     size_t capacity;
     char (*ids)[MF_JOB_ID];
     bool *terminal;
+    struct mf_ended_job ended;
 };
 
 /* Copies the jobs to ask about; returns how many, and how long to ask at most. */
@@ -81,15 +82,18 @@ static void *thread_main(void *argument)
         pthread_mutex_unlock(&w->lock);
         struct mf_error ignored = MF_ERROR_INIT; /* the store is down: deadlines still hold */
         memset(w->terminal, 0, w->capacity);
+        w->ended.known = false;
+        mf_buffer_clear(&w->ended.text);
         if (n > 0 && !mf_store_wait_for_jobs(w->store, (const char(*)[MF_JOB_ID])w->ids, n, wait_ms,
-                                             w->terminal, &ignored))
+                                             w->terminal, &w->ended, &ignored))
             poll(NULL, 0, RETRY_MS);
         pthread_mutex_lock(&w->lock);
         struct mf_wait *over = take_over(w, n);
         pthread_mutex_unlock(&w->lock);
         while (over) {
             struct mf_wait *next = over->next;
-            over->done(over);
+            bool known = w->ended.known && strcmp(over->job, w->ended.job.id) == 0;
+            over->done(over, known ? &w->ended : NULL);
             over = next;
         }
         pthread_mutex_lock(&w->lock);
@@ -103,6 +107,7 @@ static void release(struct mf_waiter *w)
     mf_store_free(w->store);
     pthread_cond_destroy(&w->added);
     pthread_mutex_destroy(&w->lock);
+    mf_buffer_free(&w->ended.text);
     free(w->ids);
     free(w->terminal);
     free(w);
@@ -119,6 +124,8 @@ struct mf_waiter *mf_waiter_new(const char *directory, int patience_ms, size_t c
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->added, NULL);
     w->capacity = capacity;
+    w->ended.tenant = MF_TENANT_DEFAULT;
+    mf_buffer_init(&w->ended.text, MF_STORE_MESSAGE_MAX);
     w->ids = calloc(capacity, sizeof *w->ids);
     w->terminal = calloc(capacity, sizeof *w->terminal);
     w->store = mf_store_connect(directory, patience_ms, err);
@@ -163,8 +170,8 @@ void mf_waiter_add(struct mf_waiter *w, struct mf_wait *wait)
     bool asking = w->waits != NULL;
     wait->next = w->waits;
     w->waits = wait;
-    pthread_cond_signal(&w->added);
     pthread_mutex_unlock(&w->lock);
+    pthread_cond_signal(&w->added);
     if (asking)
         mf_store_interrupt(w->store);
 }

@@ -14,11 +14,12 @@ extern "C" {
 struct mf_waiter;
 
 /* What waits, embedded in its owner. `done` is called once, on the waiter's thread: the job is
- * terminal, or the time is over, or the waiter is stopping. It must not block. */
+ * terminal, or the time is over, or the waiter is stopping. It must not block. `ended`: the job and
+ * its result, when they came with the news (else NULL); its text may be taken. */
 struct mf_wait {
     char job[MF_JOB_ID];
     uint64_t until_ns; /* monotonic */
-    void (*done)(struct mf_wait *wait);
+    void (*done)(struct mf_wait *wait, struct mf_ended_job *ended);
     struct mf_wait *next; /* the waiter's */
 };
 

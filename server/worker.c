@@ -236,11 +236,13 @@ static bool run_job(struct worker *w, const struct mf_claim *claim, struct mf_ar
                                  .result_len = text ? strlen(text) : 0,
                                  .masks = masks_text,
                                  .masks_len = masks_text ? strlen(masks_text) : 0};
+    double ms = (double)(mf_clock_monotonic_ns() - start) / 1e6;
+    bool told = text ? finish(w, &outcome, err) : end_without_result(w, &ref, place, &problem, err);
+    mf_decoder_prepare(w->decoder); /* for the next job, now that nobody waits for this one */
     mf_log(text ? MF_LOG_INFO : MF_LOG_WARN, text ? "job.ran" : "job.no_result",
-           MF_LOG_S("job", claim->id), MF_LOG_I("attempt", claim->attempt),
-           MF_LOG_R("ms", (double)(mf_clock_monotonic_ns() - start) / 1e6),
+           MF_LOG_S("job", claim->id), MF_LOG_I("attempt", claim->attempt), MF_LOG_R("ms", ms),
            MF_LOG_S("reason", text ? "" : problem.msg));
-    return text ? finish(w, &outcome, err) : end_without_result(w, &ref, place, &problem, err);
+    return told;
 }
 
 /* --- many jobs --- */
@@ -285,6 +287,7 @@ static bool work_once(struct worker *w, struct mf_error *err)
 static bool work(struct worker *w, struct mf_error *err)
 {
     int failures = 0;
+    mf_decoder_prepare(w->decoder);
     while (!stop_asked) {
         struct mf_error error = MF_ERROR_INIT;
         if (work_once(w, &error)) {
