@@ -345,7 +345,8 @@ static void find(struct mf_exec *x, struct mf_sam2_stack *s, size_t object, size
     if (prompt && prompt->refine) {
         float *fed = mf_exec_floats(x, n);
         if (mf_exec_live(x))
-            MF_DO(x, upload, fed, s->answer + choose(s, three, &token) * n, n);
+            keep_mask(s, object, choose(s, three, &token));
+        MF_DO(x, upload, fed, s->masks + object * n, n);
         p.masks = fed;
         decode(x, s, maps, &p, &s->object[object]);
     }

@@ -16,6 +16,7 @@ from transformers import (
     Dinov2WithRegistersConfig,
     Dinov2WithRegistersModel,
     Sam2Config,
+    Sam2VideoConfig,
     ViTConfig,
     ViTModel,
 )
@@ -50,7 +51,9 @@ def make_vision(config: dict) -> nn.Module:
 def make_module(kind: str, config: dict) -> nn.Module:
     """One module from its config.json; `kind` is its key in bundle.json's `directories`."""
     if kind == "segmenter":
-        return Segmenter(Sam2Config.from_dict(config), config["box_head_hidden_size"])
+        video = config["model_type"] == "sam2_video"
+        config_class = Sam2VideoConfig if video else Sam2Config
+        return Segmenter(config_class.from_dict(config), config.get("box_head_hidden_size"))
     return {"vision": make_vision, "temporal": Temporal, "ehr": FtTransformer, "fusion": Fusion}[
         kind
     ](config)
@@ -59,10 +62,9 @@ def make_module(kind: str, config: dict) -> nn.Module:
 def config_of(kind: str, module: nn.Module) -> dict:
     """The content of a module's config.json."""
     if kind == "segmenter":
-        return {
-            **module.config.to_dict(),
-            "box_head_hidden_size": module.box_head.conv1.out_channels,
-        }
+        head = module.box_head
+        own = {"box_head_hidden_size": head.conv1.out_channels} if head is not None else {}
+        return module.config.to_dict() | own
     if kind == "vision":
         return {**module.config.to_dict(), "_name_or_path": ""}  # else the folder it was read from
     return module.config

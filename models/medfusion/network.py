@@ -12,7 +12,9 @@ from torch import nn
 from . import preprocess
 from .ehr import FtTransformer
 from .fusion import Fusion
-from .segmenter import Region, Segmenter, masks_of, passes_gate, region_of
+from .prompts import lung_boxes
+from .segmenter import Decoded, Region, Segmenter, masks_of, passes_gate, region_of
+from .stack import follow
 from .temporal import Temporal
 from .vision import region_tokens
 
@@ -87,6 +89,49 @@ class MedFusion(nn.Module):
         crop = preprocess.resize(frame[y0:y1, x0:x1], tuple(options["size"]))
         return preprocess.normalise(crop, options["mean"], options["std"])
 
+    def prompts(
+        self, frames: list[torch.Tensor], pixels: torch.Tensor, boxes: torch.Tensor | None
+    ) -> list[torch.Tensor | None]:
+        """Boxes (2, 4) of every frame: given, the box head's, or those of the dark components."""
+        if boxes is not None:
+            return list(boxes)
+        if self.segmenter.box_head is not None:
+            return list(self.segmenter.boxes(self.segmenter.embed(pixels)))
+        size = tuple(self.bundle["preprocessing"]["segmenter"]["size"])
+        return [lung_boxes(preprocess.resize(frame, size)) for frame in frames]
+
+    def stack(
+        self, frames: list[torch.Tensor], pixels: torch.Tensor, boxes: torch.Tensor | None
+    ) -> tuple[list[int], torch.Tensor, Decoded] | None:
+        """Both lungs on every slice, from boxes on the middle one; None when there are none."""
+        key = len(frames) // 2
+        given = boxes[key : key + 1] if boxes is not None else None
+        box = self.prompts(frames[key : key + 1], pixels[key : key + 1], given)[0]
+        if box is None:
+            return None
+        refine = self.bundle["segmentation"]["refine"]
+        masks, iou, scores = follow(self.segmenter.sam2, pixels, key, box, refine)
+        all_boxes = torch.zeros(len(frames), *box.shape)
+        all_boxes[key] = box
+        decoded = Decoded(masks.flatten(0, 1), iou.flatten(), scores.flatten())
+        return list(range(len(frames))), all_boxes, decoded
+
+    def segment(
+        self, frames: list[torch.Tensor], pixels: torch.Tensor, boxes: torch.Tensor | None
+    ) -> tuple[list[int], torch.Tensor, Decoded] | None:
+        """Which frames have boxes, these (n, 2, 4), and the last decoder pass on them; None when
+        none has.
+        """
+        if self.bundle["segmentation"].get("propagate", False):
+            return self.stack(frames, pixels, boxes)
+        found = self.prompts(frames, pixels, boxes)
+        which = [i for i, box in enumerate(found) if box is not None]
+        if not which:
+            return None
+        given = torch.stack([found[i] for i in which])
+        refine = self.bundle["segmentation"]["refine"]
+        return which, *self.segmenter(pixels[which], refine, given)
+
     def regions(
         self, frames: list[torch.Tensor], boxes: torch.Tensor | None
     ) -> tuple[list[Region], dict]:
@@ -96,22 +141,26 @@ class MedFusion(nn.Module):
             return [Region("off", box, None, None) for box in whole], {}
         options = self.bundle["segmentation"]
         pixels = torch.stack([self.segmenter_input(frame) for frame in frames])
-        boxes, decoded = self.segmenter(pixels, options["refine"], boxes)
+        regions = [Region("fallback", box, None, None) for box in whole]
+        segmented = self.segment(frames, pixels, boxes)
+        if segmented is None:
+            return regions, {}
+        which, boxes, decoded = segmented
         masks = masks_of(decoded.logits, self.segmenter.size).unflatten(0, (-1, 2))
-        regions = []
-        for i, frame in enumerate(frames):
-            own = type(decoded)(
+        for n, i in enumerate(which):
+            own = Decoded(
                 *(
-                    getattr(decoded, name)[2 * i : 2 * i + 2]
+                    getattr(decoded, name)[2 * n : 2 * n + 2]
                     for name in ("logits", "iou", "object_score")
                 )
             )
             iou = float(own.iou.min())
-            if passes_gate(own, masks[i], options["gate"]):
-                box, weight = region_of(masks[i], tuple(frame.shape), options)
-                regions.append(Region("ok", box, weight, iou))
-            else:
-                regions.append(Region("fallback", whole[i], None, iou))
+            regions[i] = Region("fallback", whole[i], None, iou)
+            if passes_gate(own, masks[n], options["gate"]):
+                box, weight = region_of(masks[n], tuple(frames[i].shape), options)
+                regions[i] = Region("ok", box, weight, iou)
+        if len(which) < len(frames):
+            return regions, {}
         pairs = {
             "mask_logits": decoded.logits,
             "iou": decoded.iou,

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 from torch import nn
-from transformers import Sam2Config, Sam2Model
+from transformers import Sam2Config, Sam2Model, Sam2VideoConfig, Sam2VideoModel
 
 from . import preprocess
 
@@ -60,13 +60,17 @@ class Decoded:
 
 
 class Segmenter(nn.Module):
-    """Sam2Model plus a box head on its image embedding."""
+    """Sam2Model, or Sam2VideoModel with its memory, plus a box head on its image embedding, if it
+    has learnt one.
+    """
 
-    def __init__(self, config: Sam2Config, box_hidden: int) -> None:
+    def __init__(self, config: Sam2Config | Sam2VideoConfig, box_hidden: int | None) -> None:
         super().__init__()
         self.config = config
-        self.sam2 = Sam2Model(config)
-        self.box_head = BoxHead(config.vision_config.fpn_hidden_size, box_hidden)
+        video = isinstance(config, Sam2VideoConfig)
+        self.sam2 = Sam2VideoModel(config) if video else Sam2Model(config)
+        channels = config.vision_config.fpn_hidden_size
+        self.box_head = BoxHead(channels, box_hidden) if box_hidden else None
         self.size = config.prompt_encoder_config.image_size
 
     def embed(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:

@@ -8,8 +8,15 @@ import torch
 from medfusion import bundle as bundles
 from medfusion.network import Ehr, MedFusion
 
+from .sam2_video import TINY
 from .sink import Sink
-from .tiny import ehr_config, fusion_config, segmenter_config, temporal_config, vision_config
+from .tiny import (
+    ehr_config,
+    fusion_config,
+    segmenter_config,
+    temporal_config,
+    vision_config,
+)
 from .tiny_bundle import FEATURES, bundle_json, frame
 from .weights import generator, random_module
 
@@ -43,6 +50,46 @@ def expected_of(
     return expected
 
 
+def write_stack(sink: Sink) -> None:
+    """Slices: boxes from Otsu's threshold on the middle one, the others through SAM 2's memory.
+    The segmenter is a link to modules/sam2-video.
+    """
+    name = "bundles/stack"
+    if not sink.wants(name):
+        return
+    folder, g = sink.fresh(name), generator(name)
+    switches = dict(segmenter="sam2", vision="dinov2", temporal="none", ehr="none")
+    bundle = bundle_json("golden-stack", **switches)
+    bundle["segmentation"]["propagate"] = True
+    bundle["sequence"]["position"] = "slice"
+    bundle["preprocessing"]["segmenter"]["size"] = [TINY, TINY]
+    (folder / "segmenter").mkdir()
+    for file in ("config.json", "model.safetensors"):
+        (folder / "segmenter" / file).symlink_to(f"../../../modules/sam2-video/{file}")
+    segmenter = bundles.load_module("segmenter", folder / "segmenter")
+    configs = {
+        "vision": vision_config("dinov2"),
+        "temporal": temporal_config("none", "slice"),
+        "ehr": None,
+        "fusion": fusion_config(False),
+    }
+    modules = {
+        kind: config and random_module(kind, config, folder / kind, f"{name}/{kind}")
+        for kind, config in configs.items()
+    }
+    model = MedFusion(bundle, segmenter=segmenter, **modules).eval()
+    bundles.write_json(folder / "bundle.json", bundle)
+    for count in (1, 4):
+        frames = [frame(60 + i, 70 - i, g) for i in range(count)]
+        where = torch.linspace(0, 1, count)
+        inputs = {f"frame.{i}": f for i, f in enumerate(frames)} | {"where": where}
+        sink.case(folder, f"slices-{count}", inputs, expected_of(model, frames, None, where, False))
+    flat = [torch.full((40, 40), 0.5), torch.full((30, 40), 0.25)]
+    where = torch.linspace(0, 1, 2)
+    inputs = {f"frame.{i}": f for i, f in enumerate(flat)} | {"where": where}
+    sink.case(folder, "nothing-dark", inputs, expected_of(model, flat, None, where, False))
+
+
 @torch.no_grad()
 def write(sink: Sink) -> None:
     kinds = {
@@ -61,6 +108,7 @@ def write(sink: Sink) -> None:
             segmenter="none", vision="vit", temporal="none", ehr="none", equalisation="clahe"
         ),
     }
+    write_stack(sink)
     for short, switches in kinds.items():
         name = f"bundles/{short}"
         if not sink.wants(name):

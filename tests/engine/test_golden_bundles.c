@@ -138,6 +138,14 @@ static void run_case(struct parity *p, struct mf_engine *engine, const struct mf
         make_features(mf_bundle_features(bundle), in, values);
         input.features = values;
     }
+    double where_in_stack[MAX_FRAMES];
+    if ((t = mf_safetensors_find(in, "where"))) {
+        float at[MAX_FRAMES];
+        mf_tensor_to_floats(t, at);
+        for (size_t i = 0; i < n; i++)
+            where_in_stack[i] = at[i];
+        input.positions = where_in_stack;
+    }
     if (inject && (t = mf_safetensors_find(want, "boxes"))) {
         mf_tensor_to_floats(t, boxes);
         input.boxes = boxes;
@@ -187,8 +195,8 @@ static void run_bundle(struct parity *p, const char *name, int threads)
 
 static void every_bundle_equals_pytorch(void **state)
 {
-    static const char *const NAMES[] = {"full",        "no-segmenter",  "no-ehr",
-                                        "transformer", "temporal-none", "vit-clahe"};
+    static const char *const NAMES[] = {"full",          "no-segmenter", "no-ehr", "transformer",
+                                        "temporal-none", "vit-clahe",    "stack"};
     struct parity p = {0};
     (void)state;
     for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)

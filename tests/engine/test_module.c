@@ -88,8 +88,8 @@ static void inputs_of_the_wrong_shape_are_named(void **state)
     refuse(f, GOLDEN "fusion", NULL, MF_ERR_MALFORMED, "tensor \"image_tokens\" is missing");
     refuse(f, GOLDEN "ft_transformer", NULL, MF_ERR_MALFORMED, "tensor \"x_cont\" is missing");
     write_input(f, "pixel_values", 4, (size_t[]){1, 3, 64, 64});
-    refuse(f, GOLDEN "sam2-128", NULL, MF_ERR_MALFORMED,
-           "tensor \"pixel_values\" must be (b, 3, 128, 128)");
+    refuse(f, GOLDEN "sam2", NULL, MF_ERR_MALFORMED,
+           "tensor \"pixel_values\" must be (b, 3, 96, 96)");
     write_input(f, "region_tokens", 3, (size_t[]){33, 17, 64});
     refuse(f, GOLDEN "mamba", NULL, MF_ERR_MALFORMED,
            "tensor \"region_tokens\" must be (frames ≤ 32, 17, 64)");
