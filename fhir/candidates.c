@@ -13,7 +13,7 @@
 struct candidate {
     struct mf_feature_value value; /* status USED or IMPLAUSIBLE as the value alone is */
     struct mf_time time;
-    int64_t issued;
+    int64_t issued, updated;
     enum mf_fhir_standing standing;
     const char *code; /* the one that was asked for */
     size_t order;     /* place in its list, which follows the document */
@@ -122,7 +122,8 @@ static bool consider(const struct mf_fhir_question *q, const struct mf_feature_s
                      struct candidates *older, struct mf_error *err)
 {
     struct candidates *list = NULL;
-    struct candidate c = {.issued = INT64_MIN, .standing = record->standing};
+    struct candidate c = {
+        .issued = INT64_MIN, .updated = record->updated_ms, .standing = record->standing};
     for (size_t i = 0; i <= record->component_count; i++) {
         const char *time;
         if (!says(q, source, record, i ? &record->components[i - 1] : &record->item, &c))
@@ -171,7 +172,8 @@ static int64_t middle(const struct mf_time *t)
 }
 
 /* Earlier first. The middle of an interval stands for it, so that a day does not come after all its
- * hours. Within a moment, what stands better comes later. */
+ * hours. Within a moment, what stands better or became known later comes later; then names decide,
+ * because the order of a Bundle means nothing. */
 static int by_time(const void *pa, const void *pb)
 {
     const struct candidate *a = pa, *b = pb;
@@ -182,7 +184,10 @@ static int by_time(const void *pa, const void *pb)
         return a->standing < b->standing ? -1 : 1;
     if (a->issued != b->issued)
         return a->issued < b->issued ? -1 : 1;
-    return (a->order > b->order) - (a->order < b->order);
+    if (a->updated != b->updated)
+        return a->updated < b->updated ? -1 : 1;
+    int name = strcmp(a->value.source, b->value.source);
+    return name ? name : (a->order > b->order) - (a->order < b->order);
 }
 
 /* Same moment and same code beside each other, better standing first, then equal values. */

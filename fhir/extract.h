@@ -27,7 +27,8 @@
  * preliminary, corrected before both) and those that are implausible (outside the range, or in a
  * unit that cannot be converted) are set aside, and `pick` chooses among the rest. Only when no
  * value is left, the implausible one is reported. Equal times: the better standing, the later
- * `issued`, then the later in the document is the last. A value that is there twice (same time,
+ * `issued`, the later meta.lastUpdated, then the later name is the last, never the place in the
+ * document. A value that is there twice (same time,
  * same number) counts once where many are put together.
  *
  * Derived sources and policies come last: see models/FORMAT.md.

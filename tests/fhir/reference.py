@@ -131,20 +131,20 @@ def ask(feature, source, observations, at):
     wanted = {(c["system"], c["code"]) for c in source["fhir"]}
     window = duration(feature.get("window"))
     inside, older = [], []
-    for order, o in enumerate(observations):
+    for o in observations:
         if o.get("status") in ("entered-in-error", "cancelled") or "effectiveDateTime" not in o:
             continue
         begin, end = interval(o["effectiveDateTime"])
         if begin >= at[1] or end > at[1] + DAY:
             continue
         old = window is not None and (end <= at[0] - window or begin < at[0] - window - DAY)
-        issued = interval(o["issued"])[0].timestamp() if "issued" in o else float("-inf")
-        for holder in [o] + o.get("component", []):
+        known = tuple(interval(t)[0].timestamp() if t else float("-inf") for t in (o.get("issued"), o.get("meta", {}).get("lastUpdated")))
+        for part, holder in enumerate([o] + o.get("component", [])):
             if wanted & {(c.get("system"), c.get("code")) for c in holder["code"].get("coding", [])}:
                 value = read(feature, holder)
                 if value:
                     value |= {"source": "Observation/" + o["id"], "time": o["effectiveDateTime"]}
-                    (older if old else inside).append(((begin + (end - begin) / 2, issued, order), (begin, end), value))
+                    (older if old else inside).append(((begin + (end - begin) / 2, *known, o["id"], part), (begin, end), value))
     pick = feature.get("pick") or "last"
     usable = [c for c in inside if c[2]["status"] == "used"]
     key = lambda c: c[0]

@@ -75,4 +75,4 @@ def test_an_attachment_is_passed_over(tmp_path):
     path.write_text('{"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Binary", "data": "' + "QUJD" * (5 * MEGABYTE)
                     + '"}}, {"resource": ' + patient + "}]}")
     patients, memory = measured(path)
-    assert patients == 1 and memory < 16 * MEGABYTE
+    assert patients == 1 and memory < 32 * MEGABYTE  # the program itself takes half of that

@@ -12,13 +12,28 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Asks for the codes of the corpus; built once. */
 static const char DEFINITION[] =
-    "{\"schema\":\"medfusion.features/1\",\"features\":["
+    "{\"schema\":\"medfusion.features/1\",\"helpers\":[{\"id\":\"h\",\"unit\":\"mg/dL\","
+    "\"sources\":[{\"fhir\":[{\"system\":\"s\",\"code\":\"c\"}]}],\"pick\":\"median\"}],"
+    "\"features\":["
     "{\"id\":\"a\",\"kind\":\"numeric\",\"unit\":\"a\",\"sources\":[\"fhir:Patient.birthDate\"],"
     "\"mean\":0,\"std\":1},"
     "{\"id\":\"x\",\"kind\":\"numeric\",\"unit\":\"mmol/L\",\"conversions\":{\"mg/dL\":[2,1]},"
     "\"sources\":[{\"fhir\":[{\"system\":\"s\",\"code\":\"c\"}]}],\"pick\":\"mean\",\"window\":"
     "\"P9Y\","
-    "\"range\":[0,9],\"mean\":0,\"std\":1},"
+    "\"range\":[0,9],\"policy\":{\"stale\":\"use\",\"implausible\":\"clamp\"},\"mean\":0,\"std\":1}"
+    ","
+    "{\"id\":\"d\",\"kind\":\"numeric\",\"unit\":\"1\",\"sources\":[{\"derive\":\"h / (a - x)\","
+    "\"within\":\"P1Y\"}],\"mean\":0,\"std\":1},"
+    "{\"id\":\"n\",\"kind\":\"numeric\",\"unit\":\"1\",\"pick\":\"count\",\"window\":{\"from\":"
+    "\"P9Y\","
+    "\"to\":\"P1D\"},\"sources\":[{\"resource\":\"Condition\",\"fhir\":[{\"system\":\"s\","
+    "\"prefix\":\"c\"}]},"
+    "{\"resource\":\"MedicationStatement\",\"fhir\":[{\"system\":\"s\",\"code\":\"c\"}]},{"
+    "\"resource\":"
+    "\"Encounter\",\"fhir\":[{\"system\":\"s\",\"code\":\"c\"}]}],\"mean\":0,\"std\":1},"
+    "{\"id\":\"u\",\"kind\":\"numeric\",\"unit\":\"1\",\"sources\":[{\"read\":\"upper_limits\","
+    "\"fhir\":[{"
+    "\"system\":\"s\",\"code\":\"c\"}]}],\"mean\":0,\"std\":1},"
     "{\"id\":\"k\",\"kind\":\"categorical\",\"sources\":[\"fhir:Patient.gender\",{\"fhir\":[{"
     "\"system\":"
     "\"s\",\"code\":\"c\"}]}],\"categories\":[\"male\",\"yes\"],\"map\":{\"true\":\"yes\"}}]}";
@@ -35,7 +50,7 @@ static struct mf_feature_set *definition(void)
 
 static void check_patient(const struct mf_fhir_document *doc, const struct mf_fhir_patient *patient)
 {
-    struct mf_feature_value values[3];
+    struct mf_feature_value values[6];
     struct mf_error err = MF_ERROR_INIT;
     struct mf_time at = mf_fhir_latest_time(doc, patient);
     MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(0);
