@@ -45,7 +45,8 @@ static const struct key KEYS[] = {
     {"http.drain_timeout_s", INTEGER, AT(http.drain_timeout_s), "20", 0, 3600,
      "How long a stop waits for requests that are running"},
     {"http.min_body_rate", INTEGER, AT(http.min_body_rate), "4096", 0, 1 * GIB,
-     "Bytes a second that an upload must reach on average after its first 10 seconds; 0 = any"},
+     "Bytes a second that an upload must reach on average, header_timeout_s granted; else the "
+     "connection is closed; 0 = any"},
     {"http.max_header_bytes", INTEGER, AT(http.max_header_bytes), "16384", 1024, 49152,
      "Names and values of a request's header fields; more is 431"},
     {"http.max_body_bytes", INTEGER, AT(http.max_body_bytes), "2147483648", 1024, 1024 * GIB,

@@ -29,7 +29,6 @@
 enum {
     CONNECTION_BYTES = 64 << 10, /* of the library's buffers for one connection */
     LOOP_STACK = 256 << 10,
-    BODY_GRACE_S = 10,   /* before min_body_rate counts */
     RESPONSE_S = 120,    /* to take a response */
     DROP_BYTES = 8 << 20 /* a refused body announced as larger is not read at all */
 };
@@ -317,7 +316,7 @@ static enum MHD_Result on_head(struct exchange *x, const char *method)
     bool ok = admit(x, method);
     x->stage = ok ? BODY : REFUSED;
     x->body_start_ns = mf_clock_monotonic_ns();
-    set_deadline(x->owner, BODY_GRACE_S);
+    set_deadline(x->owner, x->http->config->http.header_timeout_s);
     const char *expect = mf_request_header(r, "Expect");
     if (ok || (!x->unframed && !(expect && strcasecmp(expect, "100-continue") == 0) &&
                !(r->has_length && r->content_length > DROP_BYTES)))
@@ -333,10 +332,10 @@ static enum MHD_Result on_body(struct exchange *x, const char *data, size_t len)
     const struct mf_config *config = x->http->config;
     r->body_bytes += len;
     if (config->http.min_body_rate > 0)
-        mf_guard_set_deadline(x->owner->guarded,
-                              x->body_start_ns + BODY_GRACE_S * UINT64_C(1000000000) +
-                                  r->body_bytes * 1000 / (uint64_t)config->http.min_body_rate *
-                                      1000000);
+        mf_guard_set_deadline(
+            x->owner->guarded,
+            x->body_start_ns + (uint64_t)config->http.header_timeout_s * UINT64_C(1000000000) +
+                r->body_bytes * 1000 / (uint64_t)config->http.min_body_rate * 1000000);
     else
         clear_deadline(x->owner);
     if (x->stage == BODY && r->endpoint->data && !r->endpoint->data(r, data, len, &x->refusal))

@@ -374,6 +374,37 @@ static void slow_headers_do_not_outlive_their_deadline(void **state)
     live_end(&v);
 }
 
+static void an_upload_keeps_up_the_least_rate_or_is_cut_off(void **state)
+{
+    (void)state;
+    static const char head[] = "POST /v1/jobs HTTP/1.1\r\n" HOST
+                               "Content-Type: application/zip\r\nContent-Length: 4000\r\n\r\n";
+    static char body[4000];
+    struct live v;
+    live_start(&v); /* header_timeout_s is 1: so long a sender may be slow */
+    v.l.config->http.min_body_rate = 1000;
+    char out[8192];
+    int slow = dial(&v), steady = dial(&v);
+    uint64_t start = mf_clock_monotonic_ns();
+    say(slow, head, sizeof head - 1);
+    say(steady, head, sizeof head - 1);
+    say(steady, body, 3000); /* earns three seconds more */
+    bool closed = false;
+    while (!closed && mf_clock_monotonic_ns() - start < UINT64_C(3000000000)) {
+        poll(NULL, 0, 100);
+        closed =
+            send(slow, "X", 1, MSG_NOSIGNAL) != 1 || recv(slow, out, sizeof out, MSG_DONTWAIT) == 0;
+    }
+    assert_true(closed);
+    assert_true(mf_clock_monotonic_ns() - start > UINT64_C(900000000));
+    say(steady, body, 1000);
+    assert_int_equal(hear(steady, out, sizeof out), 202);
+    close(slow);
+    close(steady);
+    finish_one(&v);
+    live_end(&v);
+}
+
 static void the_store_may_restart_between_requests(void **state)
 {
     (void)state;
@@ -402,6 +433,7 @@ int main(void)
         cmocka_unit_test(slow_uploads_do_not_keep_others_waiting),
         cmocka_unit_test(a_stop_answers_those_who_wait),
         cmocka_unit_test(slow_headers_do_not_outlive_their_deadline),
+        cmocka_unit_test(an_upload_keeps_up_the_least_rate_or_is_cut_off),
         cmocka_unit_test(the_store_may_restart_between_requests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -83,6 +83,7 @@ struct waiting {
     int wait_ms;
     size_t count;
     char id[MF_JOB_ID];
+    int64_t fence;
     pthread_t thread;
 };
 
@@ -92,8 +93,10 @@ static void *run_claim(void *argument)
     struct mf_arena *arena = mf_arena_new(0);
     struct mf_claim *claims = NULL;
     struct mf_claim_request request = {.worker = w->worker, .max = 1, .wait_ms = w->wait_ms};
-    if (mf_store_claim(w->store, &request, arena, &claims, &w->count, NULL) && w->count)
+    if (mf_store_claim(w->store, &request, arena, &claims, &w->count, NULL) && w->count) {
         memcpy(w->id, claims[0].id, MF_JOB_ID);
+        w->fence = claims[0].fence;
+    }
     mf_arena_free(arena);
     return NULL;
 }
@@ -281,6 +284,69 @@ static void a_disk_that_fails_acknowledges_nothing_that_is_not_there(void **stat
     fixture_end(&v.f);
 }
 
+/* Claims are answered before the commit: one that did not come to be is worth nothing. */
+static void a_claim_that_was_not_written_is_lost(void **state)
+{
+    (void)state;
+    struct served v;
+    struct waiting w;
+    static char index[200000]; /* longer than the log may become */
+    memset(index, 'i', sizeof index);
+    serve(&v, 150000);
+    struct mf_submission sub = fixture_submission();
+    struct mf_submitted made;
+    sub.index = index;
+    sub.index_len = sizeof index;
+    start_claim(&w, &v, "w1", -1);
+    poll(NULL, 0, 100);
+    assert_false(mf_store_submit(v.f.store, &sub, &made, NULL));
+    assert_int_equal(end_process(&v, 0), 3);
+    start_process(&v, 0); /* the front asks again, as it does when the store was away */
+    assert_true(mf_store_submit(v.f.store, &sub, &made, NULL));
+    join_claim(&w);
+    assert_int_equal(w.count, 1);
+    assert_string_equal(w.id, sub.id);
+    struct mf_job_ref ref = {.fence = w.fence};
+    memcpy(ref.id, w.id, MF_JOB_ID);
+    assert_int_equal(fixture_job(&v.f, sub.id).state, MF_JOB_QUEUED);
+    assert_int_equal(fixture_succeed(&v.f, ref), MF_LEASE_LOST);
+    assert_int_equal(fixture_job(&v.f, sub.id).state, MF_JOB_QUEUED);
+    end(&v);
+}
+
+static void a_wait_brings_the_result(void **state)
+{
+    (void)state;
+    struct served v;
+    serve(&v, 0);
+    char ids[3][MF_JOB_ID];
+    bool over[3];
+    struct mf_claim *claims;
+    struct mf_ended_job ended = {.tenant = MF_TENANT_DEFAULT};
+    mf_buffer_init(&ended.text, 1 << 20);
+    for (int i = 0; i < 3; i++)
+        fixture_submit(&v.f, MF_PRIORITY_ROUTINE, ids[i]);
+    assert_int_equal(fixture_claim(&v.f, "w1", 2, NULL, 0, &claims), 2);
+    assert_int_equal(fixture_succeed(&v.f, fixture_ref(&claims[0])), MF_LEASE_KEPT);
+    const char(*all)[MF_JOB_ID] = (const char(*)[MF_JOB_ID])ids;
+    assert_true(mf_store_wait_for_jobs(v.f.store, all, 3, 0, over, &ended, NULL));
+    assert_true(over[0] && !over[1] && !over[2] && ended.known);
+    assert_string_equal(ended.job.id, ids[0]);
+    assert_int_equal(ended.job.state, MF_JOB_SUCCEEDED);
+    assert_string_equal(ended.text.data, "{\"schema\":\"medfusion.result/1\"}");
+    ended.tenant = "another";
+    assert_true(mf_store_wait_for_jobs(v.f.store, all, 3, 0, over, &ended, NULL));
+    assert_true(over[0] && !ended.known);
+    ended.tenant = MF_TENANT_DEFAULT; /* of two none is brought */
+    assert_int_equal(fixture_succeed(&v.f, fixture_ref(&claims[1])), MF_LEASE_KEPT);
+    assert_true(mf_store_wait_for_jobs(v.f.store, all, 3, 0, over, &ended, NULL));
+    assert_true(over[0] && over[1] && !over[2] && !ended.known);
+    assert_true(mf_store_wait_for_jobs(v.f.store, all, 3, 0, over, NULL, NULL));
+    assert_true(over[0] && over[1] && !over[2]);
+    mf_buffer_free(&ended.text);
+    end(&v);
+}
+
 static void finished_jobs_leave_when_their_time_is_over(void **state)
 {
     (void)state;
@@ -357,6 +423,8 @@ int main(void)
         cmocka_unit_test(a_client_outlives_the_store),
         cmocka_unit_test(without_a_store_a_call_fails_when_patience_ends),
         cmocka_unit_test(a_disk_that_fails_acknowledges_nothing_that_is_not_there),
+        cmocka_unit_test(a_claim_that_was_not_written_is_lost),
+        cmocka_unit_test(a_wait_brings_the_result),
         cmocka_unit_test(finished_jobs_leave_when_their_time_is_over),
         cmocka_unit_test(what_was_purged_is_in_no_file),
     };
