@@ -144,6 +144,18 @@ static json_t *calibration_to_json(const struct mf_result *r)
                      mf_json_string(r->calibration.model_hash));
 }
 
+/* What the adaptation did, or would have done: numbers only where one ran. */
+static json_t *adaptation_to_json(const struct mf_result *r)
+{
+    const char *mode = r->adaptation.mode ? r->adaptation.mode : "off";
+    double none = strcmp(mode, "off") == 0 ? NAN : 0;
+    return json_pack("{s:s, s:o, s:o, s:o, s:o}", "mode", mode, "state",
+                     mf_json_string(r->adaptation.state), "entropy_before",
+                     mf_json_real(none + r->adaptation.entropy_before), "entropy_after",
+                     mf_json_real(none + r->adaptation.entropy_after), "max_logit_change",
+                     mf_json_real(none + r->adaptation.max_logit_change));
+}
+
 static json_t *ehr_to_json(const struct mf_result *r)
 {
     json_t *list = json_array();
@@ -174,14 +186,13 @@ static json_t *timing_to_json(const struct mf_timing *t)
 
 json_t *mf_result_to_json(const struct mf_result *r)
 {
-    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o}, s:o, s:o, s:o}",
-                     "schema", "medfusion.result/1", "job", mf_json_string(r->job), "study",
-                     study_to_json(r), "model", model_to_json(r), "alpha", mf_json_real(r->alpha),
-                     "predictions", predictions_to_json(r), "finding_set", findings_to_json(r),
-                     "calibration", calibration_to_json(r), "adaptation", "mode",
-                     mf_json_string(r->adaptation.mode ? r->adaptation.mode : "off"), "state",
-                     mf_json_string(r->adaptation.state), "ehr", ehr_to_json(r), "quality",
-                     quality_to_json(r), "timing_ms", timing_to_json(&r->timing));
+    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schema",
+                     "medfusion.result/1", "job", mf_json_string(r->job), "study", study_to_json(r),
+                     "model", model_to_json(r), "alpha", mf_json_real(r->alpha), "predictions",
+                     predictions_to_json(r), "finding_set", findings_to_json(r), "calibration",
+                     calibration_to_json(r), "adaptation", adaptation_to_json(r), "ehr",
+                     ehr_to_json(r), "quality", quality_to_json(r), "timing_ms",
+                     timing_to_json(&r->timing));
 }
 
 json_t *mf_problem_to_json(const struct mf_error *err, const char *study_instance_uid,

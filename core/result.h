@@ -100,6 +100,9 @@ struct mf_result {
     struct {
         const char *mode;  /* off | shadow | episodic | site */
         const char *state; /* id of the adaptation state, or NULL */
+        double entropy_before,
+            entropy_after;       /* mean binary entropy of the labels, nats; NaN = off */
+        double max_logit_change; /* in mode shadow: what it would have been */
     } adaptation;
     const struct mf_feature_set *feature_set; /* NULL: the bundle has no EHR module */
     const struct mf_feature_value *feature_values;

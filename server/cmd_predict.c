@@ -35,6 +35,7 @@ static const char USAGE[] =
     "  --threads N       CPU threads; default: all cores\n"
     "  --alpha A         error level of the prediction sets, above 0 and at most 0.5; default 0.1\n"
     "  --site NAME       where the studies were made, for a model calibrated by site\n"
+    "  --adaptation MODE shadow (default: computed, reported, not used), off, episodic or site\n"
     "  --no-priors       each study alone\n"
     "  --format FORMAT   json (default), fhir, text, or sr: a DICOM Structured Report, of one "
     "study\n"
@@ -49,6 +50,7 @@ struct arguments {
     const char *model, *ehr, *output, *artifacts;
     struct mf_registry_device device;
     struct mf_pipeline_options options;
+    enum mf_adapt_mode adaptation;
     enum format format;
     char **paths;
     size_t path_count;
@@ -108,6 +110,10 @@ static bool take_option(int c, struct arguments *a, struct mf_error *err)
         else
             return mf_error_set(err, MF_ERR_USAGE, "--alpha must be above 0");
         return true;
+    case 'A':
+        return mf_adapt_mode_parse(optarg, &a->adaptation) ||
+               mf_error_set(err, MF_ERR_USAGE,
+                            "--adaptation must be off, shadow, episodic or site");
     case 's':
         if (!*optarg || strlen(optarg) >= sizeof a->options.site)
             return mf_error_set(err, MF_ERR_USAGE, "--site must be a name of at most %zu bytes",
@@ -142,7 +148,8 @@ static bool parse(int argc, char **argv, struct arguments *a, struct mf_error *e
                                          {"explain", required_argument, NULL, 'x'},
                                          {"format", required_argument, NULL, 'f'},
                                          {"output", required_argument, NULL, 'o'},
-                                         {"help", no_argument, NULL, 'h'},
+                                         {"adaptation", required_argument, NULL, 'A'},
+        {"help", no_argument, NULL, 'h'},
                                          {NULL, 0, NULL, 0}};
     int c;
     while ((c = mf_cli_option(argc, argv, ":ho:", LONG, err)) != -1) {
@@ -343,6 +350,7 @@ static bool open_all(struct predict *p, struct mf_error *err)
            (p->dataset = mf_dataset_new(mf_zygote_address(p->zygote), err)) &&
            (p->registry = mf_registry_open(models, 1, &p->a->device, err)) &&
            (p->pipeline = mf_pipeline_new(p->registry, mf_dataset_decoder(p->dataset), err)) &&
+           mf_pipeline_adapt(p->pipeline, p->a->adaptation, NULL, err) &&
            (!p->a->ehr || mf_dataset_read_ehr(p->dataset, p->a->ehr, &p->ehr, err));
 }
 
@@ -374,7 +382,7 @@ static bool close_all(struct predict *p, struct mf_error *err)
 
 int mf_cmd_predict(int argc, char **argv)
 {
-    struct arguments a = {.options = MF_PIPELINE_OPTIONS_INIT};
+    struct arguments a = {.options = MF_PIPELINE_OPTIONS_INIT, .adaptation = MF_ADAPT_SHADOW};
     struct mf_error err = MF_ERROR_INIT;
     if (!parse(argc, argv, &a, &err))
         return mf_cli_fail("predict", &err);

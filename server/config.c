@@ -92,6 +92,8 @@ static const struct key KEYS[] = {
      "Bytes that the zips and deflated objects of a request may grow to; more is 413"},
     {"decoder.max_ratio", INTEGER, AT(decoder.max_ratio), "200", 10, 100000,
      "How many times its size a compressed member may grow to; more is 413"},
+    {"trust.adaptation", TEXT, AT(trust.adaptation), "shadow", 0, 0,
+     "Test-time adaptation: off | shadow (computed and reported, not used) | episodic | site"},
     {"intake.quiet_s", INTEGER, AT(intake.quiet_s), "30", 0, 86400,
      "A study that was sent (STOW-RS, C-STORE) becomes a job when nothing of it came for so long"},
     {"dimse.listen", TEXT, AT(dimse.listen), "off", 0, 0,

@@ -70,6 +70,10 @@ struct mf_config {
     } decoder;
 
     struct {
+        const char *adaptation; /* off | shadow | episodic | site */
+    } trust;
+
+    struct {
         int64_t quiet_s; /* a stored study is complete when nothing of it came for so long */
     } intake;
 

@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "engine/trust/adapt.h"
 #include "server/decoder.h"
 #include "server/registry.h"
 
@@ -68,6 +69,9 @@ struct mf_pipeline;
 struct mf_pipeline *mf_pipeline_new(struct mf_registry *registry, struct mf_decoder *decoder,
                                     struct mf_error *err);
 void mf_pipeline_free(struct mf_pipeline *pipeline);
+/* Test-time adaptation (server/adaptation.h); a new pipeline runs it in mode shadow. */
+bool mf_pipeline_adapt(struct mf_pipeline *pipeline, enum mf_adapt_mode mode, const char *directory,
+                       struct mf_error *err);
 struct mf_registry *mf_pipeline_registry(struct mf_pipeline *pipeline); /* borrowed */
 
 struct mf_pipeline_job {

@@ -11,6 +11,7 @@
 #include "engine/engine.h"
 #include "engine/trust/trust.h"
 #include "fhir/extract.h"
+#include "server/adaptation.h"
 #include "server/case_strata.h"
 
 #include <math.h>
@@ -26,6 +27,7 @@ static const double OOD_LEVEL = 0.01;
 struct mf_pipeline {
     struct mf_registry *registry;
     struct mf_decoder *decoder;
+    struct mf_adaptation *adaptation;
 };
 
 /* Everything of one run; `arena` owns all but the frames. */
@@ -37,6 +39,8 @@ struct state {
     struct mf_frame_set frames;
     struct mf_feature_value *features; /* NULL without an EHR module */
     struct mf_engine_output output;
+    struct mf_adapter *adapter; /* NULL: raw logits are wanted */
+    struct mf_adapt_episode episode;
     struct mf_trust_statement statement;
     const char *flags[MAX_FLAGS];
     size_t flag_count;
@@ -53,12 +57,25 @@ struct mf_pipeline *mf_pipeline_new(struct mf_registry *registry, struct mf_deco
         mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
         return NULL;
     }
-    *p = (struct mf_pipeline){registry, decoder};
-    return p;
+    *p = (struct mf_pipeline){registry, decoder, NULL};
+    if (mf_pipeline_adapt(p, MF_ADAPT_SHADOW, NULL, err))
+        return p;
+    mf_pipeline_free(p);
+    return NULL;
+}
+
+bool mf_pipeline_adapt(struct mf_pipeline *p, enum mf_adapt_mode mode, const char *directory,
+                       struct mf_error *err)
+{
+    mf_adaptation_free(p->adaptation);
+    p->adaptation = mf_adaptation_new(mode, directory, err);
+    return p->adaptation != NULL;
 }
 
 void mf_pipeline_free(struct mf_pipeline *p)
 {
+    if (p)
+        mf_adaptation_free(p->adaptation);
     free(p);
 }
 
@@ -218,6 +235,36 @@ static bool run_network(struct state *s, struct mf_error *err)
     return !s->masks_failed || mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the masks");
 }
 
+static const char *site_of(const struct state *s)
+{
+    return s->run->site ? s->run->site : "";
+}
+
+/* Adapted logits in place of the network's, as the mode says; `calibrate` wants the network's. */
+static bool adapt(struct mf_pipeline *p, struct state *s, struct mf_error *err)
+{
+    if (s->run->logits)
+        return true;
+    s->adapter = mf_adaptation_adapter(p->adaptation, s->bundle, site_of(s), err);
+    return s->adapter &&
+           mf_adapter_apply(s->adapter, s->output.readout, s->output.logits, &s->episode, err);
+}
+
+/* The study, once judged, may teach its site. */
+static bool learn(struct mf_pipeline *p, struct state *s, struct mf_error *err)
+{
+    const struct mf_study_request *request = s->run->plan->request;
+    const char *id = request->patient->patient_id, *issuer = request->patient->issuer;
+    if (!s->adapter || mf_adaptation_mode(p->adaptation) != MF_ADAPT_SITE)
+        return true;
+    const char *patient = id && *id
+                              ? mf_arena_printf(s->arena, err, "%s\\%s", issuer ? issuer : "", id)
+                              : request->study->study_instance_uid;
+    return patient &&
+           mf_adaptation_learn(p->adaptation, s->adapter, s->bundle, site_of(s), s->output.readout,
+                               patient, s->statement.ood_p_value < OOD_LEVEL, err);
+}
+
 static bool apply_trust(struct state *s, struct mf_error *err)
 {
     struct mf_trust_statement *t = &s->statement;
@@ -226,6 +273,8 @@ static bool apply_trust(struct state *s, struct mf_error *err)
     struct mf_trust_case c = {.logits = s->output.logits,
                               .readout = s->output.readout,
                               .strata = mf_case_strata(s->run->plan->request, s->run->site)};
+    if (s->adapter)
+        mf_adapter_bind(s->adapter, &c);
     t->predictions = mf_arena_alloc(s->arena, labels, sizeof *t->predictions, err);
     t->finding_labels = mf_arena_alloc(s->arena, labels, sizeof *t->finding_labels, err);
     if (!t->predictions || !t->finding_labels || !mf_trust_apply(s->bundle, &c, alpha, t, err))
@@ -304,10 +353,21 @@ static void fill_model(const struct state *s, struct mf_result *r)
     r->calibration.created = mf_trust_created(trust);
     r->calibration.model_hash = mf_trust_model_hash(trust);
     r->calibration.patients = mf_trust_patients(trust);
-    r->adaptation.mode = "off";
 }
 
-static json_t *make_result(struct state *s, double total_ms, struct mf_error *err)
+static void fill_adaptation(const struct mf_pipeline *p, const struct state *s, struct mf_result *r)
+{
+    const struct mf_adapt_state *state = s->adapter ? mf_adapter_state(s->adapter) : NULL;
+    r->adaptation.mode =
+        mf_adapt_mode_name(s->adapter ? mf_adaptation_mode(p->adaptation) : MF_ADAPT_OFF);
+    r->adaptation.state = state ? mf_adapt_state_id(state) : NULL;
+    r->adaptation.entropy_before = s->episode.entropy_before;
+    r->adaptation.entropy_after = s->episode.entropy_after;
+    r->adaptation.max_logit_change = s->episode.max_change;
+}
+
+static json_t *make_result(const struct mf_pipeline *p, struct state *s, double total_ms,
+                           struct mf_error *err)
 {
     const struct mf_plan *plan = s->run->plan;
     struct mf_result r = {.job = s->run->job,
@@ -326,6 +386,7 @@ static json_t *make_result(struct state *s, double total_ms, struct mf_error *er
                           .flag_count = s->flag_count,
                           .timing = s->output.timing};
     fill_model(s, &r);
+    fill_adaptation(p, s, &r);
     r.timing.decode = s->decode_ms;
     r.timing.total = total_ms;
     if (!r.frames || !fill_skipped(s, plan->list, &r, err))
@@ -359,7 +420,7 @@ static json_t *run_stages(struct mf_pipeline *p, struct state *s, struct mf_erro
         return NULL;
     s->decode_ms = ms_since(start);
     if (!go_on(run, 0.1, err) || !extract_features(s, err) || !run_network(s, err) ||
-        !go_on(run, 0.9, err) || !apply_trust(s, err))
+        !go_on(run, 0.9, err) || !adapt(p, s, err) || !apply_trust(s, err))
         return NULL;
     find_flags(s);
     if (run->logits)
@@ -368,7 +429,12 @@ static json_t *run_stages(struct mf_pipeline *p, struct state *s, struct mf_erro
     if (run->readout)
         memcpy(run->readout, s->output.readout,
                mf_engine_readout_size(s->engine) * sizeof *run->readout);
-    return make_result(s, ms_since(start), err);
+    json_t *result = make_result(p, s, ms_since(start), err);
+    if (result && !learn(p, s, err)) { /* after the result: it speaks of the state that it used */
+        json_decref(result);
+        return NULL;
+    }
+    return result;
 }
 
 json_t *mf_pipeline_run_plan(struct mf_pipeline *p, const struct mf_run *run, struct mf_error *err)

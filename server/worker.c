@@ -321,6 +321,19 @@ static char *models_text(const struct mf_registry *registry)
     return models ? mf_json_text(models, 0) : NULL;
 }
 
+/* Adaptation as configured; the states of sites lie beside the data. */
+static bool open_adaptation(struct worker *w, struct mf_error *err)
+{
+    const struct mf_config *config = w->options->config;
+    enum mf_adapt_mode mode;
+    char directory[4096];
+    if (!mf_adapt_mode_parse(config->trust.adaptation, &mode))
+        return mf_error_set(err, MF_ERR_USAGE,
+                            "trust.adaptation must be off, shadow, episodic or site");
+    snprintf(directory, sizeof directory, "%s/adaptation", config->data.directory);
+    return mf_pipeline_adapt(w->pipeline, mode, directory, err);
+}
+
 static bool open_worker(struct worker *w, struct mf_error *err)
 {
     const struct mf_config *config = w->options->config;
@@ -333,7 +346,7 @@ static bool open_worker(struct worker *w, struct mf_error *err)
                                            config->models.directories.count, &device, err)) &&
            (w->decoder = mf_decoder_new(w->options->decoder_address, 1, &limits, err)) &&
            (w->pipeline = mf_pipeline_new(w->registry, w->decoder, err)) &&
-           (w->blobs = mf_blobs_open(config->data.directory, 0, err)) &&
+           open_adaptation(w, err) && (w->blobs = mf_blobs_open(config->data.directory, 0, err)) &&
            (w->store = mf_store_connect(config->data.directory, PATIENCE_MS, err)) &&
            ((w->models = models_text(w->registry)) ||
             mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory"));

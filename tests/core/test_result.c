@@ -120,7 +120,7 @@ static const struct mf_result *full(void)
                         .created = "2026-11-22T13:24:00.123Z",
                         .model_hash = "h1",
                         .patients = 300},
-        .adaptation = {"episodic", "a7"},
+        .adaptation = {"episodic", "a7", 0.25, 0.24, 0.01},
         .feature_set = &set,
         .feature_values = values,
         .ood_p_value = 0.02,
