@@ -31,6 +31,11 @@ bool mf_dicom_json_int(json_t *object, uint32_t tag, const char *vr, int64_t val
     return values && set(object, tag, vr, values);
 }
 
+bool mf_dicom_json_values(json_t *object, uint32_t tag, const char *vr, json_t *values)
+{
+    return values && set(object, tag, vr, values);
+}
+
 bool mf_dicom_json_items(json_t *object, uint32_t tag, json_t *items)
 {
     return items && set(object, tag, "SQ", items);

@@ -19,6 +19,8 @@ extern "C" {
  * an attribute without value. */
 bool mf_dicom_json_text(json_t *object, uint32_t tag, const char *vr, const char *value);
 bool mf_dicom_json_int(json_t *object, uint32_t tag, const char *vr, int64_t value);
+/* Adds an attribute with these values; the array is given away. */
+bool mf_dicom_json_values(json_t *object, uint32_t tag, const char *vr, json_t *values);
 /* Adds a sequence; the array is given away. */
 bool mf_dicom_json_items(json_t *object, uint32_t tag, json_t *items);
 /* Adds an attribute of the table with its stored text: values between '\', person names as

@@ -54,10 +54,15 @@ static bool part_begin(void *context, const char *type, struct mf_error *err)
     return mf_pack_begin(u->pack, err);
 }
 
+/* Clears the preamble; file meta information without one (some clients leave it out) gets it. */
 static bool write_head(struct upload *u, struct mf_error *err)
 {
+    static const char missing[HEAD + 1] = {[PREAMBLE] = 'D', 'I', 'C', 'M'};
     if (u->head_len == HEAD && memcmp(u->head + PREAMBLE, "DICM", 4) == 0)
         memset(u->head, 0, PREAMBLE);
+    else if (u->head_len >= 4 && memcmp(u->head, "\2\0", 2) == 0 &&
+             !mf_pack_write(u->pack, missing, HEAD, err))
+        return false;
     return mf_pack_write(u->pack, u->head, u->head_len, err);
 }
 

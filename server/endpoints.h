@@ -22,5 +22,12 @@ extern const struct mf_endpoint mf_endpoint_openapi;     /* GET    /openapi.json
 extern const struct mf_endpoint mf_endpoint_study;       /* GET    /v1/studies/{study} */
 extern const struct mf_endpoint mf_endpoint_stow;        /* POST   /dicom-web/studies */
 extern const struct mf_endpoint mf_endpoint_stow_study;  /* POST   /dicom-web/studies/{study} */
+/* GET /dicom-web/…: searching and retrieving what is stored. */
+extern const struct mf_endpoint mf_endpoint_qido_studies, mf_endpoint_qido_series,
+    mf_endpoint_qido_instances, mf_endpoint_qido_study_series, mf_endpoint_qido_study_instances,
+    mf_endpoint_qido_series_instances;
+extern const struct mf_endpoint mf_endpoint_wado_study, mf_endpoint_wado_series,
+    mf_endpoint_wado_instance, mf_endpoint_wado_study_metadata, mf_endpoint_wado_series_metadata,
+    mf_endpoint_wado_instance_metadata;
 
 #endif

@@ -29,7 +29,9 @@
 enum {
     CONNECTION_BYTES = 64 << 10, /* of the library's buffers for one connection */
     LOOP_STACK = 256 << 10,
-    RESPONSE_S = 120,    /* to take a response */
+    RESPONSE_S = 120,          /* to take a response, and a second more for each … */
+    RESPONSE_RATE = 256 << 10, /* … of its bytes */
+    STREAM_BLOCK = 128 << 10,
     DROP_BYTES = 8 << 20 /* a refused body announced as larger is not read at all */
 };
 
@@ -182,11 +184,23 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
 
 /* --- responses --- */
 
+static ssize_t read_body(void *cls, uint64_t position, char *out, size_t max)
+{
+    const struct mf_response *r = cls;
+    if (position >= r->body_len)
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    ssize_t n = r->read(r->read_context, position, out, max);
+    return n > 0 ? n : MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
 static enum MHD_Result send_response(struct exchange *x)
 {
     const struct mf_response *r = &x->request->response;
-    struct MHD_Response *out = MHD_create_response_from_buffer(
-        r->body_len, (void *)(uintptr_t)r->body, MHD_RESPMEM_PERSISTENT);
+    struct MHD_Response *out =
+        r->read ? MHD_create_response_from_callback(r->body_len, STREAM_BLOCK, read_body,
+                                                    (void *)(uintptr_t)r, NULL)
+                : MHD_create_response_from_buffer(r->body_len, (void *)(uintptr_t)r->body,
+                                                  MHD_RESPMEM_PERSISTENT);
     if (!out)
         return MHD_NO;
     bool ok = MHD_add_response_header(out, "Cache-Control", "no-store") == MHD_YES &&
@@ -198,7 +212,7 @@ static enum MHD_Result send_response(struct exchange *x)
     enum MHD_Result result =
         ok ? MHD_queue_response(x->connection, (unsigned)r->status, out) : MHD_NO;
     MHD_destroy_response(out);
-    set_deadline(x->owner, RESPONSE_S);
+    set_deadline(x->owner, RESPONSE_S + (int64_t)(r->body_len / RESPONSE_RATE));
     return result;
 }
 

@@ -19,6 +19,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -43,6 +44,9 @@ struct mf_response {
     const char *body;
     size_t body_len;
     char *owned; /* freed with the request; the body, unless that is static */
+    /* A body that is read piece by piece while it is sent, body_len bytes; NULL = `body`. */
+    ssize_t (*read)(void *context, uint64_t position, char *out, size_t max);
+    void *read_context;
 };
 
 struct mf_request;
@@ -125,6 +129,11 @@ void mf_respond_static(struct mf_request *request, int status, const char *conte
 /* A body that is given away (malloc). */
 void mf_respond_take(struct mf_request *request, int status, const char *content_type, char *text,
                      size_t len);
+/* A body of `len` bytes that `read` gives from any position on, at least one byte a call, −1 when
+ * it cannot; it runs on the event loop until the request is freed. */
+void mf_respond_stream(struct mf_request *request, int status, const char *content_type,
+                       ssize_t (*read)(void *context, uint64_t position, char *out, size_t max),
+                       void *context, uint64_t len);
 /* A JSON body; the reference is given away. */
 bool mf_respond_json_take(struct mf_request *request, int status, const char *content_type,
                           json_t *value, struct mf_error *err) MF_CHECK_RESULT;

@@ -20,6 +20,7 @@ static void set_body(struct mf_request *request, int status, const char *content
     r->body = body;
     r->body_len = len;
     r->owned = owned;
+    r->read = NULL;
 }
 
 bool mf_respond_field(struct mf_request *request, struct mf_error *err, const char *name,
@@ -50,6 +51,15 @@ void mf_respond_take(struct mf_request *request, int status, const char *content
                      size_t len)
 {
     set_body(request, status, content_type, text, len, text);
+}
+
+void mf_respond_stream(struct mf_request *request, int status, const char *content_type,
+                       ssize_t (*read)(void *context, uint64_t position, char *out, size_t max),
+                       void *context, uint64_t len)
+{
+    set_body(request, status, content_type, NULL, (size_t)len, NULL);
+    request->response.read = read;
+    request->response.read_context = context;
 }
 
 void mf_respond_empty(struct mf_request *request, int status)
