@@ -1,6 +1,7 @@
 /*
- * DiagnosticReport, Observations, Device (http://hl7.org/fhir/R4/diagnosticreport.html and its
- * neighbours), and OperationOutcome. Elements are in the order of the specification.
+ * DiagnosticReport, Observations, RiskAssessments, Provenance, Device
+ * (http://hl7.org/fhir/R4/diagnosticreport.html and its neighbours). Elements are in the order of
+ * the specification.
  *
  * json_pack() takes what "o" is given and fails as a whole, so half-built documents do not leak.
  * Its optional forms ("s*", "o*") would leave a member out silently when memory runs short: members
@@ -206,15 +207,36 @@ static json_t *derived_from(struct builder *b)
     return list;
 }
 
+/* The id of a resource: of a result that is served "JOB" or "JOB-SUFFIX", so that it can be read
+ * again by it; else the UUID of its URN. */
+static json_t *resource_id(const struct builder *b, const char *urn, const char *suffix)
+{
+    const char *job = mf_json_get_string(b->result, "job", NULL);
+    if (!job)
+        return json_string(urn + strlen("urn:uuid:"));
+    return json_sprintf("%s%s%s", job, *suffix ? "-" : "", suffix);
+}
+
+/* How a receiver makes it once: by its identifier; a Provenance has none, so it brings its name. */
+static json_t *request_of(const char *type, const char *urn)
+{
+    if (strcmp(type, "Provenance") == 0)
+        return json_pack("{s:s, s:o}", "method", "PUT", "url",
+                         json_sprintf("%s/%s", type, urn + strlen("urn:uuid:")));
+    return json_pack("{s:s, s:s, s:o}", "method", "POST", "url", type, "ifNoneExist",
+                     json_sprintf("identifier=%s|%s", URI_SYSTEM, urn));
+}
+
 /* Adds a resource (taken; NULL fails) as an entry. */
 static void add_entry(struct builder *b, const char *urn, json_t *resource)
 {
     json_t *entry = json_pack("{s:s, s:O}", "fullUrl", urn, "resource", resource);
-    if (b->type == MF_FHIR_BUNDLE_TRANSACTION)
-        add_part(b, entry, "request",
-                 json_pack("{s:s, s:s, s:o}", "method", "POST", "url",
-                           mf_json_get_string(resource, "resourceType", ""), "ifNoneExist",
-                           json_sprintf("identifier=%s|%s", URI_SYSTEM, urn)));
+    const char *type = mf_json_get_string(resource, "resourceType", "");
+    if (b->type == MF_FHIR_BUNDLE_TRANSACTION) {
+        if (strcmp(type, "Provenance") == 0) /* it is put under its own name */
+            add_text(b, resource, "id", urn + strlen("urn:uuid:"));
+        add_part(b, entry, "request", request_of(type, urn));
+    }
     append(b, b->entries, entry);
     json_decref(resource);
 }
@@ -232,10 +254,10 @@ static void add_device(struct builder *b)
     if (version)
         append(b, versions, json_pack("{s:{s:s}, s:s}", "type", "text", "model", "value", version));
     json_t *device = json_pack(
-        "{s:s, s:s, s:o, s:s, s:[{s:s, s:s}], s:{s:s}, s:o}", "resourceType", "Device", "id",
-        b->device + strlen("urn:uuid:"), "identifier", identifier, "status", "active", "deviceName",
-        "name", mf_json_get_string(b->model, "name", "MedFusion"), "type", "model-name", "type",
-        "text", "Image analysis software", "version", versions);
+        "{s:s, s:o, s:o, s:s, s:[{s:s, s:s}], s:{s:s}, s:o}", "resourceType", "Device", "id",
+        resource_id(b, b->device, "device"), "identifier", identifier, "status", "active",
+        "deviceName", "name", mf_json_get_string(b->model, "name", "MedFusion"), "type",
+        "model-name", "type", "text", "Image analysis software", "version", versions);
     add_entry(b, b->device, device);
 }
 
@@ -313,13 +335,14 @@ static void add_value(struct builder *b, json_t *resource, const struct state *s
                          "Unknown"));
 }
 
-static void add_observation(struct builder *b, const json_t *prediction, const char *urn)
+static void add_observation(struct builder *b, const json_t *prediction, const char *urn,
+                            const char *suffix)
 {
     const struct state *s = state_of(prediction);
     json_t *resource = json_pack(
-        "{s:s, s:s, s:o, s:s, s:[o], s:o, s:[o], s:o, s:{s:s}, s:o}", "resourceType", "Observation",
-        "id", urn + strlen("urn:uuid:"), "identifier", urn_identifier(urn), "status", "preliminary",
-        "category",
+        "{s:s, s:o, s:o, s:s, s:[o], s:o, s:[o], s:o, s:{s:s}, s:o}", "resourceType", "Observation",
+        "id", resource_id(b, urn, suffix), "identifier", urn_identifier(urn), "status",
+        "preliminary", "category",
         concept("http://terminology.hl7.org/CodeSystem/observation-category", "imaging", "Imaging"),
         "code", label_concept(b, prediction), "interpretation",
         concept("http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation",
@@ -332,6 +355,33 @@ static void add_observation(struct builder *b, const json_t *prediction, const c
     add_value(b, resource, s);
     add_list(b, resource, "derivedFrom", derived_from(b));
     add_list(b, resource, "component", components(b, prediction));
+    add_entry(b, urn, resource);
+}
+
+/* An outcome that is to come: its probability, and as a qualitative risk what the conformal set
+ * says. */
+static void add_risk(struct builder *b, const json_t *prediction, const char *urn,
+                     const char *suffix)
+{
+    const struct state *s = state_of(prediction);
+    const json_t *probability = json_object_get(prediction, "probability");
+    const char *horizon = mf_json_get_string(prediction, "horizon", NULL);
+    json_t *outcome = json_pack("{s:o}", "outcome", label_concept(b, prediction));
+    if (json_is_number(probability))
+        add_part(b, outcome, "probabilityDecimal", json_incref((json_t *)probability));
+    if (s->snomed)
+        add_part(b, outcome, "qualitativeRisk",
+                 concept("http://snomed.info/sct", s->snomed, s->display));
+    add_text(b, outcome, "rationale", horizon);
+    json_t *resource = json_pack(
+        "{s:s, s:o, s:o, s:s, s:{s:s}, s:o, s:[o], s:o}", "resourceType", "RiskAssessment", "id",
+        resource_id(b, urn, suffix), "identifier", urn_identifier(urn), "status", "preliminary",
+        "method", "text", "Conformal prediction per label and class (split_conformal, label_class)",
+        "performer", reference(b->device), "prediction", outcome, "note",
+        mf_fhir_prediction_note(b->result, prediction));
+    add_subject(b, resource);
+    add_text(b, resource, "occurrenceDateTime", *b->effective ? b->effective : NULL);
+    add_list(b, resource, "basis", derived_from(b));
     add_entry(b, urn, resource);
 }
 
@@ -353,9 +403,9 @@ static void add_report(struct builder *b, json_t *results, json_t *codes)
     char urn[UUID_URN];
     make_urn(b, "DiagnosticReport", "", urn);
     json_t *resource =
-        json_pack("{s:s, s:s, s:o, s:o, s:s, s:[o], s:o, s:o}", "resourceType", "DiagnosticReport",
-                  "id", urn + strlen("urn:uuid:"), "text", mf_fhir_narrative(b->result),
-                  "identifier", urn_identifier(urn), "status", "preliminary", "category",
+        json_pack("{s:s, s:o, s:o, s:o, s:s, s:[o], s:o, s:o}", "resourceType", "DiagnosticReport",
+                  "id", resource_id(b, urn, ""), "text", mf_fhir_narrative(b->result), "identifier",
+                  urn_identifier(urn), "status", "preliminary", "category",
                   concept("http://terminology.hl7.org/CodeSystem/v2-0074", "RAD", "Radiology"),
                   "code", concept("http://loinc.org", "18748-4", "Diagnostic imaging study"),
                   "conclusion", mf_fhir_conclusion(b->result));
@@ -368,15 +418,56 @@ static void add_report(struct builder *b, json_t *results, json_t *codes)
     add_entry(b, urn, resource);
 }
 
-/* Report first, then Observations in the order of labels, then the Device. */
+/* Labels are findings, that are there or not at the time of the study, or outcomes to come. */
+static bool is_outcome(const json_t *prediction)
+{
+    return strcmp(mf_json_get_string(prediction, "kind", "finding"), "outcome") == 0;
+}
+
+static const char *label_urn(const struct builder *b, const json_t *prediction, char urn[UUID_URN])
+{
+    return make_urn(b, is_outcome(prediction) ? "RiskAssessment" : "Observation",
+                    mf_json_get_string(prediction, "label", ""), urn);
+}
+
+/* Who made what of what: the model's Device, the report and all that belongs to it, the study and
+ * the EHR's Observations. Without a time there is none, for FHIR wants to know when. */
+static void add_provenance(struct builder *b, json_t *targets)
+{
+    char urn[UUID_URN];
+    json_t *entities = json_array(), *sources = derived_from(b);
+    for (size_t i = 0; i < json_array_size(sources); i++)
+        append(b, entities,
+               json_pack("{s:s, s:O}", "role", "source", "what", json_array_get(sources, i)));
+    json_decref(sources);
+    make_urn(b, "Provenance", "", urn);
+    json_t *resource = json_pack(
+        "{s:s, s:o, s:o, s:s, s:o, s:[{s:o, s:o}]}", "resourceType", "Provenance", "id",
+        resource_id(b, urn, "provenance"), "target", targets, "recorded", b->context->issued,
+        "activity",
+        concept("http://terminology.hl7.org/CodeSystem/v3-DataOperation", "CREATE", "create"),
+        "agent", "type",
+        concept("http://terminology.hl7.org/CodeSystem/provenance-participant-type", "assembler",
+                "Assembler"),
+        "who", reference(b->device));
+    add_list(b, resource, "entity", entities);
+    add_entry(b, urn, resource);
+}
+
+/* Report first, then Observations and RiskAssessments in the order of labels, the Provenance, and
+ * the Device. */
 static void fill(struct builder *b)
 {
     const json_t *predictions = json_object_get(b->result, "predictions");
-    json_t *results = json_array(), *codes = json_array();
-    char urn[UUID_URN];
+    json_t *results = json_array(), *codes = json_array(), *targets = json_array();
+    char urn[UUID_URN], suffix[24];
+    append(b, targets, reference(make_urn(b, "DiagnosticReport", "", urn)));
     for (size_t i = 0; i < json_array_size(predictions); i++) {
         const json_t *p = json_array_get(predictions, i);
-        make_urn(b, "Observation", mf_json_get_string(p, "label", ""), urn);
+        label_urn(b, p, urn);
+        append(b, targets, reference(urn));
+        if (is_outcome(p)) /* DiagnosticReport.result takes Observations only */
+            continue;
         append(b, results, reference(urn));
         if (strcmp(mf_json_get_string(p, "state", ""), "present") == 0)
             append(b, codes, label_concept(b, p));
@@ -384,8 +475,13 @@ static void fill(struct builder *b)
     add_report(b, results, codes);
     for (size_t i = 0; i < json_array_size(predictions); i++) {
         const json_t *p = json_array_get(predictions, i);
-        add_observation(b, p, make_urn(b, "Observation", mf_json_get_string(p, "label", ""), urn));
+        snprintf(suffix, sizeof suffix, "%zu", i);
+        (is_outcome(p) ? add_risk : add_observation)(b, p, label_urn(b, p, urn), suffix);
     }
+    if (b->context->issued)
+        add_provenance(b, targets);
+    else
+        json_decref(targets);
     add_device(b);
 }
 
@@ -430,26 +526,4 @@ json_t *mf_fhir_report(const json_t *result, const struct mf_fhir_report_context
         return NULL;
     }
     return MF_STEAL(bundle);
-}
-
-static json_t *outcome(enum mf_code code, const char *detail)
-{
-    return json_pack("{s:s, s:[{s:s, s:s, s:{s:s}, s:s}]}", "resourceType", "OperationOutcome",
-                     "issue", "severity",
-                     code == MF_ERR_CRASHED || code == MF_ERR_NO_MEMORY ? "fatal" : "error", "code",
-                     mf_code_fhir_issue(code), "details", "text", mf_code_title(code),
-                     "diagnostics", *detail ? detail : mf_code_title(code));
-}
-
-json_t *mf_fhir_operation_outcome(const struct mf_error *error)
-{
-    return outcome(error->code, error->msg);
-}
-
-json_t *mf_fhir_operation_outcome_from_problem(const json_t *problem)
-{
-    const char *type = mf_json_get_string(problem, "type", "");
-    const char *name = strrchr(type, ':');
-    return outcome(mf_code_from_name(name ? name + 1 : type),
-                   mf_json_get_string(problem, "detail", ""));
 }

@@ -30,19 +30,31 @@ enum mf_fhir_bundle_type {
 
 /* A Bundle of
  *   DiagnosticReport  preliminary (no physician has seen it), the study by its UID, a conclusion, a
- * narrative Observation       one a label: the label's codings, present / absent / indeterminate by
- * the conformal set, components for probability and p-values, a note with the guarantee Device the
- * model (name, version, digest) and this software Labels are findings that are there or not at the
- * time of the study, so they are Observations; a RiskAssessment would claim a prognosis. `fullUrl`s
- * are urn:uuid of version 8 (RFC 9562) from SHA-256 over study UID, model digest, job and resource:
- * the same result gives the same Bundle.
+ *                     narrative
+ *   Observation       one a finding: the label's codings, present / absent / indeterminate by the
+ *                     conformal set, components for probability and p-values, a note with the
+ *                     guarantee
+ *   RiskAssessment    one an outcome (a prediction of kind "outcome"): its probability, the same
+ * note Provenance        who made this of what; only when context->issued is known Device the model
+ * (name, version, digest) and this software `fullUrl`s are urn:uuid of version 8 (RFC 9562) from
+ * SHA-256 over study UID, model digest, job and resource: the same result gives the same Bundle.
+ * Resources of a job have the job's id in theirs
+ * ("JOB", "JOB-0" …, "JOB-device", "JOB-provenance"). In a transaction everything is made
+ * conditionally, by that URN as identifier (the Provenance, which has none, is put under its UUID).
  *
  * NULL with MF_ERR_MALFORMED when `result` is no medfusion.result/1, MF_ERR_NO_MEMORY. The caller
  * owns it. */
 json_t *mf_fhir_report(const json_t *result, const struct mf_fhir_report_context *context,
                        enum mf_fhir_bundle_type type, struct mf_error *err) MF_CHECK_RESULT;
 
-/* OperationOutcome with one issue (code by mf_code_fhir_issue). NULL when out of memory. */
+enum { MF_FHIR_PATH = 200 };
+
+/* The element that a message of this module is about ("Bundle.entry[1].resource.code must be …"),
+ * as a FHIRPath; false when it names none. */
+bool mf_fhir_error_path(const char *message, char out[MF_FHIR_PATH]);
+
+/* OperationOutcome with one issue: code by mf_code_fhir_issue, the offending element as its
+ * expression. NULL when out of memory. */
 json_t *mf_fhir_operation_outcome(const struct mf_error *error);
 /* The same from a stored `medfusion.problem/1`. */
 json_t *mf_fhir_operation_outcome_from_problem(const json_t *problem);

@@ -30,7 +30,16 @@ static const struct {
     {"full.json", &CONTEXT, MF_FHIR_BUNDLE_COLLECTION, "full_collection.json"},
     {"full.json", &BY_REFERENCE, MF_FHIR_BUNDLE_TRANSACTION, "full_transaction.json"},
     {"bare.json", NULL, MF_FHIR_BUNDLE_COLLECTION, "bare_collection.json"},
+    {"full.json", &CONTEXT, MF_FHIR_BUNDLE_TRANSACTION, "risk_transaction.json"},
 };
+
+/* Turns the second label of a result into an outcome. */
+static void make_outcome(json_t *result)
+{
+    json_t *prediction = json_array_get(json_object_get(result, "predictions"), 1);
+    json_object_set_new(prediction, "kind", json_string("outcome"));
+    json_object_set_new(prediction, "horizon", json_string("within 30 days"));
+}
 
 static json_t *load(const char *folder, const char *name)
 {
@@ -60,6 +69,8 @@ static void reports_equal_their_files(void **state)
     for (size_t i = 0; i < sizeof REPORT_ROWS / sizeof *REPORT_ROWS; i++) {
         struct mf_error err = MF_ERROR_INIT;
         MF_AUTO(mf_json) json_t *result = load(RESULTS, REPORT_ROWS[i].result);
+        if (strncmp(REPORT_ROWS[i].report, "risk", 4) == 0)
+            make_outcome(result);
         MF_AUTO(mf_json) json_t *expected = load(REPORTS, REPORT_ROWS[i].report);
         MF_AUTO(mf_json)
         json_t *bundle = mf_fhir_report(result, REPORT_ROWS[i].context, REPORT_ROWS[i].type, &err);
@@ -79,10 +90,10 @@ static void identifiers_follow_the_result(void **state)
         const char *object, *member;
     } CHANGES[] = {{NULL, "job"}, {"study", "study_instance_uid"}, {"model", "digest"}};
     MF_AUTO(mf_json) json_t *result = load(RESULTS, "full.json");
-    MF_AUTO(mf_json) json_t *a = mf_fhir_report(result, NULL, MF_FHIR_BUNDLE_COLLECTION, NULL);
+    MF_AUTO(mf_json) json_t *a = mf_fhir_report(result, &CONTEXT, MF_FHIR_BUNDLE_COLLECTION, NULL);
     MF_AUTO(mf_json) json_t *b = mf_fhir_report(result, &CONTEXT, MF_FHIR_BUNDLE_TRANSACTION, NULL);
     size_t count = json_array_size(json_object_get(a, "entry"));
-    assert_int_equal(count, 1 + 4 + 1);
+    assert_int_equal(count, 1 + 4 + 2);
     MF_AUTO(mf_json) json_t *seen = json_object();
     for (size_t i = 0; i < count; i++) {
         const char *url =
@@ -99,7 +110,8 @@ static void identifiers_follow_the_result(void **state)
         MF_AUTO(mf_json) json_t *other = json_deep_copy(result);
         json_t *owner = CHANGES[c].object ? json_object_get(other, CHANGES[c].object) : other;
         json_object_set_new(owner, CHANGES[c].member, json_string("9.9"));
-        MF_AUTO(mf_json) json_t *d = mf_fhir_report(other, NULL, MF_FHIR_BUNDLE_COLLECTION, NULL);
+        MF_AUTO(mf_json)
+        json_t *d = mf_fhir_report(other, &CONTEXT, MF_FHIR_BUNDLE_COLLECTION, NULL);
         for (size_t i = 0; i < count; i++)
             assert_null(json_object_get(
                 seen,
@@ -265,6 +277,38 @@ static void every_problem_has_an_outcome(void **state)
         "exception");
 }
 
+/* The element that a message names becomes the expression of the outcome. */
+static void offending_elements(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *message, *path;
+    } ROWS[] = {
+        {"ehr: Bundle.entry[1].resource.code.coding[0].code must be a string",
+         "Bundle.entry[1].resource.code.coding[0].code"},
+        {"ehr: Observation.valueQuantity.value must be a number",
+         "Observation.valueQuantity.value"},
+        {"ehr: Bundle.entry[0].resource is not a FHIR resource (an object with \"resourceType\")",
+         "Bundle.entry[0].resource"},
+        {"ehr: line 3: Patient.contained[2] has an id that is no string", "Patient.contained[2]"},
+        {"part \"options\": must be a JSON object", NULL},
+        {"ehr: not valid JSON (line 1, column 4)", NULL},
+        {"the FHIR data is of another patient", NULL},
+    };
+    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
+        struct mf_error error = MF_ERROR_INIT;
+        mf_error_set(&error, MF_ERR_MALFORMED, "%s", ROWS[i].message);
+        MF_AUTO(mf_json) json_t *outcome = mf_fhir_operation_outcome(&error);
+        const json_t *issue = json_array_get(json_object_get(outcome, "issue"), 0);
+        const char *path =
+            json_string_value(json_array_get(json_object_get(issue, "expression"), 0));
+        if (ROWS[i].path)
+            assert_string_equal(path, ROWS[i].path);
+        else
+            assert_null(path);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -273,6 +317,7 @@ int main(void)
         cmocka_unit_test(times_without_zone_become_days),
         cmocka_unit_test(subjects),
         cmocka_unit_test(observations_used_are_named),
+        cmocka_unit_test(offending_elements),
         cmocka_unit_test(other_documents_are_refused),
         cmocka_unit_test(markup_in_names_is_escaped),
         cmocka_unit_test(outcomes),

@@ -3,6 +3,7 @@
 import gzip
 import importlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -52,24 +53,56 @@ def test_fhir_resources(path):
         model.model_validate_json(json.dumps(resource))
 
 
+def names(resource):
+    """All references to other resources, wherever they stand."""
+    if isinstance(resource, dict):
+        for key, value in resource.items():
+            if key == "reference" and isinstance(value, str):
+                yield value
+            else:
+                yield from names(value)
+    elif isinstance(resource, list):
+        for value in resource:
+            yield from names(value)
+
+
 @pytest.mark.parametrize("path", [p for p in REPORTS if "entry" in p.read_text()], ids=lambda p: p.stem)
 def test_references_resolve_inside_the_bundle(path):
     bundle = json.loads(path.read_text())
     urls = [entry["fullUrl"] for entry in bundle["entry"]]
-    assert len(urls) == len(set(urls))
+    ids = [(entry["resource"]["resourceType"], entry["resource"]["id"]) for entry in bundle["entry"]]
+    assert len(urls) == len(set(urls)) and len(ids) == len(set(ids))
     for entry in bundle["entry"]:
-        assert entry["fullUrl"] == "urn:uuid:" + entry["resource"]["id"]
-        targets = [entry["resource"].get("device")] + entry["resource"].get("result", [])
-        assert all(target["reference"] in urls for target in targets if target)
+        assert all(name in urls for name in names(entry["resource"]) if name.startswith("urn:uuid:"))
+        assert re.fullmatch(r"[A-Za-z0-9\-.]{1,64}", entry["resource"]["id"])
 
 
-def test_transaction_entries_can_be_sent_twice():
-    bundle = json.loads((HERE / "report" / "full_transaction.json").read_text())
+@pytest.mark.parametrize("name", ["full_transaction", "risk_transaction"])
+def test_transaction_entries_can_be_sent_twice(name):
+    bundle = json.loads((HERE / "report" / f"{name}.json").read_text())
     for entry in bundle["entry"]:
         resource, request = entry["resource"], entry["request"]
+        if resource["resourceType"] == "Provenance":  # it has no identifier: it is put under a name that stays the same
+            assert request == {"method": "PUT", "url": "Provenance/" + resource["id"]} and entry["fullUrl"] == "urn:uuid:" + resource["id"]
+            continue
         assert (request["method"], request["url"]) == ("POST", resource["resourceType"])
         system, _, value = request["ifNoneExist"].removeprefix("identifier=").partition("|")
         assert {"system": system, "value": value} in resource["identifier"]
+
+
+def test_outcomes_are_risks():
+    bundle = json.loads((HERE / "report" / "risk_transaction.json").read_text())
+    by_type = {}
+    for entry in bundle["entry"]:
+        by_type.setdefault(entry["resource"]["resourceType"], []).append(entry)
+    (risk,), (report,), (provenance,) = by_type["RiskAssessment"], by_type["DiagnosticReport"], by_type["Provenance"]
+    (prediction,) = risk["resource"]["prediction"]
+    label = json.loads((HERE.parent / "core" / "result" / "full.json").read_text())["predictions"][1]
+    assert prediction["probabilityDecimal"] == label["probability"] and prediction["rationale"] == "within 30 days"
+    assert len(by_type["Observation"]) == 3
+    assert risk["fullUrl"] not in [r["reference"] for r in report["resource"]["result"]]
+    assert {r["reference"] for r in provenance["resource"]["target"]} == {
+        e["fullUrl"] for e in bundle["entry"] if e["resource"]["resourceType"] not in ("Provenance", "Device")}
 
 
 def test_every_label_is_an_observation():
