@@ -225,6 +225,8 @@ static int by_number(const void *pa, const void *pb)
 static void drop_replaced(struct candidates *list)
 {
     size_t n = 0, first = 0;
+    if (list->count == 0)
+        return; /* qsort() takes no NULL */
     qsort(list->items, list->count, sizeof *list->items, by_moment);
     for (size_t i = 0; i < list->count; i++) {
         if (i > 0 && !same_moment(&list->items[i], &list->items[first]))
