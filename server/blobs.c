@@ -39,15 +39,17 @@ struct mf_blobs *mf_blobs_open(const char *directory, uint64_t min_free, struct 
                      strerror(errno));
         return NULL;
     }
-    blobs->syncer = mf_syncer_new(blobs->dir, err);
-    return blobs->syncer ? MF_STEAL(blobs) : NULL;
+    blobs->contents = mf_syncer_new(err);
+    blobs->names = blobs->contents ? mf_syncer_new(err) : NULL;
+    return blobs->names ? MF_STEAL(blobs) : NULL;
 }
 
 void mf_blobs_free(struct mf_blobs *blobs)
 {
     if (!blobs)
         return;
-    mf_syncer_free(blobs->syncer);
+    mf_syncer_free(blobs->contents);
+    mf_syncer_free(blobs->names);
     if (blobs->dir >= 0)
         close(blobs->dir);
     free(blobs);

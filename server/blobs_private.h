@@ -8,7 +8,7 @@
 struct mf_blobs {
     int dir; /* descriptor of the payload directory: every path is relative to it */
     uint64_t min_free;
-    struct mf_syncer *syncer;
+    struct mf_syncer *contents, *names;
 };
 
 #endif

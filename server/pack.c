@@ -21,8 +21,8 @@ struct mf_pack {
     char name[MF_BLOB_NAME];
     int fd;
     bool keep, failed;
-    bool syncing; /* `sync` has begun and nobody has waited for it yet */
-    struct mf_sync sync;
+    bool syncing, naming; /* `content`, `named` have begun and nobody has waited for them yet */
+    struct mf_sync content, named;
     uint64_t size; /* bytes appended, buffered ones included */
     uint64_t member_start;
     struct mf_sha256 *hash;
@@ -59,7 +59,9 @@ void mf_pack_free(struct mf_pack *pack)
     if (!pack)
         return;
     if (pack->syncing)
-        (void)mf_syncer_wait(pack->blobs->syncer, &pack->sync);
+        (void)mf_syncer_wait(pack->blobs->contents, &pack->content);
+    if (pack->naming)
+        (void)mf_syncer_wait(pack->blobs->names, &pack->named);
     if (pack->fd >= 0) {
         close(pack->fd);
         if (!pack->keep)
@@ -148,20 +150,23 @@ void mf_pack_begin_sync(struct mf_pack *pack)
     struct mf_error ignored = MF_ERROR_INIT; /* mf_pack_sync() will meet it again */
     if (pack->syncing || pack->failed || !write_buffer(pack, &ignored))
         return;
-    pack->sync.fd = pack->fd;
-    pack->syncing = mf_syncer_begin(pack->blobs->syncer, &pack->sync);
+    pack->content.fd = pack->fd;
+    pack->named.fd = pack->blobs->dir;
+    pack->syncing = mf_syncer_begin(pack->blobs->contents, &pack->content);
+    pack->naming = mf_syncer_begin(pack->blobs->names, &pack->named);
 }
 
 bool mf_pack_sync(struct mf_pack *pack, struct mf_error *err)
 {
     mf_pack_begin_sync(pack);
-    if (!pack->syncing)
+    if (!pack->syncing || !pack->naming)
         return mf_error_set(err, MF_ERR_UNAVAILABLE, "an upload cannot be stored; try again later");
-    pack->syncing = false;
-    if (mf_syncer_wait(pack->blobs->syncer, &pack->sync))
+    pack->syncing = pack->naming = false;
+    bool named = mf_syncer_wait(pack->blobs->names, &pack->named);
+    if (mf_syncer_wait(pack->blobs->contents, &pack->content) && named)
         return true;
     pack->failed = true;
-    int reason = pack->sync.error;
+    int reason = named ? pack->content.error : pack->named.error;
     return mf_error_set(err, reason == ENOSPC || reason == EDQUOT ? MF_ERR_UNAVAILABLE : MF_ERR_IO,
                         "an upload cannot be made durable (%s)", strerror(reason));
 }

@@ -14,17 +14,17 @@ struct mf_syncer {
     struct mf_sync *waiting;
     pthread_t thread;
     bool started, ending;
-    int directory;
 };
 
-static void sync_group(const struct mf_syncer *s, struct mf_sync *group)
+static void sync_group(struct mf_sync *group)
 {
-    for (struct mf_sync *f = group; f; f = f->next)
-        f->error = fsync(f->fd) < 0 ? errno : 0;
-    int error = fsync(s->directory) < 0 ? errno : 0;
-    for (struct mf_sync *f = group; f; f = f->next)
-        if (!f->error)
-            f->error = error;
+    const struct mf_sync *before = NULL;
+    for (struct mf_sync *f = group; f; before = f, f = f->next) {
+        if (before && before->fd == f->fd)
+            f->error = before->error;
+        else
+            f->error = fsync(f->fd) < 0 ? errno : 0;
+    }
 }
 
 static void *thread_main(void *argument)
@@ -39,7 +39,7 @@ static void *thread_main(void *argument)
             break;
         s->waiting = NULL;
         pthread_mutex_unlock(&s->lock);
-        sync_group(s, group);
+        sync_group(group);
         pthread_mutex_lock(&s->lock);
         for (struct mf_sync *f = group, *next; f; f = next) {
             next = f->next; /* its owner may let go of it once it is done */
@@ -51,14 +51,13 @@ static void *thread_main(void *argument)
     return NULL;
 }
 
-struct mf_syncer *mf_syncer_new(int directory, struct mf_error *err)
+struct mf_syncer *mf_syncer_new(struct mf_error *err)
 {
     struct mf_syncer *s = calloc(1, sizeof *s);
     if (!s) {
         mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the payload directory");
         return NULL;
     }
-    s->directory = directory;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->work, NULL);
     pthread_cond_init(&s->done, NULL);

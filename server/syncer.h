@@ -1,6 +1,6 @@
 /*
- * Syncer: makes files durable in the background, so that a scan can run meanwhile. Files that are
- * waiting together share one fsync of their directory.
+ * Syncer: makes files durable in the background, so that a scan can run meanwhile. One syncer takes
+ * the contents of files, another one their names, so that both are on their way to the disk at once.
  */
 #ifndef MF_SERVER_SYNCER_H
 #define MF_SERVER_SYNCER_H
@@ -13,7 +13,7 @@ extern "C" {
 
 struct mf_syncer;
 
-/* One file on its way to the disk, embedded in its owner, who keeps fd open until the wait is over.
+/* One file (or directory) on its way to the disk, embedded in its owner, who keeps fd open until the wait is over.
  */
 struct mf_sync {
     int fd;
@@ -22,13 +22,13 @@ struct mf_sync {
     struct mf_sync *next; /* the syncer's */
 };
 
-/* directory: descriptor of where the files lie, borrowed. The thread is started with the first
- * file. */
-struct mf_syncer *mf_syncer_new(int directory, struct mf_error *err) MF_CHECK_RESULT;
+/* The thread is started with the first file. */
+struct mf_syncer *mf_syncer_new(struct mf_error *err) MF_CHECK_RESULT;
 void mf_syncer_free(struct mf_syncer *syncer);
-/* Begins; what was written to fd before this call is covered. False: no thread could be started. */
+/* Begins; what was written to fd before this call is covered. Those of one descriptor that wait
+ * together share one fsync. False: no thread could be started. */
 bool mf_syncer_begin(struct mf_syncer *syncer, struct mf_sync *sync) MF_CHECK_RESULT;
-/* Waits until it is over; true when the file and its name are durable. */
+/* Waits until it is over; true when it is durable. */
 bool mf_syncer_wait(struct mf_syncer *syncer, struct mf_sync *sync);
 
 #ifdef __cplusplus
