@@ -193,6 +193,38 @@ void mf_linear(struct mf_exec *x, struct mf_linear *linear, const float *in, siz
     mf_linear_strided(x, linear, in, m, 0, out, epilogue);
 }
 
+void mf_norm_linear(struct mf_exec *x, const struct mf_norm *norm, struct mf_linear *linear,
+                    const float *in, size_t m, float *out, enum mf_epilogue epilogue)
+{
+    size_t mark = mf_exec_mark(x);
+    size_t n = x->ops->norm_linear ? x->ops->norm_linear_scratch(linear, m) : 0;
+    float *scratch = mf_exec_floats(x, n ? n : m * norm->width);
+    if (n) {
+        if (mf_exec_live(x))
+            x->ops->norm_linear(linear, norm, in, m, out, epilogue, scratch);
+    } else {
+        MF_DO(x, layer_norm, in, m, norm->width, norm->weight, norm->bias, norm->eps, scratch);
+        mf_linear(x, linear, scratch, m, out, epilogue);
+    }
+    mf_exec_rewind(x, mark);
+}
+
+void mf_mlp(struct mf_exec *x, const struct mf_norm *norm, struct mf_linear *fc1,
+            struct mf_linear *fc2, size_t hidden, enum mf_epilogue activation, float *h, size_t m)
+{
+    size_t mark = mf_exec_mark(x), n = x->ops->mlp ? x->ops->mlp_scratch(fc1, fc2, m) : 0;
+    if (n) {
+        float *scratch = mf_exec_floats(x, n);
+        if (mf_exec_live(x))
+            x->ops->mlp(fc1, fc2, norm, activation, h, m, scratch);
+    } else {
+        float *wide = mf_exec_floats(x, m * hidden);
+        mf_norm_linear(x, norm, fc1, h, m, wide, activation);
+        mf_linear(x, fc2, wide, m, h, MF_EPILOGUE_ADD);
+    }
+    mf_exec_rewind(x, mark);
+}
+
 void mf_attend(struct mf_exec *x, const struct mf_attention *at, const float *q, const float *k,
                const float *v, float *o)
 {

@@ -24,6 +24,13 @@
 struct mf_linear; /* packed weights of one linear layer; a backend's own */
 struct mf_backend;
 
+/* Weights of a norm over rows of `width`, on the device. */
+struct mf_norm {
+    const float *weight, *bias; /* bias NULL: RMSNorm */
+    size_t width;
+    float eps;
+};
+
 enum mf_epilogue { MF_EPILOGUE_NONE, MF_EPILOGUE_RELU, MF_EPILOGUE_GELU, MF_EPILOGUE_ADD };
 enum mf_unary { MF_UNARY_GELU, MF_UNARY_RELU, MF_UNARY_SILU, MF_UNARY_SIGMOID, MF_UNARY_TANH };
 enum mf_glu { MF_GLU_RELU, MF_GLU_SILU }; /* a·relu(b); silu(a)·b */
@@ -89,6 +96,17 @@ struct mf_ops {
      */
     bool (*linear)(struct mf_linear *linear, const float *x, size_t m, size_t x_row, float *y,
                    enum mf_epilogue epilogue, float *scratch, struct mf_error *err);
+
+    /* Fused forms, each optional (NULL, or 0 floats of scratch: the context composes it). Scratch
+     * in floats, or 0 when these layers and m are not worth fusing. y = epilogue(layer_norm(x) ·
+     * weightᵀ + bias) */
+    size_t (*norm_linear_scratch)(const struct mf_linear *linear, size_t m);
+    void (*norm_linear)(struct mf_linear *linear, const struct mf_norm *norm, const float *x,
+                        size_t m, float *y, enum mf_epilogue epilogue, float *scratch);
+    /* h (m, width) += fc2(activation(fc1(layer_norm(h)))) */
+    size_t (*mlp_scratch)(const struct mf_linear *fc1, const struct mf_linear *fc2, size_t m);
+    void (*mlp)(struct mf_linear *fc1, struct mf_linear *fc2, const struct mf_norm *norm,
+                enum mf_epilogue activation, float *h, size_t m, float *scratch);
 
     void (*layer_norm)(struct mf_backend *be, const float *x, size_t rows, size_t width,
                        const float *weight, const float *bias, float eps,
@@ -207,6 +225,12 @@ void mf_linear(struct mf_exec *x, struct mf_linear *linear, const float *in, siz
                enum mf_epilogue epilogue);
 void mf_linear_strided(struct mf_exec *x, struct mf_linear *linear, const float *in, size_t m,
                        size_t in_row, float *out, enum mf_epilogue epilogue);
+/* out (m, ·) = epilogue(linear(layer_norm(in))) */
+void mf_norm_linear(struct mf_exec *x, const struct mf_norm *norm, struct mf_linear *linear,
+                    const float *in, size_t m, float *out, enum mf_epilogue epilogue);
+/* h (m, width) += fc2(activation(fc1(layer_norm(h)))); `hidden`: outputs of fc1 */
+void mf_mlp(struct mf_exec *x, const struct mf_norm *norm, struct mf_linear *fc1,
+            struct mf_linear *fc2, size_t hidden, enum mf_epilogue activation, float *h, size_t m);
 void mf_attend(struct mf_exec *x, const struct mf_attention *at, const float *q, const float *k,
                const float *v, float *o);
 

@@ -105,11 +105,6 @@ struct mf_linear *mf_load_conv(struct mf_loader *ld, const char *name, size_t ou
  * kx, out). */
 struct mf_linear *mf_load_upconv(struct mf_loader *ld, const char *name, size_t out, size_t in);
 
-struct mf_norm {
-    const float *weight, *bias; /* bias NULL: RMSNorm */
-    size_t width;
-    float eps;
-};
 struct mf_norm mf_load_norm(struct mf_loader *ld, const char *name, size_t width, double eps);
 struct mf_norm mf_load_rms_norm(struct mf_loader *ld, const char *name, size_t width, double eps);
 

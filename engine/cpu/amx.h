@@ -48,6 +48,10 @@ struct amx_sink {
     const float *row_scale;    /* int8: of the activations; else NULL */
     bool accumulate;           /* y += … */
     enum mf_epilogue activation;
+    /* GELU only, not int8: results go, in the same format, into blocks (`block_bytes` apart) of the
+     * product that follows instead of y; NULL: into y. */
+    char *blocks;
+    size_t block_bytes;
 };
 
 /* Whether this processor, this kernel and ONEDNN_MAX_CPU_ISA allow tiles. */

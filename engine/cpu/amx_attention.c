@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { CHUNK = 128 };
+enum { CHUNK = 256 };
 
 struct head {
     const struct mf_attention *at;
@@ -17,7 +17,8 @@ struct head {
     char *query, *weights; /* blocks */
     float *scores;         /* (32, CHUNK) */
     float *sums;           /* (32, dims) */
-    float top[AMX_ROWS], total[AMX_ROWS];
+    float *totals;         /* (32, 16): of weights, lane by lane */
+    float top[AMX_ROWS];
     size_t dims, key_bytes, value_bytes; /* dims: head size in whole panels; bytes of a panel */
 };
 
@@ -40,6 +41,8 @@ static size_t lay_out(enum amx_format f, const struct mf_attention *at, char *sc
     used += amx_strip_bytes(f, CHUNK);
     h->scores = (float *)(scratch + used);
     used += AMX_ROWS * CHUNK * sizeof(float);
+    h->totals = (float *)(scratch + used);
+    used += AMX_ROWS * 16 * sizeof(float);
     h->sums = (float *)(scratch + used);
     return used + AMX_ROWS * h->dims * sizeof(float);
 }
@@ -48,26 +51,6 @@ size_t mf_amx_attention_floats(enum amx_format f, const struct mf_attention *at)
 {
     struct head h;
     return lay_out(f, at, NULL, &h) / sizeof(float);
-}
-
-/* 2^x for x ≤ 0; to 1e-4 where the result is rounded to bf16 anyway. */
-MF_INLINE __m512 power(enum amx_format f, __m512 x)
-{
-    x = _mm512_max_ps(x, _mm512_set1_ps(-150.0f));
-    __m512 n = _mm512_roundscale_ps(x, 0), r = _mm512_sub_ps(x, n), p;
-    if (f == AMX_BF16) {
-        p = _mm512_fmadd_ps(_mm512_set1_ps(0.05517166f), r, _mm512_set1_ps(0.24261113f));
-        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.69326099f));
-        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.99992807f));
-    } else {
-        p = _mm512_fmadd_ps(_mm512_set1_ps(1.5403530e-4f), r, _mm512_set1_ps(1.33335581e-3f));
-        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.61812911e-3f));
-        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.55041087e-2f));
-        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.40226507e-1f));
-        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.93147181e-1f));
-        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
-    }
-    return _mm512_scalef_ps(p, n);
 }
 
 MF_INLINE void score_chunk(enum amx_format f, bool half, const struct head *h, size_t first,
@@ -83,54 +66,70 @@ MF_INLINE void score_chunk(enum amx_format f, bool half, const struct head *h, s
     }
 }
 
-/* Scores of one row → weights in tile order; returns what the row's sums are to be multiplied with.
- */
-MF_INLINE float soften_row(enum amx_format f, struct head *h, size_t r, size_t keys, float scale)
+/* The maximum that row r's weights are relative to grows only when a score exceeds it by far:
+ * weights up to 2^SLACK are as exact as others, and the sums need not be scaled for every larger
+ * score. */
+enum { SLACK = 8 };
+
+static void raise_top(struct head *h, size_t r, float top, float scale)
 {
-    float *s = h->scores + r * CHUNK;
-    size_t vectors = (keys + 31) / 32 * 2;
-    if (keys % 32) { /* keys that are not there */
-        __mmask16 low = lanes(keys % 32), high = lanes(keys % 32 > 16 ? keys % 32 - 16 : 0);
-        float *tail = s + keys / 32 * 32;
-        const __m512 none = _mm512_set1_ps(-INFINITY);
-        _mm512_mask_storeu_ps(tail, (__mmask16)~low, none);
-        _mm512_mask_storeu_ps(tail + 16, (__mmask16)~high, none);
+    float factor = exp2f((h->top[r] - top) * scale);
+    h->top[r] = top;
+    __m512 f = _mm512_set1_ps(factor);
+    _mm512_store_ps(h->totals + 16 * r, _mm512_mul_ps(_mm512_load_ps(h->totals + 16 * r), f));
+    for (size_t d = 0; d < h->dims; d += 16) {
+        float *p = h->sums + r * h->dims + d;
+        _mm512_store_ps(p, _mm512_mul_ps(_mm512_load_ps(p), f));
     }
-    __m512 most = _mm512_load_ps(s);
-    for (size_t i = 1; i < vectors; i++)
-        most = _mm512_max_ps(most, _mm512_load_ps(s + 16 * i));
-    float top = _mm512_reduce_max_ps(most), factor = 1;
-    if (top > h->top[r]) {
-        factor = exp2f((h->top[r] - top) * scale);
-        h->top[r] = top;
-    }
-    __m512 c = _mm512_set1_ps(scale), shift = _mm512_set1_ps(h->top[r]),
-           total = _mm512_setzero_ps();
+}
+
+/* Scores of row r → weights in tile order. */
+MF_INLINE void soften_row(enum amx_format f, struct head *h, size_t r, size_t vectors, float scale)
+{
+    const float *s = h->scores + r * CHUNK;
+    __m512 most = _mm512_max_ps(_mm512_load_ps(s), _mm512_load_ps(s + 16));
+    for (size_t i = 2; i < vectors; i += 2)
+        most = _mm512_max_ps(
+            most, _mm512_max_ps(_mm512_load_ps(s + 16 * i), _mm512_load_ps(s + 16 * i + 16)));
+    __m512 limit = _mm512_set1_ps(h->top[r] + (float)SLACK / scale);
+    if (_mm512_cmp_ps_mask(most, limit, _CMP_GT_OQ))
+        raise_top(h, r, _mm512_reduce_max_ps(most), scale);
+    __m512 c = _mm512_set1_ps(scale), shift = _mm512_set1_ps(h->top[r] * scale);
+    __m512 total = _mm512_load_ps(h->totals + 16 * r);
     char *out = h->weights + r / 16 * AMX_TILE_BYTES + r % 16 * 64;
     for (size_t i = 0; i < vectors; i += 2) {
-        __m512 a = power(f, _mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(s + 16 * i), shift), c));
-        __m512 b =
-            power(f, _mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(s + 16 * i + 16), shift), c));
+        __m512 a = power(f, _mm512_fmsub_ps(_mm512_load_ps(s + 16 * i), c, shift));
+        __m512 b = power(f, _mm512_fmsub_ps(_mm512_load_ps(s + 16 * i + 16), c, shift));
         total = _mm512_add_ps(total, _mm512_add_ps(a, b));
         for (size_t k = 0; k < amx_pieces(f); k++, out += 2 * AMX_TILE_BYTES)
             _mm512_store_si512(out, take_piece(&a, &b));
     }
-    h->total[r] = h->total[r] * factor + _mm512_reduce_add_ps(total);
-    return factor;
+    _mm512_store_ps(h->totals + 16 * r, total);
+}
+
+/* Scores of keys that are not there become −infinity. */
+static void hide_missing(struct head *h, size_t rows, size_t keys)
+{
+    __mmask16 low = lanes(keys % 32), high = lanes(keys % 32 > 16 ? keys % 32 - 16 : 0);
+    const __m512 none = _mm512_set1_ps(-INFINITY);
+    for (size_t r = 0; r < rows; r++) {
+        float *tail = h->scores + r * CHUNK + keys / 32 * 32;
+        _mm512_mask_storeu_ps(tail, (__mmask16)~low, none);
+        _mm512_mask_storeu_ps(tail + 16, (__mmask16)~high, none);
+    }
 }
 
 MF_INLINE void soften_chunk(enum amx_format f, struct head *h, size_t rows, size_t keys,
                             float scale)
 {
-    for (size_t r = 0; r < rows; r++) {
-        float factor = soften_row(f, h, r, keys, scale);
-        if (factor == 1)
-            continue;
-        for (size_t d = 0; d < h->dims; d += 16) {
-            float *p = h->sums + r * h->dims + d;
-            _mm512_store_ps(p, _mm512_mul_ps(_mm512_load_ps(p), _mm512_set1_ps(factor)));
-        }
-    }
+    if (keys % 32)
+        hide_missing(h, rows, keys);
+    if (keys == CHUNK)
+        for (size_t r = 0; r < rows; r++)
+            soften_row(f, h, r, CHUNK / 16, scale);
+    else
+        for (size_t r = 0; r < rows; r++)
+            soften_row(f, h, r, (keys + 31) / 32 * 2, scale);
 }
 
 MF_INLINE void mix_chunk(enum amx_format f, bool half, const struct head *h, size_t first,
@@ -151,22 +150,23 @@ MF_INLINE void attend_block(enum amx_format f, bool half, struct head *h, size_t
     const struct mf_attention *at = h->at;
     const float scale = at->scale * 1.44269504f;
     memset(h->sums, 0, AMX_ROWS * h->dims * sizeof(float));
-    for (size_t r = 0; r < AMX_ROWS; r++) {
-        h->top[r] = -INFINITY;
-        h->total[r] = 0;
-    }
+    memset(h->totals, 0, AMX_ROWS * 16 * sizeof(float));
+    for (size_t r = 0; r < AMX_ROWS; r++)
+        h->top[r] = -1e30f; /* finite: what is relative to it must not become a NaN */
     for (size_t key = 0; key < at->keys; key += CHUNK) {
         size_t keys = at->keys - key < CHUNK ? at->keys - key : CHUNK, panels = amx_strips(keys);
         score_chunk(f, half, h, key / 32, panels);
         soften_chunk(f, h, rows, keys, scale);
         mix_chunk(f, half, h, key / 32, panels);
     }
-    for (size_t r = 0; r < rows; r++)
+    for (size_t r = 0; r < rows; r++) {
+        __m512 factor =
+            _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(_mm512_load_ps(h->totals + 16 * r)));
         for (size_t d = 0; d < at->head_size; d += 16) {
-            __m512 v = _mm512_load_ps(h->sums + r * h->dims + d);
-            v = _mm512_mul_ps(v, _mm512_set1_ps(1.0f / h->total[r]));
+            __m512 v = _mm512_mul_ps(_mm512_load_ps(h->sums + r * h->dims + d), factor);
             _mm512_mask_storeu_ps(o + r * at->o_row + d, lanes(at->head_size - d), v);
         }
+    }
 }
 
 MF_INLINE void attend(enum amx_format f, const struct mf_attention *at, const float *q,

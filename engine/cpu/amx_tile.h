@@ -53,6 +53,26 @@ MF_INLINE __m512i interleave(__m512i both)
     return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
 }
 
+/* 2^x for x ≤ 127; to 1e-4 where the result is rounded to bf16 anyway. */
+MF_INLINE __m512 power(enum amx_format f, __m512 x)
+{
+    x = _mm512_max_ps(x, _mm512_set1_ps(-150.0f));
+    __m512 n = _mm512_roundscale_ps(x, 0), r = _mm512_sub_ps(x, n), p;
+    if (amx_pieces(f) == 1) {
+        p = _mm512_fmadd_ps(_mm512_set1_ps(0.05517166f), r, _mm512_set1_ps(0.24261113f));
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.69326099f));
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.99992807f));
+    } else {
+        p = _mm512_fmadd_ps(_mm512_set1_ps(1.5403530e-4f), r, _mm512_set1_ps(1.33335581e-3f));
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.61812911e-3f));
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.55041087e-2f));
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.40226507e-1f));
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.93147181e-1f));
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+    }
+    return _mm512_scalef_ps(p, n);
+}
+
 /* Tiles 0 … 3 are 2 × 2 sums, 4 and 5 the left operand, 6 and 7 the right one. */
 #define AMX_LOAD_LEFT(p)                                                                           \
     do {                                                                                           \

@@ -81,6 +81,13 @@ bool mf_cpu_linear_plan(struct mf_linear *linear, size_t m, size_t x_row, enum m
 bool mf_cpu_linear_run(struct mf_linear *linear, const float *x, size_t m, size_t x_row, float *y,
                        enum mf_epilogue epilogue, float *scratch, struct mf_error *err);
 
+size_t mf_cpu_norm_linear_scratch(const struct mf_linear *linear, size_t m);
+void mf_cpu_norm_linear(struct mf_linear *linear, const struct mf_norm *norm, const float *x,
+                        size_t m, float *y, enum mf_epilogue epilogue, float *scratch);
+size_t mf_cpu_mlp_scratch(const struct mf_linear *fc1, const struct mf_linear *fc2, size_t m);
+void mf_cpu_mlp(struct mf_linear *fc1, struct mf_linear *fc2, const struct mf_norm *norm,
+                enum mf_epilogue activation, float *h, size_t m, float *scratch);
+
 /* Operations that only move or add data (layout.c). */
 void mf_cpu_add(struct mf_backend *be, const float *x, size_t x_rows, size_t rows, size_t width,
                 float scale, float *y);

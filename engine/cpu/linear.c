@@ -7,7 +7,7 @@
  * slices, the results adding up in y. When there are few rows, tasks share a chunk and divide the
  * panels.
  */
-#include "engine/cpu/amx.h"
+#include "engine/cpu/linear.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,16 +16,6 @@ enum {
     CHUNK_BYTES = 1 << 20, /* of packed rows: half a second cache */
     SLICE = 768,           /* numbers of a row at a time */
     SERIAL = 1 << 18       /* products below which threads cost more than they bring */
-};
-
-struct mf_linear {
-    struct mf_backend *be;
-    struct mf_dnnl_linear *dnnl; /* NULL: on tiles */
-    size_t out, in, bytes;
-    enum amx_format format;
-    char *panels;
-    float *bias;   /* NULL: none */
-    float *scales; /* int8: of the columns; else NULL */
 };
 
 #ifdef MF_CPU_AMX
@@ -85,10 +75,12 @@ static struct cut cut_rows(const struct mf_linear *l, size_t m)
     return c;
 }
 
-static size_t chunk_bytes(const struct mf_linear *l, const struct cut *c)
+/* Scratch of one thread: sums, packed rows, their scales, 32 normed rows. */
+static size_t chunk_bytes(const struct mf_linear *l, const struct cut *c, bool normed)
 {
-    return c->most *
-           (amx_strip_bytes(l->format, c->slice) + AMX_ROWS * sizeof(float) + AMX_SUM_BYTES);
+    return c->most * (amx_strip_bytes(l->format, c->slice) + AMX_ROWS * sizeof(float) +
+                      AMX_SUM_BYTES) +
+           (normed ? AMX_ROWS * ((l->in + 15) / 16 * 16) * sizeof(float) : 0);
 }
 
 struct task {
@@ -98,22 +90,33 @@ struct task {
     float *y;
     size_t m, x_row;
     enum mf_epilogue epilogue;
+    const struct mf_norm *norm; /* of x first; NULL: none */
     char *scratch;
     size_t scratch_bytes; /* of one thread */
 };
 
+void mf_cpu_pack_rows(const struct mf_linear *l, const struct mf_norm *norm, const float *x,
+                      size_t n, size_t x_row, size_t k, char *block, float *scales, float *rows)
+{
+    if (norm) {
+        l->be->kernels->layer_norm(x, n, k, norm->weight, norm->bias, norm->eps, rows);
+        x = rows;
+        x_row = k;
+    }
+    if (l->format == AMX_INT8)
+        mf_amx_quantise_block(x, n, x_row, k, NULL, block, scales);
+    else
+        mf_amx_pack_block(l->format, x, n, x_row, k, block);
+}
+
 static void pack_chunk(const struct task *t, size_t first, size_t count, size_t at, size_t k,
-                       char *blocks, float *scales)
+                       char *blocks, float *scales, float *rows)
 {
     size_t strip = amx_strip_bytes(t->l->format, k);
     for (size_t i = 0; i < count; i++) {
         size_t row = (first + i) * AMX_ROWS, n = t->m - row < AMX_ROWS ? t->m - row : AMX_ROWS;
-        const float *x = t->x + row * t->x_row + at;
-        if (t->l->format == AMX_INT8)
-            mf_amx_quantise_block(x, n, t->x_row, k, NULL, blocks + i * strip,
-                                  scales + i * AMX_ROWS);
-        else
-            mf_amx_pack_block(t->l->format, x, n, t->x_row, k, blocks + i * strip);
+        mf_cpu_pack_rows(t->l, t->norm, t->x + row * t->x_row + at, n, t->x_row, k,
+                         blocks + i * strip, scales + i * AMX_ROWS, rows);
     }
 }
 
@@ -128,11 +131,12 @@ static void run_task(void *arg, size_t i, int thread)
     char *sums = t->scratch + (size_t)thread * t->scratch_bytes;
     char *blocks = sums + c->most * AMX_SUM_BYTES;
     float *scales = (float *)(blocks + c->most * amx_strip_bytes(l->format, c->slice));
+    float *rows = scales + c->most * AMX_ROWS;
     size_t unit = amx_depth(l->format), panel_bytes = amx_strip_bytes(l->format, l->in);
     for (size_t s = 0; s < c->slices; s++) {
         size_t at = s * c->slice, k = l->in - at < c->slice ? l->in - at : c->slice;
         bool last = s + 1 == c->slices;
-        pack_chunk(t, first, end - first, at, k, blocks, scales);
+        pack_chunk(t, first, end - first, at, k, blocks, scales, rows);
         struct amx_sink sink = {.y = t->y + first * AMX_ROWS * l->out,
                                 .y_row = l->out,
                                 .bias = s == 0 ? l->bias : NULL,
@@ -155,8 +159,8 @@ static void run_task(void *arg, size_t i, int thread)
     }
 }
 
-static void run_tiles(const struct mf_linear *l, const float *x, size_t m, size_t x_row, float *y,
-                      enum mf_epilogue epilogue, float *scratch)
+static void run_tiles(const struct mf_linear *l, const struct mf_norm *norm, const float *x,
+                      size_t m, size_t x_row, float *y, enum mf_epilogue epilogue, float *scratch)
 {
     struct cut cut = cut_rows(l, m);
     struct task t = {.l = l,
@@ -166,8 +170,9 @@ static void run_tiles(const struct mf_linear *l, const float *x, size_t m, size_
                      .m = m,
                      .x_row = x_row ? x_row : l->in,
                      .epilogue = epilogue,
+                     .norm = norm,
                      .scratch = (char *)scratch,
-                     .scratch_bytes = chunk_bytes(l, &cut)};
+                     .scratch_bytes = chunk_bytes(l, &cut, norm != NULL)};
     struct mf_backend be = *l->be;
     be.threads = cut.threads;
     mf_cpu_parallel(&be, cut.chunks * cut.groups, run_task, &t);
@@ -180,13 +185,39 @@ static bool use_tiles(struct mf_linear *l)
     return l->be->tiles;
 }
 
-static size_t tile_floats(const struct mf_linear *l, size_t m)
+static size_t tile_floats(const struct mf_linear *l, size_t m, bool normed)
 {
     struct cut cut = cut_rows(l, m);
-    return chunk_bytes(l, &cut) * (size_t)cut.threads / sizeof(float);
+    return chunk_bytes(l, &cut, normed) * (size_t)cut.threads / sizeof(float);
+}
+
+size_t mf_cpu_norm_linear_scratch(const struct mf_linear *l, size_t m)
+{
+    if (l->dnnl)
+        return 0;
+    struct cut cut = cut_rows(l, m);
+    return cut.slices == 1 && cut.groups == 1 ? tile_floats(l, m, true) : 0;
+}
+
+void mf_cpu_norm_linear(struct mf_linear *l, const struct mf_norm *norm, const float *x, size_t m,
+                        float *y, enum mf_epilogue epilogue, float *scratch)
+{
+    run_tiles(l, norm, x, m, 0, y, epilogue, scratch);
 }
 
 #else
+
+size_t mf_cpu_norm_linear_scratch(const struct mf_linear *l, size_t m)
+{
+    (void)l, (void)m;
+    return 0;
+}
+
+void mf_cpu_norm_linear(struct mf_linear *l, const struct mf_norm *norm, const float *x, size_t m,
+                        float *y, enum mf_epilogue epilogue, float *scratch)
+{
+    (void)l, (void)norm, (void)x, (void)m, (void)y, (void)epilogue, (void)scratch;
+}
 
 static bool use_tiles(struct mf_linear *l)
 {
@@ -201,16 +232,16 @@ static bool make_panels(struct mf_linear *l, const float *weight, const float *b
     return mf_error_set(err, MF_ERR_INTERNAL, "built without AMX");
 }
 
-static size_t tile_floats(const struct mf_linear *l, size_t m)
+static size_t tile_floats(const struct mf_linear *l, size_t m, bool normed)
 {
-    (void)l;
+    (void)l, (void)normed;
     return m;
 }
 
-static void run_tiles(const struct mf_linear *l, const float *x, size_t m, size_t x_row, float *y,
-                      enum mf_epilogue epilogue, float *scratch)
+static void run_tiles(const struct mf_linear *l, const struct mf_norm *norm, const float *x,
+                      size_t m, size_t x_row, float *y, enum mf_epilogue epilogue, float *scratch)
 {
-    (void)l, (void)x, (void)m, (void)x_row, (void)y, (void)epilogue, (void)scratch;
+    (void)l, (void)norm, (void)x, (void)m, (void)x_row, (void)y, (void)epilogue, (void)scratch;
 }
 
 #endif
@@ -254,7 +285,7 @@ bool mf_cpu_linear_plan(struct mf_linear *l, size_t m, size_t x_row, enum mf_epi
 {
     if (l->dnnl)
         return mf_dnnl_linear_plan(l->dnnl, m, x_row, epilogue, ret_scratch, err);
-    *ret_scratch = tile_floats(l, m);
+    *ret_scratch = tile_floats(l, m, false);
     return true;
 }
 
@@ -265,6 +296,6 @@ bool mf_cpu_linear_run(struct mf_linear *l, const float *x, size_t m, size_t x_r
         return mf_dnnl_linear_run(l->dnnl, x, m, x_row, y, epilogue, scratch, err);
     if (!scratch)
         return mf_error_set(err, MF_ERR_INTERNAL, "a linear layer was not planned for %zu rows", m);
-    run_tiles(l, x, m, x_row, y, epilogue, scratch);
+    run_tiles(l, NULL, x, m, x_row, y, epilogue, scratch);
     return true;
 }

@@ -279,12 +279,7 @@ static float *run_block(struct mf_exec *x, const struct block *b, float *tokens,
     attend(x, b, y, *h, *w, residual, oh, ow);
     mf_exec_rewind(x, mark);
     n = oh * ow;
-    y = mf_exec_floats(x, n * b->out);
-    float *hidden = mf_exec_floats(x, n * b->hidden);
-    MF_DO(x, layer_norm, residual, n, b->out, b->norm2.weight, b->norm2.bias, b->norm2.eps, y);
-    mf_linear(x, b->fc1, y, n, hidden, MF_EPILOGUE_GELU);
-    mf_linear(x, b->fc2, hidden, n, residual, MF_EPILOGUE_ADD);
-    mf_exec_rewind(x, mark);
+    mf_mlp(x, &b->norm2, b->fc1, b->fc2, b->hidden, MF_EPILOGUE_GELU, residual, n);
     *h = oh;
     *w = ow;
     return residual;

@@ -254,22 +254,19 @@ static void run_layer(struct mf_exec *x, const struct mf_vit *v, const struct la
                               tokens * 3 * d,
                               tokens * d,
                               mf_attention_scale(d / v->heads)};
-    MF_DO(x, layer_norm, h, m, d, l->norm1.weight, l->norm1.bias, l->norm1.eps, y);
-    mf_linear(x, l->qkv, y, m, qkv, MF_EPILOGUE_NONE);
+    mf_norm_linear(x, &l->norm1, l->qkv, h, m, qkv, MF_EPILOGUE_NONE);
     mf_attend(x, &at, qkv, qkv + d, qkv + 2 * d, y);
     mf_linear(x, l->output, y, m, h, MF_EPILOGUE_ADD);
     mf_exec_rewind(x, mark);
 
-    y = mf_exec_floats(x, m * d);
-    float *wide = mf_exec_floats(x, m * v->hidden * (v->swiglu ? 2 : 1));
-    MF_DO(x, layer_norm, h, m, d, l->norm2.weight, l->norm2.bias, l->norm2.eps, y);
-    mf_linear(x, l->fc1, y, m, wide, v->swiglu ? MF_EPILOGUE_NONE : MF_EPILOGUE_GELU);
-    if (v->swiglu) {
-        float *gated = mf_exec_floats(x, m * v->hidden);
-        MF_DO(x, glu, MF_GLU_SILU, wide, m, v->hidden, gated);
-        wide = gated;
+    if (!v->swiglu) {
+        mf_mlp(x, &l->norm2, l->fc1, l->fc2, v->hidden, MF_EPILOGUE_GELU, h, m);
+        return;
     }
-    mf_linear(x, l->fc2, wide, m, h, MF_EPILOGUE_ADD);
+    float *wide = mf_exec_floats(x, m * v->hidden * 2), *gated = mf_exec_floats(x, m * v->hidden);
+    mf_norm_linear(x, &l->norm2, l->fc1, h, m, wide, MF_EPILOGUE_NONE);
+    MF_DO(x, glu, MF_GLU_SILU, wide, m, v->hidden, gated);
+    mf_linear(x, l->fc2, gated, m, h, MF_EPILOGUE_ADD);
     mf_exec_rewind(x, mark);
 }
 

@@ -113,7 +113,7 @@ static double thread_ms(void)
 }
 
 static struct {
-    double linear, attention, norm; /* ms of thread time */
+    double linear, mlp, attention, norm; /* ms of thread time */
 } spent;
 
 static bool linear(struct mf_linear *l, const float *x, size_t m, size_t x_row, float *y,
@@ -123,6 +123,22 @@ static bool linear(struct mf_linear *l, const float *x, size_t m, size_t x_row, 
     bool ok = mf_cpu_ops.linear(l, x, m, x_row, y, epilogue, scratch, err);
     spent.linear += thread_ms() - start;
     return ok;
+}
+
+static void norm_linear(struct mf_linear *l, const struct mf_norm *norm, const float *x, size_t m,
+                        float *y, enum mf_epilogue epilogue, float *scratch)
+{
+    double start = thread_ms();
+    mf_cpu_ops.norm_linear(l, norm, x, m, y, epilogue, scratch);
+    spent.linear += thread_ms() - start;
+}
+
+static void mlp(struct mf_linear *fc1, struct mf_linear *fc2, const struct mf_norm *norm,
+                enum mf_epilogue activation, float *h, size_t m, float *scratch)
+{
+    double start = thread_ms();
+    mf_cpu_ops.mlp(fc1, fc2, norm, activation, h, m, scratch);
+    spent.mlp += thread_ms() - start;
 }
 
 static void attention(struct mf_backend *be, const struct mf_attention *at, const float *q,
@@ -326,8 +342,9 @@ static bool measure_network(const struct options *o, struct mf_exec *x, struct n
     }
     getrusage(RUSAGE_SELF, &usage);
     print_times(ms, n);
-    printf(", \"linear_ms\": %.3f, \"attention_ms\": %.3f, \"norm_ms\": %.3f",
-           spent.linear / (double)n, spent.attention / (double)n, spent.norm / (double)n);
+    printf(", \"linear_ms\": %.3f, \"mlp_ms\": %.3f, \"attention_ms\": %.3f, \"norm_ms\": %.3f",
+           spent.linear / (double)n, spent.mlp / (double)n, spent.attention / (double)n,
+           spent.norm / (double)n);
     printf(", \"load_ms\": %.1f, \"weight_bytes\": %zu, \"work_bytes\": %zu, \"peak_rss\": %ld}\n",
            load_ms, x->weight_bytes, x->capacity, usage.ru_maxrss * 1024);
     return true;
@@ -342,6 +359,8 @@ static bool measure(const struct options *o, bool products, struct mf_error *err
     ops.linear_plan = linear_plan;
     ops.attention_scratch = attention_scratch;
     ops.linear = linear;
+    ops.norm_linear = products ? NULL : norm_linear;
+    ops.mlp = products ? NULL : mlp;
     ops.attention = attention;
     ops.layer_norm = layer_norm;
     MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new((size_t)4 << 30);

@@ -1,0 +1,27 @@
+/* A linear layer's inside: shared by linear.c and mlp.c. */
+#ifndef MF_ENGINE_CPU_LINEAR_H
+#define MF_ENGINE_CPU_LINEAR_H
+
+#include "engine/cpu/amx.h"
+
+struct mf_linear {
+    struct mf_backend *be;
+    struct mf_dnnl_linear *dnnl; /* NULL: on tiles */
+    size_t out, in, bytes;
+    enum amx_format format;
+    char *panels;
+    float *bias;   /* NULL: none */
+    float *scales; /* int8: of the columns; else NULL */
+};
+
+/* Bytes of a whole panel. */
+static inline size_t linear_panel_bytes(const struct mf_linear *l)
+{
+    return amx_strip_bytes(l->format, l->in);
+}
+
+/* n rows of x as one block of `l`'s format; normed first, in `rows`, where there is a norm. */
+void mf_cpu_pack_rows(const struct mf_linear *l, const struct mf_norm *norm, const float *x,
+                      size_t n, size_t x_row, size_t k, char *block, float *scales, float *rows);
+
+#endif
