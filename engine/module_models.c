@@ -41,7 +41,9 @@ bool mf_module_vit(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io 
     size_t shape[4];
     struct vit_job j = {0};
     j.net = mf_vit_load_any(ld);
-    j.pixels = mf_loader_finish(ld, mf_vit_head_names) ? mf_module_floats(io, "pixel_values", 4, shape) : NULL;
+    j.pixels = mf_loader_finish(ld, mf_vit_head_names)
+                   ? mf_module_floats(io, "pixel_values", 4, shape)
+                   : NULL;
     if (!j.pixels)
         return false;
     size_t patch = mf_vit_patch(j.net);
