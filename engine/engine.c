@@ -138,7 +138,7 @@ size_t mf_engine_memory(const struct mf_engine *e, size_t *ret_weights)
 {
     if (ret_weights)
         *ret_weights = e->exec.weight_bytes;
-    return e->exec.capacity + e->frame_room * (sizeof(float) + 1);
+    return e->exec.capacity + mf_arena_used(e->arena) + e->frame_room * (sizeof(float) + 1);
 }
 
 static bool check_count(const struct mf_engine *e, size_t n, struct mf_error *err)

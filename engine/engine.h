@@ -43,7 +43,8 @@ const char *mf_engine_device(const struct mf_engine *engine); /* "cpu" */
 const char *
 mf_engine_dtype(const struct mf_engine *engine); /* what it computes in: "f32", "bf16", "int8" */
 size_t mf_engine_readout_size(const struct mf_engine *engine);
-/* Bytes of planned work memory and of packed weights, for `bench` and the metrics. */
+/* Bytes of planned work memory (workspace, host buffers) and of packed weights, for `bench` and the
+ * metrics. */
 size_t mf_engine_memory(const struct mf_engine *engine, size_t *ret_weights);
 
 struct mf_engine_input {
@@ -76,7 +77,8 @@ struct mf_engine_output {
     float *logits;                        /* label_count; raw, before calibration */
     struct mf_segmentation *segmentation; /* frame_count */
     float *readout;                       /* mf_engine_readout_size(), or NULL */
-    struct mf_timing timing;              /* decode and total of the caller are left NaN */
+    uint32_t *quality; /* frame_count: bits of enum mf_quality (engine/trust/quality.h), or NULL */
+    struct mf_timing timing; /* decode and total of the caller are left NaN */
 };
 
 /* Runs the whole network. The caller owns every array of `output`. `tap` may be NULL.

@@ -27,6 +27,7 @@ static const char USAGE[] =
     "\n"
     "  --model DIR     the model bundle; default: models/thorax-nih\n"
     "  --device DEV    cpu or cuda:N; default: the best that works\n"
+    "  --dtype TYPE    f32, bf16 or int8: what large products are computed in; default: f32\n"
     "  --threads N     CPU threads; default: all cores\n"
     "  --runs N        runs after one to warm up; default 20\n"
     "  --seconds N     stop a case after this time, but not before 3 runs; default 10\n"
@@ -71,6 +72,8 @@ static bool take_option(int c, struct arguments *a, struct mf_error *err)
         a->model = optarg;
     else if (c == 'd')
         a->device.device = optarg;
+    else if (c == 'p')
+        a->device.dtype = optarg;
     else if (c == 'j')
         a->json = true;
     else if (c == 't' && (ok = take_number("--threads", 0, 4096, &n, err)))
@@ -89,6 +92,7 @@ static bool parse(int argc, char **argv, struct arguments *a, struct mf_error *e
     static const struct option LONG[] = {{"model", required_argument, NULL, 'm'},
                                          {"device", required_argument, NULL, 'd'},
                                          {"threads", required_argument, NULL, 't'},
+                                         {"dtype", required_argument, NULL, 'p'},
                                          {"runs", required_argument, NULL, 'r'},
                                          {"seconds", required_argument, NULL, 'u'},
                                          {"size", required_argument, NULL, 's'},

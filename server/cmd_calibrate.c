@@ -209,7 +209,7 @@ static bool run_threads(struct calibrate *c, struct mf_error *err)
 {
     struct thread threads[MAX_THREADS] = {{0}};
     const char *const models[] = {c->a->model};
-    const struct mf_registry_device device = {c->a->device, 1};
+    const struct mf_registry_device device = {.device = c->a->device, .threads = 1};
     unsigned count = thread_count(c->a, c->patient_count), started = 0;
     bool ok = true;
     mf_progress_start(&c->progress, c->name, c->patient_count);
@@ -294,7 +294,7 @@ static bool fit(struct calibrate *c, struct calibrate *target, const struct mf_b
 static size_t readout_size(const struct arguments *a, const struct mf_bundle *bundle,
                            struct mf_error *err)
 {
-    const struct mf_engine_options options = {a->device, 1};
+    const struct mf_engine_options options = {.device = a->device, .threads = 1};
     MF_AUTO(mf_engine) struct mf_engine *engine = mf_engine_new(bundle, &options, err);
     return engine ? mf_engine_readout_size(engine) : 0;
 }

@@ -8,6 +8,7 @@
 
 #include "core/json.h"
 #include "engine/bundle.h"
+#include "engine/engine.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -110,9 +111,34 @@ static bool write_signature(const char *dir, const char *key_path, struct mf_err
     return ok || mf_error_set(err, MF_ERR_IO, "%s: %s", path, strerror(errno));
 }
 
+/* Bytes that a worker with this bundle plans for on the CPU: a study of one frame, and of the most.
+ */
+static bool add_memory(const struct mf_bundle *bundle, json_t *description, struct mf_error *err)
+{
+    static const char *const DTYPES[] = {"f32", "bf16", "int8"};
+    json_t *memory = json_object();
+    for (size_t i = 0; i < sizeof DTYPES / sizeof *DTYPES; i++) {
+        const struct mf_engine_options options = {.device = "cpu", .dtype = DTYPES[i]};
+        MF_AUTO(mf_engine) struct mf_engine *engine = mf_engine_new(bundle, &options, err);
+        size_t weights, one = engine ? mf_engine_memory(engine, &weights) : 0;
+        if (!engine || !mf_engine_warm(engine, mf_bundle_max_frames(bundle), err)) {
+            json_decref(memory);
+            return false;
+        }
+        size_t most = mf_engine_memory(engine, &weights);
+        json_object_set_new(memory, DTYPES[i],
+                            json_pack("{s:I, s:I, s:I, s:I}", "weights", (json_int_t)weights,
+                                      "work_one_frame", (json_int_t)one, "work_max_frames",
+                                      (json_int_t)most, "peak", (json_int_t)(weights + most)));
+    }
+    return json_object_set_new(description, "planned_memory_bytes", memory) == 0;
+}
+
 static bool inspect(const struct mf_bundle *bundle, struct mf_error *err)
 {
     MF_AUTO(mf_json) json_t *description = mf_bundle_describe(bundle, err);
+    if (!description || !add_memory(bundle, description, err))
+        return false;
     MF_AUTO(mf_mem) char *text = description ? mf_json_text(description, 2) : NULL;
     if (!text)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");

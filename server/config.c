@@ -77,6 +77,8 @@ static const struct key KEYS[] = {
      "auto | cpu | cuda:N; auto is the first GPU that works, else the CPU"},
     {"worker.threads", INTEGER, AT(worker.threads), "0", 0, 1024,
      "Threads of the CPU backend; 0 = as many as cores"},
+    {"worker.dtype", TEXT, AT(worker.dtype), "f32", 0, 0,
+     "f32 | bf16 | int8: what large matrix products are computed in"},
     {"worker.batch", INTEGER, AT(worker.batch), "1", 1, 256, "Most jobs claimed at once"},
     {"worker.job_timeout_s", INTEGER, AT(worker.job_timeout_s), "600", 1, 86400,
      "A job that runs longer fails and its worker is started again"},

@@ -25,6 +25,7 @@ struct mf_engine; /* engine/engine.h: a bundle loaded on a device */
 struct mf_registry_device {
     const char *device; /* "cpu", "cuda:N", or NULL: the first GPU that works, else the CPU */
     unsigned threads;   /* of the CPU backend; 0 = all cores this process may use */
+    const char *dtype;  /* "f32", "bf16", "int8"; NULL = f32 */
 };
 
 /* Opens every bundle directory and checks it (manifest, hashes, shapes). `device` NULL =

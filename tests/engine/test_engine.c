@@ -68,7 +68,7 @@ struct fixture {
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
-    const struct mf_engine_options options = {"cpu", 2};
+    const struct mf_engine_options options = {.device = "cpu", .threads = 2};
     *state = f;
     if (!f || !bundle_copy("full", f->dir))
         return -1;
@@ -168,7 +168,7 @@ static void *run_beside(void *arg)
 /* `calibrate` runs one engine a thread over one bundle. */
 static void engines_on_one_bundle_do_not_disturb_each_other(void **state)
 {
-    const struct mf_engine_options options = {"cpu", 1};
+    const struct mf_engine_options options = {.device = "cpu", .threads = 1};
     struct side sides[2] = {{.f = *state}, {.f = *state}};
     pthread_t threads[2];
     for (int i = 0; i < 2; i++) {
@@ -201,7 +201,7 @@ static void a_device_that_is_not_there_is_named(void **state)
 {
     struct fixture *f = *state;
     struct mf_error err = MF_ERROR_INIT;
-    const struct mf_engine_options options = {"cuda:7", 1};
+    const struct mf_engine_options options = {.device = "cuda:7", .threads = 1};
     assert_null(mf_engine_new(f->bundle, &options, &err));
     assert_string_equal(err.msg, "device \"cuda:7\" is not available: only cpu is");
     assert_int_equal(err.code, MF_ERR_UNAVAILABLE);
