@@ -4,9 +4,12 @@
 Starts each server, posts one study again and again over one keep-alive connection per client, and reports what a client sees:
 start-up to ready, memory idle and under load (proportional set size of all its processes), latency (minimum, median, p99), the share of each stage,
 overhead (latency minus the network's own time) and studies per second with 1, 2 and 8 clients. Both run in one go on the same machine with the
-same bundle and threads; rounds alternate, so a drift of the machine's speed meets both.
+same bundle and threads; rounds alternate, so a drift of the machine's speed meets both. The client is a bare socket: one write, reads until
+the response is whole, so that its own cost (a few hundredths of a millisecond) does not count as the server's.
 
-    tests/bench/service.py [--rounds 3] [--requests 100] [--study tests/data/sample/dicom/FILE.dcm …] [--no-peer] [--json OUT]
+    tests/bench/service.py [--rounds 3] [--requests 100] [--study tests/data/sample/dicom/FILE.dcm …] [--no-peer] [--append ROUNDS] [--json OUT]
+
+--append keeps the rounds in a file and reports over all that are in it, so that a long measurement can be made of short calls.
 
 Needs build/release/medfusion, and for the peer a Python with tests/bench/requirements.txt (PEER_PYTHON, default build/venv-train/bin/python).
 """
@@ -18,6 +21,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import statistics
 import subprocess
 import tempfile
@@ -64,6 +68,32 @@ def multipart(files):
     return body + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
 
 
+class Connection:
+    """One keep-alive connection that carries ready-made requests."""
+
+    def __init__(self, host, port):
+        self.socket = socket.create_connection((host, port), timeout=120)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def exchange(self, request):
+        """(status, body) of one response; both servers announce its length."""
+        self.socket.sendall(request)
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += self.receive()
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = int(re.search(rb"\ncontent-length: *(\d+)", head, re.I).group(1))
+        while len(body) < length:
+            body += self.receive()
+        return int(head.split(None, 2)[1]), body
+
+    def receive(self):
+        data = self.socket.recv(1 << 16)
+        if not data:
+            raise SystemExit("the server closed the connection")
+        return data
+
+
 class Server:
     """A server process: how to start it, ask it, and read its answer."""
 
@@ -100,28 +130,32 @@ class Server:
             self.process.kill()
 
     def connect(self):
-        return http.client.HTTPConnection(self.host, self.port, timeout=120)
+        return Connection(self.host, self.port)
 
-    def post(self, connection, body, content_type):
+    def request(self, body, content_type):
+        """The bytes of a request that posts one study and waits for its result."""
+        head = (f"POST {self.path} HTTP/1.1\r\nHost: {self.host}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
+                "Prefer: wait=60\r\nAccept: application/json\r\n\r\n")
+        return head.encode() + body
+
+    def post(self, connection, request):
         """One study; returns (seconds, result)."""
         begin = time.perf_counter()
-        connection.request("POST", self.path, body, {"Content-Type": content_type, "Prefer": "wait=60", "Accept": "application/json"})
-        response = connection.getresponse()
-        data = response.read()
+        status, data = connection.exchange(request)
         seconds = time.perf_counter() - begin
-        if response.status != 200:
-            raise SystemExit(f"{self.name}: HTTP {response.status}: {data[:500]!r}")
+        if status != 200:
+            raise SystemExit(f"{self.name}: HTTP {status}: {data[:500]!r}")
         return seconds, json.loads(data)
 
 
 def sequential(server, body, content_type, count):
     """Latencies, the network's own time and the stages of `count` requests one after the other."""
-    connection = server.connect()
+    connection, request = server.connect(), server.request(body, content_type)
     for _ in range(5):
-        server.post(connection, body, content_type)
+        server.post(connection, request)
     rows = []
     for _ in range(count):
-        seconds, result = server.post(connection, body, content_type)
+        seconds, result = server.post(connection, request)
         stages = {stage: result["timing_ms"].get(stage) or 0.0 for stage in STAGES}
         rows.append({"latency": 1000 * seconds, "network": sum(stages.values()) - stages["decode"], **stages})
     return rows
@@ -132,9 +166,9 @@ def throughput(server, body, content_type, clients, seconds):
     done, stop, peak = [0] * clients, time.perf_counter() + seconds, [0.0]
 
     def client(i):
-        connection = server.connect()
+        connection, request = server.connect(), server.request(body, content_type)
         while time.perf_counter() < stop:
-            server.post(connection, body, content_type)
+            server.post(connection, request)
             done[i] += 1
 
     def watch():
@@ -178,6 +212,7 @@ def summarise(rounds):
         "latency, ms (min)": min(latency),
         "latency, ms (median)": statistics.median(latency),
         "latency, ms (p99)": quantile(latency, 0.99),
+        "overhead, ms (min)": min(row["latency"] - row["network"] for row in rows),
         "overhead, ms (median)": statistics.median(row["latency"] - row["network"] for row in rows),
     }
     for stage in STAGES:
@@ -197,6 +232,7 @@ def main():
     parser.add_argument("--ehr", default=str(ROOT / "tests/data/sample/ehr.json"))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--append", type=pathlib.Path, metavar="ROUNDS")
     parser.add_argument("--json")
     arguments = parser.parse_args()
 
@@ -205,6 +241,8 @@ def main():
     body, content_type = multipart(parts)
 
     rounds = {"medfusion": [], "python": []}
+    if arguments.append and arguments.append.exists():
+        rounds = json.loads(arguments.append.read_text())
     for _ in range(arguments.rounds):
         with tempfile.TemporaryDirectory() as state:
             ours = Server("medfusion", [str(ROOT / "build/release/medfusion"), "serve", "--http.listen", "127.0.0.1:0", "--data.directory", state,
@@ -214,9 +252,12 @@ def main():
             peer = Server("python", [os.environ.get("PEER_PYTHON", str(ROOT / "build/venv-train/bin/python")), str(ROOT / "tests/bench/peer/service.py"),
                                      arguments.model, str(arguments.threads)], "/predict")
             rounds["python"].append(measure(peer, body, content_type, arguments.requests, arguments.seconds))
+        if arguments.append:
+            arguments.append.write_text(json.dumps(rounds))
 
     ours = summarise(rounds["medfusion"])
     theirs = summarise(rounds["python"]) if rounds["python"] else None
+    print(f"{len(rounds['medfusion'])} rounds")
     print(f"| {'measure':34} | medfusion |" + (" Python peer | times better |" if theirs else ""))
     print(f"|{'-' * 36}|----------:|" + ("------------:|-------------:|" if theirs else ""))
     for name, value in ours.items():
