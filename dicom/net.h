@@ -1,8 +1,9 @@
 /*
- * DICOM associations (PS3.7, PS3.8): the accepting side. Behind DCMTK's fence (dcmtk_net_scp.cpp).
+ * DICOM associations (PS3.7, PS3.8). Behind DCMTK's fence (dcmtk_net_scp.cpp, dcmtk_net_scu.cpp).
  *
- * One call serves one association on a connected socket: negotiation, C-ECHO, C-STORE. Data sets go
- * to the handler in pieces as they arrive; nothing is parsed here but commands.
+ * The accepting side: one call serves one association on a connected socket: negotiation, C-ECHO,
+ * C-STORE. Data sets go to the handler in pieces as they arrive; nothing is parsed here but
+ * commands.
  */
 #ifndef MF_DICOM_NET_H
 #define MF_DICOM_NET_H
@@ -57,6 +58,28 @@ struct mf_net_options {
  * inside one PDU is ended by SIGALRM. */
 bool mf_net_serve(int socket, const struct mf_net_options *options,
                   const struct mf_net_handler *handler, void *context, struct mf_error *err);
+
+/* --- the requesting side --- */
+
+struct mf_net_peer {
+    const char *host;
+    int port;
+    const char *called, *calling; /* AE titles */
+    int timeout_s;
+};
+
+/* A Part 10 file in memory. */
+struct mf_net_file {
+    const void *data;
+    size_t len;
+};
+
+/* Sends the files by C-STORE over one association. True when the peer has answered success or a
+ * warning for each. MF_ERR_IO, MF_ERR_TIMEOUT: the peer cannot be reached or broke off;
+ * MF_ERR_UNUSABLE: it refused one of them, with the status; MF_ERR_MALFORMED: a file of ours cannot
+ * be read. */
+bool mf_net_store(const struct mf_net_peer *peer, const struct mf_net_file *files, size_t n,
+                  struct mf_error *err) MF_CHECK_RESULT;
 
 #ifdef __cplusplus
 }

@@ -122,6 +122,19 @@ static const struct key KEYS[] = {
     {"dimse.tls_key", TEXT, AT(dimse.tls_key), "off", 0, 0, "PEM file of its private key"},
     {"dimse.tls_ca", TEXT, AT(dimse.tls_ca), "off", 0, 0,
      "PEM file of the authorities whose certificates peers must show; off = peers need none"},
+    {"outbox.destinations", TEXT, AT(outbox.destinations), "off", 0, 0,
+     "Where results are stored back as SR, SEG, SC …: addresses between spaces, "
+     "http(s)://host:port/dicom-web or dicom://AE@host:port; off = nowhere"},
+    {"outbox.timeout_s", INTEGER, AT(outbox.timeout_s), "60", 1, 3600,
+     "How long one delivery may take"},
+    {"outbox.max_attempts", INTEGER, AT(outbox.max_attempts), "60", 1, 10000,
+     "A delivery that failed so often (pauses double from 5 s to 1 h) is given up"},
+    {"fetch.sources", TEXT, AT(fetch.sources), "off", 0, 0,
+     "DICOMweb servers that jobs may be fetched from: NAME=URL between spaces; off = none"},
+    {"fetch.timeout_s", INTEGER, AT(fetch.timeout_s), "120", 1, 3600,
+     "How long fetching one study may take"},
+    {"fetch.max_priors", INTEGER, AT(fetch.max_priors), "4", 0, 31,
+     "Earlier studies of the patient that are fetched with a study"},
     {"log.level", TEXT, AT(log.level), "info", 0, 0, "debug | info | warn | error"},
 };
 

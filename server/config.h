@@ -88,6 +88,16 @@ struct mf_config {
     } dimse;
 
     struct {
+        const char *destinations; /* "off", or addresses between spaces */
+        int64_t timeout_s, max_attempts;
+    } outbox;
+
+    struct {
+        const char *sources; /* "off", or NAME=URL between spaces */
+        int64_t timeout_s, max_priors;
+    } fetch;
+
+    struct {
         const char *level; /* debug | info | warn | error */
     } log;
 };

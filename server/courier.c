@@ -1,16 +1,22 @@
 /*
- * Courier: opening, the loop, stopping. One thread looks for studies that are due. Nothing can
+ * Courier: opening, the loops, stopping. One thread looks for studies that are due. Nothing can
  * become due earlier than its quiet time from now, so it sleeps until the next one is due, or for
- * the quiet time.
+ * the quiet time. A second thread, when there are destinations, delivers results; it looks again
+ * every two seconds, for a delivery is due as soon as its job has succeeded.
  */
 #include "server/courier.h"
 
+#include "server/courier_outbox.h"
 #include "server/courier_study.h"
 
 #include "core/log.h"
+#include "dicom/dicom.h"
 
-#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,7 +25,16 @@ enum {
     STUDY_BATCH = 16,
     TROUBLE_MS = 5000, /* pause after the store or the disk failed */
     LEAST_MS = 200,    /* between two looks */
-    MOST_MS = 60000
+    MOST_MS = 60000,
+    OUTBOX_BATCH = 8,
+    OUTBOX_MS = 2000
+};
+
+/* The thread that delivers. */
+struct sender {
+    struct mf_courier_outbox outbox;
+    pthread_t thread;
+    int stop; /* eventfd, −1 = there is no thread */
 };
 
 static bool open_courier(struct mf_courier_study *c, const struct mf_courier_options *o,
@@ -81,6 +96,70 @@ static int64_t look(const struct mf_courier_study *c)
     return sleep_ms < LEAST_MS ? LEAST_MS : sleep_ms > MOST_MS ? MOST_MS : sleep_ms;
 }
 
+/* --- delivering --- */
+
+static void deliver_due(const struct mf_courier_outbox *c)
+{
+    struct mf_delivery due[OUTBOX_BATCH];
+    struct mf_error err = MF_ERROR_INIT;
+    size_t n = 0;
+    int64_t next_ms = -1;
+    if (!mf_store_deliveries_due(c->store, due, OUTBOX_BATCH, &n, &next_ms, &err))
+        mf_log(MF_LOG_WARN, "outbox.store_failed", MF_LOG_S("reason", err.msg));
+    for (size_t i = 0; i < n; i++) {
+        struct mf_error failure = MF_ERROR_INIT;
+        bool ok = mf_courier_deliver(c, &due[i], &failure);
+        mf_log(ok ? MF_LOG_INFO : MF_LOG_WARN, ok ? "outbox.delivered" : "outbox.failed",
+               MF_LOG_S("job", due[i].job), MF_LOG_S("destination", due[i].destination),
+               MF_LOG_I("attempt", due[i].attempts + 1), MF_LOG_S("reason", ok ? "" : failure.msg));
+    }
+}
+
+static void *sender_main(void *context)
+{
+    struct sender *s = context;
+    struct pollfd stop = {.fd = s->stop, .events = POLLIN};
+    do
+        deliver_due(&s->outbox);
+    while (poll(&stop, 1, OUTBOX_MS) <= 0);
+    return NULL;
+}
+
+/* Starts it when results are to be stored back. */
+static bool start_sender(struct sender *s, const struct mf_courier_options *o, struct mf_error *err)
+{
+    const struct mf_config *config = o->config;
+    const struct mf_decoder_limits limits = {.memory = (uint64_t)config->decoder.memory_bytes,
+                                             .cpu_seconds = (unsigned)config->decoder.cpu_s};
+    s->stop = -1;
+    if (strcmp(config->outbox.destinations, "off") == 0)
+        return true;
+    s->outbox.config = config;
+    if (!(s->outbox.decoder = mf_decoder_new(o->decoder_address, 1, &limits, err)) ||
+        !(s->outbox.blobs = mf_blobs_open(config->data.directory, 0, err)) ||
+        !(s->outbox.store = mf_store_connect(config->data.directory, PATIENCE_MS, err)))
+        return false;
+    s->stop = eventfd(0, EFD_CLOEXEC);
+    if (s->stop >= 0 && pthread_create(&s->thread, NULL, sender_main, s) == 0)
+        return true;
+    if (s->stop >= 0)
+        close(s->stop);
+    s->stop = -1;
+    return mf_error_set(err, MF_ERR_NO_MEMORY, "no thread for the outbox");
+}
+
+static void stop_sender(struct sender *s)
+{
+    uint64_t one = 1;
+    if (s->stop >= 0 && write(s->stop, &one, sizeof one) == (ssize_t)sizeof one) {
+        pthread_join(s->thread, NULL);
+        close(s->stop);
+    }
+    mf_store_free(s->outbox.store);
+    mf_blobs_free(s->outbox.blobs);
+    mf_decoder_free(s->outbox.decoder);
+}
+
 bool mf_courier_run(const struct mf_courier_options *o, struct mf_error *err)
 {
     sigset_t signals;
@@ -90,7 +169,8 @@ bool mf_courier_run(const struct mf_courier_options *o, struct mf_error *err)
     sigprocmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
     struct mf_courier_study c = {.config = NULL};
-    bool ok = open_courier(&c, o, err);
+    struct sender sender = {.stop = -1};
+    bool ok = mf_dicom_init(err) && open_courier(&c, o, err) && start_sender(&sender, o, err);
     if (ok && o->ready_fd >= 0) {
         ssize_t ignored = write(o->ready_fd, "1", 1);
         (void)ignored; /* whoever waited is gone */
@@ -102,6 +182,7 @@ bool mf_courier_run(const struct mf_courier_options *o, struct mf_error *err)
         if (sigtimedwait(&signals, NULL, &wait) > 0)
             break;
     }
+    stop_sender(&sender);
     close_courier(&c);
     return ok;
 }

@@ -1,6 +1,7 @@
 /*
  * Courier: the process that carries things between the store and what is outside a request: stored
- * studies that are complete become jobs. It parses no DICOM (decoders do) and touches no GPU.
+ * studies that are complete become jobs, results are stored back where the configuration says. It
+ * parses no DICOM (decoders do) and touches no GPU.
  */
 #ifndef MF_SERVER_COURIER_H
 #define MF_SERVER_COURIER_H

@@ -36,6 +36,10 @@ bool mf_client_study_settle(struct mf_store *, const struct mf_due_study *, cons
                             const struct mf_error *, int64_t, struct mf_error *);
 bool mf_client_study(struct mf_store *, const char *, const char *, struct mf_arena *,
                      struct mf_study_state *, struct mf_error *);
+bool mf_client_deliveries_due(struct mf_store *, struct mf_delivery *, size_t, size_t *, int64_t *,
+                              struct mf_error *);
+bool mf_client_delivery_settle(struct mf_store *, int64_t, const struct mf_error *, int64_t,
+                               struct mf_error *);
 
 /* The verbs, with the connection's own operations left out. */
 extern const struct mf_store_ops mf_client_verbs;

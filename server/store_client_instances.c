@@ -88,6 +88,37 @@ bool mf_client_studies_due(struct mf_store *store, struct mf_due_study *ret, siz
     return mf_client_check(&reply, err);
 }
 
+bool mf_client_deliveries_due(struct mf_store *store, struct mf_delivery *ret, size_t max,
+                              size_t *ret_count, int64_t *ret_next_ms, struct mf_error *err)
+{
+    struct mf_store_client *c = self(store);
+    struct mf_wire_reader reply = {.at = NULL};
+    struct mf_wire_writer w = mf_client_begin(c, MF_VERB_DELIVERIES_DUE);
+    mf_wire_put_int(&w, (int64_t)max);
+    if (!mf_client_call(c, &w, 0, &reply, err))
+        return false;
+    *ret_next_ms = mf_wire_get_int(&reply);
+    *ret_count = mf_wire_get_count(&reply, sizeof *ret);
+    if (*ret_count > max)
+        reply.failed = true;
+    else
+        mf_wire_get(&reply, ret, *ret_count * sizeof *ret);
+    return mf_client_check(&reply, err);
+}
+
+bool mf_client_delivery_settle(struct mf_store *store, int64_t id, const struct mf_error *problem,
+                               int64_t retry_ms, struct mf_error *err)
+{
+    struct mf_store_client *c = self(store);
+    struct mf_wire_reader reply = {.at = NULL};
+    const struct mf_error none = MF_ERROR_INIT;
+    struct mf_wire_writer w = mf_client_begin(c, MF_VERB_DELIVERY_SETTLE);
+    mf_wire_put_int(&w, id);
+    mf_wire_put(&w, problem ? problem : &none, sizeof none);
+    mf_wire_put_int(&w, retry_ms);
+    return mf_client_call(c, &w, 0, &reply, err);
+}
+
 bool mf_client_study_settle(struct mf_store *store, const struct mf_due_study *study,
                             const char *job, const struct mf_error *problem, int64_t retry_ms,
                             struct mf_error *err)

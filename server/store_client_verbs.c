@@ -390,4 +390,6 @@ const struct mf_store_ops mf_client_verbs = {
     .studies_due = mf_client_studies_due,
     .study_settle = mf_client_study_settle,
     .study = mf_client_study,
+    .deliveries_due = mf_client_deliveries_due,
+    .delivery_settle = mf_client_delivery_settle,
 };

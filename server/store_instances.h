@@ -117,6 +117,25 @@ bool mf_store_study(struct mf_store *store, const char *tenant, const char *uid,
                     struct mf_arena *arena, struct mf_study_state *ret,
                     struct mf_error *err) MF_CHECK_RESULT;
 
+/* --- the outbox: results on their way to where they are stored back --- */
+
+enum { MF_DESTINATION = 256 };
+
+/* A result that is due at a destination. Rows are made in the transaction in which a job succeeds,
+ * one for each of the settings' destinations. */
+struct mf_delivery {
+    int64_t id, attempts;
+    char tenant[MF_TENANT], job[MF_JOB_ID], destination[MF_DESTINATION];
+};
+
+/* Deliveries that are due now; *ret_next_ms as for studies. */
+bool mf_store_deliveries_due(struct mf_store *store, struct mf_delivery *ret, size_t max,
+                             size_t *ret_count, int64_t *ret_next_ms,
+                             struct mf_error *err) MF_CHECK_RESULT;
+/* A delivery is done (problem NULL), is tried again in retry_ms, or (0) has failed for good. */
+bool mf_store_delivery_settle(struct mf_store *store, int64_t id, const struct mf_error *problem,
+                              int64_t retry_ms, struct mf_error *err) MF_CHECK_RESULT;
+
 #ifdef __cplusplus
 }
 #endif

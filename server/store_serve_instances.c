@@ -95,6 +95,34 @@ static bool serve_study(struct mf_store *store, struct mf_store_exchange *x, str
     return true;
 }
 
+static bool serve_deliveries(struct mf_store *store, struct mf_store_exchange *x,
+                             struct mf_error *err)
+{
+    size_t n = 0, max = (size_t)mf_wire_get_int(x->in);
+    int64_t next_ms = -1;
+    max = max > MF_STORE_BATCH ? MF_STORE_BATCH : max;
+    struct mf_delivery *due = mf_arena_alloc(x->arena, max + 1, sizeof *due, err);
+    if (!due || !mf_store_deliveries_due(store, due, max, &n, &next_ms, err))
+        return false;
+    mf_wire_put_int(x->out, next_ms);
+    mf_wire_put_int(x->out, (int64_t)n);
+    mf_wire_put(x->out, due, n * sizeof *due);
+    return true;
+}
+
+static bool serve_delivery(struct mf_store *store, struct mf_store_exchange *x,
+                           struct mf_error *err)
+{
+    struct mf_error problem;
+    int64_t id = mf_wire_get_int(x->in);
+    mf_wire_get(x->in, &problem, sizeof problem);
+    int64_t retry_ms = mf_wire_get_int(x->in);
+    if (x->in->failed)
+        return incomplete(err);
+    problem.msg[sizeof problem.msg - 1] = '\0';
+    return mf_store_delivery_settle(store, id, problem.code ? &problem : NULL, retry_ms, err);
+}
+
 bool mf_store_serve_instances(struct mf_store *store, uint32_t verb, struct mf_store_exchange *x,
                               struct mf_error *err)
 {
@@ -109,6 +137,10 @@ bool mf_store_serve_instances(struct mf_store *store, uint32_t verb, struct mf_s
         return serve_settle(store, x, err);
     case MF_VERB_STUDY:
         return serve_study(store, x, err);
+    case MF_VERB_DELIVERIES_DUE:
+        return serve_deliveries(store, x, err);
+    case MF_VERB_DELIVERY_SETTLE:
+        return serve_delivery(store, x, err);
     default:
         return mf_error_set(err, MF_ERR_INTERNAL, "the job store does not know this request");
     }

@@ -285,6 +285,8 @@ static const struct mf_store_ops OPS = {
     .studies_due = mf_sqlite_studies_due,
     .study_settle = mf_sqlite_study_settle,
     .study = mf_sqlite_study,
+    .deliveries_due = mf_sqlite_deliveries_due,
+    .delivery_settle = mf_sqlite_delivery_settle,
 };
 
 static bool check_version(struct mf_sqlite_store *s, const char *path, struct mf_error *err)
@@ -328,7 +330,7 @@ static bool open_database(struct mf_sqlite_store *s, const char *path, struct mf
     /* BEGIN IMMEDIATE takes the lock that EXCLUSIVE mode then keeps: a second owner fails here. */
     if (!execute(s, "BEGIN IMMEDIATE", err) || !execute(s, SCHEMA, err) ||
         !execute(s, mf_sqlite_instances_schema, err) || !check_version(s, path, err) ||
-        !execute(s, "COMMIT", err) || !recover(s, err))
+        !mf_sqlite_outbox_open(s, err) || !execute(s, "COMMIT", err) || !recover(s, err))
         return mf_error_prefix(err, "%s", path);
     mf_sqlite_events_clear(s);
     return true;

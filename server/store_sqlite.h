@@ -79,6 +79,10 @@ bool mf_sqlite_study_settle(struct mf_store *, const struct mf_due_study *, cons
                             const struct mf_error *, int64_t, struct mf_error *);
 bool mf_sqlite_study(struct mf_store *, const char *, const char *, struct mf_arena *,
                      struct mf_study_state *, struct mf_error *);
+bool mf_sqlite_deliveries_due(struct mf_store *, struct mf_delivery *, size_t, size_t *, int64_t *,
+                              struct mf_error *);
+bool mf_sqlite_delivery_settle(struct mf_store *, int64_t, const struct mf_error *, int64_t,
+                               struct mf_error *);
 
 /* --- for the loop --- */
 
@@ -99,6 +103,8 @@ bool mf_sqlite_expire_jobs(struct mf_sqlite_store *s, int limit, int *ret_remove
 /* Removes up to `limit` settled studies whose last instance came longer than retention_s ago. */
 bool mf_sqlite_expire_studies(struct mf_sqlite_store *s, int limit, int *ret_removed,
                               struct mf_error *err);
+/* The outbox: its table, and what fills it when a job succeeds. */
+bool mf_sqlite_outbox_open(struct mf_sqlite_store *s, struct mf_error *err);
 extern const char mf_sqlite_instances_schema[]; /* SQL; does nothing when it is there */
 /* Moves the log into the database file without waiting for anybody. */
 void mf_sqlite_checkpoint(struct mf_sqlite_store *s);

@@ -76,15 +76,17 @@ struct start {
 static bool store_main(const struct start *start, struct mf_error *err)
 {
     const struct supervisor *s = start->supervisor;
-    const struct mf_store_server server = {.directory = s->config->data.directory,
-                                           .settings = {.lease_s = s->config->jobs.lease_s,
-                                                        .max_crashes = s->config->jobs.max_crashes,
-                                                        .max_losses = s->config->jobs.max_losses,
-                                                        .retention_s = s->config->jobs.retention_s,
-                                                        .fresh_start = start->child->starts == 1},
-                                           .listen_fd = s->store_fd,
-                                           .stop_fd = -1,
-                                           .ready_fd = start->ready_fd};
+    const struct mf_store_server server = {
+        .directory = s->config->data.directory,
+        .settings = {.lease_s = s->config->jobs.lease_s,
+                     .max_crashes = s->config->jobs.max_crashes,
+                     .max_losses = s->config->jobs.max_losses,
+                     .retention_s = s->config->jobs.retention_s,
+                     .destinations = s->config->outbox.destinations,
+                     .fresh_start = start->child->starts == 1},
+        .listen_fd = s->store_fd,
+        .stop_fd = -1,
+        .ready_fd = start->ready_fd};
     return mf_store_server_run(&server, err);
 }
 

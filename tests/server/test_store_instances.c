@@ -280,6 +280,45 @@ static void test_purging_a_job_spares_packs_in_use(void **state)
     fixture_end(&f);
 }
 
+/* Deliveries are made with the result, once, one for each destination. */
+static void test_a_result_goes_into_the_outbox(void **state)
+{
+    struct store_fixture f;
+    struct mf_claim *claim = NULL;
+    struct mf_delivery due[4];
+    struct mf_error problem = {MF_ERR_IO, "the server cannot be reached"};
+    char id[MF_JOB_ID];
+    size_t n = 0;
+    int64_t next = 0;
+    (void)state;
+    fixture_start(&f);
+    mf_store_free(f.store);
+    f.settings.destinations = "http://pacs/dicom-web  dicom://PACS@pacs:104";
+    fixture_open(&f);
+    fixture_submit(&f, MF_PRIORITY_ROUTINE, id);
+    assert_int_equal(fixture_claim(&f, "w", 1, NULL, 0, &claim), 1);
+    assert_true(mf_store_deliveries_due(f.store, due, 4, &n, &next, NULL));
+    assert_int_equal(n, 0);
+    fixture_succeed(&f, fixture_ref(claim));
+    fixture_succeed(&f, fixture_ref(claim)); /* repeated */
+    assert_true(mf_store_deliveries_due(f.store, due, 4, &n, &next, NULL));
+    assert_int_equal(n, 2);
+    assert_string_equal(due[0].job, id);
+    assert_string_equal(due[0].destination, "http://pacs/dicom-web");
+    assert_string_equal(due[1].destination, "dicom://PACS@pacs:104");
+    assert_true(mf_store_delivery_settle(f.store, due[0].id, NULL, 0, NULL));
+    assert_true(mf_store_delivery_settle(f.store, due[1].id, &problem, 60000, NULL));
+    assert_true(mf_store_deliveries_due(f.store, due, 4, &n, &next, NULL));
+    assert_int_equal(n, 0);
+    assert_in_range(next, 50000, 60000);
+    mf_store_free(f.store);
+    f.settings.destinations = NULL; /* what was accepted is still to be delivered */
+    fixture_open(&f);
+    assert_true(mf_store_deliveries_due(f.store, due, 4, &n, &next, NULL));
+    assert_in_range(next, 50000, 60000);
+    fixture_end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -293,6 +332,7 @@ int main(void)
         cmocka_unit_test(test_a_study_without_a_job_says_why),
         cmocka_unit_test(test_a_pack_of_an_instance_is_in_use),
         cmocka_unit_test(test_purging_a_job_spares_packs_in_use),
+        cmocka_unit_test(test_a_result_goes_into_the_outbox),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,202 @@
+/*
+ * Courier: one delivery. STOW-RS looks into the FailedSOPSequence whatever the status says, for
+ * there are servers that answer 200 to a partial failure.
+ */
+#include "server/courier_outbox.h"
+
+#include "server/artifacts.h"
+#include "server/web_client.h"
+
+#include "dicom/net.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    RECORD_BYTES = 512 << 20,
+    OBJECT_BYTES = 1 << 30,
+    ANSWER_BYTES = 4 << 20,
+    MAX_OBJECTS = 256,
+    FIRST_PAUSE_MS = 5000,
+    LAST_PAUSE_MS = 3600000
+};
+
+static const char BOUNDARY_HEAD[] = "--%s\r\nContent-Type: application/dicom\r\n\r\n";
+
+/* The objects of one result. */
+struct objects {
+    struct mf_buffer files[MAX_OBJECTS];
+    size_t count;
+};
+
+static void free_objects(struct objects *o)
+{
+    for (size_t i = 0; o && i < o->count; i++)
+        mf_buffer_free(&o->files[i]);
+    free(o);
+}
+
+MF_AUTO_DEFINE(objects, struct objects *, free_objects(*p))
+
+/* --- making --- */
+
+static bool make_objects(const struct mf_courier_outbox *c, const struct mf_delivery *d,
+                         struct objects *ret, struct mf_error *err)
+{
+    MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(RECORD_BYTES);
+    MF_AUTO(mf_job_artifacts) struct mf_job_artifacts a = {.fd = -1};
+    struct mf_job_record record;
+    size_t n = 0;
+    if (!arena)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a result");
+    if (!mf_store_record(c->store, d->tenant, d->job, arena, &record, err))
+        return false;
+    if (!record.result || !record.index)
+        return mf_error_set(err, MF_ERR_GONE, "the result is purged");
+    if (!mf_job_artifacts_open(&record, c->blobs, c->decoder, &a, err))
+        return false;
+    const struct mf_write_item *items = mf_write_set_items(a.set, &n);
+    for (size_t i = 0; i < n && i < MAX_OBJECTS; i++) {
+        struct mf_buffer *file = &ret->files[ret->count++];
+        mf_buffer_init(file, OBJECT_BYTES);
+        if (!mf_artifact_make(a.set, &items[i], &a.images, file, err))
+            return mf_error_prefix(err, "%s", items[i].name);
+    }
+    return true;
+}
+
+/* --- STOW-RS --- */
+
+static bool take_answer(void *context, const char *content_type, const void *data, size_t len,
+                        struct mf_error *err)
+{
+    (void)content_type;
+    return mf_buffer_append(context, data, len, err);
+}
+
+static bool judge_answer(long status, const struct mf_buffer *answer, struct mf_error *err)
+{
+    static const struct mf_json_limits limits = {ANSWER_BYTES, 32};
+    if (status / 100 == 5 || status == 429 || status == 408)
+        return mf_error_set(err, MF_ERR_UNAVAILABLE, "the destination answered %ld", status);
+    if (status / 100 != 2)
+        return mf_error_set(err, MF_ERR_UNUSABLE, "the destination answered %ld", status);
+    if (answer->len == 0)
+        return true;
+    struct mf_error ignored = MF_ERROR_INIT; /* an answer in XML tells nothing more */
+    MF_AUTO(mf_json)
+    json_t *body = mf_json_parse(answer->data, answer->len, &limits, "answer", &ignored);
+    size_t failed = json_array_size(json_object_get(json_object_get(body, "00081198"), "Value"));
+    return failed == 0 ||
+           mf_error_set(err, MF_ERR_UNUSABLE, "the destination did not store %zu objects", failed);
+}
+
+static bool make_body(const struct objects *o, const char *boundary, struct mf_buffer *body,
+                      struct mf_error *err)
+{
+    for (size_t i = 0; i < o->count; i++)
+        if (!mf_buffer_printf(body, err, BOUNDARY_HEAD, boundary) ||
+            !mf_buffer_append(body, o->files[i].data, o->files[i].len, err) ||
+            !mf_buffer_append_str(body, "\r\n", err))
+            return false;
+    return mf_buffer_printf(body, err, "--%s--\r\n", boundary);
+}
+
+static bool send_stow(const struct mf_courier_outbox *c, const char *address,
+                      const struct objects *o, struct mf_error *err)
+{
+    char boundary[MF_JOB_ID], url[MF_DESTINATION + 16], type[128];
+    long status = 0;
+    MF_AUTO(mf_buffer) struct mf_buffer body, answer;
+    mf_buffer_init(&body, (size_t)2 * OBJECT_BYTES);
+    mf_buffer_init(&answer, ANSWER_BYTES);
+    mf_job_id_new(boundary);
+    snprintf(url, sizeof url, "%s/studies", address);
+    snprintf(type, sizeof type, "multipart/related; type=\"application/dicom\"; boundary=%s",
+             boundary);
+    if (!make_body(o, boundary, &body, err))
+        return false;
+    const struct mf_web_request request = {.url = url,
+                                           .accept = "application/dicom+json",
+                                           .content_type = type,
+                                           .body = body.data,
+                                           .body_len = body.len,
+                                           .timeout_s = (int)c->config->outbox.timeout_s,
+                                           .max_bytes = ANSWER_BYTES,
+                                           .data = take_answer,
+                                           .context = &answer};
+    return mf_web_send(&request, &status, err) && judge_answer(status, &answer, err);
+}
+
+/* --- C-STORE --- */
+
+bool mf_courier_dicom_address(const char *address, char ae[17], char host[256], int *port)
+{
+    static const char scheme[] = "dicom://";
+    if (strncmp(address, scheme, strlen(scheme)) != 0)
+        return false;
+    const char *title = address + strlen(scheme), *at = strchr(title, '@');
+    const char *colon = at ? strrchr(at, ':') : NULL;
+    if (!colon || at == title || at - title > 16 || colon - at < 2 || colon - at > 255)
+        return false;
+    char *end;
+    long number = strtol(colon + 1, &end, 10);
+    if (*end || number < 1 || number > 65535)
+        return false;
+    snprintf(ae, 17, "%.*s", (int)(at - title), title);
+    snprintf(host, 256, "%.*s", (int)(colon - at - 1), at + 1);
+    *port = (int)number;
+    return true;
+}
+
+static bool send_dicom(const struct mf_courier_outbox *c, const char *address,
+                       const struct objects *o, struct mf_error *err)
+{
+    char ae[17], host[256];
+    struct mf_net_file files[MAX_OBJECTS];
+    struct mf_net_peer peer = {.host = host,
+                               .called = ae,
+                               .calling = c->config->dimse.ae_title,
+                               .timeout_s = (int)c->config->outbox.timeout_s};
+    if (!mf_courier_dicom_address(address, ae, host, &peer.port))
+        return mf_error_set(err, MF_ERR_USAGE,
+                            "outbox.destinations: an address is neither http(s)://host/path nor "
+                            "dicom://AE@host:port");
+    for (size_t i = 0; i < o->count; i++)
+        files[i] = (struct mf_net_file){o->files[i].data, o->files[i].len};
+    return mf_net_store(&peer, files, o->count, err);
+}
+
+/* --- one delivery --- */
+
+static int64_t pause_ms(int64_t attempts)
+{
+    int64_t ms = FIRST_PAUSE_MS;
+    for (int64_t i = 0; i < attempts && ms < LAST_PAUSE_MS; i++)
+        ms *= 2;
+    return ms < LAST_PAUSE_MS ? ms : LAST_PAUSE_MS;
+}
+
+/* Whether another attempt may end otherwise. */
+static bool may_pass(enum mf_code code)
+{
+    return code != MF_ERR_GONE && code != MF_ERR_NOT_FOUND && code != MF_ERR_MALFORMED &&
+           code != MF_ERR_USAGE;
+}
+
+bool mf_courier_deliver(const struct mf_courier_outbox *c, const struct mf_delivery *d,
+                        struct mf_error *err)
+{
+    struct mf_error problem = MF_ERROR_INIT;
+    MF_AUTO(objects) struct objects *o = calloc(1, sizeof *o);
+    if (!o)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a delivery");
+    bool web = strncmp(d->destination, "http", 4) == 0;
+    bool ok = make_objects(c, d, o, &problem) && (web ? send_stow(c, d->destination, o, &problem)
+                                                      : send_dicom(c, d->destination, o, &problem));
+    bool again = !ok && may_pass(problem.code) && d->attempts + 1 < c->config->outbox.max_attempts;
+    if (!mf_store_delivery_settle(c->store, d->id, ok ? NULL : &problem,
+                                  again ? pause_ms(d->attempts) : 0, err))
+        return false;
+    return ok || mf_error_set(err, problem.code, "%s", problem.msg);
+}

@@ -1,0 +1,89 @@
+/* Web client: one libcurl handle per exchange. */
+#include "server/web_client.h"
+
+#include <curl/curl.h>
+#include <inttypes.h>
+
+struct exchange {
+    const struct mf_web_request *request;
+    CURL *curl;
+    uint64_t received, most;
+    struct mf_error *err;
+};
+
+static size_t on_data(char *data, size_t size, size_t n, void *context)
+{
+    struct exchange *x = context;
+    const struct mf_web_request *r = x->request;
+    long status = 0;
+    char *type = NULL;
+    size_t len = size * n;
+    curl_easy_getinfo(x->curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(x->curl, CURLINFO_CONTENT_TYPE, &type);
+    x->received += len;
+    if (x->received > x->most) {
+        mf_error_set(x->err, MF_ERR_TOO_LARGE,
+                     "the server's answer has more than %" PRIu64 " bytes", x->most);
+        return 0;
+    }
+    if (status / 100 != 2 || !r->data)
+        return len;
+    return r->data(r->context, type ? type : "", data, len, x->err) ? len : 0;
+}
+
+static struct curl_slist *add_header(struct curl_slist *list, const char *name, const char *value)
+{
+    char text[512];
+    if (!value || snprintf(text, sizeof text, "%s: %s", name, value) >= (int)sizeof text)
+        return list;
+    struct curl_slist *longer = curl_slist_append(list, text);
+    return longer ? longer : list;
+}
+
+static void set_options(struct exchange *x, struct curl_slist *headers)
+{
+    const struct mf_web_request *r = x->request;
+    CURL *c = x->curl;
+    curl_easy_setopt(c, CURLOPT_URL, r->url);
+    curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt(c, CURLOPT_PROXY, "");
+    curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, 10L);
+    curl_easy_setopt(c, CURLOPT_TIMEOUT, (long)r->timeout_s);
+    curl_easy_setopt(c, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    curl_easy_setopt(c, CURLOPT_USERAGENT, "MedFusion/" MF_VERSION);
+    curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_data);
+    curl_easy_setopt(c, CURLOPT_WRITEDATA, x);
+    if (!r->content_type)
+        return;
+    curl_easy_setopt(c, CURLOPT_POST, 1L);
+    curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->body);
+    curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len);
+}
+
+bool mf_web_send(const struct mf_web_request *r, long *ret_status, struct mf_error *err)
+{
+    struct mf_error stopped = MF_ERROR_INIT;
+    struct exchange x = {.request = r,
+                         .curl = curl_easy_init(),
+                         .most = r->max_bytes ? r->max_bytes : UINT64_C(16) << 20,
+                         .err = &stopped};
+    if (!x.curl)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a request");
+    struct curl_slist *headers = add_header(NULL, "Accept", r->accept);
+    headers = add_header(headers, "Content-Type", r->content_type);
+    headers = add_header(headers, "Expect", ""); /* no 100-continue */
+    set_options(&x, headers);
+    CURLcode code = curl_easy_perform(x.curl);
+    curl_easy_getinfo(x.curl, CURLINFO_RESPONSE_CODE, ret_status);
+    curl_easy_cleanup(x.curl);
+    curl_slist_free_all(headers);
+    if (stopped.code)
+        return mf_error_set(err, stopped.code, "%s", stopped.msg);
+    if (code == CURLE_OK)
+        return true;
+    return mf_error_set(err, code == CURLE_OPERATION_TIMEDOUT ? MF_ERR_TIMEOUT : MF_ERR_IO,
+                        "the server cannot be reached (%s)", curl_easy_strerror(code));
+}

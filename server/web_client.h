@@ -1,0 +1,41 @@
+/*
+ * Web client: requests to configured DICOMweb servers, behind a fence around libcurl. Addresses
+ * come from the configuration only, never from a request; redirects are not followed, only http and
+ * https are spoken, and every exchange has a deadline and a ceiling of bytes.
+ */
+#ifndef MF_SERVER_WEB_CLIENT_H
+#define MF_SERVER_WEB_CLIENT_H
+
+#include "core/buffer.h"
+#include "core/error.h"
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct mf_web_request {
+    const char *url, *accept;
+    const char *content_type; /* with `body`: a POST; NULL: a GET */
+    const void *body;
+    size_t body_len;
+    int timeout_s;
+    uint64_t max_bytes; /* of the answer; 0 = 16 MiB */
+    /* Takes the answer's body as it comes; false stops with the error. `content_type` is that of
+     * the answer. */
+    bool (*data)(void *context, const char *content_type, const void *data, size_t len,
+                 struct mf_error *err);
+    void *context;
+};
+
+/* Sends it; *ret_status is the answer's. Only bodies of 2xx answers go to `data`. False: MF_ERR_IO,
+ * MF_ERR_TIMEOUT, MF_ERR_TOO_LARGE, or what `data` set. Thread-safe after the first call. */
+bool mf_web_send(const struct mf_web_request *request, long *ret_status,
+                 struct mf_error *err) MF_CHECK_RESULT;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,80 @@
+"""Orthanc with its DICOMweb plug-in as the PACS: a study goes there, comes to us, and the result's objects arrive there."""
+import io
+import time
+
+import pydicom
+import pytest
+import requests
+
+import daemon as daemons
+import orthanc
+from dicom_net import JSON, part10, radiograph, related, sample, wait_for_study
+
+pytestmark = pytest.mark.skipif(not orthanc.available(), reason="Orthanc is not installed")
+
+
+@pytest.fixture(scope="module")
+def pacs_and_daemon(tmp_path_factory, frontal_bundle):
+    ours = orthanc.free_port()
+    pacs = orthanc.Orthanc(tmp_path_factory.mktemp("orthanc"), modalities={"medfusion": ("MEDFUSION", ours)}).start()
+    daemon = daemons.Daemon(tmp_path_factory.mktemp("daemon"), frontal_bundle, **{
+        "intake.quiet_s": 1, "dimse.listen": f"127.0.0.1:{ours}", "dimse.allow": "ORTHANC@127.0.0.1",
+        "outbox.destinations": f"{pacs.url}/dicom-web dicom://ORTHANC@127.0.0.1:{pacs.dicom}"}).start()
+    yield pacs, daemon
+    assert daemon.stop() == 0
+    pacs.stop()
+
+
+def wait_for(pacs, study, modality, seconds=40):
+    deadline = time.monotonic() + seconds
+    while True:
+        rows = pacs.instances(StudyInstanceUID=study, Modality=modality, includefield="all")
+        if rows or time.monotonic() > deadline:
+            return rows
+        time.sleep(0.2)
+
+
+def test_a_study_sent_by_the_pacs_comes_back_as_objects(pacs_and_daemon):
+    pacs, daemon = pacs_and_daemon
+    ds = sample()
+    stored = pacs.store(part10(ds))
+    requests.post(f"{pacs.url}/modalities/medfusion/store", json=[stored["ID"]], timeout=60).raise_for_status()
+    state = wait_for_study(daemon, ds.StudyInstanceUID)
+    job = daemon.wait(f"/v1/jobs/{state['jobs'][0]}")
+    assert job["state"] == "succeeded", job
+    artifacts = daemon.get(f"/v1/jobs/{job['id']}/artifacts").json()["artifacts"]
+    expected = {a["sop_instance_uid"] for a in artifacts if a["media_type"] == "application/dicom"}
+    [row] = wait_for(pacs, ds.StudyInstanceUID, "SR")
+    instance = row["00080018"]["Value"][0]
+    found = requests.post(f"{pacs.url}/tools/find", timeout=60, json={"Level": "Instance", "Query": {"SOPInstanceUID": instance}}).json()
+    report = pydicom.dcmread(io.BytesIO(requests.get(f"{pacs.url}/instances/{found[0]}/file", timeout=60).content))
+    assert report.PatientID == ds.PatientID and report.StudyInstanceUID == ds.StudyInstanceUID
+    assert report.ContentTemplateSequence[0].TemplateIdentifier == "1500"
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:  # both destinations are this PACS: sent twice, there once
+        uids = {r["00080018"]["Value"][0] for r in pacs.instances(StudyInstanceUID=ds.StudyInstanceUID)}
+        if expected <= uids and daemon.log().count("outbox.delivered") == 2:
+            break
+        time.sleep(0.2)
+    assert expected <= uids and len(uids) == len(expected) + 1
+    assert daemon.log().count("outbox.delivered") == 2, daemon.log()
+
+
+def test_a_destination_that_is_down_gets_it_later(tmp_path, frontal_bundle):
+    pacs = orthanc.Orthanc(tmp_path / "orthanc")
+    daemon = daemons.Daemon(tmp_path / "d", frontal_bundle, **{
+        "intake.quiet_s": 1, "outbox.destinations": f"{pacs.url}/dicom-web"}).start()
+    ds = radiograph()
+    body, kind = related([part10(ds)])
+    assert requests.post(daemon.url + "/dicom-web/studies", data=body, headers={"Content-Type": kind, "Accept": JSON}, timeout=60).status_code == 200
+    job = wait_for_study(daemon, ds.StudyInstanceUID)["jobs"][0]
+    assert daemon.wait(f"/v1/jobs/{job}")["state"] == "succeeded"
+    deadline = time.monotonic() + 20
+    while "outbox.failed" not in daemon.log() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert "outbox.failed" in daemon.log()
+    daemon.kill("mf-courier")  # the outbox is in the store
+    pacs.start()
+    assert wait_for(pacs, ds.StudyInstanceUID, "SR", seconds=40)
+    pacs.stop()
+    assert daemon.stop() == 0
