@@ -13,6 +13,7 @@
  *     Qualitative Evaluations: flags, findings under risk control, record values used
  */
 #include "dicom/write_private.h"
+#include "dicom/writer_text.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -237,6 +238,19 @@ static void put_orientation(const struct report *r, const struct mf_index_object
     text_item(r->w, HAS_ACQ_CONTEXT, &COLUMN_ORIENTATION, columns + 1);
 }
 
+/* Nothing for what is no date: an item must have a value. */
+static void put_date(struct mf_writer *w, const char *date)
+{
+    char text[64] = "";
+    if (date)
+        mf_writer_text("DA", date, strlen(date), text, sizeof text);
+    if (!*text)
+        return;
+    open_item(w, HAS_ACQ_CONTEXT, "DATE", &STUDY_DATE);
+    mf_put_text(w, MF_KW_Date, text);
+    mf_end_item(w);
+}
+
 /* TID 1601 with what TID 1602 and 1603 say and the index knows. */
 static void put_library_entry(const struct report *r, const struct mf_write_frame *f)
 {
@@ -246,11 +260,7 @@ static void put_library_entry(const struct report *r, const struct mf_write_fram
     open_image(r->w, CONTAINS, &SOURCE, f);
     if (modality < MODALITY_COUNT)
         code_item(r->w, HAS_ACQ_CONTEXT, &MODALITY, &MODALITIES[modality].code);
-    if (o->study_date) {
-        open_item(r->w, HAS_ACQ_CONTEXT, "DATE", &STUDY_DATE);
-        mf_put_text(r->w, MF_KW_Date, o->study_date);
-        mf_end_item(r->w);
-    }
+    put_date(r->w, o->study_date);
     put_view(r->w, o);
     put_orientation(r, o);
     if (spacing[0] > 0 && spacing[1] > 0) {
