@@ -287,6 +287,11 @@ static bool accepts_one(const struct mf_bundle *b, const struct mf_string_list *
                         value, b->name);
 }
 
+uint32_t mf_bundle_refused_quality(const struct mf_bundle *b)
+{
+    return b->refused_quality;
+}
+
 bool mf_bundle_accepts(const struct mf_bundle *b, const char *modality, const char *view,
                        const char *body_part, struct mf_error *err)
 {

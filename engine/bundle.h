@@ -85,6 +85,10 @@ const struct mf_trust *mf_bundle_trust(const struct mf_bundle *bundle);
 bool mf_bundle_accepts(const struct mf_bundle *bundle, const char *modality, const char *view,
                        const char *body_part, struct mf_error *err);
 
+/* Quality flags (bits of enum mf_quality, engine/trust/quality.h) with which the bundle refuses an
+ * image. */
+uint32_t mf_bundle_refused_quality(const struct mf_bundle *bundle);
+
 /* The lists behind mf_bundle_accepts() (models/FORMAT.md, "accepts"), for grouping a whole study by
  * them. An empty list accepts all. */
 struct mf_bundle_rules {

@@ -1,5 +1,6 @@
 /* bundle.json: every member checked and copied into struct mf_bundle. Format: models/FORMAT.md. */
 #include "engine/bundle_private.h"
+#include "engine/trust/quality.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -263,12 +264,36 @@ static bool parse_sequence(struct mf_bundle *b, struct mf_error *err)
     return true;
 }
 
+/* "quality": {"refuse": […]}, optional: flags with which an image is not judged at all. */
+static bool parse_quality(struct mf_bundle *b, struct mf_error *err)
+{
+    static const char *const KEYS[] = {"refuse", NULL};
+    const json_t *quality = json_object_get(b->json, "quality"),
+                 *refuse = json_object_get(quality, "refuse");
+    if (!quality)
+        return true;
+    if (!mf_json_only_keys(quality, KEYS, "quality", MF_ERR_MODEL, err))
+        return false;
+    for (size_t i = 0; i < json_array_size(refuse); i++) {
+        const char *name = json_string_value(json_array_get(refuse, i));
+        unsigned bit = 0;
+        while (name && bit < MF_QUALITY_COUNT && strcmp(name, mf_quality_name(bit)) != 0)
+            bit++;
+        if (!name || bit == MF_QUALITY_COUNT)
+            return mf_error_set(err, MF_ERR_MODEL, "quality.refuse: \"%.40s\" is no quality flag",
+                                name ? name : "");
+        b->refused_quality |= 1U << bit;
+    }
+    return json_is_array(refuse) ||
+           mf_error_set(err, MF_ERR_MODEL, "quality.refuse: must be an array of flags");
+}
+
 bool mf_bundle_parse(struct mf_bundle *b, struct mf_error *err)
 {
     static const char *const KEYS[] = {
         "schema",       "name",    "version",  "licence",     "intended_use",
         "accepts",      "labels",  "modules",  "directories", "preprocessing",
-        "segmentation", "regions", "sequence", NULL};
+        "segmentation", "regions", "sequence", "quality",     NULL};
     const char *schema = mf_json_get_string(b->json, "schema", "");
     if (strcmp(schema, "medfusion.bundle/1") != 0)
         return mf_error_set(err, MF_ERR_MODEL, "not a medfusion.bundle/1");
@@ -280,5 +305,5 @@ bool mf_bundle_parse(struct mf_bundle *b, struct mf_error *err)
     b->intended_use = mf_json_get_string(b->json, "intended_use", "");
     return b->name && b->version && parse_accepts(b, err) && parse_labels(b, err) &&
            parse_modules(b, err) && parse_preprocessing(b, err) && parse_segmentation(b, err) &&
-           parse_sequence(b, err);
+           parse_sequence(b, err) && parse_quality(b, err);
 }

@@ -55,6 +55,7 @@ struct mf_bundle {
     bool has_voxel_spacing;
     double voxel_spacing[3]; /* mm: slice, row, column */
     size_t regions, max_frames;
+    uint32_t refused_quality; /* bits of enum mf_quality */
     enum mf_position_kind position;
     struct mf_feature_set *features;
     struct mf_trust *trust;

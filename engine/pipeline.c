@@ -11,6 +11,7 @@
 
 #include "core/clock.h"
 #include "core/grayscale.h"
+#include "engine/trust/quality.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -37,13 +38,16 @@ static bool reserve_frame(struct mf_engine *e, size_t pixels, struct mf_error *e
     return true;
 }
 
-/* Display values of a frame, equalised, in e->image. */
-static void load_frame(struct mf_exec *x, struct mf_engine *e, const struct mf_frame *frame)
+/* Display values of a frame, equalised, in e->image; its technical quality where asked. */
+static void load_frame(struct mf_exec *x, struct mf_engine *e, const struct mf_frame *frame,
+                       uint32_t *quality)
 {
     size_t rows = frame->rows, cols = frame->columns;
     if (!reserve_frame(e, rows * cols, &x->error) ||
         !mf_grayscale_display(frame, e->image, &x->error))
         return;
+    if (quality) /* an engine with a segmenter sees chests */
+        *quality = mf_quality_of(e->image, rows, cols, e->segmenter != NULL);
     mf_equalise(e->bundle->equalisation, e->image, rows, cols, e->levels);
 }
 
@@ -71,15 +75,18 @@ static void run_frame(struct mf_exec *x, struct mf_engine *e, const struct run *
     uint64_t start = mf_clock_monotonic_ns();
     const struct mf_frame *frame = x->planning ? NULL : r->input->frames[f];
     struct mf_segmentation whole = {.status = MF_SEGMENTATION_OFF, .iou = NAN};
+    uint32_t *quality = frame && r->output->quality ? &r->output->quality[f] : NULL;
     if (frame) {
         whole.box[2] = frame->columns;
         whole.box[3] = frame->rows;
-        load_frame(x, e, frame);
+        load_frame(x, e, frame, quality);
     }
     if (e->segmenter) {
         mf_segment(x, e, r, f);
         if (frame && mf_exec_live(x))
             mf_segment_region(x, e, r, f, &whole);
+        if (quality && whole.status == MF_SEGMENTATION_OK) /* the union of both lungs */
+            *quality |= mf_quality_of_mask(e->masks, e->bundle->segmenter.rows);
     }
     if (frame) {
         r->output->segmentation[f] = whole;

@@ -9,6 +9,7 @@
 #include "core/mask.h"
 #include "core/result.h"
 #include "engine/engine.h"
+#include "engine/trust/quality.h"
 #include "engine/trust/trust.h"
 #include "fhir/extract.h"
 #include "server/adaptation.h"
@@ -18,7 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_FRAMES = 32, MAX_FLAGS = 4 };
+enum { MAX_FRAMES = 32, MAX_FLAGS = 3 + MF_QUALITY_COUNT };
 
 static const double DEFAULT_ALPHA = 0.1;
 /* Below this p-value an input is said to lie outside the calibrated population. */
@@ -222,7 +223,8 @@ static bool run_network(struct state *s, struct mf_error *err)
     o->segmentation = mf_arena_alloc(s->arena, s->frames.count, sizeof *o->segmentation, err);
     o->readout =
         mf_arena_alloc(s->arena, mf_engine_readout_size(s->engine), sizeof *o->readout, err);
-    if (!o->logits || !o->segmentation || !o->readout)
+    o->quality = mf_arena_alloc(s->arena, s->frames.count, sizeof *o->quality, err);
+    if (!o->logits || !o->segmentation || !o->readout || !o->quality)
         return false;
     const struct mf_engine_input input = {.frames = frames,
                                           .frame_count = s->frames.count,
@@ -286,6 +288,26 @@ static bool apply_trust(struct state *s, struct mf_error *err)
     return mf_trust_apply(s->bundle, &c, alpha, t, err);
 }
 
+/* Of the reported study: a bad prior is no reason for doubt. */
+static uint32_t quality_of(const struct state *s)
+{
+    uint32_t quality = 0;
+    for (size_t i = 0; i < s->frames.count; i++)
+        quality |= s->run->plan->request->frames[i].prior ? 0 : s->output.quality[i];
+    return quality;
+}
+
+/* A bundle may refuse images of a quality that it was not made for. */
+static bool check_quality(const struct state *s, struct mf_error *err)
+{
+    uint32_t refused = quality_of(s) & mf_bundle_refused_quality(s->bundle);
+    for (unsigned bit = 0; bit < MF_QUALITY_COUNT; bit++)
+        if (refused >> bit & 1)
+            return mf_error_set(err, MF_ERR_UNUSABLE, "the image is refused by the model: %s",
+                                mf_quality_name(bit));
+    return true;
+}
+
 static void find_flags(struct state *s)
 {
     const struct mf_feature_set *set = mf_bundle_features(s->bundle);
@@ -294,6 +316,10 @@ static void find_flags(struct state *s)
         fallback |= s->output.segmentation[i].status == MF_SEGMENTATION_FALLBACK;
     for (size_t i = 0; set && i < set->count; i++)
         used |= s->features[i].status == MF_FEATURE_USED;
+    uint32_t quality = quality_of(s);
+    for (unsigned bit = 0; bit < MF_QUALITY_COUNT; bit++)
+        if (quality >> bit & 1)
+            s->flags[s->flag_count++] = mf_quality_name(bit);
     if (fallback)
         s->flags[s->flag_count++] = "segmentation_fallback";
     if (set && !used)
@@ -420,7 +446,8 @@ static json_t *run_stages(struct mf_pipeline *p, struct state *s, struct mf_erro
         return NULL;
     s->decode_ms = ms_since(start);
     if (!go_on(run, 0.1, err) || !extract_features(s, err) || !run_network(s, err) ||
-        !go_on(run, 0.9, err) || !adapt(p, s, err) || !apply_trust(s, err))
+        !check_quality(s, err) || !go_on(run, 0.9, err) || !adapt(p, s, err) ||
+        !apply_trust(s, err))
         return NULL;
     find_flags(s);
     if (run->logits)

@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COMPONENTS = 16, ITERATIONS = 60, LEAST_CASES = 40, MAX_SIZE = 65536 };
+enum { COMPONENTS = 16, ITERATIONS = 60, LEAST_CASES = 40, MAX_SIZE = 65536, NEIGHBOURS = 5 };
+enum { MAX_REFERENCES = 4096 };
 
 struct mf_ood {
     size_t size, components, count;
@@ -15,6 +16,11 @@ struct mf_ood {
     double *variances; /* (components) */
     double residual;   /* variance of what the axes leave, per dimension */
     double *distances; /* (count), ascending */
+    /* Whitened components of the fitted cases, for the nearest neighbours; 0 = Mahalanobis alone.
+     */
+    size_t references;
+    double *points;   /* (references, components) */
+    double scales[2]; /* medians of both distances over the fitted cases: their common unit */
 };
 
 static struct mf_ood *new_ood(size_t size, size_t components, size_t count, struct mf_error *err)
@@ -42,6 +48,7 @@ void mf_ood_free(struct mf_ood *o)
     free(o->axes);
     free(o->variances);
     free(o->distances);
+    free(o->points);
     free(o);
 }
 
@@ -102,7 +109,8 @@ static bool find_axes(struct mf_ood *o, const double *rows, size_t count, struct
     return true;
 }
 
-static double distance(const struct mf_ood *o, const float *readout)
+/* Squared Mahalanobis distance; the whitened components go to `point`. */
+static double mahalanobis(const struct mf_ood *o, const float *readout, double point[COMPONENTS])
 {
     double total = 0, explained = 0, sum = 0;
     for (size_t q = 0; q < o->size; q++) {
@@ -114,7 +122,8 @@ static double distance(const struct mf_ood *o, const float *readout)
         for (size_t q = 0; q < o->size; q++)
             d += (readout[q] - o->mean[q]) * o->axes[i * o->size + q];
         explained += d * d;
-        sum += d * d / (o->variances[i] + o->residual);
+        point[i] = d / sqrt(o->variances[i] + o->residual);
+        sum += point[i] * point[i];
     }
     return sum + fmax(total - explained, 0) / o->residual;
 }
@@ -123,6 +132,36 @@ static int ascending(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return x < y ? -1 : x > y;
+}
+
+/* Mean squared distance to the nearest of the fitted cases, `skip` (one of them, or none) aside. */
+static double neighbours(const struct mf_ood *o, const double *point, size_t skip)
+{
+    double best[NEIGHBOURS], sum = 0;
+    size_t found = 0;
+    for (size_t r = 0; r < o->references; r++) {
+        double d = 0;
+        for (size_t i = 0; i < o->components; i++)
+            d += pow(point[i] - o->points[r * o->components + i], 2);
+        if (r == skip || (found == NEIGHBOURS && d >= best[found - 1]))
+            continue;
+        size_t at = found < NEIGHBOURS ? found++ : found - 1;
+        for (; at > 0 && best[at - 1] > d; at--)
+            best[at] = best[at - 1];
+        best[at] = d;
+    }
+    for (size_t i = 0; i < found; i++)
+        sum += best[i] / (double)found;
+    return sum;
+}
+
+/* The larger of both distances in units of what the fitted cases have. */
+static double distance(const struct mf_ood *o, const float *readout)
+{
+    double point[COMPONENTS], d = mahalanobis(o, readout, point);
+    if (!o->references)
+        return d;
+    return fmax(d / o->scales[0], neighbours(o, point, SIZE_MAX) / o->scales[1]);
 }
 
 /* Mean, axes and residual variance from `count` rows; the rows are centred on the way. */
@@ -143,6 +182,35 @@ static bool fit_shape(struct mf_ood *o, double *rows, size_t count, struct mf_er
         explained += o->variances[i];
     size_t left = n > o->components ? n - o->components : 1;
     o->residual = fmax((total - explained) / (double)left, 1e-9 * (total / (double)n + 1e-12));
+    return true;
+}
+
+static double median(double *values, size_t n)
+{
+    qsort(values, n, sizeof *values, ascending);
+    return fmax(values[n / 2], 1e-12);
+}
+
+/* Keeps the fitted cases as references (the first of very many) and the units of both distances. */
+static bool fit_neighbours(struct mf_ood *o, const float *readouts, size_t count,
+                           const uint32_t *group, size_t train, struct mf_error *err)
+{
+    size_t k = o->components, n = train < MAX_REFERENCES ? train : MAX_REFERENCES;
+    MF_AUTO(mf_mem) double *values = malloc((2 * n + 1) * sizeof *values);
+    o->points = calloc(n * k + 1, sizeof *o->points);
+    if (!values || !o->points)
+        return mf_error_set(err, MF_ERR_NO_MEMORY,
+                            "out of memory for the out-of-distribution check");
+    for (size_t i = 0; i < count && o->references < n; i++)
+        if (group[i] % 2 == 0) {
+            double point[COMPONENTS];
+            values[o->references] = mahalanobis(o, readouts + i * o->size, point);
+            memcpy(o->points + o->references++ * k, point, k * sizeof *point);
+        }
+    for (size_t r = 0; r < n; r++)
+        values[n + r] = neighbours(o, o->points + r * k, r);
+    o->scales[0] = median(values, n);
+    o->scales[1] = median(values + n, n);
     return true;
 }
 
@@ -167,7 +235,8 @@ struct mf_ood *mf_ood_fit(const float *readouts, size_t count, size_t size, cons
     for (size_t i = 0, at = 0; i < count; i++)
         for (size_t q = 0; group[i] % 2 == 0 && q < size; q++)
             rows[at++] = readouts[i * size + q];
-    if (!fit_shape(o, rows, train, err))
+    if (!fit_shape(o, rows, train, err) ||
+        (k > 0 && !fit_neighbours(o, readouts, count, group, train, err)))
         return NULL;
     for (size_t i = 0, at = 0; i < count; i++)
         if (group[i] % 2)
@@ -208,11 +277,17 @@ json_t *mf_ood_to_json(const struct mf_ood *o, const char *model_hash)
     json_t *axes = json_array();
     for (size_t i = 0; i < o->components; i++)
         json_array_append_new(axes, numbers(o->axes + i * o->size, o->size));
-    return json_pack("{s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:f, s:o}", "schema", "medfusion.ood/1",
-                     "method", "mahalanobis", "model_hash", model_hash, "size", (json_int_t)o->size,
-                     "mean", numbers(o->mean, o->size), "components", axes, "variances",
-                     numbers(o->variances, o->components), "residual_variance", o->residual,
-                     "distances", numbers(o->distances, o->count));
+    json_t *json =
+        json_pack("{s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:f, s:o}", "schema", "medfusion.ood/1",
+                  "method", o->references ? "mahalanobis_neighbours" : "mahalanobis", "model_hash",
+                  model_hash, "size", (json_int_t)o->size, "mean", numbers(o->mean, o->size),
+                  "components", axes, "variances", numbers(o->variances, o->components),
+                  "residual_variance", o->residual, "distances", numbers(o->distances, o->count));
+    if (json && o->references) {
+        json_object_set_new(json, "references", numbers(o->points, o->references * o->components));
+        json_object_set_new(json, "scales", numbers(o->scales, 2));
+    }
+    return json;
 }
 
 static bool read_numbers(const json_t *list, size_t n, double *out)
@@ -226,6 +301,22 @@ static bool read_numbers(const json_t *list, size_t n, double *out)
         out[i] = json_number_value(v);
     }
     return true;
+}
+
+/* The optional part for the nearest neighbours. */
+static bool read_neighbours(struct mf_ood *o, const json_t *json)
+{
+    const json_t *points = json_object_get(json, "references");
+    size_t n = json_array_size(points);
+    if (!points)
+        return true;
+    if (o->components == 0 || n == 0 || n % o->components || n / o->components > MAX_REFERENCES ||
+        !(o->points = calloc(n, sizeof *o->points)))
+        return false;
+    o->references = n / o->components;
+    return read_numbers(points, n, o->points) &&
+           read_numbers(json_object_get(json, "scales"), 2, o->scales) && o->scales[0] > 0 &&
+           o->scales[1] > 0;
 }
 
 struct mf_ood *mf_ood_from_json(const json_t *json, struct mf_error *err)
@@ -249,7 +340,7 @@ struct mf_ood *mf_ood_from_json(const json_t *json, struct mf_error *err)
         ok = o->distances[i - 1] <= o->distances[i];
     if (ok)
         o->residual = mf_json_get_number(json, "residual_variance", 0);
-    if (!ok || !(o->residual > 0)) {
+    if (!ok || !(o->residual > 0) || !read_neighbours(o, json)) {
         mf_error_set(err, MF_ERR_MODEL, "not a valid medfusion.ood/1");
         return NULL;
     }

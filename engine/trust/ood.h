@@ -1,12 +1,15 @@
 /*
  * Out of distribution: how unusual is a readout vector among those of the calibration patients?
- * Squared Mahalanobis distance in the space of the leading principal components plus the scaled
- * residual (a shrunk covariance), turned into a conformal p-value: (1 + #{calibration distances ≥
- * this one}) / (n + 1). Mean and components come from one half of the patients, the calibration
+ * The larger of two distances, each in units of its median over the fitted cases: the squared
+ * Mahalanobis distance in the space of the leading principal components plus the scaled residual (a
+ * shrunk covariance), and the mean squared distance to the five nearest fitted cases in the
+ * whitened components. It becomes a conformal p-value: (1 + #{calibration distances ≥ this one}) /
+ * (n + 1). Mean, components and neighbours come from one half of the patients, the calibration
  * distances from the other, so that the p-value is exact for exchangeable cases.
  *
- * ood.json, `medfusion.ood/1`: {"schema", "method": "mahalanobis", "model_hash", "size", "mean":
- * […], "components": [[…]], "variances": […], "residual_variance", "distances": [ascending]}
+ * ood.json, `medfusion.ood/1`: {"schema", "method": "mahalanobis|mahalanobis_neighbours",
+ * "model_hash", "size", "mean": […], "components": [[…]], "variances": […], "residual_variance",
+ * "distances": [ascending], and with neighbours "references": [cases × components], "scales": [2]}
  */
 #ifndef MF_TRUST_OOD_H
 #define MF_TRUST_OOD_H

@@ -10,7 +10,7 @@
 
 enum { PATH_BYTES = 1024, MAX_CASES = 10000000 };
 
-static const struct mf_json_limits LIMITS = {(size_t)256 << 20, 8};
+static const struct mf_json_limits LIMITS = {MF_TRUST_FILE_BYTES, 8};
 
 static bool bad(struct mf_error *err, const char *what)
 {

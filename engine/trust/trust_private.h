@@ -48,7 +48,7 @@ struct mf_trust {
 
 /* The content of calibration.json, conformal.json and ood.json, in this order; json null = there is
  * no such file. */
-enum { MF_TRUST_FILES = 3 };
+enum { MF_TRUST_FILES = 3, MF_TRUST_FILE_BYTES = 256 << 20 };
 struct mf_trust *mf_trust_from_json(json_t *const files[MF_TRUST_FILES],
                                     const struct mf_label *labels, size_t label_count,
                                     struct mf_error *err) MF_CHECK_RESULT;

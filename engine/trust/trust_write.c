@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { PATH_BYTES = 1024 };
 
@@ -146,6 +147,10 @@ static bool write_file(const char *dir, const char *name, json_t *value, int dig
     char path[PATH_BYTES];
     if (!text)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
+    if (strlen(text) > MF_TRUST_FILE_BYTES)
+        return mf_error_set(err, MF_ERR_UNUSABLE,
+                            "%s would be larger than %d MiB: calibrate on fewer cases", name,
+                            MF_TRUST_FILE_BYTES >> 20);
     snprintf(path, sizeof path, "%s/%s", dir, name);
     MF_AUTO(mf_file) FILE *f = fopen(path, "we");
     if (!f || fprintf(f, "%s\n", text) < 0 || fflush(f) != 0)
@@ -158,7 +163,7 @@ bool mf_trust_write(const struct mf_trust *t, const char *dir, struct mf_error *
     if (!t->id || !t->calibrations || !t->classes)
         return mf_error_set(err, MF_ERR_CONFLICT, "there is no calibration to write");
     return write_file(dir, "calibration.json", calibration_to_json(t), 17, err) &&
-           write_file(dir, "conformal.json", conformal_to_json(t), 17, err) &&
+           write_file(dir, "conformal.json", conformal_to_json(t), 9, err) &&
            (!t->ood ||
             write_file(dir, "ood.json", mf_ood_to_json(t->ood, t->model_hash), 17, err)) &&
            (!t->adaptation ||
