@@ -1,6 +1,7 @@
 /*
  * Syncer: makes files durable in the background, so that a scan can run meanwhile. One syncer takes
- * the contents of files, another one their names, so that both are on their way to the disk at once.
+ * the contents of files, another one their names, so that both are on their way to the disk at
+ * once.
  */
 #ifndef MF_SERVER_SYNCER_H
 #define MF_SERVER_SYNCER_H
@@ -13,7 +14,8 @@ extern "C" {
 
 struct mf_syncer;
 
-/* One file (or directory) on its way to the disk, embedded in its owner, who keeps fd open until the wait is over.
+/* One file (or directory) on its way to the disk, embedded in its owner, who keeps fd open until
+ * the wait is over.
  */
 struct mf_sync {
     int fd;
