@@ -121,7 +121,9 @@ def main(arguments: list[str] | None = None) -> int:
         frozen, paths, options.cache, key, options.device, options.program
     )
     print(f"{len(paths)} images, {computed} computed now")
-    sizes = upper.Sizes(**{f.name: getattr(options, f.name) for f in dataclasses.fields(upper.Sizes)})
+    sizes = upper.Sizes(
+        **{f.name: getattr(options, f.name) for f in dataclasses.fields(upper.Sizes)}
+    )
     recipe = {f.name: getattr(options, f.name) for f in dataclasses.fields(upper.Recipe)}
     torch.manual_seed(options.seed)
     model = upper.Upper(sizes, images.shape[2], images.shape[1], ehr, len(found.labels))
@@ -130,7 +132,9 @@ def main(arguments: list[str] | None = None) -> int:
     history = trainer.fit()
     scores = {part: trainer.score(part) for part in ("train", "val", "test")}
     write(options, bundle, defined if ehr else None, model, card(options, found, scores))
-    print(f"{options.out}: {len(history)} epochs, macro AUROC {scores['test'][1]:.4f} on the test split")
+    print(
+        f"{options.out}: {len(history)} epochs, macro AUROC of the test split {scores['test'][1]:.4f}"
+    )
     return 0
 
 

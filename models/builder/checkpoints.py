@@ -97,7 +97,11 @@ def describe(
             "require": [],
         },
         "labels": [
-            {"id": "".join(c if c.isalnum() else "_" for c in label), "display": label, "coding": []}
+            {
+                "id": "".join(c if c.isalnum() else "_" for c in label),
+                "display": label,
+                "coding": [],
+            }
             for label in labels
         ],
         "modules": {

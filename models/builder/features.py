@@ -56,7 +56,7 @@ def laboratory(name: str) -> dict:
 
 
 def define(table: pd.DataFrame, given: dict | None) -> dict:
-    """The `given` definitions, or those of the known columns; mean and std from training studies."""
+    """The `given` definitions, or those of the known columns; mean and std of training studies."""
     if given is None:
         known = [AGE, *(laboratory(name) for name in LABS), *CATEGORICAL]
         given = {"schema": "medfusion.features/1", "features": known}

@@ -84,7 +84,9 @@ def chexpert(root: Path, labels: list[str] | None) -> Studies:
     )
     table = table.sort_values("view_number").drop_duplicates(["part", "patient", "order"])
     hashed = pd.util.hash_pandas_object(table["patient"], index=False).to_numpy() % 10
-    table["split"] = np.where(table["part"] == "valid", "test", np.where(hashed == 0, "val", "train"))
+    table["split"] = np.where(
+        table["part"] == "valid", "test", np.where(hashed == 0, "val", "train")
+    )
     columns = ["path", "patient", "order", "split", "age", "sex", "view"]
     chosen = labels or CHEXPERT
     return finish(table[[*columns, *chosen]], chosen, False)

@@ -149,7 +149,12 @@ class Trainer:
         studies: Studies,
         recipe: Recipe,
     ) -> None:
-        self.model, self.tokens, self.ehr, self.recipe = model.to(recipe.device), tokens, ehr, recipe
+        self.model, self.tokens, self.ehr, self.recipe = (
+            model.to(recipe.device),
+            tokens,
+            ehr,
+            recipe,
+        )
         self.y = torch.from_numpy(studies.y)
         self.split = studies.table["split"].to_numpy()
         self.series = studies.series(model.temporal.config["max_frames"])

@@ -2,7 +2,7 @@
 """The same random weights in PyTorch and in the engine, for every family of networks.
 
     python models/parity                       small models, every family, as a table
-    python models/parity --big                 the published sizes (needs 16 GB, an hour of two cores)
+    python models/parity --big                 the published sizes (16 GB, an hour of two cores)
     python models/parity --golden              writes tests/golden from the small models
 
 Checking saves each model as its library does (`save_pretrained`; rtdl: a state dict), computes what

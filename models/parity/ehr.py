@@ -35,7 +35,9 @@ def write(sink: Sink) -> None:
         sink.done(folder)
     small = dict(n_blocks=2, d_block=32, attention_n_heads=4, ffn_d_hidden_multiplier=4 / 3)
     write_rtdl(sink, "modules/ft_transformer-rtdl", 3, [2, 5], 4, small, (1, 33))
-    write_rtdl(sink, "modules/ft_transformer-rtdl-cont", 4, [], 2, small, () if sink.golden else (5,))
+    write_rtdl(
+        sink, "modules/ft_transformer-rtdl-cont", 4, [], 2, small, () if sink.golden else (5,)
+    )
 
 
 @torch.no_grad()

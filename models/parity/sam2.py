@@ -77,7 +77,14 @@ def write(sink: Sink) -> None:
             dots = dict(input_points=points, input_labels=labels)
             run(sink, folder, "two-boxes", sam2, pixels[:1], True, input_boxes=both)
             run(
-                sink, folder, "box-and-mask", sam2, pixels, False, input_boxes=boxes, input_masks=low
+                sink,
+                folder,
+                "box-and-mask",
+                sam2,
+                pixels,
+                False,
+                input_boxes=boxes,
+                input_masks=low,
             )
             run(sink, folder, "points", sam2, pixels, True, **dots)
             run(sink, folder, "points-and-box", sam2, pixels, False, input_boxes=boxes, **dots)

@@ -23,7 +23,10 @@ TINY = 64  # image size of the tiny model
 
 
 def tiny_config(small: bool, **changes: object) -> Sam2VideoConfig:
-    widths, d = [8, 16, 24, 32], 128  # memories are 64 wide whatever the model: d / 64 pointer tokens
+    widths, d = (
+        [8, 16, 24, 32],
+        128,
+    )  # memories are 64 wide whatever the model: d / 64 pointer tokens
     backbone = Sam2HieraDetConfig(
         hidden_size=8,
         num_attention_heads=1,
@@ -44,9 +47,14 @@ def tiny_config(small: bool, **changes: object) -> Sam2VideoConfig:
     )
     return Sam2VideoConfig(
         vision_config=vision.to_dict(),
-        prompt_encoder_config=Sam2VideoPromptEncoderConfig(hidden_size=d, image_size=TINY).to_dict(),
+        prompt_encoder_config=Sam2VideoPromptEncoderConfig(
+            hidden_size=d, image_size=TINY
+        ).to_dict(),
         mask_decoder_config=Sam2VideoMaskDecoderConfig(
-            hidden_size=d, mlp_dim=64, num_attention_heads=2, iou_head_hidden_dim=32,
+            hidden_size=d,
+            mlp_dim=64,
+            num_attention_heads=2,
+            iou_head_hidden_dim=32,
             attention_downsample_rate=8,
         ).to_dict(),
         image_size=TINY,
@@ -73,7 +81,7 @@ def big_config(size: str, side: int) -> Sam2VideoConfig:
 
 
 def settle(model: Sam2VideoModel) -> None:
-    """Most objects are there on most slices: what is not there has constant masks and shows little."""
+    """Most objects are there on most slices: one that is not has a constant mask."""
     model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(1.0)
 
 
@@ -88,13 +96,15 @@ def track(
 ) -> dict[str, torch.Tensor]:
     """What the session says of every frame: prompts on frame `key`, forwards, then backwards."""
     side = pixels.shape[-1]
-    session = Sam2VideoInferenceSession(video=pixels, video_height=side, video_width=side, dtype=torch.float32)
+    session = Sam2VideoInferenceSession(
+        video=pixels, video_height=side, video_width=side, dtype=torch.float32
+    )
     count = next(len(p) for p in (boxes, points, masks) if p is not None)
     for i in range(count):
         index = session.obj_id_to_idx(i + 1)
         if masks is not None:
             session.add_mask_inputs(index, key, masks[i][None, None])
-        else:  # a box is two points with labels 2 and 3, before the others, as the processor does it
+        else:  # a box is two points with labels 2 and 3, as the processor makes it
             xy = [boxes[i].reshape(2, 2)] if boxes is not None else []
             kinds = [torch.tensor([2, 3])] if boxes is not None else []
             if points is not None:
@@ -152,8 +162,8 @@ def cases(
 
 @torch.no_grad()
 def write(sink: Sink) -> None:
-    # Memories are kept in bf16: where float32 sums differ in the last bit, one of them may be rounded
-    # the other way, and with few memories to read that shows after many slices.
+    # Memories are kept in bf16: where float32 sums differ in the last bit, one of them may be
+    # rounded the other way, and with few memories to read that shows after many slices.
     few = {
         "num_maskmem": 3,
         "max_object_pointers_in_encoder": 4,

@@ -9,6 +9,7 @@ from .sink import Sink
 from .tiny import DV, D, temporal_config
 from .weights import generator, published, random_module
 
+
 @torch.no_grad()
 def write(sink: Sink) -> None:
     kinds = {

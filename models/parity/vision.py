@@ -60,7 +60,7 @@ def write(sink: Sink) -> None:
 
 
 def write_published(sink: Sink) -> None:
-    """Directories exactly as save_pretrained leaves them: shards, bf16, a model's prefix, a pooler."""
+    """Directories as save_pretrained leaves them: shards, bf16, a model's prefix, a pooler."""
     config = Dinov2Config(mlp_ratio=2, image_size=42, **TINY)
     name = "modules/dinov2-shards-bf16"
     if sink.wants(name):

@@ -51,6 +51,7 @@ def randomise(module: torch.nn.Module, name: str) -> torch.nn.Module:
                 p.copy_(noise(p.shape, 0.3))
     return module.eval()
 
+
 def stored(kind: str, module: torch.nn.Module, folder: Path) -> torch.nn.Module:
     """The module as it is read back from its 16-bit file."""
     bundles.save_module(kind, module, folder)
@@ -71,8 +72,9 @@ def published(
     shard: str | None = None,
     settle: Callable[[torch.nn.Module], None] | None = None,
 ) -> torch.nn.Module:
-    """A random model, changed by `settle`, as Hugging Face's `save_pretrained` leaves it in `folder`, in `dtype` and in
-    shards of at most `shard` ("50MB"); returned as `from_pretrained` reads it, in float32.
+    """A random model, changed by `settle`, as Hugging Face's `save_pretrained` leaves it in
+    `folder`, in `dtype` and in shards of at most `shard` ("50MB"); returned as `from_pretrained`
+    reads it, in float32.
     """
     torch.manual_seed(zlib.crc32(name.encode()))
     model = randomise(model_class(config), name)
