@@ -20,6 +20,25 @@ enum {
 
 #ifdef MF_CPU_AMX
 
+struct packing {
+    const struct mf_linear *l;
+    const float *weight;
+};
+
+static void pack_panel(void *arg, size_t p, int thread)
+{
+    const struct packing *job = arg;
+    const struct mf_linear *l = job->l;
+    size_t n = l->out - p * AMX_ROWS < AMX_ROWS ? l->out - p * AMX_ROWS : AMX_ROWS;
+    const float *w = job->weight + p * AMX_ROWS * l->in;
+    char *panel = l->panels + p * linear_panel_bytes(l);
+    (void)thread;
+    if (l->format == AMX_INT8)
+        mf_amx_quantise_panel(w, n, l->in, l->in, NULL, panel, l->scales + p * AMX_ROWS);
+    else
+        mf_amx_pack_panel(l->format, w, n, l->in, l->in, panel);
+}
+
 static bool make_panels(struct mf_linear *l, const float *weight, const float *bias,
                         struct mf_error *err)
 {
@@ -30,15 +49,8 @@ static bool make_panels(struct mf_linear *l, const float *weight, const float *b
     l->scales = l->format == AMX_INT8 ? mf_cpu_memory(count * AMX_ROWS * sizeof(float)) : NULL;
     if (!l->panels || (bias && !l->bias) || (l->format == AMX_INT8 && !l->scales))
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for weights");
-    for (size_t p = 0; p < count; p++) {
-        size_t n = l->out - p * AMX_ROWS < AMX_ROWS ? l->out - p * AMX_ROWS : AMX_ROWS;
-        const float *w = weight + p * AMX_ROWS * l->in;
-        if (l->format == AMX_INT8)
-            mf_amx_quantise_panel(w, n, l->in, l->in, NULL, l->panels + p * strip,
-                                  l->scales + p * AMX_ROWS);
-        else
-            mf_amx_pack_panel(l->format, w, n, l->in, l->in, l->panels + p * strip);
-    }
+    struct packing job = {l, weight};
+    mf_cpu_parallel(l->be, count, pack_panel, &job);
     if (bias)
         memcpy(l->bias, bias, l->out * sizeof(float));
     return true;
@@ -78,8 +90,8 @@ static struct cut cut_rows(const struct mf_linear *l, size_t m)
 /* Scratch of one thread: sums, packed rows, their scales, 32 normed rows. */
 static size_t chunk_bytes(const struct mf_linear *l, const struct cut *c, bool normed)
 {
-    return c->most * (amx_strip_bytes(l->format, c->slice) + AMX_ROWS * sizeof(float) +
-                      AMX_SUM_BYTES) +
+    return c->most *
+               (amx_strip_bytes(l->format, c->slice) + AMX_ROWS * sizeof(float) + AMX_SUM_BYTES) +
            (normed ? AMX_ROWS * ((l->in + 15) / 16 * 16) * sizeof(float) : 0);
 }
 

@@ -51,7 +51,6 @@ static void run_layer(struct mf_exec *x, const struct mf_transformer *net, const
     size_t d = net->width, mark = mf_exec_mark(x);
     float *y = mf_exec_floats(x, t * d);
     float *qkv = mf_exec_floats(x, t * 3 * d);
-    float *wide = mf_exec_floats(x, t * net->hidden);
     struct mf_attention at = {1,
                               net->heads,
                               d / net->heads,
@@ -66,14 +65,11 @@ static void run_layer(struct mf_exec *x, const struct mf_transformer *net, const
                               0,
                               0,
                               mf_attention_scale(d / net->heads)};
-    MF_DO(x, layer_norm, h, t, d, l->norm1.weight, l->norm1.bias, l->norm1.eps, y);
-    mf_linear(x, l->qkv, y, t, qkv, MF_EPILOGUE_NONE);
+    mf_norm_linear(x, &l->norm1, l->qkv, h, t, qkv, MF_EPILOGUE_NONE);
     mf_attend(x, &at, qkv, qkv + d, qkv + 2 * d, y);
     mf_linear(x, l->output, y, t, h, MF_EPILOGUE_ADD);
-    MF_DO(x, layer_norm, h, t, d, l->norm2.weight, l->norm2.bias, l->norm2.eps, y);
-    mf_linear(x, l->fc1, y, t, wide, MF_EPILOGUE_GELU);
-    mf_linear(x, l->fc2, wide, t, h, MF_EPILOGUE_ADD);
     mf_exec_rewind(x, mark);
+    mf_mlp(x, &l->norm2, l->fc1, l->fc2, net->hidden, MF_EPILOGUE_GELU, h, t);
 }
 
 void mf_transformer_run(struct mf_exec *x, const struct mf_transformer *net, const float *in,

@@ -164,6 +164,8 @@ struct network {
     struct mf_vit *vit;
     struct mf_sam2 *sam2;
     struct mf_mamba *mamba;
+    struct mf_transformer *transformer;
+    size_t width; /* of a sequence */
     float *input; /* host */
 };
 
@@ -173,14 +175,19 @@ static bool load(struct network *net, struct mf_exec *x, struct mf_weights *weig
     const char *type = mf_json_get_string(mf_weights_config(weights), "model_type", "");
     struct mf_loader ld;
     bool sam2 = strncmp(type, "sam2", 4) == 0, mamba = strcmp(type, "mamba") == 0;
+    bool transformer = strcmp(type, "transformer") == 0;
     mf_weights_set_prefix(weights, sam2 ? "sam2." : mamba ? "backbone." : "dinov2.");
     mf_loader_init(&ld, weights, x, arena, err);
     if (sam2)
         net->sam2 = mf_sam2_load(&ld, false);
     else if (mamba)
         net->mamba = mf_mamba_load(&ld);
+    else if (transformer)
+        net->transformer = mf_transformer_load(&ld);
     else
         net->vit = mf_vit_load_any(&ld);
+    if (mamba || transformer)
+        net->width = mf_loader_int(&ld, "hidden_size", 1, 8192, -1);
     return !ld.failed;
 }
 
@@ -188,11 +195,14 @@ static void body(struct mf_exec *x, void *arg)
 {
     struct network *net = arg;
     size_t s = net->options->size, t = net->options->length;
-    if (net->mamba) {
-        size_t d = mf_mamba_width(net->mamba);
+    if (net->width) {
+        size_t d = net->width;
         float *in = mf_exec_floats(x, t * d), *out = mf_exec_floats(x, t * d);
         MF_DO(x, upload, in, net->input, t * d);
-        mf_mamba_run(x, net->mamba, in, t, out);
+        if (net->mamba)
+            mf_mamba_run(x, net->mamba, in, t, out);
+        else
+            mf_transformer_run(x, net->transformer, in, t, out);
         return;
     }
     float *pixels = mf_exec_floats(x, 3 * s * s);
@@ -372,7 +382,7 @@ static bool measure(const struct options *o, bool products, struct mf_error *err
     if (!weights || !load(&net, &x, weights, arena, err))
         return false;
     double load_ms = since_ms(start);
-    size_t n = net.mamba ? o->length * mf_mamba_width(net.mamba) : 3 * o->size * o->size;
+    size_t n = net.width ? o->length * net.width : 3 * o->size * o->size;
     MF_AUTO(mf_mem) float *input = net.input = noise(n);
     taking = products;
     bool ok = products ? mf_exec_run(&x, body, &net, true, err) && measure_products(o)

@@ -221,6 +221,72 @@ def accuracy(a):
                   f"{float((y - w).abs().max() / w.abs().max()):.1e} |", flush=True)
 
 
+def make_sequence(name, d=768, layers=4):
+    """Mamba or a Transformer of the same width and depth, in the layout of a bundle's temporal directory."""
+    import torch
+    from safetensors.torch import save_file
+    if name == "mamba":
+        return make_model(name)
+    torch.manual_seed(0)
+    shapes = {"encoder.norm.weight": (d,), "encoder.norm.bias": (d,)}
+    for i in range(layers):
+        at = f"encoder.layers.{i}."
+        for part, out, width in (("attention.query", d, d), ("attention.key", d, d), ("attention.value", d, d), ("attention.output", d, d),
+                                 ("mlp.fc1", 4 * d, d), ("mlp.fc2", d, 4 * d)):
+            shapes[at + part + ".weight"] = (out, width)
+            shapes[at + part + ".bias"] = (out,)
+        for part in ("norm1", "norm2"):
+            shapes[at + part + ".weight"] = shapes[at + part + ".bias"] = (d,)
+    (MODELS / name).mkdir(parents=True, exist_ok=True)
+    save_file({k: torch.randn(s) * 0.02 for k, s in shapes.items()}, MODELS / name / "model.safetensors")
+    config = {"model_type": "transformer", "hidden_size": d, "num_hidden_layers": layers, "num_attention_heads": 12, "intermediate_size": 4 * d}
+    (MODELS / name / "config.json").write_text(json.dumps(config))
+
+
+def plot(rows):
+    """Time and work memory against tokens, both axes logarithmic, as a small SVG."""
+    import math
+    panels = [("ms of a run", 0), ("MiB of work memory", 1)]
+    out = ['<svg xmlns="http://www.w3.org/2000/svg" width="640" height="260" font-family="sans-serif" font-size="11">']
+    for p, (title, field) in enumerate(panels):
+        left, right, top, bottom = 50 + 320 * p, 300 + 320 * p, 30, 215
+        values = [v[field] for r in rows for v in r[1:]]
+        low, high = math.log10(min(values)), math.log10(max(values))
+        first, last = math.log10(rows[0][0]), math.log10(rows[-1][0])
+        x = lambda n: left + (math.log10(n) - first) / (last - first) * (right - left)
+        y = lambda v: bottom - (math.log10(v) - low) / (high - low) * (bottom - top)
+        out.append(f'<text x="{left}" y="18">{title}</text><path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="#888"/>')
+        for n in (rows[0][0], 544, rows[-1][0]):
+            out.append(f'<text x="{x(n):.0f}" y="{bottom + 15}" text-anchor="middle">{n}</text>')
+        for v in (min(values), max(values)):
+            out.append(f'<text x="{left - 4}" y="{y(v) + 4:.0f}" text-anchor="end">{v:.3g}</text>')
+        for k, colour in ((1, "#06c"), (2, "#c30")):
+            line = " ".join(f"{x(r[0]):.1f},{y(r[k][field]):.1f}" for r in rows)
+            out.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+    out.append('<text x="50" y="250" fill="#06c">Mamba</text><text x="110" y="250" fill="#c30">Transformer</text>'
+               '<text x="300" y="250">tokens, both axes logarithmic</text></svg>')
+    (ROOT / "tests/bench/sequence.svg").write_text("\n".join(out) + "\n")
+
+
+def sequence(a):
+    rows = []
+    print("| tokens | Mamba, ms | Transformer, ms | Mamba, MiB of work | Transformer, MiB of work | Mamba's memory, weights included |")
+    print("|--:|--:|--:|--:|--:|--:|")
+    for name in ("mamba", "transformer"):
+        if not (MODELS / name / "config.json").exists():
+            make_sequence(name)
+    for n in (17, 34, 68, 136, 272, 544, 1088, 2176, 4352, 8704):
+        got = []
+        for name in ("mamba", "transformer"):
+            out = subprocess.run([a.bench, "run", str(MODELS / name), "--threads", a.threads.split(",")[-1], "--length", str(n), "--seconds", str(a.seconds),
+                                  "--runs", "50"], capture_output=True, text=True, check=True)
+            r = json.loads(out.stdout)
+            got.append((r["min_ms"], r["work_bytes"] / 2**20, (r["work_bytes"] + r["weight_bytes"]) / 2**20))
+        rows.append((n, *got))
+        print(f"| {n} | {got[0][0]:.2f} | {got[1][0]:.2f} | {got[0][1]:.1f} | {got[1][1]:.1f} | {100 * (got[0][2] / got[1][2] - 1):+.0f} % |", flush=True)
+    plot(rows)
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--cases", default="")
@@ -231,6 +297,7 @@ def main():
     p.add_argument("--bench", default=str(ROOT / "build/release/tests/engine/bench_engine"))
     p.add_argument("--medfusion", default=str(ROOT / "build/release/medfusion"))
     p.add_argument("--accuracy", action="store_true")
+    p.add_argument("--sequence", action="store_true")
     p.add_argument("--one")
     a = p.parse_args()
     MODELS.mkdir(parents=True, exist_ok=True)
@@ -238,6 +305,8 @@ def main():
         print(json.dumps(peer(*json.loads(a.one))))
     elif a.accuracy:
         accuracy(a)
+    elif a.sequence:
+        sequence(a)
     else:
         compare(a)
 
