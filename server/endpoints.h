@@ -29,5 +29,13 @@ extern const struct mf_endpoint mf_endpoint_qido_studies, mf_endpoint_qido_serie
 extern const struct mf_endpoint mf_endpoint_wado_study, mf_endpoint_wado_series,
     mf_endpoint_wado_instance, mf_endpoint_wado_study_metadata, mf_endpoint_wado_series_metadata,
     mf_endpoint_wado_instance_metadata;
+extern const struct mf_endpoint mf_endpoint_fhir_metadata; /* GET    /fhir/metadata */
+extern const struct mf_endpoint mf_endpoint_fhir_infer;    /* POST   /fhir/$infer */
+extern const struct mf_endpoint mf_endpoint_fhir_poll;     /* GET    /fhir/$infer/{id} */
+extern const struct mf_endpoint mf_endpoint_fhir_cancel;   /* DELETE /fhir/$infer/{id} */
+extern const struct mf_endpoint mf_endpoint_fhir_read;     /* GET    /fhir/{type}/{id} */
+extern const struct mf_endpoint mf_endpoint_fhir_search;   /* GET    /fhir/{type} */
+extern const struct mf_endpoint mf_endpoint_cds_list;      /* GET    /cds-services */
+extern const struct mf_endpoint mf_endpoint_cds_call;      /* POST   /cds-services/{id} */
 
 #endif

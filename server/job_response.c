@@ -107,19 +107,28 @@ static void find_patient(const struct mf_upload *upload, const char *study,
     }
 }
 
-static bool respond_fhir(struct mf_request *request, const json_t *result,
-                         const struct mf_stored_result *stored, struct mf_error *err)
+json_t *mf_stored_result_report(const struct mf_stored_result *stored,
+                                enum mf_fhir_bundle_type type, struct mf_error *err)
 {
     char issued[MF_TIME_TEXT];
     struct mf_fhir_report_context context = {
         .issued = mf_clock_format_ms(stored->job.finished_ms, issued)};
     MF_AUTO(mf_upload) struct mf_upload upload = {.index = NULL};
+    MF_AUTO(mf_json)
+    json_t *result = mf_json_parse(stored->text.data ? stored->text.data : "", stored->text.len,
+                                   NULL, "result", err);
     const json_t *study = json_object_get(result, "study");
-    if (!mf_upload_parse(stored->index.data ? stored->index.data : "", stored->index.len,
-                         MF_UPLOAD_WITHOUT_EHR, &upload, err))
-        return false;
+    if (!result || !mf_upload_parse(stored->index.data ? stored->index.data : "", stored->index.len,
+                                    MF_UPLOAD_WITHOUT_EHR, &upload, err))
+        return NULL;
     find_patient(&upload, mf_json_get_string(study, "study_instance_uid", ""), &context);
-    json_t *bundle = mf_fhir_report(result, &context, MF_FHIR_BUNDLE_COLLECTION, err);
+    return mf_fhir_report(result, &context, type, err);
+}
+
+static bool respond_fhir(struct mf_request *request, const struct mf_stored_result *stored,
+                         struct mf_error *err)
+{
+    json_t *bundle = mf_stored_result_report(stored, MF_FHIR_BUNDLE_COLLECTION, err);
     return bundle && mf_respond_json_take(request, 200, OFFERS[FHIR_TYPE], bundle, err);
 }
 
@@ -140,13 +149,12 @@ static bool respond_success(struct mf_request *request, struct mf_stored_result 
         mf_respond_take(request, 200, OFFERS[JSON_TYPE], body, len);
         return true;
     }
+    if (type == FHIR_TYPE)
+        return respond_fhir(request, stored, err);
     MF_AUTO(mf_json)
     json_t *result = mf_json_parse(stored->text.data ? stored->text.data : "", stored->text.len,
                                    NULL, "result", err);
-    if (!result)
-        return false;
-    return type == TEXT_TYPE ? respond_text(request, result, err)
-                             : respond_fhir(request, result, stored, err);
+    return result && respond_text(request, result, err);
 }
 
 /* The problem of a job that ended without a result. `late`: with its own status. */

@@ -1,7 +1,8 @@
-/* Responses: bodies, fields, and problem documents (RFC 9457). */
+/* Responses: bodies, fields, and problem documents (RFC 9457; below /fhir/ OperationOutcomes). */
 #include "server/request.h"
 
 #include "core/result.h"
+#include "fhir/report.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -82,11 +83,13 @@ void mf_respond_problem(struct mf_request *request, const struct mf_error *probl
 {
     static const char fallback[] =
         "{\"type\":\"about:blank\",\"title\":\"Out of memory\",\"status\":500}";
-    static const char type[] = "application/problem+json";
+    bool fhir = request->path && strncmp(request->path, "/fhir/", strlen("/fhir/")) == 0;
+    const char *type = fhir ? "application/fhir+json" : "application/problem+json";
     int status = mf_code_http_status(problem->code);
     struct mf_error ignored = MF_ERROR_INIT;
-    if (!mf_respond_json_take(request, status, type, mf_problem_to_json(problem, NULL, job),
-                              &ignored))
+    json_t *document =
+        fhir ? mf_fhir_operation_outcome(problem) : mf_problem_to_json(problem, NULL, job);
+    if (!mf_respond_json_take(request, status, type, document, &ignored))
         mf_respond_static(request, 500, type, fallback, sizeof fallback - 1);
     if (status == 429 || status == 503)
         (void)mf_respond_field(request, &ignored, "Retry-After", "%d",

@@ -36,6 +36,14 @@ static const struct mf_endpoint *const ENDPOINTS[] = {
     &mf_endpoint_wado_instance_metadata,
     &mf_endpoint_artifacts,
     &mf_endpoint_artifact,
+    &mf_endpoint_fhir_metadata,
+    &mf_endpoint_fhir_infer,
+    &mf_endpoint_fhir_poll,
+    &mf_endpoint_fhir_cancel,
+    &mf_endpoint_fhir_read,
+    &mf_endpoint_fhir_search,
+    &mf_endpoint_cds_list,
+    &mf_endpoint_cds_call,
 };
 
 enum { ENDPOINT_COUNT = sizeof ENDPOINTS / sizeof ENDPOINTS[0], ALLOW_BYTES = 64 };

@@ -3,7 +3,7 @@
  * test_reports.py validates against the official schema and fhir.resources.
  */
 #include "core/result.h"
-#include "fhir/report.h"
+#include "fhir/oru.h"
 
 #include "tests/expect.h"
 
@@ -309,6 +309,40 @@ static void offending_elements(void **state)
     }
 }
 
+/* Every field of an HL7 v2 message by its place. */
+static void hl7_messages(void **state)
+{
+    (void)state;
+    struct mf_error err = MF_ERROR_INIT;
+    MF_AUTO(mf_json) json_t *result = load(RESULTS, "full.json");
+    json_t *first = json_array_get(json_object_get(result, "predictions"), 0);
+    json_object_set_new(first, "display", json_string("A|B^C&D~E\\F\nG"));
+    MF_AUTO(mf_mem) char *text = mf_fhir_oru(result, &CONTEXT, &err);
+    assert_no_error(&err);
+    assert_ptr_equal(strstr(text, "MSH|^~\\&|MEDFUSION||||20261122132400.123+0000||ORU^R01^ORU_R01|"
+                                  "0123456789abcdef0123456789abcdef|P|2.5.1|"),
+                     text);
+    assert_non_null(strstr(text, "\rPID|1||007^^^1.2.840.1\r"));
+    assert_non_null(strstr(text, "\rOBR|1|A-17|1.2.4|18748-4^Diagnostic imaging study^LN|||"));
+    assert_non_null(strstr(text, "^A\\F\\B\\S\\C\\T\\D\\R\\E\\E\\F\\.br\\G^"));
+    assert_non_null(strstr(text, "|NM|"));
+    assert_null(strchr(text, '\n'));
+    size_t segments = 0, observations = 0;
+    for (const char *p = text; (p = strchr(p, '\r')); p++) {
+        segments++;
+        observations += strncmp(p + 1, "OBX|", 4) == 0;
+    }
+    assert_int_equal(text[strlen(text) - 1], '\r');
+    assert_true(segments > 4 && observations >= 4);
+    MF_AUTO(mf_json) json_t *bare = load(RESULTS, "bare.json");
+    MF_AUTO(mf_mem) char *short_text = mf_fhir_oru(bare, NULL, &err);
+    assert_no_error(&err);
+    assert_non_null(strstr(short_text, "\rPID|1||^^^\r"));
+    MF_AUTO(mf_json) json_t *nothing = json_object();
+    assert_null(mf_fhir_oru(nothing, NULL, &err));
+    assert_error(&err, MF_ERR_MALFORMED, "not a result (medfusion.result/1)");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -318,6 +352,7 @@ int main(void)
         cmocka_unit_test(subjects),
         cmocka_unit_test(observations_used_are_named),
         cmocka_unit_test(offending_elements),
+        cmocka_unit_test(hl7_messages),
         cmocka_unit_test(other_documents_are_refused),
         cmocka_unit_test(markup_in_names_is_escaped),
         cmocka_unit_test(outcomes),
