@@ -84,6 +84,9 @@ struct mf_ops {
     void (*upload)(struct mf_backend *be, float *device, const float *host, size_t n);
     void (*download)(struct mf_backend *be, float *host, const float *device, size_t n);
 
+    /* Layers made while this is on keep 16 bits of a float in every dtype: those before a
+     * recurrence, which adds up what rounding does. NULL: not needed. */
+    void (*precise)(struct mf_backend *be, bool on);
     /* weight (out, in) and bias (out or NULL) are host memory and copied. */
     struct mf_linear *(*linear_new)(struct mf_backend *be, const float *weight, const float *bias,
                                     size_t out, size_t in, struct mf_error *err);

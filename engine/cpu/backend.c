@@ -113,6 +113,11 @@ static const char *dtype_of(const struct mf_backend *be)
     return be->dtype;
 }
 
+static void precise(struct mf_backend *be, bool on)
+{
+    be->precise = on;
+}
+
 /* oneDNN asks OpenMP for its number of threads, which is a setting of the calling thread. */
 static void enter(const struct mf_backend *be)
 {
@@ -410,6 +415,7 @@ static void attention(struct mf_backend *be, const struct mf_attention *at, cons
 const struct mf_ops mf_cpu_ops = {
     .device = "cpu",
     .dtype = dtype_of,
+    .precise = precise,
     .backend_new = backend_new,
     .backend_free = backend_free,
     .enter = enter,

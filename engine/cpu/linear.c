@@ -193,7 +193,11 @@ static void run_tiles(const struct mf_linear *l, const struct mf_norm *norm, con
 static bool use_tiles(struct mf_linear *l)
 {
     enum { SMALL = 1 << 16 }; /* weights of a layer that decides more than it costs: kept exact */
-    l->format = l->out * l->in < SMALL ? AMX_BF16X3 : l->be->format;
+    l->format = l->be->format;
+    if (l->out * l->in < SMALL)
+        l->format = AMX_BF16X3;
+    else if (l->be->precise && l->format != AMX_BF16X3)
+        l->format = AMX_BF16X2;
     return l->be->tiles;
 }
 
