@@ -2,7 +2,7 @@
 """FHIR throughput in resources a second: `medfusion fhir features` (parse, check, resolve, extract 23 features a patient) beside
 reading the same NDJSON with Python's json (parse alone) and fhir.resources (R4B models: parse and validate).
 
-    tests/bench/fhir.py [--megabytes 20] [--rounds 3]
+    tests/bench/ehr_input.py [--megabytes 20] [--rounds 3]
 
 The input is Synthea's patient 03 again and again (needs ../shared/data), every copy a patient of its own. Rounds are interleaved and
 the best of each is shown; the peers read a part of the file and are scaled by resources.
