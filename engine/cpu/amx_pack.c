@@ -14,8 +14,9 @@ static bool request_tiles(void)
 
 bool mf_amx_available(void)
 {
-    return dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core_amx &&
-           dnnl_get_effective_cpu_isa() != dnnl_cpu_isa_all && request_tiles();
+    unsigned amx =
+        dnnl_cpu_isa_avx512_core_amx; /* each set's value holds the bits of those below */
+    return ((unsigned)dnnl_get_effective_cpu_isa() & amx) == amx && request_tiles();
 }
 
 /* Row r of a tile pair: the `s`th piece of depth unit `d`. */

@@ -12,13 +12,23 @@
 
 enum { SERIAL = 1 << 13, CHUNK = 1 << 12, MAX_THREADS = 256 };
 
+#ifdef MF_CPU_X86
+/* Whether ONEDNN_MAX_CPU_ISA allows a set; it caps oneDNN and the kernels here alike. */
+static bool allowed(dnnl_cpu_isa_t isa)
+{
+    return ((unsigned)dnnl_get_effective_cpu_isa() & (unsigned)isa) == (unsigned)isa;
+}
+#endif
+
 const struct cpu_kernels *mf_cpu_kernels_choose(const char *isa)
 {
 #ifdef MF_CPU_X86
     __builtin_cpu_init();
-    bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-                  __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    bool avx512 = (isa || allowed(dnnl_cpu_isa_avx512_core)) && __builtin_cpu_supports("avx512f") &&
+                  __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512dq");
+    bool avx2 = (isa || allowed(dnnl_cpu_isa_avx2)) && __builtin_cpu_supports("avx2") &&
+                __builtin_cpu_supports("fma");
     if (avx512 && (!isa || strcmp(isa, "avx512") == 0))
         return &mf_cpu_kernels_avx512;
     if (avx2 && (!isa || strcmp(isa, "avx2") == 0))
