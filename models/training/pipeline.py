@@ -187,11 +187,11 @@ def plain_tokens(run: Run, vit: torch.nn.Module) -> torch.Tensor:
 
 @torch.no_grad()
 def exact_tokens(run: Run, model: MedFusion, tokens: torch.Tensor) -> torch.Tensor:
-    """The same, those of test patients replaced by what the shipped network says of the files."""
+    """The same, those of calibration and test patients replaced by what the shipped network says of the files."""
     cache = run.work / "exact-tokens.pt"
     if cache.exists():
         return torch.load(cache)
-    tokens, rows, fell_back = tokens.clone(), run.part("test"), 0
+    tokens, rows, fell_back = tokens.clone(), run.part("calibration", "test"), 0
     for count, i in enumerate(data.progress_bar(rows, "tokens")):
         frame = torch.from_numpy(np.array(Image.open(run.files[i]).convert("L"))).float() / 255
         found, _ = model.regions([frame], None)
@@ -360,7 +360,7 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=12, help="random views of every image")
     parser.add_argument("--token-views", type=int, default=8, help="how many of them fusion sees")
     parser.add_argument("--vision-steps", type=int, default=1500)
-    parser.add_argument("--fusion-steps", type=int, default=600)
+    parser.add_argument("--fusion-steps", type=int, default=400)
     parser.add_argument("--folds", type=int, default=2)
     options = parser.parse_args()
     unknown = [name for name in options.steps if name not in STEPS]
