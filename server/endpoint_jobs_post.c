@@ -7,6 +7,7 @@
  * file, and does not use up the Idempotency-Key.
  */
 #include "server/endpoints.h"
+#include "server/fetch.h"
 #include "server/job_response.h"
 #include "server/multipart.h"
 #include "server/negotiate.h"
@@ -33,6 +34,7 @@ struct upload {
     uint64_t part_bytes;
     char part[MF_MULTIPART_NAME];
     bool has_ehr, has_options;
+    bool reference; /* the body is JSON that says what to fetch; it is kept in `options` */
     struct mf_buffer options;
     const char *key; /* reserved Idempotency-Key, or NULL */
 };
@@ -100,20 +102,24 @@ static bool part_end(void *context, struct mf_error *err)
 
 /* --- begin: everything that can be refused before the body --- */
 
+static const struct mf_multipart_sink SINK = {part_begin, part_data, part_end};
+
 static bool begin_body(struct upload *u, struct mf_error *err)
 {
-    static const struct mf_multipart_sink sink = {part_begin, part_data, part_end};
     struct mf_request *request = u->request;
     const char *type = mf_request_header(request, "Content-Type");
     if (mf_media_type_is(type, "multipart/form-data")) {
         u->multipart = mf_multipart_new(type, (size_t)request->services->config->http.max_parts,
-                                        &sink, u, err);
+                                        &SINK, u, err);
         return u->multipart != NULL;
     }
     if (mf_media_type_is(type, "application/zip"))
         return part_begin(u, "dicom", err);
-    return mf_error_set(err, MF_ERR_UNSUPPORTED,
-                        "Content-Type must be multipart/form-data or application/zip");
+    u->reference = mf_media_type_is(type, "application/json");
+    return u->reference ||
+           mf_error_set(err, MF_ERR_UNSUPPORTED,
+                        "Content-Type must be multipart/form-data, application/zip or "
+                        "application/json");
 }
 
 static bool admit(struct mf_request *request, struct mf_error *err)
@@ -163,14 +169,48 @@ static bool data(struct mf_request *request, const void *bytes, size_t len, stru
     if (request->body_bytes > (uint64_t)request->services->config->http.max_body_bytes)
         return mf_error_set(err, MF_ERR_TOO_LARGE, "the body has more than %" PRId64 " bytes",
                             request->services->config->http.max_body_bytes);
+    if (u->reference)
+        return mf_buffer_append(&u->options, bytes, len, err);
     return u->multipart ? mf_multipart_feed(u->multipart, bytes, len, err)
                         : part_data(u, bytes, len, err);
 }
 
 /* --- handle: from the whole body to a job --- */
 
+/* The body is {"study": {"source", "study_instance_uid", "priors"}, "options": {…}}: fetches the
+ * objects into the pack, and leaves the options as if they had been a part. */
+static bool fetch(struct upload *u, struct mf_error *err)
+{
+    static const struct mf_json_limits limits = {OPTIONS_BYTES, 8};
+    static const char *const keys[] = {"study", "options", NULL};
+    static const char *const study_keys[] = {"source", "study_instance_uid", "priors", NULL};
+    MF_AUTO(mf_json)
+    json_t *body =
+        mf_json_parse(u->options.data ? u->options.data : "", u->options.len, &limits, "body", err);
+    const json_t *study = body ? mf_json_need_object(body, "study", err) : NULL;
+    const json_t *options = json_object_get(body, "options");
+    if (!study || !mf_json_only_keys(body, keys, "body", MF_ERR_UNUSABLE, err) ||
+        !mf_json_only_keys(study, study_keys, "study", MF_ERR_UNUSABLE, err))
+        return false;
+    struct mf_fetch wanted = {.config = u->request->services->config,
+                              .source = mf_json_get_string(study, "source", NULL),
+                              .study = mf_json_need_string(study, "study_instance_uid", err),
+                              .priors = mf_json_get_bool(study, "priors", true),
+                              .sink = &SINK,
+                              .context = u};
+    if (!wanted.study || !mf_fetch_study(&wanted, err))
+        return false;
+    MF_AUTO(mf_mem) char *text = options ? mf_json_text(options, 0) : NULL;
+    mf_buffer_clear(&u->options);
+    u->has_options = options != NULL;
+    return !options || (text && mf_buffer_append_str(&u->options, text, err)) ||
+           mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for options");
+}
+
 static bool end_body(struct upload *u, struct mf_error *err)
 {
+    if (u->reference)
+        return fetch(u, err);
     if (u->multipart ? !mf_multipart_finish(u->multipart, err) : !part_end(u, err))
         return false;
     for (size_t i = 0; i < u->input_count; i++)

@@ -8,6 +8,7 @@ Rounds alternate between the two; the fastest round counts. Orthanc syncs its st
     tests/bench/intake.py [--instances 60] [--size 512] [--rounds 3]      (Python of build/venv; Debian's orthanc, orthanc-dicomweb, dcmtk)
 """
 import argparse
+import concurrent.futures
 import http.client
 import json
 import os
@@ -61,6 +62,15 @@ def c_store(port, title, files):
         return time.perf_counter() - begin
 
 
+def at_once(count, send, files):
+    """Seconds for `count` senders with a share of the files each."""
+    share = -(-len(files) // count)
+    begin = time.perf_counter()
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        list(pool.map(send, [files[i:i + share] for i in range(0, len(files), share)]))
+    return time.perf_counter() - begin
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--instances", type=int, default=60)
@@ -74,10 +84,19 @@ def main():
             "dimse.listen": "127.0.0.1:0", "dimse.allow": "STORESCU", "intake.quiet_s": 3600, "log.level": "info"}).start()
         port = next(int(json.loads(line)["address"].rsplit(":", 1)[1]) for line in ours.log().splitlines() if "dimse.listening" in line)
         peer = Orthanc(directory / "orthanc").start()
+        def web(we):
+            return int(ours.url.rsplit(":", 1)[1]) if we else peer.http
+
+        def dimse(we):
+            return (port, "MEDFUSION") if we else (peer.dicom, "ORTHANC")
+
         cases = {
-            "STOW-RS, 1 instance a request": lambda files, we: stow(int(ours.url.rsplit(":", 1)[1]) if we else peer.http, "/dicom-web", files, 1),
-            "STOW-RS, 20 instances a request": lambda files, we: stow(int(ours.url.rsplit(":", 1)[1]) if we else peer.http, "/dicom-web", files, 20),
-            "C-STORE, one association": lambda files, we: c_store(port if we else peer.dicom, "MEDFUSION" if we else "ORTHANC", files),
+            "STOW-RS, 1 instance a request": lambda files, we: stow(web(we), "/dicom-web", files, 1),
+            "STOW-RS, 1 instance a request, 4 connections":
+                lambda files, we: at_once(4, lambda share: stow(web(we), "/dicom-web", share, 1), files),
+            "STOW-RS, 20 instances a request": lambda files, we: stow(web(we), "/dicom-web", files, 20),
+            "C-STORE, 1 association": lambda files, we: c_store(*dimse(we), files),
+            "C-STORE, 4 associations": lambda files, we: at_once(4, lambda share: c_store(*dimse(we), share), files),
         }
         best = {}
         for name, run in cases.items():

@@ -78,3 +78,30 @@ def test_a_destination_that_is_down_gets_it_later(tmp_path, frontal_bundle):
     assert wait_for(pacs, ds.StudyInstanceUID, "SR", seconds=40)
     pacs.stop()
     assert daemon.stop() == 0
+
+
+def test_a_study_is_fetched_with_its_priors(tmp_path, frontal_bundle):
+    pacs = orthanc.Orthanc(tmp_path / "orthanc").start()
+    daemon = daemons.Daemon(tmp_path / "d", frontal_bundle, **{"fetch.sources": f"other=http://127.0.0.1:1/dicom-web pacs={pacs.url}/dicom-web"}).start()
+    current, prior, later = (radiograph(patient="F-1", date=date) for date in ("20240501", "20200101", "20250101"))
+    stranger = radiograph(patient="F-2", date="20190101")
+    for ds in (current, prior, later, stranger):
+        pacs.store(part10(ds))
+
+    def post(study, **rest):
+        return requests.post(daemon.url + "/v1/jobs", json={"study": study, **rest}, headers={"Prefer": "wait=30"}, timeout=90)
+
+    wanted = {"source": "pacs", "study_instance_uid": current.StudyInstanceUID}
+    response = post(wanted, options={"alpha": 0.2})
+    assert response.status_code == 200, response.text
+    result = response.json()
+    assert result["study"]["study_instance_uid"] == current.StudyInstanceUID and result["alpha"] == 0.2
+    assert [frame["role"] for frame in result["study"]["frames"]] == ["prior", "current"]
+    alone = post({**wanted, "priors": False}).json()
+    assert [frame["role"] for frame in alone["study"]["frames"]] == ["current"]
+    for study, status in (({**wanted, "source": "elsewhere"}, 422), ({**wanted, "study_instance_uid": "../x"}, 422),
+                          ({**wanted, "study_instance_uid": "1.2.3"}, 404), ({**wanted, "url": "http://169.254.169.254/"}, 422),
+                          ({**wanted, "source": "other"}, 503), ({}, 400)):
+        assert post(study).status_code == status, study
+    assert daemon.stop() == 0
+    pacs.stop()

@@ -101,7 +101,8 @@ def test_a_damaged_image_beside_a_good_one_refuses_the_job(daemon):
 
 
 @pytest.mark.parametrize("headers, status", [
-    ({"Content-Type": "application/json"}, 415),
+    ({"Content-Type": "text/plain"}, 415),
+    ({"Content-Type": "application/json"}, 400),
     ({"Content-Type": "multipart/form-data"}, 400),
     ({"Content-Type": "application/zip", "Content-Encoding": "gzip"}, 415),
     ({"Content-Type": "application/zip", "Idempotency-Key": "a b"}, 400),

@@ -81,8 +81,9 @@ struct refusal {
 
 static const struct refusal REFUSALS[] = {
     {"Content-Type: text/plain", "x", 415,
-     "Content-Type must be multipart/form-data or application/zip"},
-    {NULL, "x", 415, "Content-Type must be multipart/form-data or application/zip"},
+     "Content-Type must be multipart/form-data, application/zip or application/json"},
+    {NULL, "x", 415,
+     "Content-Type must be multipart/form-data, application/zip or application/json"},
     {"Content-Type: multipart/form-data", "x", 400,
      "Content-Type: multipart without a valid boundary"},
     {MULTIPART "\nContent-Encoding: gzip", "x", 415, "Content-Encoding is not supported"},
