@@ -167,6 +167,8 @@ static bool read_call(const struct service *service, const json_t *body, struct 
     if (!id || !*id || !mf_json_get_string(body, "hookInstance", NULL))
         return mf_error_set(err, MF_ERR_UNUSABLE,
                             "hookInstance and context.patientId must be strings");
+    if (json_object_get(body, "prefetch") && !json_is_object(json_object_get(body, "prefetch")))
+        return mf_error_set(err, MF_ERR_UNUSABLE, "prefetch must be an object");
     c->identifiers = json_object_get(patient, "identifier");
     snprintf(c->reference, sizeof c->reference, "%s%.120s",
              strncmp(id, "Patient/", 8) == 0 ? "" : "Patient/", id);

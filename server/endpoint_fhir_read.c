@@ -179,6 +179,9 @@ static bool search(struct mf_request *request, struct mf_error *err)
     static const char *const QUERY[] = {
         "_id", "_count", "_cursor", "identifier", "patient.identifier", NULL};
     int64_t count = DEFAULT_COUNT, cursor = 0, next = 0;
+    if (strcmp(request->parameters[0], "$infer") == 0) /* this pattern takes its path too */
+        return mf_respond_field(request, err, "Allow", "POST") &&
+               mf_error_set(err, MF_ERR_METHOD, "this method is not allowed here: POST");
     if (!known_type(request->parameters[0], SEARCH_COUNT, err) ||
         !mf_request_only_query(request, QUERY, err) ||
         !read_number(request, "_count", MAX_COUNT, &count, err) ||
