@@ -161,6 +161,96 @@ static void short_formats_keep_the_direction(void **state)
     }
 }
 
+static void norm_rows(const double *x, size_t m, size_t d, const float *g, const float *b,
+                      double *y)
+{
+    for (size_t r = 0; r < m; r++) {
+        double mean = 0, var = 0;
+        for (size_t i = 0; i < d; i++)
+            mean += x[r * d + i] / (double)d;
+        for (size_t i = 0; i < d; i++)
+            var += (x[r * d + i] - mean) * (x[r * d + i] - mean) / (double)d;
+        for (size_t i = 0; i < d; i++)
+            y[r * d + i] = (x[r * d + i] - mean) / sqrt(var + 1e-5) * g[i] + b[i];
+    }
+}
+
+static void apply_layer(const double *x, size_t m, size_t in, const float *w, const float *b,
+                        size_t out, double *y)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < out; j++) {
+            y[i * out + j] = b[j];
+            for (size_t k = 0; k < in; k++)
+                y[i * out + j] += x[i * in + k] * w[j * in + k];
+        }
+}
+
+/* h += fc2(gelu(fc1(norm h))) as the context runs it, fused or not, against doubles. */
+struct mlp_case {
+    struct mf_norm norm;
+    struct mf_linear *fc1, *fc2;
+    size_t m, hidden;
+    float *h, *first; /* first: norm and fc1 alone */
+};
+
+static void mlp_body(struct mf_exec *x, void *arg)
+{
+    struct mlp_case *c = arg;
+    mf_norm_linear(x, &c->norm, c->fc1, c->h, c->m, c->first, MF_EPILOGUE_NONE);
+    mf_mlp(x, &c->norm, c->fc1, c->fc2, c->hidden, MF_EPILOGUE_GELU, c->h, c->m);
+}
+
+static void check_mlp(const char *dtype, size_t m, size_t d, size_t hidden, double limit)
+{
+    struct mf_error err = MF_ERROR_INIT;
+    struct mf_exec x;
+    float *g = noisy(d), *b = noisy(d), *w1 = noisy(hidden * d), *b1 = noisy(hidden),
+          *w2 = noisy(hidden * d), *b2 = noisy(d);
+    struct mlp_case c = {{g, b, d, 1e-5f}, NULL, NULL, m, hidden, noisy(m * d), noisy(m * hidden)};
+    double *h = malloc(m * d * sizeof *h), *y = malloc(m * d * sizeof *y),
+           *wide = malloc(m * hidden * sizeof *wide), most = 0, top = 0, most1 = 0, top1 = 0;
+    for (size_t i = 0; i < m * d; i++)
+        h[i] = c.h[i];
+    norm_rows(h, m, d, g, b, y);
+    apply_layer(y, m, d, w1, b1, hidden, wide);
+    assert_true(mf_exec_init(&x, "cpu", dtype, 2, &err));
+    c.fc1 = mf_exec_keep_linear(&x, w1, b1, hidden, d, &err);
+    c.fc2 = mf_exec_keep_linear(&x, w2, b2, d, hidden, &err);
+    assert_true(mf_exec_run(&x, mlp_body, &c, false, &err));
+    for (size_t i = 0; i < m * hidden; i++) {
+        most1 = fmax(most1, fabs(c.first[i] - wide[i]));
+        top1 = fmax(top1, fabs(wide[i]));
+        wide[i] = 0.5 * wide[i] * (1 + erf(wide[i] / sqrt(2)));
+    }
+    apply_layer(wide, m, hidden, w2, b2, d, y);
+    for (size_t i = 0; i < m * d; i++) {
+        most = fmax(most, fabs(c.h[i] - (h[i] + y[i])));
+        top = fmax(top, fabs(h[i] + y[i]));
+    }
+    if (!(most <= limit * top) || !(most1 <= limit * top1))
+        fail_msg("%s %zu x %zu x %zu: %.2g, first layer %.2g", dtype, m, d, hidden, most / top,
+                 most1 / top1);
+    mf_exec_free(&x);
+    float *floats[] = {g, b, w1, b1, w2, b2, c.h, c.first};
+    for (size_t i = 0; i < 8; i++)
+        free(floats[i]);
+    free(h);
+    free(y);
+    free(wide);
+}
+
+static void fused_layers_equal_their_parts(void **state)
+{
+    (void)state;
+    check_mlp("f32", 131, 65, 70, 3e-6);
+    check_mlp("f32", 257, 96, 1000, 3e-6);
+    check_mlp("f32", 5, 33, 40, 3e-6);
+    check_mlp("bf16", 145, 97, 1601, 1e-2);
+    check_mlp("int8", 145, 97, 1601, 3e-2);
+    check_mlp("int8", 300, 200, 790, 3e-2);
+}
+
 static void a_linear_layer_runs_only_what_was_planned(void **state)
 {
     (void)state;
@@ -463,6 +553,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linear_layers_multiply_in_every_shape),
         cmocka_unit_test(short_formats_keep_the_direction),
+        cmocka_unit_test(fused_layers_equal_their_parts),
         cmocka_unit_test(a_linear_layer_runs_only_what_was_planned),
         cmocka_unit_test(attention_equals_softmax_in_every_shape),
         cmocka_unit_test(activations_follow_their_formulas),
