@@ -4,6 +4,8 @@
 
 #include "engine/cpu/amx.h"
 
+#ifdef __AMX_TILE__ /* the files that are built for AMX */
+
 #include <immintrin.h>
 
 #ifndef MF_INLINE
@@ -160,5 +162,7 @@ MF_INLINE void load_sums(bool half, const void *c, size_t row_bytes)
         _tile_loadd(3, (const char *)c + 16 * row_bytes + 64, row_bytes);
     }
 }
+
+#endif
 
 #endif
