@@ -149,7 +149,7 @@ static bool parse(int argc, char **argv, struct arguments *a, struct mf_error *e
                                          {"format", required_argument, NULL, 'f'},
                                          {"output", required_argument, NULL, 'o'},
                                          {"adaptation", required_argument, NULL, 'A'},
-        {"help", no_argument, NULL, 'h'},
+                                         {"help", no_argument, NULL, 'h'},
                                          {NULL, 0, NULL, 0}};
     int c;
     while ((c = mf_cli_option(argc, argv, ":ho:", LONG, err)) != -1) {
