@@ -18,8 +18,7 @@ static const double BUCKETS[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0
 
 enum {
     STATUS_COUNT = sizeof STATUSES / sizeof STATUSES[0],
-    BUCKET_COUNT = sizeof BUCKETS / sizeof BUCKETS[0],
-    MAX_ROUTES = 32
+    BUCKET_COUNT = sizeof BUCKETS / sizeof BUCKETS[0]
 };
 
 struct route {
@@ -29,10 +28,9 @@ struct route {
 };
 
 struct mf_metrics {
-    struct route
-        routes[MAX_ROUTES + 1]; /* by mf_route_index(); the one after the last: no endpoint */
     uint64_t received_bytes;
     int64_t connections, start_ms;
+    struct route routes[]; /* by mf_route_index(); the last, mf_route_count(): no endpoint */
 };
 
 #define ADD(counter, n) __atomic_fetch_add(&(counter), (n), __ATOMIC_RELAXED)
@@ -40,7 +38,7 @@ struct mf_metrics {
 
 struct mf_metrics *mf_metrics_new(struct mf_error *err)
 {
-    struct mf_metrics *m = calloc(1, sizeof *m);
+    struct mf_metrics *m = calloc(1, sizeof *m + (mf_route_count() + 1) * sizeof *m->routes);
     if (m)
         m->start_ms = mf_clock_wall_ms();
     else
@@ -56,8 +54,7 @@ void mf_metrics_free(struct mf_metrics *metrics)
 void mf_metrics_request(struct mf_metrics *m, const struct mf_endpoint *endpoint, int status,
                         double seconds, uint64_t body_bytes)
 {
-    size_t index = mf_route_index(endpoint);
-    struct route *r = &m->routes[index < MAX_ROUTES ? index : MAX_ROUTES];
+    struct route *r = &m->routes[mf_route_index(endpoint)];
     size_t i = 0, b = 0;
     while (i < STATUS_COUNT && STATUSES[i] != status)
         i++;
