@@ -168,4 +168,4 @@ def ehr_at(date):
 
 
 def deep_json(levels=10_000):
-    return b'{"resourceType":"Bundle","entry":' + b"[" * levels + b"]" * levels + b"}"
+    return b'{"resourceType":"Bundle","meta":' + b"[" * levels + b"]" * levels + b"}"

@@ -519,9 +519,9 @@ def test_a_large_image_is_reduced_and_a_small_one_keeps_room_for_the_text(tmp_pa
 # --- key objects ---
 
 
-def test_key_objects_are_the_images_of_studies_with_a_present_finding(sample):
+def test_key_objects_are_the_images_of_studies_with_a_present_finding(sample, tmp_path):
     kinds = set()
-    for study in sample:
+    for study in [*sample, one(tmp_path, newest(), "--alpha", "0.001")]:  # at 0.001 every set holds both
         present = [p["display"] for p in study.result["predictions"] if p["state"] == "present"]
         kinds.add(bool(present))
         assert ("kos" in study.objects) == bool(present)

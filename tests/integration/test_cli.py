@@ -223,9 +223,9 @@ USAGE = {
         ("predict", "--model", "x", "--alpha", "2", "x"),
         'medfusion predict: --alpha: must be a number from 0 to 0.5, not "2"',
     ),
-    "sr": (
-        ("predict", "--model", "x", "--format", "sr", "x"),
-        "medfusion predict: --format sr is not in this version; use json, fhir or text",
+    "format": (
+        ("predict", "--model", "x", "--format", "pdf", "x"),
+        'medfusion predict: --format: json, fhir, text or sr, not "pdf"',
     ),
     "explain": (
         ("predict", "--model", "x", "--explain", "d", "x"),
