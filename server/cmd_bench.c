@@ -89,16 +89,12 @@ static bool take_option(int c, struct arguments *a, struct mf_error *err)
 
 static bool parse(int argc, char **argv, struct arguments *a, struct mf_error *err)
 {
-    static const struct option LONG[] = {{"model", required_argument, NULL, 'm'},
-                                         {"device", required_argument, NULL, 'd'},
-                                         {"threads", required_argument, NULL, 't'},
-                                         {"dtype", required_argument, NULL, 'p'},
-                                         {"runs", required_argument, NULL, 'r'},
-                                         {"seconds", required_argument, NULL, 'u'},
-                                         {"size", required_argument, NULL, 's'},
-                                         {"json", no_argument, NULL, 'j'},
-                                         {"help", no_argument, NULL, 'h'},
-                                         {NULL, 0, NULL, 0}};
+    static const struct option LONG[] = {
+        {"model", required_argument, NULL, 'm'},   {"device", required_argument, NULL, 'd'},
+        {"threads", required_argument, NULL, 't'}, {"dtype", required_argument, NULL, 'p'},
+        {"runs", required_argument, NULL, 'r'},    {"seconds", required_argument, NULL, 'u'},
+        {"size", required_argument, NULL, 's'},    {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
     int c;
     while ((c = mf_cli_option(argc, argv, ":h", LONG, err)) != -1) {
         if (c == 'h')

@@ -129,7 +129,8 @@ static bool add_memory(const struct mf_bundle *bundle, json_t *description, stru
         json_object_set_new(memory, DTYPES[i],
                             json_pack("{s:I, s:I, s:I, s:I}", "weights", (json_int_t)weights,
                                       "work_one_frame", (json_int_t)one, "work_max_frames",
-                                      (json_int_t)most, "peak", (json_int_t)(weights + most)));
+                                      (json_int_t)most, "peak",
+                                      (json_int_t)weights + (json_int_t)most));
     }
     return json_object_set_new(description, "planned_memory_bytes", memory) == 0;
 }

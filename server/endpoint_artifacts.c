@@ -60,7 +60,7 @@ static json_t *masks_json(const struct mf_job_record *record)
 
 static json_t *list_json(const struct mf_job_record *record, const struct mf_write_set *set)
 {
-    size_t n;
+    size_t n = 0;
     const struct mf_write_item *items = mf_write_set_items(set, &n);
     json_t *list = json_array();
     for (size_t i = 0; list && i < n + (record->masks != NULL); i++)
@@ -77,8 +77,8 @@ static bool get_list(struct mf_request *request, struct mf_error *err)
 {
     MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(RECORD_BYTES);
     MF_AUTO(mf_job_artifacts) struct mf_job_artifacts a = {.fd = -1};
-    struct mf_job_record record;
-    bool answered;
+    struct mf_job_record record = {0};
+    bool answered = false;
     if (!check_accept(request, JSON_ONLY, err) ||
         !read_record(request, arena, &record, &answered, err))
         return false;
@@ -122,8 +122,8 @@ static bool get_one(struct mf_request *request, struct mf_error *err)
     bool masks = strcmp(name, MASKS) == 0;
     MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(RECORD_BYTES);
     MF_AUTO(mf_job_artifacts) struct mf_job_artifacts a = {.fd = -1};
-    struct mf_job_record record;
-    bool answered;
+    struct mf_job_record record = {0};
+    bool answered = false;
     if (!check_accept(request, masks ? JSON_ONLY : DICOM_ONLY, err) ||
         !read_record(request, arena, &record, &answered, err))
         return false;

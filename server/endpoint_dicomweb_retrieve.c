@@ -28,8 +28,10 @@ static bool find(struct mf_request *request, struct mf_found **ret, size_t *ret_
     static const enum mf_attribute_id ids[] = {MF_STUDY_UID, MF_SERIES_UID, MF_SOP_INSTANCE_UID};
     static const char *const names[] = {"study", "series", "instance"};
     struct mf_match matches[3];
+    const char *what = "object";
     size_t n = 0, count = 0;
     for (; n < 3 && request->parameters[n]; n++) {
+        what = names[n];
         matches[n] = (struct mf_match){ids[n], MF_MATCH_EQUAL, request->parameters[n]};
         if (!mf_dicomweb_uid(request, n, names[n], err))
             return false;
@@ -55,7 +57,7 @@ static bool find(struct mf_request *request, struct mf_found **ret, size_t *ret_
     }
     *ret = all;
     *ret_count = count;
-    return count > 0 || mf_error_set(err, MF_ERR_NOT_FOUND, "there is no such %s", names[n - 1]);
+    return count > 0 || mf_error_set(err, MF_ERR_NOT_FOUND, "there is no such %s", what);
 }
 
 /* The next media range of an Accept field (commas in quotes do not end it); false at the end. */

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { URL_BYTES = 1024, ANSWER_BYTES = 8 << 20, MAX_PRIORS = 31 };
+enum { URL_BYTES = 1024, ANSWER_BYTES = 8 << 20, MOST_ROWS = 200 };
 
 /* The address of the source, without a slash at its end. */
 static bool find_source(const struct mf_fetch *f, char url[URL_BYTES], struct mf_error *err)
@@ -185,7 +185,7 @@ static bool is_prior(const json_t *row, const json_t *current)
 static bool retrieve_priors(const struct mf_fetch *f, const char *base, const json_t *current,
                             struct mf_error *err)
 {
-    const json_t *rows[200];
+    const json_t *rows[MOST_ROWS];
     size_t n = 0, most = (size_t)f->config->fetch.max_priors;
     const char *patient = value_of(current, "00100020");
     if (!*patient || !*value_of(current, "00080020") || strpbrk(patient, "*?\\"))
@@ -193,11 +193,11 @@ static bool retrieve_priors(const struct mf_fetch *f, const char *base, const js
     MF_AUTO(mf_json) json_t *list = search(f, base, "PatientID", patient, err);
     if (!list)
         return mf_error_prefix(err, "looking for priors");
-    for (size_t i = 0; i < json_array_size(list) && n < sizeof rows / sizeof *rows; i++)
+    for (size_t i = 0; i < json_array_size(list) && n < MOST_ROWS; i++)
         if (is_prior(json_array_get(list, i), current))
             rows[n++] = json_array_get(list, i);
     if (n > 1)
-        qsort(rows, n, sizeof *rows, newest_first);
+        qsort(rows, n, sizeof rows[0], newest_first); /* NOLINT: of pointers */
     for (size_t i = 0; i < n && i < most; i++)
         if (!retrieve(f, base, value_of(rows[i], "0020000D"), err))
             return false;

@@ -52,7 +52,7 @@ static bool decode(const char *text, unsigned char **ret, size_t *ret_len)
         return false;
     }
     *ret = out;
-    *ret_len = (size_t)(n + last);
+    *ret_len = (size_t)n + (size_t)last;
     return true;
 }
 
