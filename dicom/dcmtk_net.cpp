@@ -1,5 +1,5 @@
 /* DCMTK fence: what both sides of associations share. */
-#include "dicom/dcmtk_net.h"
+#include "dicom/dcmtk_net.hpp"
 
 #include "dcmtk/dcmnet/dimse.h"
 

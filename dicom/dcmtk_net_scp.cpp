@@ -3,7 +3,7 @@
  * C-STORE (PS3.7 9.1.1). Data sets are taken from the PDVs as they arrive, without DCMTK parsing
  * them.
  */
-#include "dicom/dcmtk_net.h"
+#include "dicom/dcmtk_net.hpp"
 
 #include "dicom/part10.h"
 #include "dicom/syntax.h"

@@ -1,5 +1,5 @@
 /* DCMTK fence: storing objects at a peer (C-STORE SCU, PS3.4 annex B). */
-#include "dicom/dcmtk_net.h"
+#include "dicom/dcmtk_net.hpp"
 
 #include "dcmtk/dcmdata/dcfilefo.h"
 #include "dcmtk/dcmdata/dcistrmb.h"

@@ -106,7 +106,7 @@ static bool put_head(struct message *m)
                c->accession_number, issued);
 }
 
-/* "http://snomed.info/sct" → "SCT": the name of a coding system (HL7 table 0396). */
+/* "http://snomed.info/sct" → "SCT": a coding system by its name in HL7 table 0396. */
 static const char *system_name(const char *uri)
 {
     static const char *const NAMES[][2] = {{"http://snomed.info/sct", "SCT"},

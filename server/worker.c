@@ -338,7 +338,7 @@ static bool open_worker(struct worker *w, struct mf_error *err)
 {
     const struct mf_config *config = w->options->config;
     const struct mf_registry_device device = {w->options->device, (unsigned)config->worker.threads,
-                                               config->worker.dtype};
+                                              config->worker.dtype};
     const struct mf_decoder_limits limits = {
         .memory = (uint64_t)config->decoder.memory_bytes,
         .cpu_seconds = (unsigned)config->decoder.cpu_s,

@@ -4,7 +4,7 @@
 
 #include "engine/cpu/amx.h"
 
-#ifdef __AMX_TILE__ /* the files that are built for AMX */
+#if defined(__AMX_TILE__) || defined(__AMXTILE__) /* built for AMX, by GCC or Clang */
 
 #include <immintrin.h>
 

@@ -1,6 +1,6 @@
 /* Private to the fence of DCMTK's network (dcmtk_net*.cpp): TLS, errors. */
-#ifndef MF_DICOM_DCMTK_NET_H
-#define MF_DICOM_DCMTK_NET_H
+#ifndef MF_DICOM_DCMTK_NET_HPP
+#define MF_DICOM_DCMTK_NET_HPP
 
 #include "dicom/net.h"
 
