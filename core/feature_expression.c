@@ -229,6 +229,8 @@ double mf_expression_evaluate(const struct mf_expression *expression, const doub
         } else { /* one operand is the top, two are the two topmost */
             bool two = step->operation <= MF_OP_POWER || step->operation == MF_OP_MIN ||
                        step->operation == MF_OP_MAX;
+            if (n < (two ? 2 : 1)) /* the parser emits no such thing */
+                return NAN;
             double b = stack[--n], a = two ? stack[--n] : 0;
             stack[n++] = apply(step->operation, a, b);
         }

@@ -107,7 +107,9 @@ static bool number_pair(const json_t *v, double *a, double *b)
 static bool check_conversion(struct mf_feature_reader *r, const struct mf_feature *f,
                              const struct mf_unit_conversion *c)
 {
-    for (double x = 1; x <= 1000; x *= 1000) {
+    static const double PROBES[] = {1, 1000};
+    for (size_t i = 0; i < sizeof PROBES / sizeof *PROBES; i++) {
+        double x = PROBES[i];
         double ours = x * c->factor + c->offset, ucum;
         if (!mf_ucum_convert(x, c->unit, f->unit, f->molar_mass, &ucum))
             return true;

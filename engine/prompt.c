@@ -100,6 +100,8 @@ bool mf_prompt_lungs(const float *grey, size_t size, const struct mf_prompt_scra
 {
     size_t pixels = size * size, least = (size_t)(MF_PROMPT_LEAST * (double)pixels);
     uint8_t *dark = scratch->dark, *half = scratch->half;
+    if (size == 0)
+        return false;
     int level = otsu(grey, pixels);
     if (level < 0)
         return false;

@@ -65,7 +65,7 @@ static bool keep(struct mf_fhir_document *doc, const struct mf_fhir_record *reco
 {
     if (doc->count == doc->capacity) {
         size_t capacity = doc->capacity ? 2 * doc->capacity : 64;
-        void *grown = realloc(doc->records, capacity * sizeof *doc->records);
+        void *grown = realloc(doc->records, capacity * sizeof(struct mf_fhir_record *));
         if (!grown)
             return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
         doc->records = grown;

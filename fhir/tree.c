@@ -199,13 +199,14 @@ static bool check_keys(struct mf_fhir_tree *t, const struct mf_node *object, str
             for (const struct mf_node *b = a->next; b; b = b->next)
                 twice |= a->key[0] == b->key[0] && strcmp(a->key, b->key) == 0;
     } else {
-        const struct mf_node **sorted = allocate(t, object->count * sizeof *sorted, err);
+        const size_t item = sizeof(const struct mf_node *);
+        const struct mf_node **sorted = allocate(t, object->count * item, err);
         size_t n = 0;
         if (!sorted)
             return false;
         for (const struct mf_node *a = object->first; a; a = a->next)
             sorted[n++] = a;
-        qsort(sorted, n, sizeof *sorted, by_key);
+        qsort(sorted, n, item, by_key);
         for (size_t i = 1; i < n; i++)
             twice |= strcmp(sorted[i - 1]->key, sorted[i]->key) == 0;
     }

@@ -52,7 +52,8 @@ struct mf_sam2_memory {
 static void sine(float p, size_t n, float *out)
 {
     for (size_t i = 0; i < n; i++) {
-        float angle = p / powf(10000.0f, (float)(2 * (i / 2)) / (float)n);
+        size_t even = i - i % 2;
+        float angle = p / powf(10000.0f, (float)even / (float)n);
         out[i] = i % 2 ? cosf(angle) : sinf(angle);
     }
 }
@@ -64,8 +65,9 @@ static void fill_positions(size_t g, size_t channels, float factor, float *out)
     size_t half = channels / 2;
     for (size_t i = 0; i < g * g; i++, out += channels) {
         float last = (float)g + 1e-6f;
-        sine((float)(i / g + 1) / last * turn, half, out);
-        sine((float)(i % g + 1) / last * turn, half, out + half);
+        size_t row = i / g, column = i % g;
+        sine((float)(row + 1) / last * turn, half, out);
+        sine((float)(column + 1) / last * turn, half, out + half);
         for (size_t k = 0; k < channels; k++)
             out[k] *= factor;
     }

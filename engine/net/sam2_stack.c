@@ -191,7 +191,8 @@ static void pointer_position(const struct mf_sam2_stack *s, size_t away, size_t 
         return;
     memcpy(out, h->pointer_bias, c * sizeof *out);
     for (size_t i = 0; i < half; i++) {
-        float angle = where / powf(10000.0f, (float)(2 * (i / 2)) / (float)half);
+        size_t even = i - i % 2;
+        float angle = where / powf(10000.0f, (float)even / (float)half);
         float a = sinf(angle), b = cosf(angle);
         for (size_t k = 0; k < c; k++)
             out[k] += a * h->pointer_weight[k * d + i] + b * h->pointer_weight[k * d + half + i];

@@ -149,8 +149,9 @@ static bool read_cases(struct mf_adapt_cases *c, const json_t *json, struct mf_e
     ok = ok && read_activations(c, json_object_get(json, "activations"));
     for (size_t i = 0; ok && i < c->count; i++)
         ok = read_case(c, json, i, err);
-    return ok ||
-           mf_error_set(err, MF_ERR_MODEL, "adaptation.json: not a valid %s of this model", SCHEMA);
+    if (!ok)
+        mf_error_set(err, MF_ERR_MODEL, "adaptation.json: not a valid %s of this model", SCHEMA);
+    return ok;
 }
 
 struct mf_adapt_cases *mf_adapt_cases_load(const struct mf_bundle *bundle,
@@ -162,7 +163,8 @@ struct mf_adapt_cases *mf_adapt_cases_load(const struct mf_bundle *bundle,
     if (access(path, F_OK) != 0)
         return NULL;
     MF_AUTO(mf_json) json_t *json = mf_json_read_file(path, &LIMITS, err);
-    if (!json || strcmp(mf_json_get_string(json, "model_hash", ""), mf_bundle_model_hash(bundle)))
+    if (!json ||
+        strcmp(mf_json_get_string(json, "model_hash", ""), mf_bundle_model_hash(bundle)) != 0)
         return NULL;
     struct mf_adapt_cases *c = calloc(1, sizeof *c);
     if (c)

@@ -176,8 +176,10 @@ bool mf_adapt_step(const struct mf_adapt_head *head, const struct mf_adapt_state
     bool ok = select_studies(&s, batch, err);
     MF_AUTO(mf_mem)
     double *room = calloc(mf_adapt_work(head) + 2 * head->width + 2 * head->labels, sizeof *room);
-    if (ok && !room)
-        ok = mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the adaptation");
+    if (ok && !room) {
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the adaptation");
+        ok = false;
+    }
     if (ok) {
         s.work = room;
         s.dgamma = s.work + mf_adapt_work(head);

@@ -188,7 +188,9 @@ static bool find_strata(struct mf_trust *t, const struct mf_trust_cases *cases,
     if (cases->strata == MF_STRATA_NONE || !cases->groups)
         return true;
     t->groups = mf_arena_alloc(t->arena, MF_TRUST_GROUPS, sizeof *t->groups, err);
-    for (size_t i = 0; t->groups && i < cases->count; i++) {
+    if (!t->groups)
+        return false;
+    for (size_t i = 0; i < cases->count; i++) {
         size_t g = 0;
         while (cases->groups[i] && g < t->group_count &&
                strcmp(t->groups[g].name, cases->groups[i]) != 0)
@@ -204,7 +206,7 @@ static bool find_strata(struct mf_trust *t, const struct mf_trust_cases *cases,
     }
     if (t->group_count)
         qsort(t->groups, t->group_count, sizeof *t->groups, by_name);
-    return t->groups != NULL;
+    return true;
 }
 
 /* The weight of every case towards the site where the model works; *ret stays NULL without one. */

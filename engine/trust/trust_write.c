@@ -18,8 +18,9 @@ static json_t *origin_of(const struct mf_trust *t, const char *schema)
 static json_t *parameters_of(const struct mf_calibration *c)
 {
     const double values[] = {c->a, c->b, c->c};
+    const size_t most = sizeof values / sizeof *values, used = mf_calibration_parameters(c->method);
     json_t *list = json_array();
-    for (size_t i = 0; i < mf_calibration_parameters(c->method); i++)
+    for (size_t i = 0; i < used && i < most; i++)
         json_array_append_new(list, json_real(values[i]));
     for (size_t i = 0; i < c->knots; i++) {
         json_array_append_new(list, json_real(c->x[i]));

@@ -192,7 +192,7 @@ bool mf_density_ratio_fit(const float *source, size_t sources, const float *targ
         return mf_error_set(err, MF_ERR_UNUSABLE,
                             "a density ratio needs %d cases of both sides, there are %zu and %zu",
                             LEAST_CASES, sources, targets);
-    MF_AUTO(mf_mem) double *rows = malloc(n * k * sizeof *rows);
+    MF_AUTO(mf_mem) double *rows = calloc(n * k, sizeof *rows);
     MF_AUTO(mf_mem) double *work = calloc(3 * k + k * k, sizeof *work);
     ret->coefficients = calloc(k, sizeof *ret->coefficients);
     ret->mean = calloc(k, sizeof *ret->mean);
