@@ -8,25 +8,11 @@ from pathlib import Path
 
 import torch
 from medfusion import bundle as bundles
-from medfusion.segmenter import Segmenter
+from medfusion.segmenter import SEGMENTATION, Segmenter
 from torch import nn
 from transformers import AutoModel, Sam2Model, Sam2VideoModel
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-SEGMENTATION = {
-    "mask_dilation": 0.02,
-    "mask_blur": 0.02,
-    "background": 0.3,
-    "roi_margin": 0.05,
-    "refine": True,
-    "gate": {
-        "iou_score": 0.5,
-        "object_score": 0.0,
-        "stability": 0.8,
-        "area": [0.03, 0.40],
-        "ratio": 0.25,
-    },
-}
 
 
 def load_vision(folder: Path) -> nn.Module:

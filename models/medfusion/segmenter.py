@@ -22,6 +22,22 @@ from . import preprocess
 
 STRUCTURES = 2
 
+# bundle.json's `segmentation` for both lungs: what ships, and what the builder starts from
+SEGMENTATION = {
+    "mask_dilation": 0.02,
+    "mask_blur": 0.02,
+    "background": 0.3,
+    "roi_margin": 0.05,
+    "refine": True,
+    "gate": {
+        "iou_score": 0.5,
+        "object_score": 0.0,
+        "stability": 0.8,
+        "area": [0.03, 0.40],
+        "ratio": 0.25,
+    },
+}
+
 
 class BoxHead(nn.Module):
     """Boxes of both structures from the image embedding: where (soft-argmax of a heat map) and how

@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
+from medfusion.segmenter import SEGMENTATION
+
 from . import data, fusion
 
-SEGMENTATION = {
-    "mask_dilation": 0.02,
-    "mask_blur": 0.02,
-    "background": 0.3,
-    "roi_margin": 0.05,
-    "refine": True,
-    "gate": {
-        "iou_score": 0.5,
-        "object_score": 0.0,
-        "stability": 0.8,
-        "area": [0.03, 0.40],
-        "ratio": 0.25,
-    },
-}
 SNOMED, RADLEX = "http://snomed.info/sct", "http://www.radlex.org"
 # display, SNOMED CT (code, term), RadLex (code, term); an unverified coding is left out
 CODINGS = {

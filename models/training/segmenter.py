@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from medfusion.segmenter import Segmenter, masks_of
+from medfusion.segmenter import SEGMENTATION, Decoded, Segmenter, masks_of, passes_gate
 from PIL import Image
 from scipy import ndimage
 from torchvision.ops import generalized_box_iou_loss
@@ -191,10 +191,6 @@ def empty_like(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 @torch.no_grad()
 def dice(model: Segmenter, images: np.ndarray, masks: np.ndarray) -> dict[str, float]:
     """Mean Dice of both lungs together and the share that the gate accepts, run as in use."""
-    from medfusion.segmenter import Decoded, passes_gate
-
-    from .export import SEGMENTATION
-
     scores, passed, box_error = [], 0, []
     for image, mask in zip(images, masks):
         x = pixels(torch.from_numpy(image)[None, None].float() / 255)
