@@ -64,19 +64,13 @@ enum mf_adapt_mode mf_adaptation_mode(const struct mf_adaptation *a)
 /* --- files --- */
 
 /* "<model>-<site>." of a state's name. */
-static bool name_prefix(const struct mf_bundle *bundle, const char *site, char ret[NAME_BYTES],
-                        struct mf_error *err)
+static void name_prefix(const struct mf_bundle *bundle, const char *site, char ret[NAME_BYTES])
 {
     unsigned char digest[MF_SHA256_BYTES];
     char hex[MF_SHA256_HEX];
-    MF_AUTO(mf_sha256) struct mf_sha256 *h = mf_sha256_new();
-    if (!h)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the adaptation");
-    mf_sha256_update(h, site, strlen(site));
-    mf_sha256_final(h, digest);
-    mf_sha256_to_hex(digest, hex);
-    snprintf(ret, NAME_BYTES, "%.16s-%.16s.", mf_bundle_model_hash(bundle), hex);
-    return true;
+    mf_sha256(site, strlen(site), digest);
+    snprintf(ret, NAME_BYTES, "%.16s-%.16s.", mf_bundle_model_hash(bundle),
+             mf_sha256_to_hex(digest, hex));
 }
 
 /* The highest version that lies in the directory; 0 = none. */
@@ -106,8 +100,7 @@ static bool load_state(const struct mf_adaptation *a, const struct mf_bundle *bu
     char prefix[NAME_BYTES], path[PATH_BYTES];
     if (!a->directory || a->mode != MF_ADAPT_SITE)
         return true;
-    if (!name_prefix(bundle, site, prefix, err))
-        return false;
+    name_prefix(bundle, site, prefix);
     unsigned long long version = newest_version(a->directory, prefix);
     if (version == 0)
         return true;
@@ -128,8 +121,7 @@ static bool save_state(const struct mf_adaptation *a, const struct mf_bundle *bu
     char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
     if (!text)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the adaptation");
-    if (!name_prefix(bundle, site, prefix, err))
-        return false;
+    name_prefix(bundle, site, prefix);
     snprintf(path, sizeof path, "%s/%s%llu.json", a->directory, prefix,
              (unsigned long long)mf_adapt_state_version(state));
     snprintf(draft, sizeof draft, "%s/draft.%ld", a->directory, (long)getpid());

@@ -2,7 +2,7 @@
 #include "engine/trust/aci.h"
 
 #include "core/arena.h"
-#include "core/digest.h"
+#include "engine/trust/seal.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -91,21 +91,9 @@ static json_t *content(const struct mf_aci *a)
                      "labels", labels);
 }
 
-/* Sets the id from the content. */
 static bool seal(struct mf_aci *a, struct mf_error *err)
 {
-    MF_AUTO(mf_json) json_t *json = content(a);
-    MF_AUTO(mf_mem)
-    char *text =
-        json ? json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(17)) : NULL;
-    MF_AUTO(mf_sha256) struct mf_sha256 *h = mf_sha256_new();
-    unsigned char digest[MF_SHA256_BYTES];
-    if (!text || !h)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
-    mf_sha256_update(h, text, strlen(text));
-    mf_sha256_final(h, digest);
-    mf_sha256_to_hex(digest, a->id);
-    return true;
+    return mf_seal_id(content(a), a->id, err);
 }
 
 static struct mf_aci *make(const char *site, const char *model_hash, const char *const *labels,
@@ -177,11 +165,7 @@ struct mf_aci *mf_aci_learn(const struct mf_aci *old, const struct mf_aci_feedba
 
 json_t *mf_aci_to_json(const struct mf_aci *a)
 {
-    json_t *json = content(a);
-    if (json && json_object_set_new(json, "id", json_string(a->id)) == 0)
-        return json;
-    json_decref(json);
-    return NULL;
+    return mf_seal_with_id(content(a), a->id);
 }
 
 static bool read_class(const json_t *json, double *level, struct tally *tally)

@@ -1,7 +1,7 @@
 /* States of a site's adaptation: making, reading and writing them (adapt_site.h). */
 #include "engine/trust/adapt_private.h"
 
-#include "core/digest.h"
+#include "engine/trust/seal.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -79,18 +79,7 @@ static json_t *content(const struct mf_adapt_state *s)
 
 bool mf_adapt_state_seal(struct mf_adapt_state *s, struct mf_error *err)
 {
-    MF_AUTO(mf_json) json_t *json = content(s);
-    MF_AUTO(mf_mem)
-    char *text =
-        json ? json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(17)) : NULL;
-    MF_AUTO(mf_sha256) struct mf_sha256 *h = mf_sha256_new();
-    unsigned char digest[MF_SHA256_BYTES];
-    if (!text || !h)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the adaptation");
-    mf_sha256_update(h, text, strlen(text));
-    mf_sha256_final(h, digest);
-    mf_sha256_to_hex(digest, s->id);
-    return true;
+    return mf_seal_id(content(s), s->id, err);
 }
 
 struct mf_adapt_state *mf_adapt_state_new(const struct mf_adapt_head *head, const char *site,
@@ -167,11 +156,7 @@ enum mf_adapt_decision mf_adapt_state_decision(const struct mf_adapt_state *s)
 
 json_t *mf_adapt_state_to_json(const struct mf_adapt_state *s)
 {
-    json_t *json = content(s);
-    if (json && json_object_set_new(json, "id", json_string(s->id)) == 0)
-        return json;
-    json_decref(json);
-    return NULL;
+    return mf_seal_with_id(content(s), s->id);
 }
 
 static bool read_reals(const json_t *json, const char *key, size_t n, bool positive, double *out)

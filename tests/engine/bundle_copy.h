@@ -24,9 +24,9 @@ static const char *const BUNDLE_FILES[] = {"bundle.json",
                                            "ehr/features.json",
                                            "fusion/config.json",
                                            "fusion/model.safetensors"};
-enum { BUNDLE_FILE_COUNT = sizeof BUNDLE_FILES / sizeof *BUNDLE_FILES };
-static const char *const BUNDLE_EXTRA[] = {"manifest.json", "calibration.json", "conformal.json",
-                                           "ood.json", "adaptation.json"};
+enum { BUNDLE_FILE_COUNT = sizeof BUNDLE_FILES / sizeof *BUNDLE_FILES, BUNDLE_EXTRA_COUNT = 5 };
+static const char *const BUNDLE_EXTRA[BUNDLE_EXTRA_COUNT] = {
+    "manifest.json", "calibration.json", "conformal.json", "ood.json", "adaptation.json"};
 
 static inline bool write_text(const char *path, const void *data, size_t len)
 {
@@ -68,7 +68,7 @@ static inline void bundle_remove(const char *dir)
 {
     static const char *const DIRS[] = {"segmenter", "vision", "temporal", "ehr", "fusion"};
     char path[512];
-    for (int i = 0; i < BUNDLE_FILE_COUNT + 4; i++) {
+    for (int i = 0; i < BUNDLE_FILE_COUNT + BUNDLE_EXTRA_COUNT; i++) {
         snprintf(path, sizeof path, "%s/%s", dir,
                  i < BUNDLE_FILE_COUNT ? BUNDLE_FILES[i] : BUNDLE_EXTRA[i - BUNDLE_FILE_COUNT]);
         unlink(path);
