@@ -139,13 +139,34 @@ const float *mf_exec_keep(struct mf_exec *x, const float *host, size_t n, struct
     return o->vector;
 }
 
-struct mf_linear *mf_exec_keep_linear(struct mf_exec *x, const float *weight, const float *bias,
-                                      size_t out, size_t in, struct mf_error *err)
+static const float *matrix_rows(const struct mf_linear_source *source, size_t first, size_t count,
+                                float *room)
+{
+    (void)count, (void)room;
+    return (const float *)source->arg + first * source->in;
+}
+
+struct mf_linear_source mf_linear_matrix(const float *weight, const float *bias, size_t out,
+                                         size_t in)
+{
+    return (struct mf_linear_source){
+        .out = out, .in = in, .rows = matrix_rows, .arg = weight, .bias = bias};
+}
+
+void mf_linear_read(const struct mf_linear_source *source, float *weight)
+{
+    const float *rows = source->rows(source, 0, source->out, weight);
+    if (rows != weight)
+        memcpy(weight, rows, source->out * source->in * sizeof *weight);
+}
+
+struct mf_linear *mf_exec_keep_linear(struct mf_exec *x, const struct mf_linear_source *source,
+                                      struct mf_error *err)
 {
     struct owned *o = own(x, err);
     if (!o)
         return NULL;
-    o->linear = x->ops->linear_new(x->backend, weight, bias, out, in, err);
+    o->linear = x->ops->linear_new(x->backend, source, err);
     if (o->linear)
         x->weight_bytes += x->ops->linear_bytes(o->linear);
     return o->linear;

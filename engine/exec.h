@@ -31,6 +31,20 @@ struct mf_norm {
     float eps;
 };
 
+/* What a linear layer is made of; all of it on the host and read while linear_new() runs. */
+struct mf_linear_source {
+    size_t out, in;
+    /* Rows [first, first + count) of the weights (out, in): written to `room` (count · in floats),
+     * or where they lie already. Called by several threads at once. */
+    const float *(*rows)(const struct mf_linear_source *source, size_t first, size_t count,
+                         float *room);
+    const void *arg;
+    const float *bias; /* (out), or NULL */
+    /* (in), or NULL for ones. Products in 8 bits are those of x / smooth and weight · smooth: the
+     * same numbers, with less difference between the columns of x (models/FORMAT.md). */
+    const float *smooth;
+};
+
 enum mf_epilogue { MF_EPILOGUE_NONE, MF_EPILOGUE_RELU, MF_EPILOGUE_GELU, MF_EPILOGUE_ADD };
 enum mf_unary { MF_UNARY_GELU, MF_UNARY_RELU, MF_UNARY_SILU, MF_UNARY_SIGMOID, MF_UNARY_TANH };
 enum mf_glu { MF_GLU_RELU, MF_GLU_SILU }; /* a·relu(b); silu(a)·b */
@@ -87,9 +101,8 @@ struct mf_ops {
     /* Layers made while this is on keep 16 bits of a float in every dtype: those before a
      * recurrence, which adds up what rounding does. NULL: not needed. */
     void (*precise)(struct mf_backend *be, bool on);
-    /* weight (out, in) and bias (out or NULL) are host memory and copied. */
-    struct mf_linear *(*linear_new)(struct mf_backend *be, const float *weight, const float *bias,
-                                    size_t out, size_t in, struct mf_error *err);
+    struct mf_linear *(*linear_new)(struct mf_backend *be, const struct mf_linear_source *source,
+                                    struct mf_error *err);
     void (*linear_free)(struct mf_linear *linear);
     size_t (*linear_bytes)(const struct mf_linear *linear);
     /* Makes what (m, x_row, epilogue) needs; floats of scratch it wants in *ret_scratch. */
@@ -216,8 +229,14 @@ static inline bool mf_exec_live(const struct mf_exec *x)
 bool mf_exec_fail(struct mf_exec *x, enum mf_code code, const char *fmt, ...) MF_PRINTF(3, 4);
 /* Keeps a device copy of host floats, or a linear layer, until the context is freed. */
 const float *mf_exec_keep(struct mf_exec *x, const float *host, size_t n, struct mf_error *err);
-struct mf_linear *mf_exec_keep_linear(struct mf_exec *x, const float *weight, const float *bias,
-                                      size_t out, size_t in, struct mf_error *err);
+struct mf_linear *mf_exec_keep_linear(struct mf_exec *x, const struct mf_linear_source *source,
+                                      struct mf_error *err);
+
+/* The source that a whole matrix (out, in) is. */
+struct mf_linear_source mf_linear_matrix(const float *weight, const float *bias, size_t out,
+                                         size_t in);
+/* All rows of a source, written to `weight` (out · in floats). */
+void mf_linear_read(const struct mf_linear_source *source, float *weight);
 
 /* Shows a stage to the tap, if any. `fmt` makes the name. */
 void mf_exec_tap(struct mf_exec *x, const float *data, int rank, const size_t *shape,

@@ -293,7 +293,9 @@ static struct mf_linear *end(struct mf_loader *ld, size_t out, size_t in, bool b
 {
     struct mf_linear *l = NULL;
     if (!ld->failed && ld->exec) {
-        l = mf_exec_keep_linear(ld->exec, b->weight, bias ? b->bias : NULL, out, in, ld->err);
+        const struct mf_linear_source source =
+            mf_linear_matrix(b->weight, bias ? b->bias : NULL, out, in);
+        l = mf_exec_keep_linear(ld->exec, &source, ld->err);
         ld->failed |= !l;
     }
     free(b->weight);

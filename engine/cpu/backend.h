@@ -62,8 +62,8 @@ void *mf_cpu_memory(size_t bytes);
 
 /* Linear layers on oneDNN (linear_dnnl.c). */
 struct mf_dnnl_linear;
-struct mf_dnnl_linear *mf_dnnl_linear_new(struct mf_backend *be, const float *weight,
-                                          const float *bias, size_t out, size_t in,
+struct mf_dnnl_linear *mf_dnnl_linear_new(struct mf_backend *be,
+                                          const struct mf_linear_source *source,
                                           struct mf_error *err);
 void mf_dnnl_linear_free(struct mf_dnnl_linear *linear);
 size_t mf_dnnl_linear_bytes(const struct mf_dnnl_linear *linear);
@@ -73,8 +73,8 @@ bool mf_dnnl_linear_run(struct mf_dnnl_linear *linear, const float *x, size_t m,
                         float *y, enum mf_epilogue epilogue, float *scratch, struct mf_error *err);
 
 /* Linear layers on what the processor does best (linear.c). */
-struct mf_linear *mf_cpu_linear_new(struct mf_backend *be, const float *weight, const float *bias,
-                                    size_t out, size_t in, struct mf_error *err);
+struct mf_linear *mf_cpu_linear_new(struct mf_backend *be, const struct mf_linear_source *source,
+                                    struct mf_error *err);
 void mf_cpu_linear_free(struct mf_linear *linear);
 size_t mf_cpu_linear_bytes(const struct mf_linear *linear);
 bool mf_cpu_linear_plan(struct mf_linear *linear, size_t m, size_t x_row, enum mf_epilogue epilogue,

@@ -22,7 +22,8 @@ enum {
 
 struct packing {
     const struct mf_linear *l;
-    const float *weight;
+    const struct mf_linear_source *source;
+    float *room; /* AMX_ROWS rows for each thread */
 };
 
 static void pack_panel(void *arg, size_t p, int thread)
@@ -30,29 +31,37 @@ static void pack_panel(void *arg, size_t p, int thread)
     const struct packing *job = arg;
     const struct mf_linear *l = job->l;
     size_t n = l->out - p * AMX_ROWS < AMX_ROWS ? l->out - p * AMX_ROWS : AMX_ROWS;
-    const float *w = job->weight + p * AMX_ROWS * l->in;
+    const float *w = job->source->rows(job->source, p * AMX_ROWS, n,
+                                       job->room + (size_t)thread * AMX_ROWS * l->in);
     char *panel = l->panels + p * linear_panel_bytes(l);
-    (void)thread;
     if (l->format == AMX_INT8)
-        mf_amx_quantise_panel(w, n, l->in, l->in, NULL, panel, l->scales + p * AMX_ROWS);
+        mf_amx_quantise_panel(w, n, l->in, l->in, job->source->smooth, panel,
+                              l->scales + p * AMX_ROWS);
     else
         mf_amx_pack_panel(l->format, w, n, l->in, l->in, panel);
 }
 
-static bool make_panels(struct mf_linear *l, const float *weight, const float *bias,
+static bool make_panels(struct mf_linear *l, const struct mf_linear_source *source,
                         struct mf_error *err)
 {
+    bool int8 = l->format == AMX_INT8, smooth = int8 && source->smooth;
     size_t strip = amx_strip_bytes(l->format, l->in), count = amx_strips(l->out);
-    l->bytes = strip * count + (bias ? l->out * sizeof(float) : 0);
+    size_t scales = int8 ? count * AMX_ROWS : 0, bias = source->bias ? l->out : 0;
+    l->bytes = strip * count + (scales + bias + (smooth ? l->in : 0)) * sizeof(float);
     l->panels = mf_cpu_memory(strip * count);
-    l->bias = bias ? mf_cpu_memory(l->out * sizeof(float)) : NULL;
-    l->scales = l->format == AMX_INT8 ? mf_cpu_memory(count * AMX_ROWS * sizeof(float)) : NULL;
-    if (!l->panels || (bias && !l->bias) || (l->format == AMX_INT8 && !l->scales))
+    l->bias = bias ? mf_cpu_memory(bias * sizeof(float)) : NULL;
+    l->scales = int8 ? mf_cpu_memory(scales * sizeof(float)) : NULL;
+    l->factor = smooth ? mf_cpu_memory(l->in * sizeof(float)) : NULL;
+    MF_AUTO(mf_mem)
+    float *room = malloc((size_t)l->be->threads * AMX_ROWS * l->in * sizeof *room);
+    if (!l->panels || (bias && !l->bias) || (int8 && !l->scales) || (smooth && !l->factor) || !room)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for weights");
-    struct packing job = {l, weight};
+    struct packing job = {l, source, room};
     mf_cpu_parallel(l->be, count, pack_panel, &job);
     if (bias)
-        memcpy(l->bias, bias, l->out * sizeof(float));
+        memcpy(l->bias, source->bias, bias * sizeof(float));
+    for (size_t i = 0; smooth && i < l->in; i++)
+        l->factor[i] = 1 / source->smooth[i];
     return true;
 }
 
@@ -108,7 +117,8 @@ struct task {
 };
 
 void mf_cpu_pack_rows(const struct mf_linear *l, const struct mf_norm *norm, const float *x,
-                      size_t n, size_t x_row, size_t k, char *block, float *scales, float *rows)
+                      size_t n, size_t x_row, size_t at, size_t k, char *block, float *scales,
+                      float *rows)
 {
     if (norm) {
         l->be->kernels->layer_norm(x, n, k, norm->weight, norm->bias, norm->eps, rows);
@@ -116,7 +126,7 @@ void mf_cpu_pack_rows(const struct mf_linear *l, const struct mf_norm *norm, con
         x_row = k;
     }
     if (l->format == AMX_INT8)
-        mf_amx_quantise_block(x, n, x_row, k, NULL, block, scales);
+        mf_amx_quantise_block(x, n, x_row, k, l->factor ? l->factor + at : NULL, block, scales);
     else
         mf_amx_pack_block(l->format, x, n, x_row, k, block);
 }
@@ -127,7 +137,7 @@ static void pack_chunk(const struct task *t, size_t first, size_t count, size_t 
     size_t strip = amx_strip_bytes(t->l->format, k);
     for (size_t i = 0; i < count; i++) {
         size_t row = (first + i) * AMX_ROWS, n = t->m - row < AMX_ROWS ? t->m - row : AMX_ROWS;
-        mf_cpu_pack_rows(t->l, t->norm, t->x + row * t->x_row + at, n, t->x_row, k,
+        mf_cpu_pack_rows(t->l, t->norm, t->x + row * t->x_row + at, n, t->x_row, at, k,
                          blocks + i * strip, scales + i * AMX_ROWS, rows);
     }
 }
@@ -241,10 +251,10 @@ static bool use_tiles(struct mf_linear *l)
     return false;
 }
 
-static bool make_panels(struct mf_linear *l, const float *weight, const float *bias,
+static bool make_panels(struct mf_linear *l, const struct mf_linear_source *source,
                         struct mf_error *err)
 {
-    (void)l, (void)weight, (void)bias;
+    (void)l, (void)source;
     return mf_error_set(err, MF_ERR_INTERNAL, "built without AMX");
 }
 
@@ -262,8 +272,8 @@ static void run_tiles(const struct mf_linear *l, const struct mf_norm *norm, con
 
 #endif
 
-struct mf_linear *mf_cpu_linear_new(struct mf_backend *be, const float *weight, const float *bias,
-                                    size_t out, size_t in, struct mf_error *err)
+struct mf_linear *mf_cpu_linear_new(struct mf_backend *be, const struct mf_linear_source *source,
+                                    struct mf_error *err)
 {
     struct mf_linear *l = calloc(1, sizeof *l);
     if (!l) {
@@ -271,10 +281,10 @@ struct mf_linear *mf_cpu_linear_new(struct mf_backend *be, const float *weight, 
         return NULL;
     }
     l->be = be;
-    l->out = out;
-    l->in = in;
-    if (use_tiles(l) ? make_panels(l, weight, bias, err)
-                     : (l->dnnl = mf_dnnl_linear_new(be, weight, bias, out, in, err)) != NULL)
+    l->out = source->out;
+    l->in = source->in;
+    if (use_tiles(l) ? make_panels(l, source, err)
+                     : (l->dnnl = mf_dnnl_linear_new(be, source, err)) != NULL)
         return l;
     mf_cpu_linear_free(l);
     return NULL;
@@ -288,6 +298,7 @@ void mf_cpu_linear_free(struct mf_linear *l)
     free(l->panels);
     free(l->bias);
     free(l->scales);
+    free(l->factor);
     free(l);
 }
 

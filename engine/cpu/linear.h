@@ -12,6 +12,7 @@ struct mf_linear {
     char *panels;
     float *bias;   /* NULL: none */
     float *scales; /* int8: of the columns; else NULL */
+    float *factor; /* int8 smoothed: what x is multiplied by, 1 / smooth; else NULL */
 };
 
 /* Bytes of a whole panel. */
@@ -20,8 +21,10 @@ static inline size_t linear_panel_bytes(const struct mf_linear *l)
     return amx_strip_bytes(l->format, l->in);
 }
 
-/* n rows of x as one block of `l`'s format; normed first, in `rows`, where there is a norm. */
+/* n rows of x, k numbers of each from number `at` of the layer's input on, as one block of `l`'s
+ * format; normed first, in `rows`, where there is a norm. */
 void mf_cpu_pack_rows(const struct mf_linear *l, const struct mf_norm *norm, const float *x,
-                      size_t n, size_t x_row, size_t k, char *block, float *scales, float *rows);
+                      size_t n, size_t x_row, size_t at, size_t k, char *block, float *scales,
+                      float *rows);
 
 #endif

@@ -43,20 +43,20 @@ static void *aligned(size_t bytes)
     return aligned_alloc(64, (bytes + 63) / 64 * 64 + 64);
 }
 
-static bool linear_init(struct mf_dnnl_linear *l, const float *weight, const float *bias,
+static bool linear_init(struct mf_dnnl_linear *l, const struct mf_linear_source *source,
                         struct mf_error *err)
 {
     l->bytes = l->out * l->in * sizeof(float);
     l->raw = aligned(l->bytes);
     if (!l->raw)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for weights");
-    memcpy(l->raw, weight, l->bytes);
-    if (!bias)
+    mf_linear_read(source, l->raw);
+    if (!source->bias)
         return true;
     l->bias_data = aligned(l->out * sizeof(float));
     if (!l->bias_data)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for weights");
-    memcpy(l->bias_data, bias, l->out * sizeof(float));
+    memcpy(l->bias_data, source->bias, l->out * sizeof(float));
     dnnl_memory_desc_t desc;
     dnnl_dims_t dims = {1, (dnnl_dim_t)l->out};
     DNNL_TRY(dnnl_memory_desc_init_by_tag(&desc, 2, dims, dnnl_f32, dnnl_ab), err);
@@ -65,8 +65,8 @@ static bool linear_init(struct mf_dnnl_linear *l, const float *weight, const flo
     return true;
 }
 
-struct mf_dnnl_linear *mf_dnnl_linear_new(struct mf_backend *be, const float *weight,
-                                          const float *bias, size_t out, size_t in,
+struct mf_dnnl_linear *mf_dnnl_linear_new(struct mf_backend *be,
+                                          const struct mf_linear_source *source,
                                           struct mf_error *err)
 {
     struct mf_dnnl_linear *l = calloc(1, sizeof *l);
@@ -75,9 +75,9 @@ struct mf_dnnl_linear *mf_dnnl_linear_new(struct mf_backend *be, const float *we
         return NULL;
     }
     l->be = be;
-    l->out = out;
-    l->in = in;
-    if (linear_init(l, weight, bias, err))
+    l->out = source->out;
+    l->in = source->in;
+    if (linear_init(l, source, err))
         return l;
     mf_dnnl_linear_free(l);
     return NULL;

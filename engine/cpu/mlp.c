@@ -96,8 +96,8 @@ static void widen(const struct task *t, const struct room *r, size_t count, size
     }
     for (size_t i = 0; int8 && i < count; i++) {
         size_t n = m - i * AMX_ROWS < AMX_ROWS ? m - i * AMX_ROWS : AMX_ROWS;
-        mf_amx_quantise_block(wide + i * AMX_ROWS * SLICE, n, SLICE, width, NULL,
-                              r->hidden + i * sink.block_bytes, r->hidden_scales + i * AMX_ROWS);
+        mf_amx_quantise_block(wide + i * AMX_ROWS * SLICE, n, SLICE, width,
+                              t->fc2->factor ? t->fc2->factor + at : NULL, r->hidden + i * sink.block_bytes, r->hidden_scales + i * AMX_ROWS);
     }
 }
 
@@ -136,7 +136,7 @@ static void run_task(void *arg, size_t i, int thread)
     float *h = t->h + first * AMX_ROWS * d;
     for (size_t k = 0; k < end - first; k++) {
         size_t n = m - k * AMX_ROWS < AMX_ROWS ? m - k * AMX_ROWS : AMX_ROWS;
-        mf_cpu_pack_rows(t->fc1, t->norm, h + k * AMX_ROWS * d, n, d, d, r.in + k * c->in_bytes,
+        mf_cpu_pack_rows(t->fc1, t->norm, h + k * AMX_ROWS * d, n, d, 0, d, r.in + k * c->in_bytes,
                          r.in_scales + k * AMX_ROWS, r.rows);
     }
     m = m < (end - first) * AMX_ROWS ? m : (end - first) * AMX_ROWS;

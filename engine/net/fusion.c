@@ -74,7 +74,8 @@ static void load_head(struct mf_loader *ld, struct mf_fusion *net)
             w[i * in + j] = (float)(s * weight[i * in + j]);
         b[i] = (float)(s * ((double)bias[i] - mean[i]) + beta[i]);
     }
-    net->head1 = mf_exec_keep_linear(ld->exec, w, b, h, in, ld->err);
+    const struct mf_linear_source source = mf_linear_matrix(w, b, h, in);
+    net->head1 = mf_exec_keep_linear(ld->exec, &source, ld->err);
     ld->failed |= !net->head1;
 }
 

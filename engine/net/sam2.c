@@ -103,7 +103,8 @@ static void load_box_head(struct mf_loader *ld, struct mf_sam2 *net)
     memcpy(weight + 2 * b, size, 4 * b * sizeof *weight);
     memcpy(bias, heat_bias, 2 * sizeof *bias);
     memcpy(bias + 2, size_bias, 4 * sizeof *bias);
-    net->box_out = mf_exec_keep_linear(ld->exec, weight, bias, 6, b, ld->err);
+    const struct mf_linear_source source = mf_linear_matrix(weight, bias, 6, b);
+    net->box_out = mf_exec_keep_linear(ld->exec, &source, ld->err);
     ld->failed |= !net->box_out;
 }
 

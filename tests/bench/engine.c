@@ -64,14 +64,14 @@ static void add_product(struct product p)
         taken.products[taken.product_count++] = p;
 }
 
-static struct mf_linear *linear_new(struct mf_backend *be, const float *weight, const float *bias,
-                                    size_t out, size_t in, struct mf_error *err)
+static struct mf_linear *linear_new(struct mf_backend *be, const struct mf_linear_source *source,
+                                    struct mf_error *err)
 {
-    struct mf_linear *l = mf_cpu_ops.linear_new(be, weight, bias, out, in, err);
+    struct mf_linear *l = mf_cpu_ops.linear_new(be, source, err);
     if (taken.layer_count < MAX_LAYERS) {
         taken.layers[taken.layer_count].linear = l;
-        taken.layers[taken.layer_count].out = out;
-        taken.layers[taken.layer_count++].in = in;
+        taken.layers[taken.layer_count].out = source->out;
+        taken.layers[taken.layer_count++].in = source->in;
     }
     return l;
 }

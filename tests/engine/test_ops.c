@@ -78,7 +78,8 @@ static void check_linear(struct mf_backend *be, size_t m, size_t in, size_t out,
                 s += y[i * out + j];
             want[i * out + j] = s;
         }
-    struct mf_linear *l = mf_cpu_ops.linear_new(be, w, bias ? c : NULL, out, in, &err);
+    const struct mf_linear_source source = mf_linear_matrix(w, bias ? c : NULL, out, in);
+    struct mf_linear *l = mf_cpu_ops.linear_new(be, &source, &err);
     assert_non_null(l);
     assert_true(mf_cpu_ops.linear_plan(l, m, x_row, epilogue, &scratch_floats, &err));
     float *scratch = aligned_alloc(64, (scratch_floats * 4 + 127) / 64 * 64);
@@ -124,7 +125,8 @@ static double linear_angle(const char *dtype, size_t m, size_t in, size_t out, b
     assert_non_null(be);
     for (size_t i = 0; spiky && i < m; i++)
         x[i * in + 3] *= 30; /* a channel that dwarfs the others */
-    struct mf_linear *l = mf_cpu_ops.linear_new(be, w, c, out, in, &err);
+    const struct mf_linear_source source = mf_linear_matrix(w, c, out, in);
+    struct mf_linear *l = mf_cpu_ops.linear_new(be, &source, &err);
     assert_true(l && mf_cpu_ops.linear_plan(l, m, 0, MF_EPILOGUE_NONE, &scratch_floats, &err));
     float *scratch = aligned_alloc(64, (scratch_floats * 4 + 127) / 64 * 64);
     assert_true(mf_cpu_ops.linear(l, x, m, 0, y, MF_EPILOGUE_NONE, scratch, &err));
@@ -215,8 +217,10 @@ static void check_mlp(const char *dtype, size_t m, size_t d, size_t hidden, doub
     norm_rows(h, m, d, g, b, y);
     apply_layer(y, m, d, w1, b1, hidden, wide);
     assert_true(mf_exec_init(&x, "cpu", dtype, 2, &err));
-    c.fc1 = mf_exec_keep_linear(&x, w1, b1, hidden, d, &err);
-    c.fc2 = mf_exec_keep_linear(&x, w2, b2, d, hidden, &err);
+    const struct mf_linear_source fc1 = mf_linear_matrix(w1, b1, hidden, d);
+    const struct mf_linear_source fc2 = mf_linear_matrix(w2, b2, d, hidden);
+    c.fc1 = mf_exec_keep_linear(&x, &fc1, &err);
+    c.fc2 = mf_exec_keep_linear(&x, &fc2, &err);
     assert_true(mf_exec_run(&x, mlp_body, &c, false, &err));
     for (size_t i = 0; i < m * hidden; i++) {
         most1 = fmax(most1, fabs(c.first[i] - wide[i]));
@@ -257,7 +261,8 @@ static void a_linear_layer_runs_only_what_was_planned(void **state)
     struct mf_backend *be = backend_of(NULL, 1);
     struct mf_error err = MF_ERROR_INIT;
     float w[6] = {0}, x[3] = {0}, y[2];
-    struct mf_linear *l = mf_cpu_ops.linear_new(be, w, NULL, 2, 3, &err);
+    const struct mf_linear_source source = mf_linear_matrix(w, NULL, 2, 3);
+    struct mf_linear *l = mf_cpu_ops.linear_new(be, &source, &err);
     assert_false(mf_cpu_ops.linear(l, x, 1, 0, y, MF_EPILOGUE_NONE, NULL, &err));
     assert_string_equal(err.msg, "a linear layer was not planned for 1 rows");
     mf_cpu_ops.linear_free(l);
