@@ -253,7 +253,18 @@ void mf_attend(struct mf_exec *x, const struct mf_attention *at, const float *q,
         return;
     size_t mark = mf_exec_mark(x);
     float *scratch = mf_exec_floats(x, x->ops->attention_scratch(x->backend, at));
-    if (mf_exec_live(x))
-        x->ops->attention(x->backend, at, q, k, v, o, scratch);
+    MF_DO(x, attention, at, q, k, v, o, scratch);
+    mf_exec_rewind(x, mark);
+}
+
+void mf_attend_windows(struct mf_exec *x, const struct mf_attention *at,
+                       const struct mf_windows *windows, const float *q, const float *k,
+                       const float *v, float *o)
+{
+    if (x->error.code != MF_OK)
+        return;
+    size_t mark = mf_exec_mark(x);
+    float *scratch = mf_exec_floats(x, x->ops->attention_scratch(x->backend, at));
+    MF_DO(x, window_attention, at, windows, q, k, v, o, scratch);
     mf_exec_rewind(x, mark);
 }

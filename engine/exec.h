@@ -59,6 +59,15 @@ struct mf_attention {
     float scale;
 };
 
+/* Attention within the windows of a grid: keys and values lie as (height, width) rows, queries and
+ * outputs as (height / pool, width / pool) rows, all cut into windows of `side` × `side` keys from
+ * the top left corner. What a window holds beyond the grid are keys and values `k_pad` and `v_pad`,
+ * a row each, unmasked; no query is made there. */
+struct mf_windows {
+    size_t side, height, width, pool; /* side is a multiple of pool */
+    const float *k_pad, *v_pad;
+};
+
 /* Patches of an image as rows: (batch · oh · ow, kh · kw · channels) for a convolution as a matrix
  * product. */
 struct mf_unfold {
@@ -132,6 +141,11 @@ struct mf_ops {
     size_t (*attention_scratch)(struct mf_backend *be, const struct mf_attention *at);
     void (*attention)(struct mf_backend *be, const struct mf_attention *at, const float *q,
                       const float *k, const float *v, float *o, float *scratch);
+    /* Optional. `at` says one window of each item: batch windows, queries and keys of a whole one
+     * (its scratch is attention_scratch()); the batch strides are not used. */
+    void (*window_attention)(struct mf_backend *be, const struct mf_attention *at,
+                             const struct mf_windows *windows, const float *q, const float *k,
+                             const float *v, float *o, float *scratch);
     void (*unary)(struct mf_backend *be, enum mf_unary op, const float *x, size_t n,
                   float *y); /* y = x allowed */
     /* x (rows, 2·half) → y (rows, half) */
@@ -255,6 +269,10 @@ void mf_mlp(struct mf_exec *x, const struct mf_norm *norm, struct mf_linear *fc1
             struct mf_linear *fc2, size_t hidden, enum mf_epilogue activation, float *h, size_t m);
 void mf_attend(struct mf_exec *x, const struct mf_attention *at, const float *q, const float *k,
                const float *v, float *o);
+/* Only where the backend has it (ops->window_attention). */
+void mf_attend_windows(struct mf_exec *x, const struct mf_attention *at,
+                       const struct mf_windows *windows, const float *q, const float *k,
+                       const float *v, float *o);
 
 /* Any other operation: MF_DO(x, layer_norm, in, rows, …). */
 #define MF_DO(x, op, ...)                                                                          \

@@ -194,6 +194,9 @@ static const struct mf_tensor *take(struct mf_loader *ld, const char *name, int 
         mf_loader_fail(ld, "tensor \"%s\" holds a NaN or an infinity", full);
         return NULL;
     }
+    for (size_t i = ld->taken_count; i-- > 0;)
+        if (ld->taken[i] == t) /* asked for twice, usually in a row */
+            return t;
     if (ld->taken_count < ld->taken_room)
         ld->taken[ld->taken_count++] = t;
     return t;

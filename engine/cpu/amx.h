@@ -57,7 +57,9 @@ struct amx_sink {
 /* Whether this processor, this kernel and ONEDNN_MAX_CPU_ISA allow tiles. */
 bool mf_amx_available(void);
 
-/* rows (n ≤ 32 of them, k numbers each, `row` floats apart) as one block. */
+/* n ≤ 32 rows of k numbers as one block. */
+void mf_amx_pack_rows(enum amx_format f, const float *const *rows, size_t n, size_t k, void *block);
+/* The same rows, `row` floats apart. */
 void mf_amx_pack_block(enum amx_format f, const float *x, size_t n, size_t row, size_t k,
                        void *block);
 /* int8: the same, x · factor[i] quantised to `scales`[row] steps, which are set; factor NULL: 1 */
@@ -69,8 +71,9 @@ void mf_amx_quantise_panel(const float *w, size_t n, size_t row, size_t k, const
 /* 32 columns of the right operand, of a matrix whose column c is the row w + c · row. */
 void mf_amx_pack_panel(enum amx_format f, const float *w, size_t n, size_t row, size_t k,
                        void *panel);
-/* The same where column c is w[c], w[row + c], …: values of attention. */
-void mf_amx_pack_panel_across(enum amx_format f, const float *w, size_t n, size_t row, size_t k,
+/* One unit of depth of such a panel, of which n ≤ 32 rows are at hand: column c is rows[0][c],
+ * rows[1][c], …, `columns` ≤ 32 of them; values of attention. */
+void mf_amx_pack_panel_across(enum amx_format f, const float *const *rows, size_t n, size_t columns,
                               void *panel);
 
 /* `count` blocks (`m` rows) times one panel: columns [column, column + 32) of the sink's `out`; the
@@ -85,8 +88,7 @@ void mf_amx_multiply(enum amx_format f, const struct amx_product *p, const struc
 
 /* One head's attention over query rows [begin, end): as struct cpu_kernels' attention. */
 size_t mf_amx_attention_floats(enum amx_format f, const struct mf_attention *at);
-void mf_amx_attention(enum amx_format f, const struct mf_attention *at, const float *q,
-                      const float *k, const float *v, float *o, size_t begin, size_t end,
+void mf_amx_attention(enum amx_format f, const struct cpu_head *head, size_t begin, size_t end,
                       float *scratch);
 
 #endif

@@ -12,6 +12,7 @@
 enum { CHUNK = 256 };
 
 struct head {
+    const struct cpu_head *rows; /* where they lie */
     const struct mf_attention *at;
     char *keys, *values;   /* panels */
     char *query, *weights; /* blocks */
@@ -145,66 +146,82 @@ MF_INLINE void mix_chunk(enum amx_format f, bool half, const struct head *h, siz
     }
 }
 
-MF_INLINE void attend_block(enum amx_format f, bool half, struct head *h, size_t rows, float *o)
+/* Queries [first, first + rows), packed before. */
+MF_INLINE void attend_block(enum amx_format f, bool half, struct head *h, size_t first, size_t rows)
 {
     const struct mf_attention *at = h->at;
+    size_t count = h->rows->keys;
     const float scale = at->scale * 1.44269504f;
     memset(h->sums, 0, AMX_ROWS * h->dims * sizeof(float));
     memset(h->totals, 0, AMX_ROWS * 16 * sizeof(float));
     for (size_t r = 0; r < AMX_ROWS; r++)
         h->top[r] = -1e30f; /* finite: what is relative to it must not become a NaN */
-    for (size_t key = 0; key < at->keys; key += CHUNK) {
-        size_t keys = at->keys - key < CHUNK ? at->keys - key : CHUNK, panels = amx_strips(keys);
+    for (size_t key = 0; key < count; key += CHUNK) {
+        size_t keys = count - key < CHUNK ? count - key : CHUNK, panels = amx_strips(keys);
         score_chunk(f, half, h, key / 32, panels);
         soften_chunk(f, h, rows, keys, scale);
         mix_chunk(f, half, h, key / 32, panels);
     }
     for (size_t r = 0; r < rows; r++) {
+        float *o = h->rows->o + cpu_row_offset(&h->rows->o_rows, first + r);
         __m512 factor =
             _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(_mm512_load_ps(h->totals + 16 * r)));
         for (size_t d = 0; d < at->head_size; d += 16) {
             __m512 v = _mm512_mul_ps(_mm512_load_ps(h->sums + r * h->dims + d), factor);
-            _mm512_mask_storeu_ps(o + r * at->o_row + d, lanes(at->head_size - d), v);
+            _mm512_mask_storeu_ps(o + d, lanes(at->head_size - d), v);
         }
     }
 }
 
-MF_INLINE void attend(enum amx_format f, const struct mf_attention *at, const float *q,
-                      const float *k, const float *v, float *o, size_t begin, size_t end,
+/* Keys [first, first + n ≤ 32) and their values into the panels. */
+MF_INLINE void pack_keys(enum amx_format f, const struct head *h, size_t first, size_t n)
+{
+    const float *keys[AMX_ROWS], *values[AMX_ROWS];
+    size_t size = h->at->head_size, step = amx_pieces(f) * 2 * AMX_TILE_BYTES;
+    for (size_t i = 0; i < n; i++) {
+        keys[i] = cpu_head_key(h->rows, first + i);
+        values[i] = cpu_head_value(h->rows, first + i);
+    }
+    char *panel = h->keys + first / AMX_ROWS * h->key_bytes;
+    mf_amx_pack_rows(f, keys, n, size, panel);
+    mf_amx_turn_panel(panel, h->key_bytes);
+    for (size_t c = 0; c < size; c += 32) {
+        panel = h->values + c / 32 * h->value_bytes + first / AMX_ROWS * step;
+        mf_amx_pack_panel_across(f, values, n, size - c < 32 ? size - c : 32, panel);
+        for (size_t i = 0; i < n; i++)
+            values[i] += 32;
+    }
+}
+
+MF_INLINE void attend(enum amx_format f, const struct cpu_head *rows, size_t begin, size_t end,
                       float *scratch)
 {
-    struct head h;
-    lay_out(f, at, (char *)scratch, &h);
-    for (size_t i = 0; i < at->keys; i += 32) {
-        size_t n = at->keys - i < 32 ? at->keys - i : 32;
-        mf_amx_pack_panel(f, k + i * at->k_row, n, at->k_row, at->head_size,
-                          h.keys + i / 32 * h.key_bytes);
-    }
-    for (size_t c = 0; c < at->head_size; c += 32) {
-        size_t n = at->head_size - c < 32 ? at->head_size - c : 32;
-        mf_amx_pack_panel_across(f, v + c, n, at->v_row, at->keys,
-                                 h.values + c / 32 * h.value_bytes);
-    }
+    struct head h = {.rows = rows};
+    lay_out(f, rows->at, (char *)scratch, &h);
+    for (size_t i = 0; i < rows->keys; i += AMX_ROWS)
+        pack_keys(f, &h, i, rows->keys - i < AMX_ROWS ? rows->keys - i : AMX_ROWS);
     configure_tiles();
     for (size_t i = begin; i < end; i += AMX_ROWS) {
+        const float *queries[AMX_ROWS];
         size_t n = end - i < AMX_ROWS ? end - i : AMX_ROWS;
-        mf_amx_pack_block(f, q + i * at->q_row, n, at->q_row, at->head_size, h.query);
+        for (size_t r = 0; r < n; r++)
+            queries[r] = rows->q + cpu_row_offset(&rows->q_rows, i + r);
+        mf_amx_pack_rows(f, queries, n, rows->at->head_size, h.query);
         if (n > 16)
-            attend_block(f, false, &h, n, o + i * at->o_row);
+            attend_block(f, false, &h, i, n);
         else
-            attend_block(f, true, &h, n, o + i * at->o_row);
+            attend_block(f, true, &h, i, n);
     }
     _tile_release();
 }
 
-void mf_amx_attention(enum amx_format f, const struct mf_attention *at, const float *q,
-                      const float *k, const float *v, float *o, size_t begin, size_t end,
+void mf_amx_attention(enum amx_format f, const struct cpu_head *head, size_t begin, size_t end,
                       float *scratch)
 {
     if (f == AMX_BF16)
-        attend(AMX_BF16, at, q, k, v, o, begin, end, scratch);
+        attend(AMX_BF16, head, begin, end, scratch);
     else if (f == AMX_BF16X2)
-        attend(AMX_BF16X2, at, q, k, v, o, begin, end, scratch);
+        attend(AMX_BF16X2, head, begin, end, scratch);
     else
-        attend(AMX_BF16X3, at, q, k, v, o, begin, end, scratch);
+        attend(AMX_BF16X3, head, begin, end, scratch);
 }

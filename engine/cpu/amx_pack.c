@@ -28,12 +28,20 @@ MF_INLINE char *tile_row(enum amx_format f, void *strip, size_t d, size_t s, siz
 void mf_amx_pack_block(enum amx_format f, const float *x, size_t n, size_t row, size_t k,
                        void *block)
 {
+    const float *rows[AMX_ROWS];
+    for (size_t r = 0; r < n; r++)
+        rows[r] = x + r * row;
+    mf_amx_pack_rows(f, rows, n, k, block);
+}
+
+void mf_amx_pack_rows(enum amx_format f, const float *const *rows, size_t n, size_t k, void *block)
+{
     size_t depths = (k + 31) / 32;
     for (size_t r = 0; r < AMX_ROWS; r++)
         for (size_t d = 0; d < depths; d++) {
             __m512 a = _mm512_setzero_ps(), b = a;
             size_t left = r < n ? k - d * 32 : 0;
-            const float *p = x + r * row + d * 32;
+            const float *p = left ? rows[r] + d * 32 : NULL;
             if (left >= 32) {
                 a = _mm512_loadu_ps(p);
                 b = _mm512_loadu_ps(p + 16);
@@ -126,20 +134,21 @@ void mf_amx_turn_panel(void *panel, size_t bytes)
     }
 }
 
-void mf_amx_pack_panel_across(enum amx_format f, const float *w, size_t n, size_t row, size_t k,
+void mf_amx_pack_panel_across(enum amx_format f, const float *const *rows, size_t n, size_t columns,
                               void *panel)
 {
-    for (size_t d = 0; d < (k + 31) / 32; d++)
-        for (size_t half = 0; half < 2; half++) {
-            __mmask16 m = lanes(n > half * 16 ? n - half * 16 : 0);
-            for (size_t r = 0; r < 16; r++) {
-                size_t i = d * 32 + 2 * r;
-                const float *p = w + i * row + half * 16;
-                __m512 a = _mm512_maskz_loadu_ps(i < k ? m : 0, p);
-                __m512 b = _mm512_maskz_loadu_ps(i + 1 < k ? m : 0, p + row);
-                for (size_t s = 0; s < amx_pieces(f); s++)
-                    _mm512_store_si512(tile_row(f, panel, d, s, half * 16 + r),
-                                       interleave(take_piece(&a, &b)));
-            }
+    for (size_t half = 0; half < 2; half++) {
+        __mmask16 m = lanes(columns > half * 16 ? columns - half * 16 : 0);
+        for (size_t r = 0; r < 16; r++) {
+            size_t i = 2 * r;
+            __m512 a = _mm512_setzero_ps(), b = a;
+            if (i < n)
+                a = _mm512_maskz_loadu_ps(m, rows[i] + half * 16);
+            if (i + 1 < n)
+                b = _mm512_maskz_loadu_ps(m, rows[i + 1] + half * 16);
+            for (size_t s = 0; s < amx_pieces(f); s++)
+                _mm512_store_si512(tile_row(f, panel, 0, s, half * 16 + r),
+                                   interleave(take_piece(&a, &b)));
         }
+    }
 }

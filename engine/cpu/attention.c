@@ -21,24 +21,26 @@ size_t MF_KERNEL(mf_cpu_attention_floats)(const struct mf_attention *at)
            BLOCK * at->head_size + 64;
 }
 
-/* keys (n, size; rows `row` apart) → panels [n/PANEL][size][PANEL], zero padded */
-static void pack_keys(const float *k, size_t n, size_t row, size_t size, float *out)
+/* keys → panels [keys/PANEL][size][PANEL], zero padded */
+static void pack_keys(const struct cpu_head *h, size_t size, float *out)
 {
-    for (size_t p = 0; p < n; p += PANEL, out += PANEL * size) {
-        size_t valid = n - p < PANEL ? n - p : PANEL;
-        for (size_t i = 0; i < valid; i++)
+    for (size_t p = 0; p < h->keys; p += PANEL, out += PANEL * size) {
+        size_t valid = h->keys - p < PANEL ? h->keys - p : PANEL;
+        for (size_t i = 0; i < valid; i++) {
+            const float *key = cpu_head_key(h, p + i);
             for (size_t d = 0; d < size; d++)
-                out[d * PANEL + i] = k[(p + i) * row + d];
+                out[d * PANEL + i] = key[d];
+        }
         for (size_t i = valid; i < PANEL; i++)
             for (size_t d = 0; d < size; d++)
                 out[d * PANEL + i] = 0;
     }
 }
 
-static void pack_values(const float *v, size_t n, size_t row, size_t size, size_t width, float *out)
+static void pack_values(const struct cpu_head *h, size_t size, size_t width, float *out)
 {
-    for (size_t i = 0; i < n; i++, out += width) {
-        memcpy(out, v + i * row, size * sizeof *out);
+    for (size_t i = 0; i < h->keys; i++, out += width) {
+        memcpy(out, cpu_head_value(h, i), size * sizeof *out);
         memset(out + size, 0, (width - size) * sizeof *out);
     }
 }
@@ -135,36 +137,38 @@ static void mix_rows(const float *p, size_t p_row, size_t n, size_t keys, const 
         mix_values(p + r * p_row, p_row, ROWS, keys, v + c, width, 1, o + r * width + c);
 }
 
-/* Query rows side by side, with zero rows up to a multiple of ROWS; returns how many there are
- * then. */
-static size_t gather_queries(const float *q, size_t n, size_t row, size_t size, float *out)
+/* Query rows [first, first + n) side by side, with zero rows up to a multiple of ROWS; returns how
+ * many there are then. */
+static size_t gather_queries(const struct cpu_head *h, size_t first, size_t n, size_t size,
+                             float *out)
 {
     size_t whole = padded(n, ROWS);
     for (size_t r = 0; r < n; r++)
-        memcpy(out + r * size, q + r * row, size * sizeof *out);
+        memcpy(out + r * size, h->q + cpu_row_offset(&h->q_rows, first + r), size * sizeof *out);
     memset(out + n * size, 0, (whole - n) * size * sizeof *out);
     return whole;
 }
 
-void MF_KERNEL(mf_cpu_attention)(const struct mf_attention *at, const float *q, const float *k,
-                                 const float *v, float *o, size_t begin, size_t end, float *scratch)
+void MF_KERNEL(mf_cpu_attention)(const struct cpu_head *h, size_t begin, size_t end, float *scratch)
 {
-    size_t size = at->head_size, keys = padded(at->keys, PANEL), width = padded(size, W);
-    float *kt = scratch, *vs = kt + keys * size, *s = vs + at->keys * width,
+    size_t size = h->at->head_size, keys = padded(h->keys, PANEL), width = padded(size, W);
+    float *kt = scratch, *vs = kt + keys * size, *s = vs + h->keys * width,
           *mixed = s + BLOCK * keys;
     float *qs = mixed + BLOCK * width;
-    pack_keys(k, at->keys, at->k_row, size, kt);
-    pack_values(v, at->keys, at->v_row, size, width, vs);
+    pack_keys(h, size, kt);
+    pack_values(h, size, width, vs);
     for (size_t i = begin; i < end; i += BLOCK) {
         size_t n = end - i < BLOCK ? end - i : BLOCK;
-        size_t whole = gather_queries(q + i * at->q_row, n, at->q_row, size, qs);
+        size_t whole = gather_queries(h, i, n, size, qs);
         float factor[BLOCK] = {0};
-        score_rows(qs, whole, size, kt, keys, at->scale, s);
+        score_rows(qs, whole, size, kt, keys, h->at->scale, s);
         for (size_t r = 0; r < whole; r++)
-            factor[r] = 1.0f / soften(s + r * keys, at->keys, keys);
-        mix_rows(s, keys, whole, at->keys, vs, width, mixed);
-        for (size_t r = 0; r < n; r++)
+            factor[r] = 1.0f / soften(s + r * keys, h->keys, keys);
+        mix_rows(s, keys, whole, h->keys, vs, width, mixed);
+        for (size_t r = 0; r < n; r++) {
+            float *o = h->o + cpu_row_offset(&h->o_rows, i + r);
             for (size_t d = 0; d < size; d++)
-                o[(i + r) * at->o_row + d] = mixed[r * width + d] * factor[r];
+                o[d] = mixed[r * width + d] * factor[r];
+        }
     }
 }

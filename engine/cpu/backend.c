@@ -334,94 +334,6 @@ static void selective_scan(struct mf_backend *be, const struct mf_scan *scan, fl
     mf_cpu_parallel(be, (scan->channels + width - 1) / width, scan_block, &job);
 }
 
-struct attention_job {
-    const struct mf_backend *be;
-    const struct mf_attention *at;
-    const float *q, *k, *v;
-    float *o, *scratch;
-    size_t parts, part_rows, floats;
-};
-
-/* Query rows that a kernel takes at a time. */
-static size_t attention_rows(const struct mf_backend *be)
-{
-    return be->tiles ? 32 : 6;
-}
-
-/* How many parts a head's queries are cut into, so that all threads have work. */
-static void cut_queries(const struct mf_backend *be, const struct mf_attention *at,
-                        struct attention_job *job)
-{
-    enum { LEAST = 48 };
-    size_t unit = attention_rows(be);
-    size_t heads = at->batch * at->heads, wanted = 4 * (size_t)be->threads;
-    size_t parts = be->threads == 1 || heads >= wanted ? 1 : (wanted + heads - 1) / heads;
-    size_t most = (at->queries + LEAST - 1) / LEAST;
-    if (parts > most && most > 0)
-        parts = most;
-    job->part_rows = ((at->queries + parts - 1) / parts + unit - 1) / unit * unit;
-    job->parts = (at->queries + job->part_rows - 1) / job->part_rows;
-}
-
-/* The format of attention's products: int8 is for layers with weights only. */
-static enum amx_format attention_format(const struct mf_backend *be)
-{
-    return be->format == AMX_INT8 ? AMX_BF16 : be->format;
-}
-
-static size_t attention_floats(const struct mf_backend *be, const struct mf_attention *at)
-{
-#ifdef MF_CPU_AMX
-    if (be->tiles)
-        return mf_amx_attention_floats(attention_format(be), at);
-#endif
-    return (be->kernels->attention_floats(at) + 15) / 16 * 16;
-}
-
-static size_t attention_scratch(struct mf_backend *be, const struct mf_attention *at)
-{
-    return attention_floats(be, at) * (size_t)be->threads;
-}
-
-static void attention_part(void *arg, size_t i, int thread)
-{
-    const struct attention_job *job = arg;
-    const struct mf_attention *at = job->at;
-    size_t head = i / job->parts, b = head / at->heads, column = head % at->heads * at->head_size;
-    size_t begin = i % job->parts * job->part_rows, end = begin + job->part_rows;
-    const float *q = job->q + b * at->q_batch + column, *k = job->k + b * at->k_batch + column;
-    const float *v = job->v + b * at->v_batch + column;
-    float *o = job->o + b * at->o_batch + column,
-          *scratch = job->scratch + (size_t)thread * job->floats;
-    end = end < at->queries ? end : at->queries;
-#ifdef MF_CPU_AMX
-    if (job->be->tiles) {
-        mf_amx_attention(attention_format(job->be), at, q, k, v, o, begin, end, scratch);
-        return;
-    }
-#endif
-    job->be->kernels->attention(at, q, k, v, o, begin, end, scratch);
-}
-
-static void attention(struct mf_backend *be, const struct mf_attention *at, const float *q,
-                      const float *k, const float *v, float *o, float *scratch)
-{
-    struct attention_job job = {.be = be,
-                                .at = at,
-                                .q = q,
-                                .k = k,
-                                .v = v,
-                                .o = o,
-                                .scratch = scratch,
-                                .floats = attention_floats(be, at)};
-    cut_queries(be, at, &job);
-    size_t tasks = at->batch * at->heads * job.parts;
-    struct mf_backend one = *be;
-    if (tasks * job.part_rows * at->keys * at->head_size < SERIAL * 4)
-        one.threads = 1;
-    mf_cpu_parallel(&one, tasks, attention_part, &job);
-}
-
 const struct mf_ops mf_cpu_ops = {
     .device = "cpu",
     .dtype = dtype_of,
@@ -445,8 +357,9 @@ const struct mf_ops mf_cpu_ops = {
     .mlp = mf_cpu_mlp,
     .layer_norm = layer_norm,
     .rms_norm = rms_norm,
-    .attention_scratch = attention_scratch,
-    .attention = attention,
+    .attention_scratch = mf_cpu_attention_scratch,
+    .attention = mf_cpu_attend,
+    .window_attention = mf_cpu_attend_windows,
     .unary = unary,
     .glu = glu,
     .copy = copy,

@@ -5,6 +5,46 @@
 #include "engine/exec.h"
 
 #include <dnnl.h>
+#include <stdint.h>
+
+/* Where the rows of one head lie: `row` floats apart, or as the positions of a window of a grid:
+ * lines of `across`, line to line `jump` floats, of which `lines` × `columns` are in the grid. */
+struct cpu_rows {
+    size_t row;
+    size_t across; /* 0: no window */
+    size_t jump, lines, columns;
+};
+
+/* One head of one item: its first rows and where the others are. */
+struct cpu_head {
+    const struct mf_attention *at; /* its scale and head size */
+    size_t queries, keys;
+    const float *q, *k, *v;
+    float *o;
+    struct cpu_rows q_rows, k_rows, v_rows, o_rows;
+    const float *k_pad, *v_pad; /* rows that are not in the grid */
+};
+
+/* Floats from the first row to row i; SIZE_MAX: not in the grid. */
+static inline size_t cpu_row_offset(const struct cpu_rows *r, size_t i)
+{
+    if (!r->across)
+        return i * r->row;
+    size_t line = (uint32_t)i / (uint32_t)r->across, column = i - line * r->across;
+    return line < r->lines && column < r->columns ? line * r->jump + column * r->row : SIZE_MAX;
+}
+
+static inline const float *cpu_head_key(const struct cpu_head *h, size_t i)
+{
+    size_t at = cpu_row_offset(&h->k_rows, i);
+    return at == SIZE_MAX ? h->k_pad : h->k + at;
+}
+
+static inline const float *cpu_head_value(const struct cpu_head *h, size_t i)
+{
+    size_t at = cpu_row_offset(&h->v_rows, i);
+    return at == SIZE_MAX ? h->v_pad : h->v + at;
+}
 
 /* A kernel works on a range of its rows, channels or tasks; `thread` numbers the scratch it may
  * use. */
@@ -19,8 +59,7 @@ struct cpu_kernels {
     void (*glu)(enum mf_glu op, const float *x, size_t rows, size_t half, float *y);
     /* One part of one head: query rows [begin, end). `scratch` holds attention_floats(). */
     size_t (*attention_floats)(const struct mf_attention *at);
-    void (*attention)(const struct mf_attention *at, const float *q, const float *k, const float *v,
-                      float *o, size_t begin, size_t end, float *scratch);
+    void (*attention)(const struct cpu_head *head, size_t begin, size_t end, float *scratch);
     void (*causal_conv)(const float *x, size_t begin, size_t end, size_t c, size_t x_row,
                         const float *weight, const float *bias, size_t k, float *y);
     void (*weighted_sum)(const float *const *rows, const float *weights, size_t count, size_t n,
@@ -88,6 +127,14 @@ void mf_cpu_norm_linear(struct mf_linear *linear, const struct mf_norm *norm, co
 size_t mf_cpu_mlp_scratch(const struct mf_linear *fc1, const struct mf_linear *fc2, size_t m);
 void mf_cpu_mlp(struct mf_linear *fc1, struct mf_linear *fc2, const struct mf_norm *norm,
                 enum mf_epilogue activation, float *h, size_t m, float *scratch);
+
+/* Attention, cut into tasks (attention_tasks.c). */
+size_t mf_cpu_attention_scratch(struct mf_backend *be, const struct mf_attention *at);
+void mf_cpu_attend(struct mf_backend *be, const struct mf_attention *at, const float *q,
+                   const float *k, const float *v, float *o, float *scratch);
+void mf_cpu_attend_windows(struct mf_backend *be, const struct mf_attention *at,
+                           const struct mf_windows *windows, const float *q, const float *k,
+                           const float *v, float *o, float *scratch);
 
 /* Operations that only move or add data (layout.c). */
 void mf_cpu_add(struct mf_backend *be, const float *x, size_t x_rows, size_t rows, size_t width,

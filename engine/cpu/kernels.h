@@ -17,8 +17,7 @@ void MF_KERNEL(mf_cpu_rms_norm)(const float *x, size_t rows, size_t width, const
 void MF_KERNEL(mf_cpu_unary)(enum mf_unary op, const float *x, size_t n, float *y);
 void MF_KERNEL(mf_cpu_glu)(enum mf_glu op, const float *x, size_t rows, size_t half, float *y);
 size_t MF_KERNEL(mf_cpu_attention_floats)(const struct mf_attention *at);
-void MF_KERNEL(mf_cpu_attention)(const struct mf_attention *at, const float *q, const float *k,
-                                 const float *v, float *o, size_t begin, size_t end,
+void MF_KERNEL(mf_cpu_attention)(const struct cpu_head *head, size_t begin, size_t end,
                                  float *scratch);
 void MF_KERNEL(mf_cpu_causal_conv)(const float *x, size_t begin, size_t end, size_t c, size_t x_row,
                                    const float *weight, const float *bias, size_t k, float *y);

@@ -1,7 +1,11 @@
 /*
  * SAM 2's image encoder: Hiera (windowed multi-scale attention, query pooling at stage changes) and
- * the feature pyramid. As Hugging Face's Sam2VisionModel. Windows are gathered after the LayerNorm
- * and padded with unmasked zeros.
+ * the feature pyramid. As Hugging Face's Sam2VisionModel, which gathers windows after the LayerNorm
+ * and pads them with unmasked zeros.
+ *
+ * Here attention reads windows where they lie in the grid, what is beyond it being the projections
+ * of zeros: their bias. Linear layers then see every token once and none of the padding. A block
+ * with windows is run some rows of windows at a time, so that its tensors stay in the caches.
  */
 #include "engine/net/net.h"
 #include "engine/resample.h"
@@ -17,6 +21,7 @@ struct block {
     size_t stride_h, stride_w;             /* 1: no query pooling */
     struct mf_norm norm1, norm2;
     struct mf_linear *proj, *qkv, *output, *fc1, *fc2; /* proj: NULL where in = out */
+    const float *qkv_bias;                             /* keys and values of padding */
 };
 
 struct mf_hiera {
@@ -35,6 +40,7 @@ static void load_block(struct mf_loader *ld, struct block *b, double eps)
     b->norm1 = mf_load_norm(ld, "layer_norm1", b->in, eps);
     b->norm2 = mf_load_norm(ld, "layer_norm2", b->out, eps);
     b->qkv = mf_load_linear(ld, "attn.qkv", 3 * b->out, b->in, true);
+    b->qkv_bias = mf_load_vector(ld, "attn.qkv.bias", 3 * b->out);
     b->output = mf_load_linear(ld, "attn.proj", b->out, b->out, true);
     b->fc1 = mf_load_linear(ld, "mlp.proj_in", b->hidden, b->out, true);
     b->fc2 = mf_load_linear(ld, "mlp.proj_out", b->out, b->hidden, true);
@@ -206,54 +212,117 @@ static bool make_position(struct mf_exec *x, struct mf_hiera *net, size_t h, siz
     return net->position != NULL;
 }
 
-/* Attention of one block: h × w tokens y (LayerNormed) are added, projected, to `residual` (oh ×
- * ow). */
-static void attend(struct mf_exec *x, const struct block *b, const float *y, size_t h, size_t w,
-                   float *residual, size_t oh, size_t ow)
+/* How attention sees the rows of a product `qkv` in windows of `rows` × `cols`, or in one. */
+static struct mf_attention attention_of(const struct block *b, size_t count, size_t rows,
+                                        size_t cols)
 {
-    size_t s = b->window, rows = s ? s : h, cols = s ? s : w, mark = mf_exec_mark(x);
-    size_t count = s ? ((h + s - 1) / s) * ((w + s - 1) / s) : 1, n = rows * cols;
-    size_t prows = rows / b->stride_h, pcols = cols / b->stride_w, pn = prows * pcols,
-           wide = 3 * b->out;
-    float *qkv = mf_exec_floats(x, count * n * wide);
-    float *mixed = mf_exec_floats(x, count * pn * b->out);
-    if (s) {
-        float *windows = mf_exec_floats(x, count * n * b->in);
-        MF_DO(x, windows, y, h, w, b->in, s, windows);
-        y = windows;
-    }
-    mf_linear(x, b->qkv, y, count * n, qkv, MF_EPILOGUE_NONE);
-    struct mf_attention at = {count,
-                              b->heads,
-                              b->out / b->heads,
-                              pn,
-                              n,
-                              wide,
-                              wide,
-                              wide,
-                              b->out,
-                              n * wide,
-                              n * wide,
-                              n * wide,
-                              pn * b->out,
-                              mf_attention_scale(b->out / b->heads)};
-    const float *q = qkv;
-    if (b->stride_h > 1) {
-        float *pooled = mf_exec_floats(x, count * pn * b->out);
-        MF_DO(x, max_pool, qkv, count, rows, cols, b->out, wide, b->stride_h, b->stride_w, pooled);
-        at.q_row = b->out;
-        at.q_batch = pn * b->out;
-        q = pooled;
-    }
+    size_t keys = rows * cols, queries = keys / b->stride_h / b->stride_w, wide = 3 * b->out;
+    return (struct mf_attention){.batch = count,
+                                 .heads = b->heads,
+                                 .head_size = b->out / b->heads,
+                                 .queries = queries,
+                                 .keys = keys,
+                                 .q_row = b->stride_h > 1 ? b->out : wide,
+                                 .k_row = wide,
+                                 .v_row = wide,
+                                 .o_row = b->out,
+                                 .q_batch = queries * (b->stride_h > 1 ? b->out : wide),
+                                 .k_batch = keys * wide,
+                                 .v_batch = keys * wide,
+                                 .o_batch = queries * b->out,
+                                 .scale = mf_attention_scale(b->out / b->heads)};
+}
+
+/* Queries of a product `qkv` of `count` grids: its first columns, pooled where the block pools. */
+static const float *queries_of(struct mf_exec *x, const struct block *b, const float *qkv,
+                               size_t count, size_t h, size_t w)
+{
+    if (b->stride_h == 1)
+        return qkv;
+    size_t n = count * (h / b->stride_h) * (w / b->stride_w);
+    float *pooled = mf_exec_floats(x, n * b->out);
+    MF_DO(x, max_pool, qkv, count, h, w, b->out, 3 * b->out, b->stride_h, b->stride_w, pooled);
+    return pooled;
+}
+
+/* residual (oh × ow) += attention of h × w tokens y (LayerNormed), windows gathered in memory: for
+ * backends that cannot read them from the grid. */
+static void attend_gathered(struct mf_exec *x, const struct block *b, const float *y, size_t h,
+                            size_t w, float *residual)
+{
+    size_t s = b->window, count = ((h + s - 1) / s) * ((w + s - 1) / s);
+    struct mf_attention at = attention_of(b, count, s, s);
+    float *windows = mf_exec_floats(x, count * at.keys * b->in);
+    float *qkv = mf_exec_floats(x, count * at.keys * 3 * b->out);
+    float *mixed = mf_exec_floats(x, count * at.queries * b->out);
+    float *projected = mf_exec_floats(x, count * at.queries * b->out);
+    MF_DO(x, windows, y, h, w, b->in, s, windows);
+    mf_linear(x, b->qkv, windows, count * at.keys, qkv, MF_EPILOGUE_NONE);
+    const float *q = queries_of(x, b, qkv, count, s, s);
     mf_attend(x, &at, q, qkv + b->out, qkv + 2 * b->out, mixed);
-    if (!s) {
-        mf_linear(x, b->output, mixed, pn, residual, MF_EPILOGUE_ADD);
+    mf_linear(x, b->output, mixed, count * at.queries, projected, MF_EPILOGUE_NONE);
+    MF_DO(x, unwindows_add, projected, h / b->stride_h, w / b->stride_w, b->out, s / b->stride_h,
+          residual);
+}
+
+/* The same from the product `qkv` of all tokens, for global attention and for windows. */
+static void attend(struct mf_exec *x, const struct block *b, const float *qkv, size_t h, size_t w,
+                   float *residual)
+{
+    size_t s = b->window, n = (h / b->stride_h) * (w / b->stride_w);
+    const float *q = queries_of(x, b, qkv, 1, h, w);
+    float *mixed = mf_exec_floats(x, n * b->out);
+    if (s) {
+        struct mf_attention at = attention_of(b, ((h + s - 1) / s) * ((w + s - 1) / s), s, s);
+        struct mf_windows windows = {
+            s, h, w, b->stride_h, b->qkv_bias + b->out, b->qkv_bias + 2 * b->out};
+        mf_attend_windows(x, &at, &windows, q, qkv + b->out, qkv + 2 * b->out, mixed);
     } else {
-        float *projected = mf_exec_floats(x, count * pn * b->out);
-        mf_linear(x, b->output, mixed, count * pn, projected, MF_EPILOGUE_NONE);
-        MF_DO(x, unwindows_add, projected, oh, ow, b->out, prows, residual);
+        struct mf_attention at = attention_of(b, 1, h, w);
+        mf_attend(x, &at, q, qkv + b->out, qkv + 2 * b->out, mixed);
+    }
+    mf_linear(x, b->output, mixed, n, residual, MF_EPILOGUE_ADD);
+}
+
+/* One block on h × w tokens. Where it has no projection of its own, `residual` are the tokens. */
+static void run_rows(struct mf_exec *x, const struct block *b, const float *tokens, size_t h,
+                     size_t w, float *residual)
+{
+    size_t n = h * w, oh = h / b->stride_h, ow = w / b->stride_w, mark = mf_exec_mark(x);
+    bool gather = b->window && !x->ops->window_attention;
+    float *qkv = mf_exec_floats(x, n * 3 * b->out), *y = NULL;
+    if (b->proj || gather) {
+        y = mf_exec_floats(x, n * b->in);
+        MF_DO(x, layer_norm, tokens, n, b->in, b->norm1.weight, b->norm1.bias, b->norm1.eps, y);
+    }
+    if (b->proj && b->stride_h > 1) {
+        float *wide = qkv; /* before it is needed */
+        mf_linear(x, b->proj, y, n, wide, MF_EPILOGUE_NONE);
+        MF_DO(x, max_pool, wide, 1, h, w, b->out, b->out, b->stride_h, b->stride_w, residual);
+    } else if (b->proj) {
+        mf_linear(x, b->proj, y, n, residual, MF_EPILOGUE_NONE);
+    }
+    if (gather) {
+        attend_gathered(x, b, y, h, w, residual);
+    } else {
+        if (y)
+            mf_linear(x, b->qkv, y, n, qkv, MF_EPILOGUE_NONE);
+        else
+            mf_norm_linear(x, &b->norm1, b->qkv, tokens, n, qkv, MF_EPILOGUE_NONE);
+        attend(x, b, qkv, h, w, residual);
     }
     mf_exec_rewind(x, mark);
+    mf_mlp(x, &b->norm2, b->fc1, b->fc2, b->hidden, MF_EPILOGUE_GELU, residual, oh * ow);
+}
+
+/* Rows of the grid that a block takes at a time: whole rows of windows, enough for all threads. */
+static size_t rows_at_once(const struct block *b, size_t h, size_t w)
+{
+    enum { ENOUGH = 2048 }; /* tokens */
+    if (!b->window)
+        return h;
+    size_t line = b->window * w;
+    return b->window * ((ENOUGH + line - 1) / line);
 }
 
 /* One block; returns the tokens' buffer (the input's, or a new one where the size changes). */
@@ -266,20 +335,9 @@ static float *run_block(struct mf_exec *x, const struct block *b, float *tokens,
         mf_exec_fail(x, MF_ERR_UNUSABLE, "an image grid of %zu × %zu does not pool into windows",
                      *h, *w);
     float *residual = b->proj ? mf_exec_floats(x, oh * ow * b->out) : tokens;
-    size_t n = *h * *w, mark = mf_exec_mark(x);
-    float *y = mf_exec_floats(x, n * b->in);
-    MF_DO(x, layer_norm, tokens, n, b->in, b->norm1.weight, b->norm1.bias, b->norm1.eps, y);
-    if (b->proj && b->stride_h > 1) {
-        float *wide = mf_exec_floats(x, n * b->out);
-        mf_linear(x, b->proj, y, n, wide, MF_EPILOGUE_NONE);
-        MF_DO(x, max_pool, wide, 1, *h, *w, b->out, b->out, b->stride_h, b->stride_w, residual);
-    } else if (b->proj) {
-        mf_linear(x, b->proj, y, n, residual, MF_EPILOGUE_NONE);
-    }
-    attend(x, b, y, *h, *w, residual, oh, ow);
-    mf_exec_rewind(x, mark);
-    n = oh * ow;
-    mf_mlp(x, &b->norm2, b->fc1, b->fc2, b->hidden, MF_EPILOGUE_GELU, residual, n);
+    for (size_t r = 0, step = rows_at_once(b, *h, *w); r < *h; r += step)
+        run_rows(x, b, tokens + r * *w * b->in, *h - r < step ? *h - r : step, *w,
+                 residual + r / b->stride_h * ow * b->out);
     *h = oh;
     *w = ow;
     return residual;

@@ -27,7 +27,7 @@ enum { MAX_LAYERS = 4096, MAX_PRODUCTS = 8192, MAX_RUNS = 1000 };
 
 struct product {
     size_t batch, m, k, n, count;
-    bool attention;
+    const struct mf_linear *linear; /* NULL: attention */
 };
 
 static struct {
@@ -49,19 +49,38 @@ struct options {
 
 /* --- taking shapes down --- */
 
+/* A layer that is run in parts is one product of all its rows. */
 static void add_product(struct product p)
 {
-    for (size_t i = 0; i < taken.product_count; i++) {
-        struct product *q = &taken.products[i];
-        if (q->batch == p.batch && q->m == p.m && q->k == p.k && q->n == p.n &&
-            q->attention == p.attention) {
-            q->count++;
+    for (size_t i = 0; p.linear && i < taken.product_count; i++)
+        if (taken.products[i].linear == p.linear) {
+            taken.products[i].m += p.m;
             return;
         }
-    }
     p.count = 1;
     if (taken.product_count < MAX_PRODUCTS)
         taken.products[taken.product_count++] = p;
+}
+
+/* Products of the same shape become one that is run `count` times, in the same memory. */
+static void count_products(void)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < taken.product_count; i++) {
+        struct product p = taken.products[i];
+        size_t k = 0;
+        for (; k < n; k++) {
+            const struct product *q = &taken.products[k];
+            if (q->batch == p.batch && q->m == p.m && q->k == p.k && q->n == p.n &&
+                !q->linear == !p.linear)
+                break;
+        }
+        if (k == n)
+            taken.products[n++] = p;
+        else
+            taken.products[k].count++;
+    }
+    taken.product_count = n;
 }
 
 static struct mf_linear *linear_new(struct mf_backend *be, const struct mf_linear_source *source,
@@ -83,7 +102,7 @@ static bool linear_plan(struct mf_linear *l, size_t m, size_t x_row, enum mf_epi
 {
     for (size_t i = 0; taking && i < taken.layer_count; i++)
         if (taken.layers[i].linear == l)
-            add_product((struct product){1, m, taken.layers[i].in, taken.layers[i].out, 0, false});
+            add_product((struct product){1, m, taken.layers[i].in, taken.layers[i].out, 0, l});
     return mf_cpu_ops.linear_plan(l, m, x_row, epilogue, ret_scratch, err);
 }
 
@@ -91,8 +110,8 @@ static size_t attention_scratch(struct mf_backend *be, const struct mf_attention
 {
     if (taking) {
         size_t batch = at->batch * at->heads;
-        add_product((struct product){batch, at->queries, at->head_size, at->keys, 0, true});
-        add_product((struct product){batch, at->queries, at->keys, at->head_size, 0, true});
+        add_product((struct product){batch, at->queries, at->head_size, at->keys, 0, NULL});
+        add_product((struct product){batch, at->queries, at->keys, at->head_size, 0, NULL});
     }
     return mf_cpu_ops.attention_scratch(be, at);
 }
@@ -146,6 +165,15 @@ static void attention(struct mf_backend *be, const struct mf_attention *at, cons
 {
     double start = thread_ms();
     mf_cpu_ops.attention(be, at, q, k, v, o, scratch);
+    spent.attention += thread_ms() - start;
+}
+
+static void window_attention(struct mf_backend *be, const struct mf_attention *at,
+                             const struct mf_windows *windows, const float *q, const float *k,
+                             const float *v, float *o, float *scratch)
+{
+    double start = thread_ms();
+    mf_cpu_ops.window_attention(be, at, windows, q, k, v, o, scratch);
     spent.attention += thread_ms() - start;
 }
 
@@ -253,20 +281,20 @@ static bool make_primitive(const struct product *p, const char *dtype, struct pr
 {
     dnnl_data_type_t in = strcmp(dtype, "f32") == 0    ? dnnl_f32
                           : strcmp(dtype, "bf16") == 0 ? dnnl_bf16
-                          : p->attention               ? dnnl_bf16
+                          : !p->linear                 ? dnnl_bf16
                                                        : dnnl_s8;
     dnnl_data_type_t out = in == dnnl_s8 ? dnnl_f32 : in;
-    int rank = p->attention ? 3 : 2, skip = 3 - rank;
+    int rank = !p->linear ? 3 : 2, skip = 3 - rank;
     dnnl_dim_t b = (dnnl_dim_t)p->batch, m = (dnnl_dim_t)p->m, k = (dnnl_dim_t)p->k,
                n = (dnnl_dim_t)p->n;
     dnnl_dims_t x = {b, m, k}, w = {b, k, n}, y = {b, m, n};
-    dnnl_format_tag_t plain = p->attention ? dnnl_abc : dnnl_ab;
+    dnnl_format_tag_t plain = !p->linear ? dnnl_abc : dnnl_ab;
     dnnl_memory_desc_t xd, wd, yd;
     dnnl_matmul_desc_t desc;
     dnnl_primitive_desc_t pd;
     if (dnnl_memory_desc_init_by_tag(&xd, rank, x + skip, in, plain) != dnnl_success ||
         dnnl_memory_desc_init_by_tag(&wd, rank, w + skip, in,
-                                     p->attention ? plain : dnnl_format_tag_any) != dnnl_success ||
+                                     !p->linear ? plain : dnnl_format_tag_any) != dnnl_success ||
         dnnl_memory_desc_init_by_tag(&yd, rank, y + skip, out, plain) != dnnl_success ||
         dnnl_matmul_desc_init(&desc, &xd, &wd, NULL, &yd) != dnnl_success ||
         dnnl_primitive_desc_create(&pd, &desc, NULL, engine, NULL) != dnnl_success ||
@@ -313,6 +341,7 @@ static bool measure_products(const struct options *o)
     static struct primitive list[MAX_PRODUCTS];
     double ms[MAX_RUNS], flop = 0;
     size_t n = 0;
+    count_products();
     omp_set_num_threads(o->threads);
     dnnl_engine_create(&engine, dnnl_cpu, 0);
     dnnl_stream_create(&stream, engine, dnnl_stream_default_flags);
@@ -372,6 +401,7 @@ static bool measure(const struct options *o, bool products, struct mf_error *err
     ops.norm_linear = products ? NULL : norm_linear;
     ops.mlp = products ? NULL : mlp;
     ops.attention = attention;
+    ops.window_attention = window_attention;
     ops.layer_norm = layer_norm;
     MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new((size_t)4 << 30);
     uint64_t start = mf_clock_monotonic_ns();
