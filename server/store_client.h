@@ -41,6 +41,16 @@ bool mf_client_deliveries_due(struct mf_store *, struct mf_delivery *, size_t, s
 bool mf_client_delivery_settle(struct mf_store *, int64_t, const struct mf_error *, int64_t,
                                struct mf_error *);
 
+bool mf_client_feedback(struct mf_store *, const char *, const char *, struct mf_arena *,
+                        struct mf_observed *, struct mf_error *);
+bool mf_client_feedback_put(struct mf_store *, const struct mf_feedback_put *, bool *,
+                            struct mf_error *);
+bool mf_client_state(struct mf_store *, const char *, const char *, int64_t, struct mf_arena *,
+                     const char **, int64_t *, struct mf_error *);
+bool mf_client_observed(struct mf_store *, const char *, const char *, int64_t, size_t,
+                        struct mf_arena *, struct mf_observed **, size_t *, int64_t *,
+                        struct mf_error *);
+
 /* The verbs, with the connection's own operations left out. */
 extern const struct mf_store_ops mf_client_verbs;
 

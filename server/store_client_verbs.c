@@ -392,4 +392,8 @@ const struct mf_store_ops mf_client_verbs = {
     .study = mf_client_study,
     .deliveries_due = mf_client_deliveries_due,
     .delivery_settle = mf_client_delivery_settle,
+    .feedback = mf_client_feedback,
+    .feedback_put = mf_client_feedback_put,
+    .state = mf_client_state,
+    .observed = mf_client_observed,
 };

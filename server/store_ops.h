@@ -3,6 +3,7 @@
 #ifndef MF_SERVER_STORE_OPS_H
 #define MF_SERVER_STORE_OPS_H
 
+#include "server/store_feedback.h"
 #include "server/store_instances.h"
 
 struct mf_store_ops {
@@ -62,6 +63,17 @@ struct mf_store_ops {
                            size_t *ret_count, int64_t *ret_next_ms, struct mf_error *err);
     bool (*delivery_settle)(struct mf_store *store, int64_t id, const struct mf_error *problem,
                             int64_t retry_ms, struct mf_error *err);
+
+    bool (*feedback)(struct mf_store *store, const char *tenant, const char *id,
+                     struct mf_arena *arena, struct mf_observed *ret, struct mf_error *err);
+    bool (*feedback_put)(struct mf_store *store, const struct mf_feedback_put *put, bool *ret_kept,
+                         struct mf_error *err);
+    bool (*state)(struct mf_store *store, const char *tenant, const char *key, int64_t known,
+                  struct mf_arena *arena, const char **ret_text, int64_t *ret_version,
+                  struct mf_error *err);
+    bool (*observed)(struct mf_store *store, const char *tenant, const char *model, int64_t cursor,
+                     size_t limit, struct mf_arena *arena, struct mf_observed **ret,
+                     size_t *ret_count, int64_t *ret_next, struct mf_error *err);
 };
 
 /* The first member of every implementation's struct. */

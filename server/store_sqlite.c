@@ -16,7 +16,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { SCHEMA_VERSION = 1, CHECKPOINT_PAGES = 4000, PATH_BYTES = 4096 };
+/* 2: feedback, which a program that knows 1 would not purge. */
+enum { SCHEMA_VERSION = 2, CHECKPOINT_PAGES = 4000, PATH_BYTES = 4096 };
 
 static const char PRAGMAS[] = "PRAGMA locking_mode=EXCLUSIVE;"
                               "PRAGMA journal_mode=WAL;"
@@ -287,6 +288,10 @@ static const struct mf_store_ops OPS = {
     .study = mf_sqlite_study,
     .deliveries_due = mf_sqlite_deliveries_due,
     .delivery_settle = mf_sqlite_delivery_settle,
+    .feedback = mf_sqlite_feedback,
+    .feedback_put = mf_sqlite_feedback_put,
+    .state = mf_sqlite_state,
+    .observed = mf_sqlite_observed,
 };
 
 static bool check_version(struct mf_sqlite_store *s, const char *path, struct mf_error *err)
@@ -294,10 +299,10 @@ static bool check_version(struct mf_sqlite_store *s, const char *path, struct mf
     int64_t version = 0;
     if (!mf_sqlite_int(s, mf_sqlite_query(s, err, "PRAGMA user_version", ""), &version, err))
         return false;
-    if (version != 0 && version != SCHEMA_VERSION)
+    if (version < 0 || version > SCHEMA_VERSION) /* older ones lack tables only: SCHEMA adds them */
         return mf_error_set(err, MF_ERR_IO, "%s: schema version %d, this program knows %d", path,
                             (int)version, SCHEMA_VERSION);
-    return execute(s, "PRAGMA user_version=1", err);
+    return execute(s, "PRAGMA user_version=2", err);
 }
 
 /* After a restart: what was running is lost, or (the store alone was restarted) gets a whole lease.
@@ -329,7 +334,8 @@ static bool open_database(struct mf_sqlite_store *s, const char *path, struct mf
     sqlite3_wal_autocheckpoint(s->db, CHECKPOINT_PAGES);
     /* BEGIN IMMEDIATE takes the lock that EXCLUSIVE mode then keeps: a second owner fails here. */
     if (!execute(s, "BEGIN IMMEDIATE", err) || !execute(s, SCHEMA, err) ||
-        !execute(s, mf_sqlite_instances_schema, err) || !check_version(s, path, err) ||
+        !execute(s, mf_sqlite_instances_schema, err) ||
+        !execute(s, mf_sqlite_feedback_schema, err) || !check_version(s, path, err) ||
         !mf_sqlite_outbox_open(s, err) || !execute(s, "COMMIT", err) || !recover(s, err))
         return mf_error_prefix(err, "%s", path);
     mf_sqlite_events_clear(s);

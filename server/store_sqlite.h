@@ -84,6 +84,16 @@ bool mf_sqlite_deliveries_due(struct mf_store *, struct mf_delivery *, size_t, s
 bool mf_sqlite_delivery_settle(struct mf_store *, int64_t, const struct mf_error *, int64_t,
                                struct mf_error *);
 
+bool mf_sqlite_feedback(struct mf_store *, const char *, const char *, struct mf_arena *,
+                        struct mf_observed *, struct mf_error *);
+bool mf_sqlite_feedback_put(struct mf_store *, const struct mf_feedback_put *, bool *,
+                            struct mf_error *);
+bool mf_sqlite_state(struct mf_store *, const char *, const char *, int64_t, struct mf_arena *,
+                     const char **, int64_t *, struct mf_error *);
+bool mf_sqlite_observed(struct mf_store *, const char *, const char *, int64_t, size_t,
+                        struct mf_arena *, struct mf_observed **, size_t *, int64_t *,
+                        struct mf_error *);
+
 /* --- for the loop --- */
 
 /* Opens and closes a group. Until the group is committed nothing in it may be acknowledged. A
@@ -106,6 +116,9 @@ bool mf_sqlite_expire_studies(struct mf_sqlite_store *s, int limit, int *ret_rem
 /* The outbox: its table, and what fills it when a job succeeds. */
 bool mf_sqlite_outbox_open(struct mf_sqlite_store *s, struct mf_error *err);
 extern const char mf_sqlite_instances_schema[]; /* SQL; does nothing when it is there */
+extern const char mf_sqlite_feedback_schema[];  /* the same */
+/* Removes versions of states from before then, but for the newest of each. */
+bool mf_sqlite_expire_states(struct mf_sqlite_store *s, int64_t before_ms, struct mf_error *err);
 /* Moves the log into the database file without waiting for anybody. */
 void mf_sqlite_checkpoint(struct mf_sqlite_store *s);
 

@@ -255,7 +255,8 @@ static bool forget_data(struct mf_sqlite_store *s, int64_t seq, struct mf_error 
     return MF_SQLITE_RUN(s, err, "DELETE FROM inputs WHERE job = ?", "i", seq) &&
            MF_SQLITE_RUN(s, err, "DELETE FROM job_index WHERE job = ?", "i", seq) &&
            MF_SQLITE_RUN(s, err, "DELETE FROM results WHERE job = ?", "i", seq) &&
-           MF_SQLITE_RUN(s, err, "DELETE FROM masks WHERE job = ?", "i", seq);
+           MF_SQLITE_RUN(s, err, "DELETE FROM masks WHERE job = ?", "i", seq) &&
+           MF_SQLITE_RUN(s, err, "DELETE FROM feedback WHERE job = ?", "i", seq);
 }
 
 static bool purge_step(struct mf_sqlite_store *s, const char *tenant, const char *id,
@@ -332,7 +333,8 @@ static bool expire_jobs_step(struct mf_sqlite_store *s, int limit, int *ret_remo
             !MF_SQLITE_RUN(s, err, "DELETE FROM jobs WHERE seq = ?", "i", seq))
             return false;
     }
-    return MF_SQLITE_RUN(s, err,
+    return mf_sqlite_expire_states(s, before, err) &&
+           MF_SQLITE_RUN(s, err,
                          "DELETE FROM idempotency WHERE created <= ? AND NOT EXISTS"
                          " (SELECT 1 FROM jobs WHERE id = job)",
                          "i", before);

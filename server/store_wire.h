@@ -37,6 +37,10 @@ enum mf_store_verb {
     MF_VERB_STUDY,
     MF_VERB_DELIVERIES_DUE,
     MF_VERB_DELIVERY_SETTLE,
+    MF_VERB_FEEDBACK, /* from here on: store_serve_feedback.c */
+    MF_VERB_FEEDBACK_PUT,
+    MF_VERB_STATE,
+    MF_VERB_OBSERVED,
     MF_VERB_COUNT
 };
 

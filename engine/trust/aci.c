@@ -139,8 +139,26 @@ struct mf_aci *mf_aci_new(const char *site, const char *model_hash, const char *
     return seal(a, err) ? MF_STEAL(a) : NULL;
 }
 
-struct mf_aci *mf_aci_learn(const struct mf_aci *old, const struct mf_aci_feedback *feedback,
-                            struct mf_error *err)
+/* One step of one class, or (direction −1) one taken back. */
+static void step(struct mf_aci *a, size_t label, int8_t truth, const struct mf_aci_feedback *f,
+                 int direction)
+{
+    size_t at = CLASSES * label + (truth == 0);
+    bool missed = !(truth ? f->present_in_set : f->absent_in_set);
+    struct tally *t = &a->tallies[at];
+    double level = a->levels[at] + direction * a->gamma * (a->target - missed);
+    a->levels[at] = fmin(fmax(level, -a->gamma), 1 + a->gamma);
+    if (direction > 0) {
+        t->feedbacks++;
+        t->misses += missed;
+    } else if (t->feedbacks > 0) {
+        t->feedbacks--;
+        t->misses -= missed && t->misses > 0;
+    }
+}
+
+struct mf_aci *mf_aci_correct(const struct mf_aci *old, const int8_t *before,
+                              const struct mf_aci_feedback *feedback, struct mf_error *err)
 {
     MF_AUTO(mf_aci)
     struct mf_aci *a = make(old->site, old->model_hash, old->labels, old->label_count, err);
@@ -152,15 +170,18 @@ struct mf_aci *mf_aci_learn(const struct mf_aci *old, const struct mf_aci_feedba
     memcpy(a->levels, old->levels, CLASSES * a->label_count * sizeof *a->levels);
     memcpy(a->tallies, old->tallies, CLASSES * a->label_count * sizeof *a->tallies);
     for (size_t i = 0; i < a->label_count; i++) {
-        if (feedback[i].truth < 0)
-            continue;
-        size_t at = CLASSES * i + (feedback[i].truth == 0);
-        bool missed = !(feedback[i].truth ? feedback[i].present_in_set : feedback[i].absent_in_set);
-        a->levels[at] += a->gamma * (a->target - missed);
-        a->tallies[at].feedbacks++;
-        a->tallies[at].misses += missed;
+        if (before && before[i] >= 0)
+            step(a, i, before[i], &feedback[i], -1);
+        if (feedback[i].truth >= 0)
+            step(a, i, feedback[i].truth, &feedback[i], 1);
     }
     return seal(a, err) ? MF_STEAL(a) : NULL;
+}
+
+struct mf_aci *mf_aci_learn(const struct mf_aci *old, const struct mf_aci_feedback *feedback,
+                            struct mf_error *err)
+{
+    return mf_aci_correct(old, NULL, feedback, err);
 }
 
 json_t *mf_aci_to_json(const struct mf_aci *a)

@@ -58,6 +58,56 @@ static void a_miss_lowers_the_level_of_its_class_only(void **state)
     mf_aci_free(c);
 }
 
+static void a_corrected_truth_counts_as_if_it_had_been_right_at_once(void **state)
+{
+    struct mf_aci_feedback feedback[2] = {{1, false, true}, {0, true, true}};
+    const int8_t first[2] = {1, 0};
+    struct mf_aci *a = fresh(0.05), *b = mf_aci_learn(a, feedback, NULL);
+    (void)state;
+    feedback[0].truth = 0; /* Edema was absent after all, and Mass is not known */
+    feedback[1].truth = -1;
+    struct mf_aci *c = mf_aci_correct(b, first, feedback, NULL),
+                  *d = mf_aci_learn(a, feedback, NULL);
+    const double *l = mf_aci_levels(c), *m = mf_aci_levels(d);
+    for (int i = 0; i < 4; i++)
+        assert_true(fabs(l[i] - m[i]) < 1e-15);
+    assert_true(fabs(l[1] - (0.1 + 0.05 * 0.1)) < 1e-15);
+    assert_int_equal(mf_aci_version(c), 2);
+    json_t *json = mf_aci_to_json(c);
+    const json_t *edema = json_array_get(json_object_get(json, "labels"), 0);
+    json_t *present = json_object_get(edema, "present"), *absent = json_object_get(edema, "absent");
+    assert_int_equal(json_integer_value(json_object_get(present, "feedbacks")), 0);
+    assert_int_equal(json_integer_value(json_object_get(present, "misses")), 0);
+    assert_int_equal(json_integer_value(json_object_get(absent, "feedbacks")), 1);
+    json_decref(json);
+    mf_aci_free(a);
+    mf_aci_free(b);
+    mf_aci_free(c);
+    mf_aci_free(d);
+}
+
+/* Hundreds of misses that were issued at the first level: the state must stay one that can be read.
+ */
+static void much_late_feedback_leaves_a_level_within_a_step_of_its_range(void **state)
+{
+    const struct mf_aci_feedback feedback[2] = {{1, false, true}, {0, true, true}};
+    struct mf_aci *a = fresh(0.05);
+    (void)state;
+    for (int i = 0; i < 300; i++) {
+        struct mf_aci *next = mf_aci_learn(a, feedback, NULL);
+        mf_aci_free(a);
+        a = next;
+    }
+    assert_true(mf_aci_levels(a)[0] == -0.05);
+    assert_true(mf_aci_levels(a)[3] > 1 && mf_aci_levels(a)[3] <= 1.05);
+    json_t *json = mf_aci_to_json(a);
+    struct mf_aci *b = mf_aci_from_json(json, NULL);
+    assert_non_null(b);
+    json_decref(json);
+    mf_aci_free(a);
+    mf_aci_free(b);
+}
+
 static void a_state_survives_its_json(void **state)
 {
     const struct mf_aci_feedback feedback[2] = {{1, false, true}, {-1, true, true}};
@@ -158,6 +208,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_miss_lowers_the_level_of_its_class_only),
+        cmocka_unit_test(a_corrected_truth_counts_as_if_it_had_been_right_at_once),
+        cmocka_unit_test(much_late_feedback_leaves_a_level_within_a_step_of_its_range),
         cmocka_unit_test(a_state_survives_its_json),
         cmocka_unit_test(coverage_comes_back_after_a_planted_shift),
         cmocka_unit_test(levels_outside_the_open_interval_are_clear),

@@ -1,11 +1,6 @@
 /* server/store_sqlite_record.c and its way over the socket: what is kept of a job, in one answer.
  */
-#include "store_fixture.h"
-
-#include "server/store_server.h"
-
-#include <pthread.h>
-#include <unistd.h>
+#include "served_fixture.h"
 
 static void finish(struct store_fixture *f, const char *result, const char *masks)
 {
@@ -85,39 +80,13 @@ static void what_is_no_job_has_no_record(void **state)
     fixture_end(&f);
 }
 
-static void *serve(void *server)
-{
-    struct mf_error err = MF_ERROR_INIT;
-    return mf_store_server_run(server, &err) ? server : NULL;
-}
-
 static void a_record_is_the_same_over_the_socket(void **state)
 {
     (void)state;
-    struct store_fixture f;
-    struct mf_error err = MF_ERROR_INIT;
-    int stop[2];
-    pthread_t thread;
-    void *ended = NULL;
-    fixture_start(&f);
-    mf_store_free(f.store);
-    assert_int_equal(pipe(stop), 0);
-    struct mf_store_server server = {.directory = f.directory,
-                                     .settings = f.settings,
-                                     .listen_fd = mf_store_listen(f.directory, &err),
-                                     .stop_fd = stop[0],
-                                     .ready_fd = -1};
-    assert_no_error(&err);
-    assert_int_equal(pthread_create(&thread, NULL, serve, &server), 0);
-    f.store = mf_store_connect(f.directory, 10000, &err);
-    assert_non_null(f.store);
-    check_life_of_a_record(&f);
-    close(stop[1]);
-    pthread_join(thread, &ended);
-    assert_non_null(ended);
-    close(stop[0]);
-    close(server.listen_fd);
-    fixture_end(&f);
+    struct served_fixture v;
+    served_start(&v);
+    check_life_of_a_record(&v.f);
+    served_end(&v);
 }
 
 int main(void)

@@ -1,0 +1,233 @@
+/* SQLite store: feedback on results, states learnt from it, and results as the monitor reads them
+ * (store_feedback.h). */
+#include "server/store_sqlite.h"
+
+#include "core/clock.h"
+
+#include <string.h>
+
+const char mf_sqlite_feedback_schema[] =
+    "CREATE TABLE IF NOT EXISTS feedback("
+    " change INTEGER PRIMARY KEY AUTOINCREMENT, job INTEGER NOT NULL, reader TEXT NOT NULL,"
+    " time INTEGER NOT NULL, body TEXT NOT NULL, UNIQUE(job, reader));"
+    "CREATE TABLE IF NOT EXISTS states("
+    " tenant TEXT NOT NULL, key TEXT NOT NULL, version INTEGER NOT NULL, time INTEGER NOT NULL,"
+    " body TEXT NOT NULL, PRIMARY KEY(tenant, key, version)) WITHOUT ROWID;";
+
+static struct mf_sqlite_store *self(struct mf_store *store)
+{
+    return (struct mf_sqlite_store *)store;
+}
+
+static const char *copy_column(sqlite3_stmt *q, int column, struct mf_arena *arena, size_t *ret_len,
+                               struct mf_error *err)
+{
+    size_t n = (size_t)sqlite3_column_bytes(q, column);
+    char *copy = mf_arena_alloc(arena, n + 1, 1, err);
+    if (copy && n)
+        memcpy(copy, sqlite3_column_blob(q, column), n);
+    if (ret_len)
+        *ret_len = n;
+    return copy;
+}
+
+/* --- reading --- */
+
+static bool read_feedback(struct mf_sqlite_store *s, int64_t seq, struct mf_arena *arena,
+                          struct mf_observed *o, struct mf_error *err)
+{
+    int64_t count = 0;
+    if (!mf_sqlite_int(
+            s, mf_sqlite_query(s, err, "SELECT count(*) FROM feedback WHERE job = ?1", "i", seq),
+            &count, err))
+        return false;
+    struct mf_feedback *rows = mf_arena_alloc(arena, (size_t)count + 1, sizeof *rows, err);
+    sqlite3_stmt *q = rows ? mf_sqlite_query(s, err,
+                                             "SELECT change, reader, time, body FROM feedback"
+                                             " WHERE job = ?1 ORDER BY change",
+                                             "i", seq)
+                           : NULL;
+    size_t n = 0;
+    int row;
+    while ((row = mf_sqlite_row(s, q, err)) == 1 && n < (size_t)count) {
+        o->revision = sqlite3_column_int64(q, 0);
+        rows[n].reader = copy_column(q, 1, arena, NULL, err);
+        rows[n].time_ms = sqlite3_column_int64(q, 2);
+        rows[n].body = copy_column(q, 3, arena, NULL, err);
+        if (!rows[n].reader || !rows[n].body) {
+            mf_sqlite_done(q);
+            return false;
+        }
+        n++;
+    }
+    o->feedback = rows;
+    o->feedback_count = n;
+    return row == 0;
+}
+
+/* Options, result and feedback of the job in `seq`. */
+static bool read_observed(struct mf_sqlite_store *s, int64_t seq, struct mf_arena *arena,
+                          struct mf_observed *o, struct mf_error *err)
+{
+    sqlite3_stmt *q = mf_sqlite_query(s, err,
+                                      "SELECT options, body FROM jobs LEFT JOIN results"
+                                      " ON job = seq WHERE seq = ?1",
+                                      "i", seq);
+    if (mf_sqlite_row(s, q, err) != 1)
+        return false;
+    bool has = sqlite3_column_type(q, 1) != SQLITE_NULL;
+    o->options = copy_column(q, 0, arena, NULL, err);
+    o->result = has ? copy_column(q, 1, arena, &o->result_len, err) : NULL;
+    bool ok = o->options && (o->result || !has);
+    mf_sqlite_done(q);
+    return ok && read_feedback(s, seq, arena, o, err);
+}
+
+static bool find_seq(struct mf_sqlite_store *s, const char *id, int64_t *ret, struct mf_error *err)
+{
+    return mf_sqlite_int(s, mf_sqlite_query(s, err, "SELECT seq FROM jobs WHERE id = ?", "t", id),
+                         ret, err);
+}
+
+bool mf_sqlite_feedback(struct mf_store *store, const char *tenant, const char *id,
+                        struct mf_arena *arena, struct mf_observed *ret, struct mf_error *err)
+{
+    struct mf_sqlite_store *s = self(store);
+    int64_t seq = 0;
+    *ret = (struct mf_observed){.revision = 0};
+    return mf_sqlite_job(store, tenant, id, &ret->job, err) && find_seq(s, id, &seq, err) &&
+           read_observed(s, seq, arena, ret, err);
+}
+
+bool mf_sqlite_state(struct mf_store *store, const char *tenant, const char *key, int64_t known,
+                     struct mf_arena *arena, const char **ret_text, int64_t *ret_version,
+                     struct mf_error *err)
+{
+    struct mf_sqlite_store *s = self(store);
+    sqlite3_stmt *q = mf_sqlite_query(s, err,
+                                      "SELECT version, body FROM states WHERE tenant = ? AND"
+                                      " key = ? ORDER BY version DESC LIMIT 1",
+                                      "tt", tenant, key);
+    int row = mf_sqlite_row(s, q, err);
+    *ret_text = NULL;
+    *ret_version = 0;
+    if (row != 1)
+        return row == 0;
+    *ret_version = sqlite3_column_int64(q, 0);
+    bool wanted = *ret_version != known;
+    if (wanted)
+        *ret_text = copy_column(q, 1, arena, NULL, err);
+    mf_sqlite_done(q);
+    return !wanted || *ret_text;
+}
+
+bool mf_sqlite_observed(struct mf_store *store, const char *tenant, const char *model,
+                        int64_t cursor, size_t limit, struct mf_arena *arena,
+                        struct mf_observed **ret, size_t *ret_count, int64_t *ret_next,
+                        struct mf_error *err)
+{
+    struct mf_sqlite_store *s = self(store);
+    if (limit == 0 || limit > MF_OBSERVED_MAX)
+        return mf_error_set(err, MF_ERR_INTERNAL, "a page of results has 1 to %d", MF_OBSERVED_MAX);
+    struct mf_observed *rows = mf_arena_alloc(arena, limit, sizeof *rows, err);
+    int64_t *seqs = mf_arena_alloc(arena, limit, sizeof *seqs, err);
+    if (!rows || !seqs)
+        return false;
+    sqlite3_stmt *q = mf_sqlite_query(
+        s, err,
+        "SELECT seq, id FROM jobs WHERE tenant = ?1 AND state = 2 AND seq < ?2 AND model = ?3"
+        " AND purged = 0 ORDER BY seq DESC LIMIT ?4",
+        "titi", tenant, cursor ? cursor : INT64_MAX, model, (int64_t)limit + 1);
+    size_t n = 0;
+    int row;
+    while ((row = mf_sqlite_row(s, q, err)) == 1 && n < limit) {
+        seqs[n] = sqlite3_column_int64(q, 0);
+        mf_sqlite_text(q, 1, rows[n].job.id, sizeof rows[n].job.id);
+        n++;
+    }
+    if (row < 0)
+        return false;
+    if (row == 1)
+        mf_sqlite_done(q);
+    *ret_next = row == 1 ? seqs[n - 1] : 0;
+    *ret_count = n;
+    *ret = rows;
+    for (size_t i = 0; i < n; i++)
+        if (!mf_sqlite_job(store, tenant, rows[i].job.id, &rows[i].job, err) ||
+            !read_observed(s, seqs[i], arena, &rows[i], err))
+            return false;
+    return true;
+}
+
+/* --- writing --- */
+
+static bool current_revision(struct mf_sqlite_store *s, int64_t seq, int64_t *ret,
+                             struct mf_error *err)
+{
+    return mf_sqlite_int(
+        s,
+        mf_sqlite_query(s, err, "SELECT coalesce(max(change), 0) FROM feedback WHERE job = ?", "i",
+                        seq),
+        ret, err);
+}
+
+/* The next version of the state; *ret_kept false when it is not the next any more. */
+static bool put_state(struct mf_sqlite_store *s, const struct mf_feedback_put *p, bool *ret_kept,
+                      struct mf_error *err)
+{
+    int64_t newest = 0;
+    if (!mf_sqlite_int(s,
+                       mf_sqlite_query(s, err,
+                                       "SELECT coalesce(max(version), 0) FROM states WHERE"
+                                       " tenant = ? AND key = ?",
+                                       "tt", p->tenant, p->state_key),
+                       &newest, err))
+        return false;
+    *ret_kept = newest + 1 == p->state_version;
+    return !*ret_kept || MF_SQLITE_RUN(s, err,
+                                       "INSERT INTO states(tenant, key, version, time, body)"
+                                       " VALUES(?, ?, ?, ?, ?)",
+                                       "ttiit", p->tenant, p->state_key, p->state_version,
+                                       mf_clock_wall_ms(), p->state);
+}
+
+static bool put_step(struct mf_store *store, const struct mf_feedback_put *p, bool *ret_kept,
+                     struct mf_error *err)
+{
+    struct mf_sqlite_store *s = self(store);
+    struct mf_job job;
+    int64_t seq = 0, revision = 0;
+    if (!mf_sqlite_job(store, p->tenant, p->job, &job, err) || !find_seq(s, p->job, &seq, err) ||
+        !current_revision(s, seq, &revision, err))
+        return false;
+    if (job.purged)
+        return mf_error_set(err, MF_ERR_GONE, "the job's data was purged");
+    if (job.state != MF_JOB_SUCCEEDED)
+        return mf_error_set(err, MF_ERR_CONFLICT, "the job is %s: it has no result",
+                            mf_job_state_name(job.state));
+    *ret_kept = revision == p->revision;
+    if (*ret_kept && p->state_key && !put_state(s, p, ret_kept, err))
+        return false;
+    return !*ret_kept || (MF_SQLITE_RUN(s, err,
+                                        "INSERT OR REPLACE INTO feedback(job, reader, time, body)"
+                                        " VALUES(?, ?, ?, ?)",
+                                        "itit", seq, p->reader, mf_clock_wall_ms(), p->body) &&
+                          mf_sqlite_audit(s, p->tenant, p->job, "feedback.given", p->reader, err));
+}
+
+bool mf_sqlite_feedback_put(struct mf_store *store, const struct mf_feedback_put *put,
+                            bool *ret_kept, struct mf_error *err)
+{
+    struct mf_sqlite_store *s = self(store);
+    return mf_sqlite_savepoint(s, err) &&
+           mf_sqlite_end(s, put_step(store, put, ret_kept, err), err);
+}
+
+bool mf_sqlite_expire_states(struct mf_sqlite_store *s, int64_t before_ms, struct mf_error *err)
+{
+    return MF_SQLITE_RUN(s, err,
+                         "DELETE FROM states WHERE time <= ?1 AND EXISTS (SELECT 1 FROM states n"
+                         " WHERE n.tenant = states.tenant AND n.key = states.key"
+                         " AND n.version > states.version)",
+                         "i", before_ms);
+}
