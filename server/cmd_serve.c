@@ -3,6 +3,7 @@
 #include "server/cmd.h"
 #include "server/registry.h"
 #include "server/supervisor.h"
+#include "server/tls.h"
 
 #include <errno.h>
 #include <string.h>
@@ -35,6 +36,15 @@ static bool check_models(const struct mf_config *config, struct mf_error *err)
     return registry != NULL;
 }
 
+/* Nor is a wrong certificate told by a front that dies. */
+static bool check_tls(const struct mf_config *config, struct mf_error *err)
+{
+    if (!mf_tls_wanted(config))
+        return true;
+    MF_AUTO(mf_tls) struct mf_tls *tls = mf_tls_load(config, err);
+    return tls != NULL;
+}
+
 static bool make_directory(const struct mf_config *config, struct mf_error *err)
 {
     const char *directory = config->data.directory;
@@ -50,8 +60,8 @@ int mf_cmd_serve(int argc, char **argv)
     MF_AUTO(mf_config) struct mf_config *config = mf_cli_config(argc, argv, USAGE, &help, &err);
     if (help)
         return MF_EXIT_OK;
-    if (!config || !check_models(config, &err) || !make_directory(config, &err) ||
-        !mf_supervisor_run(config, MF_SUPERVISE_ALL, &err))
+    if (!config || !check_models(config, &err) || !check_tls(config, &err) ||
+        !make_directory(config, &err) || !mf_supervisor_run(config, MF_SUPERVISE_ALL, &err))
         return mf_cli_fail("serve", &err);
     return MF_EXIT_OK;
 }

@@ -38,7 +38,16 @@ struct mf_config {
         int64_t header_timeout_s, idle_timeout_s, drain_timeout_s;
         int64_t min_body_rate; /* bytes a second, averaged after the first header_timeout_s */
         int64_t max_header_bytes, max_body_bytes, max_parts, max_ehr_bytes;
+        const char *tls_certificate, *tls_key, *tls_client_ca; /* PEM files, or "off" */
+        const char *expose; /* what is allowed beyond loopback: safe | plain | open (access.h) */
     } http;
+
+    struct {
+        const char *keys;  /* file of API keys (api_keys.h), or "off" */
+        const char *trust; /* file of issuers and clients (trust_file.h), or "off" */
+        struct mf_string_list jwks_hosts;
+        int64_t jwks_refresh_s;
+    } auth;
 
     struct {
         const char *directory;  /* database, payloads and sockets of the local processes */

@@ -35,6 +35,7 @@ struct front {
     struct mf_pool *pool, *slow;
     struct mf_waiter *waiter;
     struct mf_http *http;
+    struct mf_tls *tls;
     struct mf_store *store; /* of this thread */
 };
 
@@ -93,6 +94,8 @@ static bool open_services(struct front *f, const struct mf_front_options *o, str
     struct mf_services *s = &f->services;
     s->config = config;
     s->stop = stop_front;
+    if (mf_tls_wanted(config) && !(f->tls = mf_tls_load(config, err)))
+        return false;
     return open_models(f, config, err) && open_decoder(f, o, err) &&
            (s->blobs = mf_blobs_open(directory, (uint64_t)config->data.min_free_bytes, err)) &&
            (s->keys = mf_keys_new(err)) && (s->metrics = mf_metrics_new(err)) &&
@@ -110,6 +113,7 @@ static void close_services(struct front *f)
     mf_pool_free(f->slow);
     mf_pool_free(f->pool);
     mf_http_stop(f->http);
+    mf_tls_free(f->tls);
     mf_store_free(f->store);
     mf_metrics_free(f->services.metrics);
     mf_keys_free(f->services.keys);
@@ -173,6 +177,7 @@ bool mf_front_run(const struct mf_front_options *o, struct mf_error *err)
     bool ok = open_services(&f, o, err);
     if (ok) {
         const struct mf_http_options http = {.listen_fd = o->listen_fd,
+                                             .tls = f.tls,
                                              .services = &f.services,
                                              .pool = f.pool,
                                              .slow = f.slow,

@@ -15,19 +15,18 @@
 extern "C" {
 #endif
 
-/* Opens the listening socket of http.listen; url receives "http://127.0.0.1:8080" with the port in
- * use. The supervisor opens it once and hands it to every front it starts, so that a restart keeps
- * the port and the clients in its queue. −1 on failure. */
-int mf_front_listen(const char *listen, char *url, size_t url_size,
-                    struct mf_error *err) MF_CHECK_RESULT;
-
-/* The same for the address of any key. */
-int mf_listen(const char *key, const char *where, char *url, size_t url_size,
+/* Opens a listening socket for the address of a key (http.listen); url receives
+ * "SCHEME://127.0.0.1:8080" with the port in use. The supervisor opens it once and hands it to
+ * every process it starts for it, so that a restart keeps the port and the clients in its queue. −1
+ * on failure. */
+int mf_listen(const char *key, const char *scheme, const char *where, char *url, size_t url_size,
               struct mf_error *err) MF_CHECK_RESULT;
+/* Whether a bound socket can be reached from this machine only (127.0.0.0/8 or ::1). */
+bool mf_listens_on_loopback(int fd);
 
 struct mf_front_options {
     const struct mf_config *config;
-    int listen_fd; /* from mf_front_listen(); borrowed */
+    int listen_fd; /* from mf_listen(); borrowed */
     int ready_fd;  /* gets one byte when requests are answered, and is closed; −1 = none */
     const char *decoder_address; /* of the decoders' zygote (decoder.h) */
 };

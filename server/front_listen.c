@@ -46,7 +46,7 @@ static int open_socket(const struct addrinfo *a)
     return -1;
 }
 
-static bool write_url(int fd, char *url, size_t size)
+static bool write_url(int fd, const char *scheme, char *url, size_t size)
 {
     struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
     socklen_t len = sizeof address;
@@ -56,11 +56,12 @@ static bool write_url(int fd, char *url, size_t size)
                     NI_NUMERICHOST | NI_NUMERICSERV) != 0)
         return false;
     bool v6 = address.ss_family == AF_INET6;
-    int n = snprintf(url, size, "http://%s%s%s:%s", v6 ? "[" : "", host, v6 ? "]" : "", port);
+    int n = snprintf(url, size, "%s://%s%s%s:%s", scheme, v6 ? "[" : "", host, v6 ? "]" : "", port);
     return n > 0 && (size_t)n < size;
 }
 
-int mf_listen(const char *key, const char *where, char *url, size_t url_size, struct mf_error *err)
+int mf_listen(const char *key, const char *scheme, const char *where, char *url, size_t url_size,
+              struct mf_error *err)
 {
     char host[HOST_BYTES], port[PORT_BYTES];
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
@@ -77,7 +78,7 @@ int mf_listen(const char *key, const char *where, char *url, size_t url_size, st
     int fd = open_socket(list);
     if (fd < 0) {
         mf_error_set(err, MF_ERR_IO, "%s: \"%s\": %s", key, where, strerror(errno));
-    } else if (!write_url(fd, url, url_size)) {
+    } else if (!write_url(fd, scheme, url, url_size)) {
         mf_error_set(err, MF_ERR_INTERNAL, "%s: \"%s\": its address is not known", key, where);
         close(fd);
         fd = -1;
@@ -86,7 +87,16 @@ int mf_listen(const char *key, const char *where, char *url, size_t url_size, st
     return fd;
 }
 
-int mf_front_listen(const char *where, char *url, size_t url_size, struct mf_error *err)
+bool mf_listens_on_loopback(int fd)
 {
-    return mf_listen("http.listen", where, url, url_size, err);
+    struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
+    socklen_t len = sizeof address;
+    if (getsockname(fd, (struct sockaddr *)&address, &len) < 0)
+        return false;
+    if (address.ss_family == AF_INET) {
+        const struct sockaddr_in *v4 = (const struct sockaddr_in *)&address;
+        return ntohl(v4->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    }
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&address;
+    return address.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
 }

@@ -118,6 +118,10 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
         if (c && info)
             c->guarded = mf_guard_add(http->guard, info->connect_fd);
         set_deadline(c, http->config->http.header_timeout_s);
+        if (http->options.tls && http->options.tls->client_ca)
+            mf_tls_demand_certificate(
+                MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION)
+                    ->tls_session);
         return;
     }
     mf_metrics_connection(http->options.services->metrics, -1);
@@ -404,24 +408,40 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
 
 /* --- starting and stopping --- */
 
+static size_t tls_options(const struct mf_tls *tls, struct MHD_OptionItem out[4])
+{
+    size_t n = 0;
+    out[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, tls->certificate};
+    out[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, tls->key};
+    out[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_PRIORITIES, 0,
+                                       (void *)(uintptr_t)mf_tls_priorities};
+    if (tls->client_ca)
+        out[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_TRUST, 0, tls->client_ca};
+    return n;
+}
+
 static struct MHD_Daemon *start_daemon(struct mf_http *http)
 {
     const struct mf_config *config = http->config;
-    struct MHD_OptionItem pool[] = {
-        {MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)config->http.threads, NULL},
-        {MHD_OPTION_END, 0, NULL}};
-    if (config->http.threads == 1)
-        pool[0].option = MHD_OPTION_END;
+    struct MHD_OptionItem extra[6];
+    size_t n = 0;
+    if (config->http.threads > 1)
+        extra[n++] = (struct MHD_OptionItem){MHD_OPTION_THREAD_POOL_SIZE,
+                                             (intptr_t)config->http.threads, NULL};
+    if (http->options.tls)
+        n += tls_options(http->options.tls, extra + n);
+    extra[n] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
     return MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC, 0, NULL, NULL,
-        on_request, http, MHD_OPTION_LISTEN_SOCKET, (MHD_socket)http->options.listen_fd,
-        MHD_OPTION_URI_LOG_CALLBACK, on_target, http, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
-        http, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        http->options.tls ? flags | MHD_USE_TLS : flags, 0, NULL, NULL, on_request, http,
+        MHD_OPTION_LISTEN_SOCKET, (MHD_socket)http->options.listen_fd, MHD_OPTION_URI_LOG_CALLBACK,
+        on_target, http, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_STRICT_FOR_CLIENT, 1,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)config->http.max_connections,
         MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)config->http.max_connections_per_ip,
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)config->http.idle_timeout_s,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_THREAD_STACK_SIZE,
-        (size_t)LOOP_STACK, MHD_OPTION_ARRAY, pool, MHD_OPTION_END);
+        (size_t)LOOP_STACK, MHD_OPTION_ARRAY, extra, MHD_OPTION_END);
 }
 
 struct mf_http *mf_http_start(const struct mf_http_options *options, struct mf_error *err)

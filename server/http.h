@@ -5,6 +5,7 @@
 
 #include "server/pool.h"
 #include "server/services.h"
+#include "server/tls.h"
 #include "server/waiter.h"
 
 #ifdef __cplusplus
@@ -14,7 +15,8 @@ extern "C" {
 struct mf_http;
 
 struct mf_http_options {
-    int listen_fd; /* borrowed */
+    int listen_fd;            /* borrowed */
+    const struct mf_tls *tls; /* NULL = plain HTTP; borrowed */
     struct mf_services *services;
     struct mf_pool *pool;     /* runs what may block for a moment */
     struct mf_pool *slow;     /* runs endpoints that say they are slow */

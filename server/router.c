@@ -5,48 +5,52 @@
 
 #include <string.h>
 
-static const struct mf_endpoint *const ENDPOINTS[] = {
-    &mf_endpoint_jobs_post,
-    &mf_endpoint_jobs_list,
-    &mf_endpoint_job_get,
-    &mf_endpoint_job_cancel,
-    &mf_endpoint_job_purge,
-    &mf_endpoint_result,
-    &mf_endpoint_server,
-    &mf_endpoint_live,
-    &mf_endpoint_ready,
-    &mf_endpoint_model,
-    &mf_endpoint_model_ready,
-    &mf_endpoint_metrics,
-    &mf_endpoint_openapi,
-    &mf_endpoint_study,
-    &mf_endpoint_stow,
-    &mf_endpoint_stow_study,
-    &mf_endpoint_qido_studies,
-    &mf_endpoint_qido_series,
-    &mf_endpoint_qido_instances,
-    &mf_endpoint_qido_study_series,
-    &mf_endpoint_qido_study_instances,
-    &mf_endpoint_qido_series_instances,
-    &mf_endpoint_wado_study,
-    &mf_endpoint_wado_series,
-    &mf_endpoint_wado_instance,
-    &mf_endpoint_wado_study_metadata,
-    &mf_endpoint_wado_series_metadata,
-    &mf_endpoint_wado_instance_metadata,
-    &mf_endpoint_artifacts,
-    &mf_endpoint_artifact,
-    &mf_endpoint_fhir_metadata,
-    &mf_endpoint_fhir_infer,
-    &mf_endpoint_fhir_poll,
-    &mf_endpoint_fhir_cancel,
-    &mf_endpoint_fhir_read,
-    &mf_endpoint_fhir_search,
-    &mf_endpoint_cds_list,
-    &mf_endpoint_cds_call,
+/* Which endpoints there are, and the right that each needs (access.h). */
+static const struct {
+    const struct mf_endpoint *endpoint;
+    enum mf_access access;
+} ROUTES[] = {
+    {&mf_endpoint_jobs_post, MF_ACCESS_JOBS_WRITE},
+    {&mf_endpoint_jobs_list, MF_ACCESS_JOBS_READ},
+    {&mf_endpoint_job_get, MF_ACCESS_JOBS_READ},
+    {&mf_endpoint_job_cancel, MF_ACCESS_JOBS_WRITE},
+    {&mf_endpoint_job_purge, MF_ACCESS_JOBS_WRITE},
+    {&mf_endpoint_result, MF_ACCESS_JOBS_READ},
+    {&mf_endpoint_server, MF_ACCESS_ANY},
+    {&mf_endpoint_live, MF_ACCESS_PUBLIC},
+    {&mf_endpoint_ready, MF_ACCESS_PUBLIC},
+    {&mf_endpoint_model, MF_ACCESS_ANY},
+    {&mf_endpoint_model_ready, MF_ACCESS_ANY},
+    {&mf_endpoint_metrics, MF_ACCESS_METRICS},
+    {&mf_endpoint_openapi, MF_ACCESS_PUBLIC},
+    {&mf_endpoint_study, MF_ACCESS_DICOM_READ},
+    {&mf_endpoint_stow, MF_ACCESS_DICOM_WRITE},
+    {&mf_endpoint_stow_study, MF_ACCESS_DICOM_WRITE},
+    {&mf_endpoint_qido_studies, MF_ACCESS_DICOM_READ},
+    {&mf_endpoint_qido_series, MF_ACCESS_DICOM_READ},
+    {&mf_endpoint_qido_instances, MF_ACCESS_DICOM_READ},
+    {&mf_endpoint_qido_study_series, MF_ACCESS_DICOM_READ},
+    {&mf_endpoint_qido_study_instances, MF_ACCESS_DICOM_READ},
+    {&mf_endpoint_qido_series_instances, MF_ACCESS_DICOM_READ},
+    {&mf_endpoint_wado_study, MF_ACCESS_DICOM_READ},
+    {&mf_endpoint_wado_series, MF_ACCESS_DICOM_READ},
+    {&mf_endpoint_wado_instance, MF_ACCESS_DICOM_READ},
+    {&mf_endpoint_wado_study_metadata, MF_ACCESS_DICOM_READ},
+    {&mf_endpoint_wado_series_metadata, MF_ACCESS_DICOM_READ},
+    {&mf_endpoint_wado_instance_metadata, MF_ACCESS_DICOM_READ},
+    {&mf_endpoint_artifacts, MF_ACCESS_JOBS_READ},
+    {&mf_endpoint_artifact, MF_ACCESS_JOBS_READ},
+    {&mf_endpoint_fhir_metadata, MF_ACCESS_PUBLIC},
+    {&mf_endpoint_fhir_infer, MF_ACCESS_FHIR_WRITE},
+    {&mf_endpoint_fhir_poll, MF_ACCESS_FHIR_READ},
+    {&mf_endpoint_fhir_cancel, MF_ACCESS_FHIR_WRITE},
+    {&mf_endpoint_fhir_read, MF_ACCESS_FHIR_READ},
+    {&mf_endpoint_fhir_search, MF_ACCESS_FHIR_SEARCH},
+    {&mf_endpoint_cds_list, MF_ACCESS_PUBLIC},
+    {&mf_endpoint_cds_call, MF_ACCESS_FHIR_SEARCH},
 };
 
-enum { ENDPOINT_COUNT = sizeof ENDPOINTS / sizeof ENDPOINTS[0], ALLOW_BYTES = 64 };
+enum { ENDPOINT_COUNT = sizeof ROUTES / sizeof ROUTES[0], ALLOW_BYTES = 64 };
 
 size_t mf_route_count(void)
 {
@@ -55,13 +59,19 @@ size_t mf_route_count(void)
 
 const struct mf_endpoint *mf_route_at(size_t i)
 {
-    return ENDPOINTS[i];
+    return ROUTES[i].endpoint;
+}
+
+enum mf_access mf_route_access(const struct mf_endpoint *endpoint)
+{
+    size_t i = mf_route_index(endpoint);
+    return i < ENDPOINT_COUNT ? ROUTES[i].access : MF_ACCESS_NONE;
 }
 
 size_t mf_route_index(const struct mf_endpoint *endpoint)
 {
     size_t i = 0;
-    while (i < ENDPOINT_COUNT && ENDPOINTS[i] != endpoint)
+    while (i < ENDPOINT_COUNT && ROUTES[i].endpoint != endpoint)
         i++;
     return i;
 }
@@ -133,7 +143,7 @@ bool mf_route(struct mf_request *request, struct mf_error *err)
 {
     char allow[ALLOW_BYTES] = "";
     for (size_t i = 0; i < ENDPOINT_COUNT; i++) {
-        const struct mf_endpoint *e = ENDPOINTS[i];
+        const struct mf_endpoint *e = ROUTES[i].endpoint;
         const char *taken[MF_PATH_PARAMETERS];
         size_t count = 0;
         if (!fits(e->pattern, request->path, taken, &count))

@@ -2,6 +2,7 @@
 #ifndef MF_SERVER_ROUTER_H
 #define MF_SERVER_ROUTER_H
 
+#include "server/access.h"
 #include "server/request.h"
 
 #ifdef __cplusplus
@@ -16,6 +17,8 @@ bool mf_route(struct mf_request *request, struct mf_error *err) MF_CHECK_RESULT;
 size_t mf_route_count(void);
 const struct mf_endpoint *mf_route_at(size_t i);
 size_t mf_route_index(const struct mf_endpoint *endpoint); /* mf_route_count() for none */
+/* The right that a request for it needs. */
+enum mf_access mf_route_access(const struct mf_endpoint *endpoint);
 
 #ifdef __cplusplus
 }

@@ -3,12 +3,14 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "server/access.h"
 #include "server/courier.h"
 #include "server/decoder.h"
 #include "server/dimse.h"
 #include "server/front.h"
 #include "server/process.h"
 #include "server/store.h"
+#include "server/tls.h"
 #include "server/worker.h"
 
 #include <errno.h>
@@ -241,9 +243,9 @@ static bool open_dimse(struct supervisor *s, struct mf_error *err)
     const char *where = s->config->dimse.listen;
     if (strcmp(where, "off") == 0)
         return true;
-    s->dimse_fd = mf_listen("dimse.listen", where, url, sizeof url, err);
+    s->dimse_fd = mf_listen("dimse.listen", "dicom", where, url, sizeof url, err);
     if (s->dimse_fd >= 0)
-        mf_log(MF_LOG_INFO, "dimse.listening", MF_LOG_S("address", url + strlen("http://")),
+        mf_log(MF_LOG_INFO, "dimse.listening", MF_LOG_S("address", url + strlen("dicom://")),
                MF_LOG_S("ae_title", s->config->dimse.ae_title));
     return s->dimse_fd >= 0;
 }
@@ -251,8 +253,10 @@ static bool open_dimse(struct supervisor *s, struct mf_error *err)
 static bool open_sockets(struct supervisor *s, struct mf_error *err)
 {
     const char *directory = s->config->data.directory;
-    return (s->listen_fd = mf_front_listen(s->config->http.listen, s->url, sizeof s->url, err)) >=
-               0 &&
+    const char *scheme = mf_tls_wanted(s->config) ? "https" : "http";
+    return (s->listen_fd = mf_listen("http.listen", scheme, s->config->http.listen, s->url,
+                                     sizeof s->url, err)) >= 0 &&
+           mf_access_check_listen(s->config, mf_listens_on_loopback(s->listen_fd), err) &&
            open_dimse(s, err) && (s->lock_fd = lock_directory(directory, err)) >= 0 &&
            (s->store_fd = mf_store_listen(directory, err)) >= 0;
 }

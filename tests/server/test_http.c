@@ -70,7 +70,7 @@ static void live_start(struct live *v)
     v->slow = mf_pool_new(4, v->l.f.directory, 3000, &err);
     v->waiter = mf_waiter_new(v->l.f.directory, 3000, 100, &err);
     v->worker = mf_store_connect(v->l.f.directory, 3000, &err);
-    v->listen_fd = mf_front_listen("127.0.0.1:0", url, sizeof url, &err);
+    v->listen_fd = mf_listen("http.listen", "http", "127.0.0.1:0", url, sizeof url, &err);
     v->port = atoi(strrchr(url, ':') + 1);
     const struct mf_http_options options = {.listen_fd = v->listen_fd,
                                             .services = &v->l.services,
