@@ -14,11 +14,11 @@ enum { OBJECT_BYTES = 1 << 30, PATH_BYTES = 4096 };
 
 /* --- the picture --- */
 
-static bool decode_picture(struct mf_write_set *set, const struct mf_artifact_images *images,
-                           struct mf_frame_set *ret, struct mf_error *err)
+bool mf_artifact_decode(const struct mf_artifact_images *images,
+                        const struct mf_index_object *shown, uint32_t frame,
+                        struct mf_frame_set *ret, struct mf_error *err)
 {
-    struct mf_frame_request wanted = {.object = 0};
-    const struct mf_index_object *shown = mf_write_set_picture(set, &wanted.frame);
+    const struct mf_frame_request wanted = {.object = 0, .frame = frame};
     struct mf_index_object object = *shown;
     const struct mf_index index = {.objects = &object, .object_count = 1};
     if (!images->decoder)
@@ -35,6 +35,18 @@ static bool decode_picture(struct mf_write_set *set, const struct mf_artifact_im
     return mf_decoder_frames(images->decoder, &fd, 1, text, strlen(text), &wanted, 1, ret, err);
 }
 
+const struct mf_index_object *mf_artifact_object(const struct mf_index *index,
+                                                 const char *sop_instance_uid)
+{
+    for (size_t i = 0; i < index->object_count; i++) {
+        const struct mf_index_object *o = &index->objects[i];
+        if (o->pixel_data != MF_PIXEL_DATA_NONE && o->sop_instance_uid && sop_instance_uid &&
+            strcmp(o->sop_instance_uid, sop_instance_uid) == 0)
+            return o;
+    }
+    return NULL;
+}
+
 bool mf_artifact_make(struct mf_write_set *set, const struct mf_write_item *item,
                       const struct mf_artifact_images *images, struct mf_buffer *out,
                       struct mf_error *err)
@@ -42,7 +54,9 @@ bool mf_artifact_make(struct mf_write_set *set, const struct mf_write_item *item
     MF_AUTO(mf_frame_set) struct mf_frame_set frames = {.count = 0};
     if (!item->needs_picture)
         return mf_write_object(set, item, out, err);
-    if (!decode_picture(set, images, &frames, err))
+    uint32_t frame = 0;
+    const struct mf_index_object *shown = mf_write_set_picture(set, &frame);
+    if (!mf_artifact_decode(images, shown, frame, &frames, err))
         return false;
     mf_write_set_give_picture(set, &frames.frames[0]);
     bool ok = mf_write_object(set, item, out, err);
@@ -120,7 +134,7 @@ static int job_input(void *context, uint32_t input, struct mf_error *err)
     return -1;
 }
 
-bool mf_job_artifacts_open(const struct mf_job_record *record, const struct mf_blobs *blobs,
+bool mf_job_artifacts_read(const struct mf_job_record *record, const struct mf_blobs *blobs,
                            struct mf_decoder *decoder, struct mf_job_artifacts *ret,
                            struct mf_error *err)
 {
@@ -131,8 +145,17 @@ bool mf_job_artifacts_open(const struct mf_job_record *record, const struct mf_b
                          err) ||
         !(ret->result = mf_json_parse(record->result, record->result_len, &LIMITS, "result", err)))
         return false;
-    if (record->masks &&
-        !(ret->masks = mf_json_parse(record->masks, record->masks_len, &LIMITS, "masks", err)))
+    ret->masks = record->masks
+                     ? mf_json_parse(record->masks, record->masks_len, &LIMITS, "masks", err)
+                     : NULL;
+    return ret->masks || !record->masks;
+}
+
+bool mf_job_artifacts_open(const struct mf_job_record *record, const struct mf_blobs *blobs,
+                           struct mf_decoder *decoder, struct mf_job_artifacts *ret,
+                           struct mf_error *err)
+{
+    if (!mf_job_artifacts_read(record, blobs, decoder, ret, err))
         return false;
     ret->source = (struct mf_write_source){.index = ret->upload.index,
                                            .result = ret->result,

@@ -24,6 +24,15 @@ struct mf_artifact_images {
     void *context;
 };
 
+/* Decodes one frame of an object of the index, in a decoder. Free the set. MF_ERR_UNAVAILABLE
+ * without a decoder. */
+bool mf_artifact_decode(const struct mf_artifact_images *images,
+                        const struct mf_index_object *shown, uint32_t frame,
+                        struct mf_frame_set *ret, struct mf_error *err) MF_CHECK_RESULT;
+/* The image of this UID, or NULL. */
+const struct mf_index_object *mf_artifact_object(const struct mf_index *index,
+                                                 const char *sop_instance_uid);
+
 /* One object as a Part 10 file, appended to `out`. Errors: those of mf_write_object() and of the
  * decoder; MF_ERR_UNAVAILABLE without one. */
 bool mf_artifact_make(struct mf_write_set *set, const struct mf_write_item *item,
@@ -41,8 +50,8 @@ struct mf_job_artifacts {
     struct mf_write_set *set; /* NULL before opening */
     struct mf_artifact_images images;
     json_t *result, *masks; /* masks: NULL without */
-    /* private */
     struct mf_upload upload;
+    /* private */
     struct mf_write_source source;
     const struct mf_job_record *record;
     const struct mf_blobs *blobs;
@@ -50,7 +59,10 @@ struct mf_job_artifacts {
 };
 
 /* `record` (with a result) and the others are borrowed. `decoder` may be NULL. Close it also after
- * a failure. */
+ * a failure. `read` leaves `set` out: images need no UIDs that a DICOM object could refer to. */
+bool mf_job_artifacts_read(const struct mf_job_record *record, const struct mf_blobs *blobs,
+                           struct mf_decoder *decoder, struct mf_job_artifacts *ret,
+                           struct mf_error *err) MF_CHECK_RESULT;
 bool mf_job_artifacts_open(const struct mf_job_record *record, const struct mf_blobs *blobs,
                            struct mf_decoder *decoder, struct mf_job_artifacts *ret,
                            struct mf_error *err) MF_CHECK_RESULT;

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { OBJECT_BYTES = 1 << 30, RECORD_BYTES = 512 << 20 };
+enum { OBJECT_BYTES = 1 << 30 };
 
 static const char *const JSON_ONLY[] = {"application/json"};
 static const char MASKS[] = "masks";
@@ -19,26 +19,6 @@ static bool check_accept(const struct mf_request *request, const char *const off
 {
     return mf_negotiate(mf_request_header(request, "Accept"), offers, 1) >= 0 ||
            mf_error_set(err, MF_ERR_NOT_ACCEPTABLE, "this is given as %s only", offers[0]);
-}
-
-/* What is kept of the job; memory of `arena`. When it has no result the response says why and
- * *ret_answered is set. */
-static bool read_record(struct mf_request *request, struct mf_arena *arena,
-                        struct mf_job_record *record, bool *ret_answered, struct mf_error *err)
-{
-    static const char *const no_query[] = {NULL};
-    const char *id = mf_request_job_id(request, err);
-    *ret_answered = false;
-    if (!arena)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
-    if (!id || !mf_request_only_query(request, no_query, err) ||
-        !mf_store_record(request->store, MF_TENANT_DEFAULT, id, arena, record, err))
-        return false;
-    if (record->result && record->index)
-        return true;
-    struct mf_stored_result none = {.job = record->job};
-    *ret_answered = true;
-    return mf_respond_result(request, &none, false, err);
 }
 
 static json_t *item_json(const struct mf_job_record *record, const struct mf_write_item *item)
@@ -75,12 +55,13 @@ static json_t *list_json(const struct mf_job_record *record, const struct mf_wri
 
 static bool get_list(struct mf_request *request, struct mf_error *err)
 {
-    MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(RECORD_BYTES);
+    static const char *const no_query[] = {NULL};
+    MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(MF_RECORD_BYTES);
     MF_AUTO(mf_job_artifacts) struct mf_job_artifacts a = {.fd = -1};
     struct mf_job_record record = {0};
     bool answered = false;
-    if (!check_accept(request, JSON_ONLY, err) ||
-        !read_record(request, arena, &record, &answered, err))
+    if (!check_accept(request, JSON_ONLY, err) || !mf_request_only_query(request, no_query, err) ||
+        !mf_request_record(request, arena, &record, &answered, err))
         return false;
     return answered ||
            (mf_job_artifacts_open(&record, request->services->blobs, NULL, &a, err) &&
@@ -118,14 +99,16 @@ static bool respond_masks(struct mf_request *request, const struct mf_job_record
 
 static bool get_one(struct mf_request *request, struct mf_error *err)
 {
+    static const char *const no_query[] = {NULL};
     const char *name = request->parameters[1];
     bool masks = strcmp(name, MASKS) == 0;
-    MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(RECORD_BYTES);
+    MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(MF_RECORD_BYTES);
     MF_AUTO(mf_job_artifacts) struct mf_job_artifacts a = {.fd = -1};
     struct mf_job_record record = {0};
     bool answered = false;
     if (!check_accept(request, masks ? JSON_ONLY : DICOM_ONLY, err) ||
-        !read_record(request, arena, &record, &answered, err))
+        !mf_request_only_query(request, no_query, err) ||
+        !mf_request_record(request, arena, &record, &answered, err))
         return false;
     if (answered || masks)
         return answered || respond_masks(request, &record, err);

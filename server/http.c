@@ -197,6 +197,14 @@ static ssize_t read_body(void *cls, uint64_t position, char *out, size_t max)
     return n > 0 ? n : MHD_CONTENT_READER_END_WITH_ERROR;
 }
 
+static bool has_field(const struct mf_response *r, const char *name)
+{
+    for (size_t i = 0; i < r->field_count; i++)
+        if (strcmp(r->fields[i].name, name) == 0)
+            return true;
+    return false;
+}
+
 static enum MHD_Result send_response(struct exchange *x)
 {
     const struct mf_response *r = &x->request->response;
@@ -207,8 +215,9 @@ static enum MHD_Result send_response(struct exchange *x)
                                                   MHD_RESPMEM_PERSISTENT);
     if (!out)
         return MHD_NO;
-    bool ok = MHD_add_response_header(out, "Cache-Control", "no-store") == MHD_YES &&
-              MHD_add_response_header(out, "X-Content-Type-Options", "nosniff") == MHD_YES;
+    bool ok = MHD_add_response_header(out, "X-Content-Type-Options", "nosniff") == MHD_YES;
+    if (!has_field(r, "Cache-Control"))
+        ok = ok && MHD_add_response_header(out, "Cache-Control", "no-store") == MHD_YES;
     if (r->content_type)
         ok = ok && MHD_add_response_header(out, "Content-Type", r->content_type) == MHD_YES;
     for (size_t i = 0; i < r->field_count; i++)

@@ -195,3 +195,19 @@ const char *mf_request_job_id(const struct mf_request *request, struct mf_error 
     mf_error_set(err, MF_ERR_NOT_FOUND, "there is no such job");
     return NULL;
 }
+
+bool mf_request_record(struct mf_request *request, struct mf_arena *arena,
+                       struct mf_job_record *record, bool *ret_answered, struct mf_error *err)
+{
+    const char *id = mf_request_job_id(request, err);
+    *ret_answered = false;
+    if (!arena)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
+    if (!id || !mf_store_record(request->store, MF_TENANT_DEFAULT, id, arena, record, err))
+        return false;
+    if (record->result && record->index)
+        return true;
+    struct mf_stored_result none = {.job = record->job};
+    *ret_answered = true;
+    return mf_respond_result(request, &none, false, err);
+}

@@ -45,6 +45,14 @@ bool mf_respond_result(struct mf_request *request, struct mf_stored_result *stor
 /* Whether a result can be given as this request's Accept asks; else MF_ERR_NOT_ACCEPTABLE. */
 bool mf_result_acceptable(const struct mf_request *request, struct mf_error *err) MF_CHECK_RESULT;
 
+/* All that is kept of the job that the path names; memory of `arena`, which may hold
+ * MF_RECORD_BYTES (NULL: out of memory). When it has no result the response says why and
+ * *ret_answered is set. */
+enum { MF_RECORD_BYTES = 512 << 20 };
+bool mf_request_record(struct mf_request *request, struct mf_arena *arena,
+                       struct mf_job_record *record, bool *ret_answered,
+                       struct mf_error *err) MF_CHECK_RESULT;
+
 /* The path parameter that names a job. MF_ERR_NOT_FOUND unless it looks like an id. */
 const char *mf_request_job_id(const struct mf_request *request, struct mf_error *err);
 
