@@ -144,16 +144,32 @@ static json_t *calibration_to_json(const struct mf_result *r)
                      mf_json_string(r->calibration.model_hash));
 }
 
+/* The levels at which the sets were made, where feedback moves them. */
+static json_t *levels_to_json(const struct mf_result *r)
+{
+    if (!r->adaptation.learnt.state)
+        return json_null();
+    json_t *labels = json_object();
+    for (size_t i = 0; labels && i < r->prediction_count; i++)
+        json_object_set_new(labels, r->predictions[i].label,
+                            json_pack("{s:o, s:o}", "present",
+                                      mf_json_real(r->adaptation.learnt.levels[2 * i]), "absent",
+                                      mf_json_real(r->adaptation.learnt.levels[2 * i + 1])));
+    return json_pack("{s:s, s:I, s:o}", "state", r->adaptation.learnt.state, "version",
+                     (json_int_t)r->adaptation.learnt.version, "labels", labels);
+}
+
 /* What the adaptation did, or would have done: numbers only where one ran. */
 static json_t *adaptation_to_json(const struct mf_result *r)
 {
     const char *mode = r->adaptation.mode ? r->adaptation.mode : "off";
     double none = strcmp(mode, "off") == 0 ? NAN : 0;
-    return json_pack("{s:s, s:o, s:o, s:o, s:o}", "mode", mode, "state",
+    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "mode", mode, "state",
                      mf_json_string(r->adaptation.state), "entropy_before",
                      mf_json_real(none + r->adaptation.entropy_before), "entropy_after",
                      mf_json_real(none + r->adaptation.entropy_after), "max_logit_change",
-                     mf_json_real(none + r->adaptation.max_logit_change));
+                     mf_json_real(none + r->adaptation.max_logit_change), "levels",
+                     levels_to_json(r));
 }
 
 static json_t *ehr_to_json(const struct mf_result *r)

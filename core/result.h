@@ -103,6 +103,12 @@ struct mf_result {
         double entropy_before,
             entropy_after;       /* mean binary entropy of the labels, nats; NaN = off */
         double max_logit_change; /* in mode shadow: what it would have been */
+        /* Levels learnt from feedback that judged this result; state NULL: none did. */
+        struct {
+            const char *state; /* id */
+            uint64_t version;
+            const double *levels; /* present, absent of every prediction in turn */
+        } learnt;
     } adaptation;
     const struct mf_feature_set *feature_set; /* NULL: the bundle has no EHR module */
     const struct mf_feature_value *feature_values;

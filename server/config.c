@@ -113,6 +113,9 @@ static const struct key KEYS[] = {
      "How many times its size a compressed member may grow to; more is 413"},
     {"trust.adaptation", TEXT, AT(trust.adaptation), "shadow", 0, 0,
      "Test-time adaptation: off | shadow (computed and reported, not used) | episodic | site"},
+    {"trust.feedback", TEXT, AT(trust.feedback), "record", 0, 0,
+     "Feedback on results: record (kept, and compared in /v1/quality) | adapt (the conformal "
+     "levels of each site follow it)"},
     {"intake.quiet_s", INTEGER, AT(intake.quiet_s), "30", 0, 86400,
      "A study that was sent (STOW-RS, C-STORE) becomes a job when nothing of it came for so long"},
     {"dimse.listen", TEXT, AT(dimse.listen), "off", 0, 0,

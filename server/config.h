@@ -81,6 +81,7 @@ struct mf_config {
 
     struct {
         const char *adaptation; /* off | shadow | episodic | site */
+        const char *feedback;   /* record | adapt */
     } trust;
 
     struct {

@@ -60,6 +60,13 @@ static void job_progress(void *context, double done)
         job->progress(job->context, done);
 }
 
+static const struct mf_aci *job_levels(void *context, const struct mf_bundle *bundle,
+                                       const char *site, double alpha, struct mf_error *err)
+{
+    const struct mf_pipeline_job *job = context;
+    return job->levels(job->context, bundle, site, alpha, err);
+}
+
 json_t *mf_pipeline_run(struct mf_pipeline *pipeline, const struct mf_pipeline_job *job,
                         struct mf_error *err)
 {
@@ -75,6 +82,7 @@ json_t *mf_pipeline_run(struct mf_pipeline *pipeline, const struct mf_pipeline_j
                          .input = job_input,
                          .stopped = job_stopped,
                          .progress = job_progress,
+                         .levels = job->levels ? job_levels : NULL,
                          .context = (void *)(uintptr_t)job,
                          .masks = job->masks};
     return mf_pipeline_run_plan(pipeline, &run, err);

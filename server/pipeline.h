@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "engine/trust/aci.h"
 #include "engine/trust/adapt.h"
 #include "server/decoder.h"
 #include "server/registry.h"
@@ -85,6 +86,9 @@ struct mf_pipeline_job {
     bool (*stopped)(void *context);
     /* Told the share that is done (0…1) when not NULL. */
     void (*progress)(void *context, double done);
+    /* As in struct mf_run; may be NULL. */
+    const struct mf_aci *(*levels)(void *context, const struct mf_bundle *bundle, const char *site,
+                                   double alpha, struct mf_error *err);
     void *context;
     json_t **masks; /* as in struct mf_run */
 };

@@ -42,6 +42,7 @@ struct state {
     struct mf_engine_output output;
     struct mf_adapter *adapter; /* NULL: raw logits are wanted */
     struct mf_adapt_episode episode;
+    const struct mf_aci *levels; /* learnt from feedback; NULL: none */
     struct mf_trust_statement statement;
     const char *flags[MAX_FLAGS];
     size_t flag_count;
@@ -267,6 +268,17 @@ static bool learn(struct mf_pipeline *p, struct state *s, struct mf_error *err)
                                patient, s->statement.ood_p_value < OOD_LEVEL, err);
 }
 
+/* Levels learnt from feedback; `calibrate` wants none. */
+static bool find_levels(struct state *s, struct mf_error *err)
+{
+    const struct mf_run *run = s->run;
+    double alpha = isnan(run->alpha) ? DEFAULT_ALPHA : run->alpha;
+    if (!run->levels)
+        return true;
+    s->levels = run->levels(run->context, s->bundle, site_of(s), alpha, err);
+    return s->levels != NULL;
+}
+
 static bool apply_trust(struct state *s, struct mf_error *err)
 {
     struct mf_trust_statement *t = &s->statement;
@@ -274,7 +286,8 @@ static bool apply_trust(struct state *s, struct mf_error *err)
     double alpha = isnan(s->run->alpha) ? DEFAULT_ALPHA : s->run->alpha;
     struct mf_trust_case c = {.logits = s->output.logits,
                               .readout = s->output.readout,
-                              .strata = mf_case_strata(s->run->plan->request, s->run->site)};
+                              .strata = mf_case_strata(s->run->plan->request, s->run->site),
+                              .aci = s->levels};
     if (s->adapter)
         mf_adapter_bind(s->adapter, &c);
     t->predictions = mf_arena_alloc(s->arena, labels, sizeof *t->predictions, err);
@@ -390,6 +403,11 @@ static void fill_adaptation(const struct mf_pipeline *p, const struct state *s, 
     r->adaptation.entropy_before = s->episode.entropy_before;
     r->adaptation.entropy_after = s->episode.entropy_after;
     r->adaptation.max_logit_change = s->episode.max_change;
+    if (s->statement.levels) {
+        r->adaptation.learnt.state = mf_aci_id(s->levels);
+        r->adaptation.learnt.version = mf_aci_version(s->levels);
+        r->adaptation.learnt.levels = s->statement.levels;
+    }
 }
 
 static json_t *make_result(const struct mf_pipeline *p, struct state *s, double total_ms,
@@ -447,7 +465,7 @@ static json_t *run_stages(struct mf_pipeline *p, struct state *s, struct mf_erro
     s->decode_ms = ms_since(start);
     if (!go_on(run, 0.1, err) || !extract_features(s, err) || !run_network(s, err) ||
         !check_quality(s, err) || !go_on(run, 0.9, err) || !adapt(p, s, err) ||
-        !apply_trust(s, err))
+        !find_levels(s, err) || !apply_trust(s, err))
         return NULL;
     find_flags(s);
     if (run->logits)

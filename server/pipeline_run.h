@@ -2,6 +2,7 @@
 #ifndef MF_SERVER_PIPELINE_RUN_H
 #define MF_SERVER_PIPELINE_RUN_H
 
+#include "engine/trust/aci.h"
 #include "server/plan.h"
 
 #ifdef __cplusplus
@@ -20,6 +21,10 @@ struct mf_run {
     /* As in struct mf_pipeline_job; may be NULL. */
     bool (*stopped)(void *context);
     void (*progress)(void *context, double done);
+    /* Levels learnt from feedback on studies of this bundle, site and alpha (engine/trust/aci.h),
+     * borrowed for the run; NULL on failure. The member may be NULL: there are none. */
+    const struct mf_aci *(*levels)(void *context, const struct mf_bundle *bundle, const char *site,
+                                   double alpha, struct mf_error *err);
     void *context;
     /* Gets the raw output when not NULL (`calibrate`): label_count and readout_size floats. */
     float *logits, *readout;

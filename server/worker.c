@@ -6,6 +6,7 @@
 #include "engine/bundle.h"
 #include "server/blobs.h"
 #include "server/heartbeat.h"
+#include "server/levels.h"
 #include "server/pipeline.h"
 
 #include <errno.h>
@@ -27,6 +28,7 @@ struct worker {
     struct mf_pipeline *pipeline;
     struct mf_blobs *blobs;
     struct mf_store *store;
+    struct mf_levels *levels; /* NULL: sets do not follow feedback */
     struct mf_heartbeat_thread *heartbeat;
     char *models; /* JSON text for the announcement */
 };
@@ -117,6 +119,7 @@ static bool open_inputs(const struct worker *w, const struct mf_claim *claim,
 struct watch {
     const struct worker *w;
     size_t job; /* its place among those in hand */
+    const char *tenant;
 };
 
 static bool drain_is_over(const struct worker *w)
@@ -138,12 +141,20 @@ static void progress(void *context, double done)
     mf_heartbeat_progress(watch->w->heartbeat, done);
 }
 
+static const struct mf_aci *levels(void *context, const struct mf_bundle *bundle, const char *site,
+                                   double alpha, struct mf_error *err)
+{
+    const struct watch *watch = context;
+    return mf_levels_get(watch->w->levels, watch->w->store, watch->tenant, bundle, site, alpha,
+                         err);
+}
+
 static json_t *run_pipeline(struct worker *w, const struct mf_claim *claim, struct mf_arena *arena,
                             size_t place, json_t **ret_masks, struct mf_error *err)
 {
     struct mf_pipeline_options options;
     struct inputs in = {.count = 0};
-    struct watch watch = {w, place};
+    struct watch watch = {w, place, claim->tenant};
     if (!mf_pipeline_options_parse(claim->options, claim->options ? strlen(claim->options) : 0,
                                    &options, err))
         return NULL;
@@ -159,6 +170,7 @@ static json_t *run_pipeline(struct worker *w, const struct mf_claim *claim, stru
                                       .options = &options,
                                       .stopped = stopped,
                                       .progress = progress,
+                                      .levels = w->levels ? levels : NULL,
                                       .context = &watch,
                                       .masks = ret_masks};
         result = mf_pipeline_run(w->pipeline, &job, err);
@@ -321,6 +333,17 @@ static char *models_text(const struct mf_registry *registry)
     return models ? mf_json_text(models, 0) : NULL;
 }
 
+/* Whether sets follow feedback, as configured. */
+static bool open_levels(struct worker *w, struct mf_error *err)
+{
+    const char *feedback = w->options->config->trust.feedback;
+    if (strcmp(feedback, "record") == 0)
+        return true;
+    if (strcmp(feedback, "adapt") != 0)
+        return mf_error_set(err, MF_ERR_USAGE, "trust.feedback must be record or adapt");
+    return (w->levels = mf_levels_new(err)) != NULL;
+}
+
 /* Adaptation as configured; the states of sites lie beside the data. */
 static bool open_adaptation(struct worker *w, struct mf_error *err)
 {
@@ -347,7 +370,8 @@ static bool open_worker(struct worker *w, struct mf_error *err)
                                            config->models.directories.count, &device, err)) &&
            (w->decoder = mf_decoder_new(w->options->decoder_address, 1, &limits, err)) &&
            (w->pipeline = mf_pipeline_new(w->registry, w->decoder, err)) &&
-           open_adaptation(w, err) && (w->blobs = mf_blobs_open(config->data.directory, 0, err)) &&
+           open_adaptation(w, err) && open_levels(w, err) &&
+           (w->blobs = mf_blobs_open(config->data.directory, 0, err)) &&
            (w->store = mf_store_connect(config->data.directory, PATIENCE_MS, err)) &&
            ((w->models = models_text(w->registry)) ||
             mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory"));
@@ -385,6 +409,7 @@ static void close_worker(struct worker *w)
     mf_store_free(w->store);
     mf_blobs_free(w->blobs);
     mf_pipeline_free(w->pipeline);
+    mf_levels_free(w->levels);
     mf_decoder_free(w->decoder);
     mf_registry_free(w->registry);
     free(w->models);

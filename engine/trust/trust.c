@@ -237,6 +237,7 @@ bool mf_trust_apply(const struct mf_bundle *bundle, const struct mf_trust_case *
                                     .probability = probability_of(&j, i, c->logits[i])};
         judge(&j, i, p);
     }
+    s->levels = t->classes ? j.levels : NULL;
     s->findings = (struct mf_finding_set){0};
     if (t->has_risk && j.bound)
         find_labels(t, alpha, s);

@@ -97,6 +97,8 @@ struct mf_trust_statement {
     uint32_t *finding_labels;          /* room for label_count; `findings.labels` will point here */
     struct mf_finding_set findings;
     double ood_p_value; /* NaN without ood.json or without a readout */
+    /* Those of the case's `aci` where the sets were made at them, else NULL. */
+    const double *levels;
 };
 
 /* One case to be judged. */

@@ -83,6 +83,7 @@ static const struct mf_result_frame FRAMES[] = {
 static const struct mf_result *full(void)
 {
     static const uint32_t labels[] = {0, 2};
+    static const double levels[] = {0.0955, 0.125, -0.005, 0.1, 0.1, 0.1, 0.1, 0.0625};
     static const char *const flags[] = {"segmentation_fallback", "out_of_distribution"};
     static const struct mf_skipped skipped[] = {
         {"1.2.4.9", "a lateral view, the model wants PA or AP"},
@@ -120,7 +121,13 @@ static const struct mf_result *full(void)
                         .created = "2026-11-22T13:24:00.123Z",
                         .model_hash = "h1",
                         .patients = 300},
-        .adaptation = {"episodic", "a7", 0.25, 0.24, 0.01},
+        .adaptation = {"episodic",
+                       "a7",
+                       0.25,
+                       0.24,
+                       0.01,
+                       {"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", 12,
+                        levels}},
         .feature_set = &set,
         .feature_values = values,
         .ood_p_value = 0.02,

@@ -1,0 +1,70 @@
+/* PUT and GET /v1/jobs/{id}/feedback: what readers say about a result. */
+#include "server/endpoints.h"
+#include "server/feedback.h"
+#include "server/job_response.h"
+#include "server/negotiate.h"
+
+static const char *const NO_QUERY[] = {NULL};
+
+enum { BODY_BYTES = 1 << 20 };
+
+static bool begin(struct mf_request *request, struct mf_error *err)
+{
+    if (!mf_media_type_is(mf_request_header(request, "Content-Type"), "application/json"))
+        return mf_error_set(err, MF_ERR_UNSUPPORTED, "Content-Type must be application/json");
+    struct mf_buffer *body = mf_arena_alloc(request->arena, 1, sizeof *body, err);
+    if (!body)
+        return false;
+    mf_buffer_init(body, BODY_BYTES);
+    request->state = body;
+    return true;
+}
+
+static bool data(struct mf_request *request, const void *bytes, size_t len, struct mf_error *err)
+{
+    return mf_buffer_append(request->state, bytes, len, NULL) ||
+           mf_error_set(err, MF_ERR_TOO_LARGE, "feedback has at most %d bytes", BODY_BYTES);
+}
+
+static void dispose(struct mf_request *request)
+{
+    if (request->state)
+        mf_buffer_free(request->state);
+}
+
+static bool respond(struct mf_request *request, const struct mf_observed *observed,
+                    struct mf_error *err)
+{
+    json_t *json = mf_feedback_to_json(observed, err);
+    return json && mf_respond_json_take(request, 200, "application/json", json, err);
+}
+
+static bool put(struct mf_request *request, struct mf_error *err)
+{
+    struct mf_observed observed;
+    const struct mf_buffer *body = request->state;
+    const char *id = mf_request_job_id(request, err);
+    return id && mf_request_only_query(request, NO_QUERY, err) &&
+           mf_feedback_give(request->store, MF_TENANT_DEFAULT, id, body->data ? body->data : "",
+                            body->len, request->arena, &observed, err) &&
+           respond(request, &observed, err);
+}
+
+static bool get(struct mf_request *request, struct mf_error *err)
+{
+    struct mf_observed observed;
+    const char *id = mf_request_job_id(request, err);
+    return id && mf_request_only_query(request, NO_QUERY, err) &&
+           mf_feedback_read(request->store, MF_TENANT_DEFAULT, id, request->arena, &observed,
+                            err) &&
+           respond(request, &observed, err);
+}
+
+const struct mf_endpoint mf_endpoint_feedback_put = {.method = "PUT",
+                                                     .pattern = "/v1/jobs/{id}/feedback",
+                                                     .begin = begin,
+                                                     .data = data,
+                                                     .handle = put,
+                                                     .dispose = dispose};
+const struct mf_endpoint mf_endpoint_feedback_get = {
+    .method = "GET", .pattern = "/v1/jobs/{id}/feedback", .handle = get};
