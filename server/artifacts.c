@@ -32,7 +32,8 @@ bool mf_artifact_decode(const struct mf_artifact_images *images,
     MF_AUTO(mf_mem) char *text = json ? mf_json_text(json, 0) : NULL;
     if (!text)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a picture");
-    return mf_decoder_frames(images->decoder, &fd, 1, text, strlen(text), &wanted, 1, ret, err);
+    const struct mf_frames_wanted frames = {&fd, 1, text, strlen(text), &wanted, 1};
+    return mf_decoder_frames(images->decoder, &frames, ret, err);
 }
 
 const struct mf_index_object *mf_artifact_object(const struct mf_index *index,

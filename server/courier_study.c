@@ -238,7 +238,7 @@ static bool judge(struct collection *l, size_t count, struct mf_buffer *index,
     mf_buffer_clear(index);
     if (!mf_decoder_scan(l->c->decoder, parts, count, index, err) ||
         !mf_pipeline_accept(l->c->registry, index->data ? index->data : "", index->len, &options,
-                            ret, err))
+                            ret, NULL, err))
         return false;
     return strcmp(ret->study_instance_uid, l->study) == 0 ||
            mf_error_set(err, MF_ERR_UNUSABLE, "the study has no usable image, a prior has");

@@ -19,7 +19,7 @@
 
 /* How often a request is repeated when its decoder was killed from outside (kill -9, a zygote that
  * died). */
-enum { OUTSIDE_KILLS = 5, MAX_SPARES = 2 };
+enum { OUTSIDE_KILLS = 5, MAX_SPARES = 2, AHEAD_SEND_NS = 100000000 };
 
 struct mf_decoder {
     struct sockaddr_un address;
@@ -31,6 +31,7 @@ struct mf_decoder {
     int spares[MAX_SPARES]; /* connections whose decoders wait for a request, oldest first */
     size_t spare_count, spares_wanted;
     bool prepared; /* by mf_decoder_prepare() alone */
+    int adopted;   /* a connection on which frames were asked for, or −1 */
 };
 
 static void fill_limits(struct mf_decoder_limits *l)
@@ -62,6 +63,7 @@ struct mf_decoder *mf_decoder_new(const char *address, unsigned connections,
         d->limits = *limits;
     fill_limits(&d->limits);
     d->connections = connections ? connections : 1;
+    d->adopted = -1;
     d->spares_wanted = d->connections < MAX_SPARES ? d->connections : MAX_SPARES;
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->slot_free, NULL);
@@ -74,6 +76,8 @@ void mf_decoder_free(struct mf_decoder *d)
         return;
     for (size_t i = 0; i < d->spare_count; i++)
         close(d->spares[i]);
+    if (d->adopted >= 0)
+        close(d->adopted);
     pthread_cond_destroy(&d->slot_free);
     pthread_mutex_destroy(&d->lock);
     free(d);
@@ -154,45 +158,55 @@ static void release_slot(struct mf_decoder *d)
 
 /* --- one request --- */
 
+/* A request as it goes over the wire; the descriptors are borrowed. */
+struct request {
+    struct mf_buffer payload;
+    int fds[MF_DECODER_MAX_FDS];
+    size_t fd_count;
+};
+
+MF_AUTO_DEFINE(request, struct request, mf_buffer_free(&p->payload))
+
 /* The slot of a descriptor among those passed; parts of one pack share one. */
-static bool fd_slot(int fd, int *fds, size_t *count, uint32_t *ret, struct mf_error *err)
+static bool fd_slot(struct request *r, int fd, uint32_t *ret, struct mf_error *err)
 {
-    for (size_t i = *count; i-- > 0;)
-        if (fds[i] == fd) {
+    for (size_t i = r->fd_count; i-- > 0;)
+        if (r->fds[i] == fd) {
             *ret = (uint32_t)i;
             return true;
         }
-    if (*count == MF_DECODER_MAX_FDS)
+    if (r->fd_count == MF_DECODER_MAX_FDS)
         return mf_error_set(err, MF_ERR_TOO_LARGE, "more than %d files in one request",
                             MF_DECODER_MAX_FDS);
-    *ret = (uint32_t)*count;
-    fds[(*count)++] = fd;
+    *ret = (uint32_t)r->fd_count;
+    r->fds[r->fd_count++] = fd;
     return true;
 }
 
-static bool append_parts(struct mf_buffer *b, const struct mf_decoder_call *call, int *fds,
-                         size_t *fd_count, struct mf_error *err)
+static bool append_parts(struct request *r, const struct mf_decoder_call *call,
+                         struct mf_error *err)
 {
     for (size_t i = 0; i < call->part_count; i++) {
         const struct mf_part *p = &call->parts[i];
         struct mf_wire_part wire = {(uint32_t)p->kind, 0, p->offset, p->size};
-        if (!fd_slot(p->fd, fds, fd_count, &wire.fd_slot, err) ||
-            !mf_buffer_append(b, &wire, sizeof wire, err))
+        if (!fd_slot(r, p->fd, &wire.fd_slot, err) ||
+            !mf_buffer_append(&r->payload, &wire, sizeof wire, err))
             return false;
     }
     return true;
 }
 
-static bool build_request(const struct mf_decoder_call *call, struct mf_buffer *b, int *fds,
-                          size_t *fd_count, struct mf_error *err)
+static bool build_request(const struct mf_decoder_call *call, struct request *r,
+                          struct mf_error *err)
 {
+    struct mf_buffer *b = &r->payload;
     struct mf_decoder_head head = {.part_count = (uint32_t)call->part_count,
                                    .wanted_count = (uint32_t)call->wanted_count,
                                    .index_len = call->index_len};
     if (call->part_count > MF_DECODER_MAX_PARTS || call->wanted_count > MF_DECODER_MAX_PARTS)
         return mf_error_set(err, MF_ERR_TOO_LARGE, "more than %d parts", MF_DECODER_MAX_PARTS);
-    return mf_buffer_append(b, &head, sizeof head, err) &&
-           append_parts(b, call, fds, fd_count, err) &&
+    mf_buffer_init(b, MF_DECODER_REQUEST_MAX);
+    return mf_buffer_append(b, &head, sizeof head, err) && append_parts(r, call, err) &&
            mf_buffer_append(b, call->wanted, call->wanted_count * sizeof *call->wanted, err) &&
            mf_buffer_append(b, call->index, call->index_len, err);
 }
@@ -236,17 +250,14 @@ static enum outcome judge_death(const struct mf_decoder *d, const struct mf_mess
 }
 
 /* Sends the request over one connection and takes the answer. */
-static enum outcome try_once(struct mf_decoder *d, uint32_t verb, const struct mf_buffer *request,
-                             const int *fds, size_t fd_count, struct mf_message *answer,
-                             struct mf_error *err)
+static enum outcome try_connection(const struct mf_decoder *d, int fd, uint32_t verb,
+                                   const struct request *r, struct mf_message *answer,
+                                   struct mf_error *err)
 {
-    MF_AUTO(mf_fd) int fd = take_connection(d, err);
-    if (fd < 0) /* MF_ERR_IO: the zygote died between accepting and listening to us */
-        return err->code == MF_ERR_IO ? KILLED_OUTSIDE : FAILED;
     uint64_t deadline = mf_clock_monotonic_ns() + d->limits.wall_seconds * 1000000000ULL;
     struct mf_error send_error = MF_ERROR_INIT, error = MF_ERROR_INIT;
-    bool sent = mf_message_send(fd, verb, request->data, request->len, fds, fd_count, deadline,
-                                &send_error);
+    bool sent = mf_message_send(fd, verb, r->payload.data, r->payload.len, r->fds, r->fd_count,
+                                deadline, &send_error);
     /* also after a failed send: the zygote may have said how the decoder ended */
     if (!mf_message_receive(fd, answer, sent ? deadline : mf_clock_monotonic_ns() + 1000000000,
                             &error)) {
@@ -270,35 +281,69 @@ static enum outcome try_once(struct mf_decoder *d, uint32_t verb, const struct m
     return FAILED;
 }
 
-bool mf_decoder_do(struct mf_decoder *d, const struct mf_decoder_call *call,
-                   struct mf_message *answer, struct mf_error *err)
+/* As mf_decoder_do(); the connection stays open when `ret_connection` is not NULL. */
+static bool do_call(struct mf_decoder *d, uint32_t verb, const struct request *r,
+                    struct mf_message *answer, int *ret_connection, struct mf_error *err)
 {
-    int fds[MF_DECODER_MAX_FDS];
-    size_t fd_count = 0;
-    mf_message_init(answer, MF_DECODER_ANSWER_MAX);
-    MF_AUTO(mf_buffer) struct mf_buffer request;
-    mf_buffer_init(&request, MF_DECODER_REQUEST_MAX);
-    if (!build_request(call, &request, fds, &fd_count, err))
-        return false;
     take_slot(d);
     enum outcome outcome = KILLED_OUTSIDE;
     struct mf_error error = MF_ERROR_INIT;
     for (int i = 0; i < OUTSIDE_KILLS && outcome == KILLED_OUTSIDE; i++) {
         mf_error_clear(&error);
         mf_message_free(answer);
-        outcome = try_once(d, call->verb, &request, fds, fd_count, answer, &error);
+        MF_AUTO(mf_fd) int fd = take_connection(d, &error);
+        if (fd < 0) /* MF_ERR_IO: the zygote died between accepting and listening to us */
+            outcome = error.code == MF_ERR_IO ? KILLED_OUTSIDE : FAILED;
+        else
+            outcome = try_connection(d, fd, verb, r, answer, &error);
+        if (outcome == DONE && ret_connection) {
+            *ret_connection = fd;
+            fd = -1;
+        }
     }
     release_slot(d);
     return outcome == DONE || mf_error_set(err, error.code, "%s", error.msg);
 }
 
+bool mf_decoder_do(struct mf_decoder *d, const struct mf_decoder_call *call,
+                   struct mf_message *answer, struct mf_error *err)
+{
+    MF_AUTO(request) struct request request = {.fd_count = 0};
+    mf_message_init(answer, MF_DECODER_ANSWER_MAX);
+    return build_request(call, &request, err) &&
+           do_call(d, call->verb, &request, answer, NULL, err);
+}
+
+static bool scan(struct mf_decoder *d, const struct mf_part *parts, size_t part_count,
+                 struct mf_buffer *ret_index, int *ret_connection, struct mf_error *err)
+{
+    struct mf_decoder_call call = {.verb = MF_VERB_SCAN, .parts = parts, .part_count = part_count};
+    MF_AUTO(request) struct request request = {.fd_count = 0};
+    MF_AUTO(mf_message) struct mf_message answer;
+    MF_AUTO(mf_fd) int connection = -1;
+    mf_message_init(&answer, MF_DECODER_ANSWER_MAX);
+    if (!build_request(&call, &request, err) ||
+        !do_call(d, call.verb, &request, &answer, ret_connection ? &connection : NULL, err) ||
+        !mf_buffer_append(ret_index, answer.payload.data, answer.payload.len, err))
+        return false;
+    if (ret_connection) {
+        *ret_connection = connection;
+        connection = -1;
+    }
+    return true;
+}
+
 bool mf_decoder_scan(struct mf_decoder *d, const struct mf_part *parts, size_t part_count,
                      struct mf_buffer *ret_index, struct mf_error *err)
 {
-    struct mf_decoder_call call = {.verb = MF_VERB_SCAN, .parts = parts, .part_count = part_count};
-    MF_AUTO(mf_message) struct mf_message answer;
-    return mf_decoder_do(d, &call, &answer, err) &&
-           mf_buffer_append(ret_index, answer.payload.data, answer.payload.len, err);
+    return scan(d, parts, part_count, ret_index, NULL, err);
+}
+
+bool mf_decoder_scan_and_stay(struct mf_decoder *d, const struct mf_part *parts, size_t part_count,
+                              struct mf_buffer *ret_index, int *ret_connection,
+                              struct mf_error *err)
+{
+    return scan(d, parts, part_count, ret_index, ret_connection, err);
 }
 
 /* --- frames --- */
@@ -318,11 +363,12 @@ static bool map_sealed(int fd, struct mf_frame_set *set, struct mf_error *err)
     return true;
 }
 
-static bool unpack_frames(const struct mf_message *answer, size_t wanted, struct mf_frame_set *set,
-                          struct mf_error *err)
+/* `skip`: bytes of the answer before what it says of the frames. */
+static bool unpack_frames(const struct mf_message *answer, size_t skip, size_t wanted,
+                          struct mf_frame_set *set, struct mf_error *err)
 {
-    const struct mf_wire_frame *wire = (const void *)answer->payload.data;
-    if (answer->fd_count != 1 || answer->payload.len != wanted * sizeof *wire)
+    struct mf_wire_frame wire;
+    if (answer->fd_count != 1 || answer->payload.len != skip + wanted * sizeof wire)
         return mf_error_set(err, MF_ERR_CRASHED, "the decoder's answer makes no sense");
     if (!map_sealed(answer->fds[0], set, err))
         return false;
@@ -330,10 +376,11 @@ static bool unpack_frames(const struct mf_message *answer, size_t wanted, struct
     if (!set->frames)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
     for (size_t i = 0; i < wanted; i++) {
-        if (wire[i].offset % 64 || wire[i].offset > set->map_size ||
-            wire[i].size > set->map_size - wire[i].offset)
+        memcpy(&wire, answer->payload.data + skip + i * sizeof wire, sizeof wire);
+        if (wire.offset % 64 || wire.offset > set->map_size ||
+            wire.size > set->map_size - wire.offset)
             return mf_error_set(err, MF_ERR_CRASHED, "the decoder's answer makes no sense");
-        if (!mf_frame_unpack((const char *)set->map + wire[i].offset, (size_t)wire[i].size,
+        if (!mf_frame_unpack((const char *)set->map + wire.offset, (size_t)wire.size,
                              &set->frames[i], err))
             return false;
         set->count++;
@@ -341,28 +388,81 @@ static bool unpack_frames(const struct mf_message *answer, size_t wanted, struct
     return true;
 }
 
-bool mf_decoder_frames(struct mf_decoder *d, const int fds[], size_t fd_count, const char *index,
-                       size_t index_len, const struct mf_frame_request *wanted, size_t wanted_count,
-                       struct mf_frame_set *ret, struct mf_error *err)
+static bool build_frames_request(const struct mf_frames_wanted *wanted, struct request *r,
+                                 struct mf_error *err)
 {
     struct mf_part parts[MF_DECODER_MAX_FDS];
-    if (fd_count > MF_DECODER_MAX_FDS || wanted_count == 0)
-        return mf_error_set(err, MF_ERR_INTERNAL, "frames: %zu descriptors, %zu frames", fd_count,
-                            wanted_count);
-    for (size_t i = 0; i < fd_count; i++)
-        parts[i] = (struct mf_part){.kind = MF_PART_DICOM, .fd = fds[i]};
-    struct mf_decoder_call call = {MF_VERB_FRAMES, parts, fd_count, wanted,
-                                   wanted_count,   index, index_len};
-    struct mf_frame_set set = {0};
+    if (wanted->fd_count > MF_DECODER_MAX_FDS || wanted->frame_count == 0)
+        return mf_error_set(err, MF_ERR_INTERNAL, "frames: %zu descriptors, %zu frames",
+                            wanted->fd_count, wanted->frame_count);
+    for (size_t i = 0; i < wanted->fd_count; i++)
+        parts[i] = (struct mf_part){.kind = MF_PART_DICOM, .fd = wanted->fds[i]};
+    const struct mf_decoder_call call = {.verb = MF_VERB_FRAMES,
+                                         .parts = parts,
+                                         .part_count = wanted->fd_count,
+                                         .wanted = wanted->frames,
+                                         .wanted_count = wanted->frame_count,
+                                         .index = wanted->index,
+                                         .index_len = wanted->index_len};
+    return build_request(&call, r, err);
+}
+
+/* The frames that were asked for ahead, if there are any and they are those of this request. */
+static bool take_adopted(struct mf_decoder *d, const struct request *r, size_t wanted,
+                         struct mf_frame_set *set)
+{
+    pthread_mutex_lock(&d->lock);
+    MF_AUTO(mf_fd) int fd = d->adopted;
+    d->adopted = -1;
+    pthread_mutex_unlock(&d->lock);
+    if (fd < 0)
+        return false;
+    uint64_t deadline = mf_clock_monotonic_ns() + d->limits.wall_seconds * 1000000000ULL;
     MF_AUTO(mf_message) struct mf_message answer;
-    if (!mf_decoder_do(d, &call, &answer, err))
+    mf_message_init(&answer, MF_DECODER_ANSWER_MAX);
+    return mf_message_receive(fd, &answer, deadline, NULL) && answer.kind == MF_ANSWER_OK &&
+           answer.payload.len > r->payload.len &&
+           memcmp(answer.payload.data, r->payload.data, r->payload.len) == 0 &&
+           unpack_frames(&answer, r->payload.len, wanted, set, NULL);
+}
+
+bool mf_decoder_frames(struct mf_decoder *d, const struct mf_frames_wanted *wanted,
+                       struct mf_frame_set *ret, struct mf_error *err)
+{
+    MF_AUTO(request) struct request request = {.fd_count = 0};
+    MF_AUTO(mf_message) struct mf_message answer;
+    MF_AUTO(mf_frame_set) struct mf_frame_set set = {0};
+    mf_message_init(&answer, MF_DECODER_ANSWER_MAX);
+    if (!build_frames_request(wanted, &request, err))
         return false;
-    if (!unpack_frames(&answer, wanted_count, &set, err)) {
+    if (!take_adopted(d, &request, wanted->frame_count, &set)) {
         mf_frame_set_free(&set);
-        return false;
+        if (!do_call(d, MF_VERB_FRAMES, &request, &answer, NULL, err) ||
+            !unpack_frames(&answer, 0, wanted->frame_count, &set, err))
+            return false;
     }
     *ret = set;
+    set = (struct mf_frame_set){0};
     return true;
+}
+
+bool mf_decoder_frames_ahead(int connection, const struct mf_frames_wanted *wanted,
+                             struct mf_error *err)
+{
+    MF_AUTO(request) struct request request = {.fd_count = 0};
+    return build_frames_request(wanted, &request, err) &&
+           mf_message_send(connection, MF_VERB_FRAMES_AHEAD, request.payload.data,
+                           request.payload.len, request.fds, request.fd_count,
+                           mf_clock_monotonic_ns() + AHEAD_SEND_NS, err);
+}
+
+void mf_decoder_adopt(struct mf_decoder *d, int connection)
+{
+    pthread_mutex_lock(&d->lock);
+    if (d->adopted >= 0)
+        close(d->adopted);
+    d->adopted = connection;
+    pthread_mutex_unlock(&d->lock);
 }
 
 void mf_frame_set_free(struct mf_frame_set *set)

@@ -9,7 +9,7 @@
  *
  * How it works: a small "zygote" process (decoder_process.h) listens on an abstract Unix socket
  * that only the same user may reach. Every connection to it is one forked, sandboxed decoder that
- * answers one request and ends: what one upload did to it cannot reach the next. Nothing but the
+ * serves one upload and ends: what one upload did to it cannot reach the next. Nothing but the
  * socket's name is needed to use it, from any process. A decoder killed from outside is replaced
  * and the request repeated, unseen.
  */
@@ -86,14 +86,38 @@ struct mf_frame_set {
     size_t map_size;
 };
 
-/* Decodes the frames asked for. `index` is a `medfusion.index/1` text (dicom/index.h), `fds` the
- * descriptors of its inputs: object.input counts into them. The frames are checked again on this
- * side. On success free `ret` with mf_frame_set_free(). Errors as above. */
-bool mf_decoder_frames(struct mf_decoder *decoder, const int fds[], size_t fd_count,
-                       const char *index, size_t index_len, const struct mf_frame_request *wanted,
-                       size_t wanted_count, struct mf_frame_set *ret,
-                       struct mf_error *err) MF_CHECK_RESULT;
+/* Which frames of which objects. `index` is a `medfusion.index/1` text (dicom/index.h), `fds` the
+ * descriptors of its inputs: object.input counts into them. All borrowed. */
+struct mf_frames_wanted {
+    const int *fds;
+    size_t fd_count;
+    const char *index;
+    size_t index_len;
+    const struct mf_frame_request *frames;
+    size_t frame_count;
+};
+
+/* Decodes the frames asked for. They are checked again on this side. On success free `ret` with
+ * mf_frame_set_free(). Errors as above. */
+bool mf_decoder_frames(struct mf_decoder *decoder, const struct mf_frames_wanted *wanted,
+                       struct mf_frame_set *ret, struct mf_error *err) MF_CHECK_RESULT;
 void mf_frame_set_free(struct mf_frame_set *set);
+
+/* Decoding ahead: the decoder that scanned goes on with the frames while its caller makes a job of
+ * the upload, and whoever runs the job finds them decoded. It is an offer: what does not come of it
+ * is asked for anew, so nothing here can fail a job. */
+
+/* As mf_decoder_scan(); on success *ret_connection is the decoder's connection, which the caller
+ * closes or passes on. */
+bool mf_decoder_scan_and_stay(struct mf_decoder *decoder, const struct mf_part *parts,
+                              size_t part_count, struct mf_buffer *ret_index, int *ret_connection,
+                              struct mf_error *err) MF_CHECK_RESULT;
+/* Asks the decoder of such a connection for frames, without waiting for them. */
+bool mf_decoder_frames_ahead(int connection, const struct mf_frames_wanted *wanted,
+                             struct mf_error *err) MF_CHECK_RESULT;
+/* Takes over a connection on which frames were asked for: the next mf_decoder_frames() takes those,
+ * if they are the ones it is asked for. */
+void mf_decoder_adopt(struct mf_decoder *decoder, int connection);
 
 /* The zygote, as its parent sees it: re-executes this program with a hidden role, so that the
  * decoders share no memory (secrets, addresses) with the caller. */

@@ -1,8 +1,8 @@
 /*
  * The zygote and the life of one decoder. See decoder_process.h.
  *
- * A decoder: fork → limits → sandbox → receive one request → verb
- * → answer → exit. The zygote keeps a copy of every connection: when the client closes its end
+ * A decoder: fork → limits → sandbox → receive a request → verb → answer → exit; after a scan it
+ * waits for one request more, for the frames of what it scanned. The zygote keeps a copy of every connection: when the client closes its end
  * early the decoder is killed, and when the decoder dies the client is told how.
  */
 #include "server/decoder_process.h"
@@ -92,7 +92,7 @@ static mf_decoder_verb find_verb(const struct zygote *z, uint32_t kind)
 {
     if (kind == MF_VERB_SCAN)
         return mf_decoder_verb_scan;
-    if (kind == MF_VERB_FRAMES)
+    if (kind == MF_VERB_FRAMES || kind == MF_VERB_FRAMES_AHEAD)
         return mf_decoder_verb_frames;
     if (kind == MF_VERB_DESCRIBE)
         return mf_decoder_verb_describe;
@@ -146,28 +146,47 @@ static void warm_heap(void)
     free(block);
 }
 
-/* Answers the one request of a connection. */
-static int serve(const struct zygote *z, int socket)
+/* Carries out one request and answers it. False when the answer could not be sent. */
+static bool answer(const struct zygote *z, int socket, const struct mf_decoder_limits *limits,
+                   const struct mf_message *m)
 {
     struct mf_error err = MF_ERROR_INIT;
-    struct mf_message m;
-    struct mf_decoder_limits limits;
-    struct mf_decoder_request request = {.limits = &limits};
+    struct mf_decoder_request request = {.limits = limits};
     struct mf_decoder_reply reply = {.fd = -1};
-    mf_message_init(&m, MF_DECODER_REQUEST_MAX);
     mf_buffer_init(&reply.payload, MF_DECODER_ANSWER_MAX);
+    mf_decoder_verb verb = find_verb(z, m->kind);
+    bool ok = verb || mf_error_set(&err, MF_ERR_INTERNAL, "decoder: unknown verb %u", m->kind);
+    if (ok && m->kind == MF_VERB_FRAMES_AHEAD)
+        ok = mf_buffer_append(&reply.payload, m->payload.data, m->payload.len, &err);
+    ok = ok && read_request(m, &request, &err) && verb(&request, &reply, &err);
+    bool sent = ok ? mf_message_send(socket, MF_ANSWER_OK, reply.payload.data, reply.payload.len,
+                                     &reply.fd, reply.fd >= 0 ? 1 : 0, 0, NULL)
+                   : send_error(socket, limits, &err);
+    if (reply.fd >= 0)
+        close(reply.fd);
+    free(request.parts);
+    mf_buffer_free(&reply.payload);
+    return sent;
+}
+
+/* Serves a connection: one request, or a scan and one request more. The exit status. */
+static int serve(const struct zygote *z, int socket)
+{
+    struct mf_decoder_limits limits;
     if (!confine(z, socket, &limits))
         return 0;
     warm_heap();
-    if (!mf_message_receive(socket, &m, 0, NULL))
-        return 0; /* the client went away without a request */
-    mf_decoder_verb verb = find_verb(z, m.kind);
-    if (!verb)
-        mf_error_set(&err, MF_ERR_INTERNAL, "decoder: unknown verb %u", m.kind);
-    if (!verb || !read_request(&m, &request, &err) || !verb(&request, &reply, &err))
-        return !send_error(socket, &limits, &err);
-    return !mf_message_send(socket, MF_ANSWER_OK, reply.payload.data, reply.payload.len, &reply.fd,
-                            reply.fd >= 0 ? 1 : 0, 0, NULL);
+    for (int requests = 0; requests < 2; requests++) {
+        MF_AUTO(mf_message) struct mf_message m;
+        mf_message_init(&m, MF_DECODER_REQUEST_MAX);
+        if (!mf_message_receive(socket, &m, 0, NULL))
+            return 0; /* the client wants no more */
+        if (!answer(z, socket, &limits, &m))
+            return 1;
+        if (m.kind != MF_VERB_SCAN)
+            return 0;
+    }
+    return 0;
 }
 
 static void decoder_main(const struct zygote *z, int connection, pid_t parent)

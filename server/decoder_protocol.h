@@ -10,6 +10,10 @@
  * and one sealed memfd) or MF_ANSWER_ERROR (payload: struct mf_wire_error). When the process died
  * instead, its zygote sends MF_ANSWER_DIED (payload: its wait status). The client trusts nothing in
  * an answer.
+ *
+ * One answer ends a decoder, but for a scan's: the frames of what it scanned may be asked of it
+ * too, by MF_VERB_FRAMES_AHEAD. That answer begins with the request's payload, because another
+ * process may take it (mf_decoder_adopt()), which compares it with the request that it would send.
  */
 #ifndef MF_SERVER_DECODER_PROTOCOL_H
 #define MF_SERVER_DECODER_PROTOCOL_H
@@ -27,6 +31,7 @@ enum mf_decoder_verb_id {
     MF_VERB_FRAMES = 2,
     MF_VERB_DESCRIBE = 3,
     MF_VERB_METADATA = 4,
+    MF_VERB_FRAMES_AHEAD = 5,
     MF_VERB_EXTRA = 100 /* first of those that a test program adds */
 };
 

@@ -18,6 +18,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { OPTIONS_BYTES = 64 << 10, INDEX_BYTES = 128 << 20 };
 
@@ -268,18 +269,29 @@ static bool fingerprint(const struct upload *u, unsigned char out[MF_SHA256_BYTE
     return true;
 }
 
-static bool scan(struct upload *u, const char *options, struct mf_buffer *index,
-                 char model[MF_MODEL_NAME], struct mf_error *err)
+static bool scan(struct upload *u, const char *options, struct mf_scanned *ret,
+                 struct mf_error *err)
 {
-    const struct mf_scanner *scanner = &u->request->services->scanner;
+    struct mf_services *services = u->request->services;
     struct mf_scan request = {.fd = mf_pack_flush(u->pack, err),
                               .inputs = u->inputs,
                               .input_count = u->input_count,
                               .options = options,
-                              .options_len = strlen(options)};
+                              .options_len = strlen(options),
+                              .ahead = __atomic_load_n(&services->queued, __ATOMIC_RELAXED) <=
+                                       MF_STORE_FRAMES_AHEAD};
     mf_pack_begin_sync(u->pack); /* it goes to the disk while a decoder reads it */
-    return request.fd >= 0 && scanner->scan(scanner->context, &request, index, model, err);
+    return request.fd >= 0 &&
+           services->scanner.scan(services->scanner.context, &request, ret, err);
 }
+
+static void end_scan(struct mf_scanned *scanned)
+{
+    mf_buffer_free(&scanned->index);
+    if (scanned->frames_ahead >= 0)
+        close(scanned->frames_ahead);
+}
+MF_AUTO_DEFINE(scanned, struct mf_scanned, end_scan(p))
 
 static void note_queue(struct mf_services *s, int64_t queued)
 {
@@ -344,15 +356,15 @@ static void end_upload(struct mf_request *request)
 static bool make_job(struct upload *u, struct mf_submitted *made, struct mf_error *err)
 {
     struct mf_submission sub = {.options = NULL};
-    char model[MF_MODEL_NAME] = "";
-    MF_AUTO(mf_buffer) struct mf_buffer index;
-    mf_buffer_init(&index, INDEX_BYTES);
+    MF_AUTO(scanned) struct mf_scanned scanned = {.model = "", .frames_ahead = -1};
+    mf_buffer_init(&scanned.index, INDEX_BYTES);
     if (!end_body(u, err) || !(sub.options = read_options(u, &sub.priority, err)) ||
-        !fingerprint(u, sub.fingerprint, err) || !scan(u, sub.options, &index, model, err))
+        !fingerprint(u, sub.fingerprint, err) || !scan(u, sub.options, &scanned, err))
         return false;
-    sub.model = model[0] ? model : NULL;
-    sub.index = index.data ? index.data : "";
-    sub.index_len = index.len;
+    sub.model = scanned.model[0] ? scanned.model : NULL;
+    sub.index = scanned.index.data ? scanned.index.data : "";
+    sub.index_len = scanned.index.len;
+    sub.frames_ahead = scanned.frames_ahead;
     return commit(u, &sub, made, err);
 }
 

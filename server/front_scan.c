@@ -31,32 +31,39 @@ static struct mf_part *make_parts(const struct mf_scan *scan, size_t *ret_count,
 
 /* A decoder that was killed from outside says nothing about the input: it gets a second chance. */
 static bool scan_twice(struct mf_decoder *decoder, const struct mf_part *parts, size_t n,
-                       struct mf_buffer *ret_index, struct mf_error *err)
+                       struct mf_buffer *ret_index, int *ret_connection, struct mf_error *err)
 {
     struct mf_error first = MF_ERROR_INIT;
-    if (mf_decoder_scan(decoder, parts, n, ret_index, &first))
+    if (mf_decoder_scan_and_stay(decoder, parts, n, ret_index, ret_connection, &first))
         return true;
     if (first.code != MF_ERR_CRASHED && first.code != MF_ERR_UNAVAILABLE)
         return mf_error_set(err, first.code, "%s", first.msg);
     mf_buffer_clear(ret_index);
-    return mf_decoder_scan(decoder, parts, n, ret_index, err);
+    return mf_decoder_scan_and_stay(decoder, parts, n, ret_index, ret_connection, err);
 }
 
-bool mf_front_scan(void *context, const struct mf_scan *scan, struct mf_buffer *ret_index,
-                   char ret_model[MF_MODEL_NAME], struct mf_error *err)
+bool mf_front_scan(void *context, const struct mf_scan *scan, struct mf_scanned *ret,
+                   struct mf_error *err)
 {
     struct mf_front_scan *s = context;
     struct mf_pipeline_options options = MF_PIPELINE_OPTIONS_INIT;
     struct mf_acceptance acceptance;
+    MF_AUTO(mf_fd) int connection = -1;
     size_t n = 0;
     if (!mf_pipeline_options_parse(scan->options, scan->options_len, &options, err))
         return false;
     MF_AUTO(mf_mem) struct mf_part *parts = make_parts(scan, &n, err);
-    if (!parts || !scan_twice(s->decoder, parts, n, ret_index, err) ||
-        !mf_pipeline_accept(s->registry, ret_index->data ? ret_index->data : "", ret_index->len,
-                            &options, &acceptance, err))
+    if (!parts || !scan_twice(s->decoder, parts, n, &ret->index, &connection, err))
         return false;
-    snprintf(ret_model, MF_MODEL_NAME, "%s", acceptance.model);
+    struct mf_pipeline_ahead ahead = {connection, parts, n, false};
+    if (!mf_pipeline_accept(s->registry, ret->index.data ? ret->index.data : "", ret->index.len,
+                            &options, &acceptance, scan->ahead ? &ahead : NULL, err))
+        return false;
+    snprintf(ret->model, sizeof ret->model, "%s", acceptance.model);
+    if (ahead.asked) {
+        ret->frames_ahead = connection;
+        connection = -1;
+    }
     return true;
 }
 

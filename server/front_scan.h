@@ -17,8 +17,8 @@ struct mf_front_scan {
 };
 
 /* The functions of an mf_scanner; context is a struct mf_front_scan. */
-bool mf_front_scan(void *context, const struct mf_scan *scan, struct mf_buffer *ret_index,
-                   char ret_model[MF_MODEL_NAME], struct mf_error *err);
+bool mf_front_scan(void *context, const struct mf_scan *scan, struct mf_scanned *ret,
+                   struct mf_error *err);
 void mf_front_prepare(void *context);
 
 #ifdef __cplusplus

@@ -3,6 +3,7 @@
 #include "server/pipeline.h"
 
 #include "engine/bundle.h"
+#include "server/frame_selection.h"
 #include "server/pipeline_run.h"
 
 #include <stdio.h>
@@ -13,9 +14,36 @@ static void copy_text(char *to, size_t size, const char *from)
     snprintf(to, size, "%s", from ? from : "");
 }
 
+/* The DICOM part that an input number of the index stands for. */
+static int part_of_input(const struct mf_part *parts, size_t count, uint32_t input,
+                         struct mf_error *err)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; i < count; i++)
+        if (parts[i].kind == MF_PART_DICOM && n++ == input)
+            return parts[i].fd;
+    mf_error_set(err, MF_ERR_MALFORMED, "index: there is no part %u", input + 1);
+    return -1;
+}
+
+static int ahead_input(void *context, uint32_t input, struct mf_error *err)
+{
+    const struct mf_pipeline_ahead *ahead = context;
+    return part_of_input(ahead->parts, ahead->part_count, input, err);
+}
+
+/* What cannot be asked ahead will be asked, and its error met, when the job runs. */
+static void ask_ahead(const struct mf_plan *plan, struct mf_pipeline_ahead *ahead)
+{
+    const struct mf_frame_inputs inputs = {ahead_input, ahead};
+    MF_AUTO(mf_frame_selection) struct mf_frame_selection selection = {.text = NULL};
+    ahead->asked = mf_frame_selection_make(plan->request, &inputs, &selection, NULL) &&
+                   mf_decoder_frames_ahead(ahead->connection, &selection.wanted, NULL);
+}
+
 bool mf_pipeline_accept(const struct mf_registry *registry, const char *index, size_t index_len,
                         const struct mf_pipeline_options *options, struct mf_acceptance *ret,
-                        struct mf_error *err)
+                        struct mf_pipeline_ahead *ahead, struct mf_error *err)
 {
     MF_AUTO(mf_upload) struct mf_upload upload = {0};
     MF_AUTO(mf_plan) struct mf_plan plan = {0};
@@ -23,6 +51,8 @@ bool mf_pipeline_accept(const struct mf_registry *registry, const char *index, s
     if (!mf_upload_parse(index, index_len, MF_UPLOAD_WITHOUT_EHR, &upload, err) ||
         !mf_plan_job(registry, &upload, options, &plan, err))
         return false;
+    if (ahead)
+        ask_ahead(&plan, ahead);
     mf_study_list_skipped(plan.list, &skipped);
     struct mf_acceptance a = {.frames = (unsigned)plan.request->frame_count,
                               .priors = (unsigned)plan.request->prior_count,
@@ -35,16 +65,10 @@ bool mf_pipeline_accept(const struct mf_registry *registry, const char *index, s
     return true;
 }
 
-/* The DICOM part that an input number of the index stands for. */
 static int job_input(void *context, uint32_t input, struct mf_error *err)
 {
     const struct mf_pipeline_job *job = context;
-    uint32_t n = 0;
-    for (size_t i = 0; i < job->part_count; i++)
-        if (job->parts[i].kind == MF_PART_DICOM && n++ == input)
-            return job->parts[i].fd;
-    mf_error_set(err, MF_ERR_MALFORMED, "index: there is no part %u", input + 1);
-    return -1;
+    return part_of_input(job->parts, job->part_count, input, err);
 }
 
 static bool job_stopped(void *context)

@@ -56,12 +56,21 @@ struct mf_acceptance {
         skipped; /* frames of the sequence (priors included), prior studies, objects */
 };
 
-/* Decides, from the index alone, whether and how a request can be run. MF_ERR_UNUSABLE says why
- * not: no usable image, several patients, no bundle accepts modality/view/body part, the FHIR
- * Bundle is of another patient. */
+/* Where an accepted request's frames are asked for ahead of its job (decoder.h): the connection of
+ * the decoder that scanned, and what it scanned. */
+struct mf_pipeline_ahead {
+    int connection;
+    const struct mf_part *parts;
+    size_t part_count;
+    bool asked; /* set when the frames are on their way */
+};
+
+/* Decides, from the index alone, whether and how a request can be run. `ahead` may be NULL.
+ * MF_ERR_UNUSABLE says why not: no usable image, several patients, no bundle accepts
+ * modality/view/body part, the FHIR Bundle is of another patient. */
 bool mf_pipeline_accept(const struct mf_registry *registry, const char *index, size_t index_len,
                         const struct mf_pipeline_options *options, struct mf_acceptance *ret,
-                        struct mf_error *err);
+                        struct mf_pipeline_ahead *ahead, struct mf_error *err);
 
 struct mf_pipeline;
 

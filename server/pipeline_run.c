@@ -14,12 +14,13 @@
 #include "fhir/extract.h"
 #include "server/adaptation.h"
 #include "server/case_strata.h"
+#include "server/frame_selection.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_FRAMES = 32, MAX_FLAGS = 3 + MF_QUALITY_COUNT };
+enum { MAX_FRAMES = MF_SELECTION_FRAMES, MAX_FLAGS = 3 + MF_QUALITY_COUNT };
 
 static const double DEFAULT_ALPHA = 0.1;
 /* Below this p-value an input is said to lie outside the calibrated population. */
@@ -88,79 +89,16 @@ struct mf_registry *mf_pipeline_registry(struct mf_pipeline *p)
 
 /* --- frames --- */
 
-/* The objects and descriptors that the plan's frames need, and nothing else of a perhaps large
- * index. */
-struct selection {
-    struct mf_index_object objects[MAX_FRAMES];
-    char names[MAX_FRAMES][16]; /* short ones for the decoder: a file's path is not its business */
-    const struct mf_index_object *origin[MAX_FRAMES];
-    size_t object_count;
-    int fds[MAX_FRAMES];
-    uint32_t inputs[MAX_FRAMES];
-    size_t fd_count;
-    struct mf_frame_request wanted[MAX_FRAMES];
-    size_t wanted_count;
-};
-
-/* The slot of an input among those selected, opened at its first use. */
-static bool select_input(const struct mf_run *run, struct selection *s, uint32_t input,
-                         uint32_t *ret, struct mf_error *err)
-{
-    for (size_t i = 0; i < s->fd_count; i++)
-        if (s->inputs[i] == input) {
-            *ret = (uint32_t)i;
-            return true;
-        }
-    int fd = run->input(run->context, input, err);
-    if (fd < 0)
-        return false;
-    *ret = (uint32_t)s->fd_count;
-    s->inputs[s->fd_count] = input;
-    s->fds[s->fd_count++] = fd;
-    return true;
-}
-
-static bool select_frame(const struct mf_run *run, struct selection *s,
-                         const struct mf_study_frame *frame, struct mf_error *err)
-{
-    size_t i = 0;
-    while (i < s->object_count && s->origin[i] != frame->object)
-        i++;
-    if (i == s->object_count) {
-        s->origin[i] = frame->object;
-        s->objects[i] = *frame->object;
-        snprintf(s->names[i], sizeof s->names[i], "object %zu", i);
-        s->objects[i].name = s->names[i];
-        if (!select_input(run, s, frame->object->input, &s->objects[i].input, err))
-            return false;
-        s->object_count++;
-    }
-    s->wanted[s->wanted_count++] = (struct mf_frame_request){(uint32_t)i, frame->frame};
-    return true;
-}
-
 static bool load_frames(struct mf_pipeline *p, struct state *s, struct mf_error *err)
 {
-    const struct mf_study_request *request = s->run->plan->request;
-    struct selection selection = {.object_count = 0};
-    if (request->frame_count == 0 || request->frame_count > MAX_FRAMES)
-        return mf_error_set(err, MF_ERR_UNUSABLE, "%zu frames, 1 to %d can be used",
-                            request->frame_count, MAX_FRAMES);
-    for (size_t i = 0; i < request->frame_count; i++)
-        if (!select_frame(s->run, &selection, &request->frames[i], err))
-            return false;
-    const struct mf_index index = {.objects = selection.objects,
-                                   .object_count = selection.object_count};
-    MF_AUTO(mf_json) json_t *json = mf_index_to_json(&index);
-    MF_AUTO(mf_mem) char *text = json ? mf_json_text(json, 0) : NULL;
-    if (!text)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
-    if (mf_decoder_frames(p->decoder, selection.fds, selection.fd_count, text, strlen(text),
-                          selection.wanted, selection.wanted_count, &s->frames, err))
+    const struct mf_run *run = s->run;
+    const struct mf_frame_inputs inputs = {run->input, run->context};
+    MF_AUTO(mf_frame_selection) struct mf_frame_selection selection = {.text = NULL};
+    if (!mf_frame_selection_make(run->plan->request, &inputs, &selection, err))
+        return false;
+    if (mf_decoder_frames(p->decoder, &selection.wanted, &s->frames, err))
         return true;
-    for (size_t i = 0; i < selection.object_count; i++)
-        if (mf_upload_rename(err, selection.names[i], selection.origin[i]->name))
-            break;
+    mf_frame_selection_rename(&selection, err);
     return false;
 }
 

@@ -23,12 +23,21 @@ struct mf_scan {
     size_t input_count;
     const char *options; /* JSON text */
     size_t options_len;
+    bool ahead; /* have its frames decoded ahead of the job */
+};
+
+/* What a scan found out. */
+struct mf_scanned {
+    struct mf_buffer index;    /* initialised by the caller, and the caller's to free */
+    char model[MF_MODEL_NAME]; /* the bundle that will run */
+    int frames_ahead;          /* a connection on which the frames were asked for (decoder.h), the
+                                  caller's to close or to pass on; −1 = none */
 };
 
 /* Scans an upload and decides how it will be run. Called from several threads at once. */
 struct mf_scanner {
-    bool (*scan)(void *context, const struct mf_scan *scan, struct mf_buffer *ret_index,
-                 char ret_model[MF_MODEL_NAME], struct mf_error *err);
+    bool (*scan)(void *context, const struct mf_scan *scan, struct mf_scanned *ret,
+                 struct mf_error *err);
     void *context;
     void (*prepare)(void *context); /* makes ready for the next scan; NULL = nothing to do */
 };

@@ -57,6 +57,10 @@ enum mf_job_state {
     MF_JOB_STATE_COUNT
 };
 
+/* Queued jobs whose frames may be decoded ahead: those that are next. Further ones would only hold
+ * memory. */
+enum { MF_STORE_FRAMES_AHEAD = 4 };
+
 enum mf_priority { MF_PRIORITY_STAT, MF_PRIORITY_URGENT, MF_PRIORITY_ROUTINE, MF_PRIORITY_COUNT };
 
 /* Where an input lies. Only "blob" exists so far: locator = name of a pack (blobs.h). */
@@ -81,6 +85,9 @@ struct mf_submission {
     const char *idempotency_key; /* NULL = none */
     unsigned char fingerprint[MF_SHA256_BYTES];
     int64_t max_queued; /* admission: MF_ERR_BUSY when this many jobs are queued; 0 = no limit */
+    int frames_ahead;   /* > 0: a connection on which the job's frames were asked for (decoder.h). It
+                           stays the caller's; a copy is passed to the claim of this job, if that
+                           comes soon enough, and is otherwise closed */
 };
 
 /* The state of a job, as `medfusion.job/1` shows it. */
@@ -118,6 +125,7 @@ struct mf_claim {
     size_t input_count;
     int64_t attempt; /* 1 = first */
     bool solo;       /* it was in a batch that crashed: it must run alone (the store sees to it) */
+    int frames_ahead; /* > 0: of its submission; the caller closes or adopts it */
 };
 
 struct mf_job_ref {

@@ -40,14 +40,23 @@ static void disconnect(struct mf_store_client *c)
     c->socket = -1;
 }
 
-static bool send_all(struct mf_store_client *c, const char *data, size_t len)
+/* What came with an earlier answer, or with half of one. */
+static void drop_passed(struct mf_store_client *c)
+{
+    if (c->passed > 0)
+        close(c->passed);
+    c->passed = 0;
+}
+
+static bool send_all(struct mf_store_client *c, const char *data, size_t len, int passing)
 {
     while (len > 0) {
-        ssize_t n = send(c->socket, data, len, MSG_NOSIGNAL);
+        ssize_t n = mf_store_socket_send(c->socket, data, len, passing);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
             return false;
+        passing = 0;
         data += n;
         len -= (size_t)n;
     }
@@ -69,7 +78,7 @@ static bool pass_interrupt(struct mf_store_client *c)
     struct mf_wire_header header = {mf_wire_magic(), MF_VERB_INTERRUPT, 0};
     c->interrupt_passed = true;
     return read(c->interrupt, &n, sizeof n) == (ssize_t)sizeof n &&
-           send_all(c, (const char *)&header, sizeof header);
+           send_all(c, (const char *)&header, sizeof header, 0);
 }
 
 /* Reads on until c->in holds `need` bytes. `waiting`: an interrupt may end the wait. */
@@ -86,7 +95,7 @@ static bool receive(struct mf_store_client *c, size_t need, bool waiting, uint64
             continue;
         size_t room = need - c->in.len < READ_CHUNK ? READ_CHUNK : need - c->in.len;
         char *at = mf_buffer_reserve(&c->in, room, NULL);
-        ssize_t n = at ? recv(c->socket, at, room, 0) : 0;
+        ssize_t n = at ? mf_store_socket_receive(c->socket, at, room, &c->passed) : 0;
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -102,7 +111,8 @@ static bool exchange(struct mf_store_client *c, bool waiting, uint64_t deadline_
 {
     struct mf_wire_header header;
     mf_buffer_clear(&c->in);
-    if (!send_all(c, c->out.data, c->out.len) || !receive(c, sizeof header, waiting, deadline_ns))
+    drop_passed(c);
+    if (!send_all(c, c->out.data, c->out.len, c->passing) || !receive(c, sizeof header, waiting, deadline_ns))
         return false;
     memcpy(&header, c->in.data, sizeof header);
     *ret_kind = header.kind;
@@ -184,7 +194,9 @@ bool mf_client_call(struct mf_store_client *c, struct mf_wire_writer *w, int wai
     if (w->failed)
         return mf_error_set(err, MF_ERR_TOO_LARGE, "a message to the job store is too large");
     trim(&c->in);
-    return call(c, wait_ms, reply, err);
+    bool ok = call(c, wait_ms, reply, err);
+    c->passing = 0;
+    return ok;
 }
 
 bool mf_client_check(const struct mf_wire_reader *reply, struct mf_error *err)
@@ -198,6 +210,7 @@ static void client_free(struct mf_store *store)
 {
     struct mf_store_client *c = self(store);
     disconnect(c);
+    drop_passed(c);
     if (c->interrupt >= 0)
         close(c->interrupt);
     mf_buffer_free(&c->out);

@@ -15,6 +15,8 @@ struct mf_store_client {
     int interrupt;         /* eventfd */
     bool interrupt_passed; /* an interrupt was sent with the request under way */
     struct mf_buffer out, in;
+    int passing; /* > 0: goes beside the request under way */
+    int passed;  /* > 0: came beside the last answer, and nobody has taken it */
 };
 
 /* Starts the frame of a request in c->out. */

@@ -37,6 +37,7 @@ static bool client_submit(struct mf_store *store, const struct mf_submission *s,
     mf_wire_put_text(&w, s->idempotency_key);
     mf_wire_put(&w, s->fingerprint, sizeof s->fingerprint);
     mf_wire_put_int(&w, s->max_queued);
+    c->passing = s->frames_ahead;
     if (!mf_client_call(c, &w, 0, &reply, err))
         return false;
     mf_wire_get(&reply, ret, sizeof *ret);
@@ -74,6 +75,7 @@ static bool get_claim(struct mf_wire_reader *r, struct mf_arena *arena, struct m
     claim->index = mf_wire_copy_block(r, arena, &claim->index_len, err);
     claim->attempt = mf_wire_get_int(r);
     claim->solo = mf_wire_get_int(r) != 0;
+    claim->frames_ahead = (int)mf_wire_get_int(r); /* whether; client_claim() says which */
     return get_inputs(r, arena, &claim->inputs, &claim->input_count, err);
 }
 
@@ -99,6 +101,11 @@ static bool client_claim(struct mf_store *store, const struct mf_claim_request *
     for (size_t i = 0; i < n; i++)
         if (!get_claim(&reply, arena, &claims[i], err))
             return false;
+    for (size_t i = 0; i < n; i++)
+        if (claims[i].frames_ahead > 0) { /* one at most */
+            claims[i].frames_ahead = c->passed;
+            c->passed = 0;
+        }
     *ret = claims;
     *ret_count = n;
     return true;

@@ -2,6 +2,7 @@
 #include "server/store_server.h"
 
 #include <string.h>
+#include <unistd.h>
 
 /* One request: its body, its reply, and whether it may wait. */
 struct request {
@@ -12,6 +13,7 @@ struct request {
     bool final;
     int wait_ms; /* > 0 or −1 when the answer may come later */
     bool later;
+    int passed_in, passed_out; /* descriptors; 0 = none */
 };
 
 typedef bool (*serve_fn)(struct request *r, struct mf_error *err);
@@ -59,6 +61,7 @@ static bool serve_submit(struct request *r, struct mf_error *err)
     sub.idempotency_key = mf_wire_get_text(&r->in);
     mf_wire_get(&r->in, sub.fingerprint, sizeof sub.fingerprint);
     sub.max_queued = mf_wire_get_int(&r->in);
+    sub.frames_ahead = r->passed_in;
     sub.id[MF_JOB_ID - 1] = '\0';
     struct mf_submitted made;
     if (!check(r, err) || !mf_store_submit(store(r), &sub, &made, err))
@@ -81,8 +84,22 @@ static void put_inputs(struct mf_wire_writer *w, const struct mf_job_input *inpu
     }
 }
 
-static void put_claim(struct mf_wire_writer *w, const struct mf_claim *c)
+/* Only one descriptor goes with an answer; of further ones (claims in batches) nothing comes. */
+static bool pass_frames_ahead(struct request *r, const struct mf_claim *c)
 {
+    if (c->frames_ahead <= 0)
+        return false;
+    if (r->passed_out > 0) {
+        close(c->frames_ahead);
+        return false;
+    }
+    r->passed_out = c->frames_ahead;
+    return true;
+}
+
+static void put_claim(struct request *r, const struct mf_claim *c)
+{
+    struct mf_wire_writer *w = &r->out;
     mf_wire_put(w, c->id, sizeof c->id);
     mf_wire_put_int(w, c->fence);
     mf_wire_put_text(w, c->tenant);
@@ -91,6 +108,7 @@ static void put_claim(struct mf_wire_writer *w, const struct mf_claim *c)
     mf_wire_put_block(w, c->index, c->index_len);
     mf_wire_put_int(w, c->attempt);
     mf_wire_put_int(w, c->solo);
+    mf_wire_put_int(w, pass_frames_ahead(r, c));
     put_inputs(w, c->inputs, c->input_count);
 }
 
@@ -115,7 +133,7 @@ static bool serve_claim(struct request *r, struct mf_error *err)
     r->later = n == 0;
     mf_wire_put_int(&r->out, (int64_t)n);
     for (size_t i = 0; i < n; i++)
-        put_claim(&r->out, &claims[i]);
+        put_claim(r, &claims[i]);
     return true;
 }
 
@@ -397,14 +415,20 @@ static const serve_fn SERVE[MF_VERB_COUNT] = {
 };
 
 enum mf_served mf_store_serve(struct mf_sqlite_store *s, uint32_t verb, const char *body,
-                              size_t len, bool final, struct mf_buffer *out, int *ret_wait_ms)
+                              size_t len, bool final, struct mf_buffer *out, int *passed,
+                              int *ret_wait_ms)
 {
     MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(2 * (size_t)MF_STORE_MESSAGE_MAX);
-    struct request r = {.s = s, .in = {body, len, false}, .out = {out, false}, .arena = arena};
+    struct request r = {.s = s,
+                        .in = {body, len, false},
+                        .out = {out, false},
+                        .arena = arena,
+                        .passed_in = *passed};
     struct mf_error err = MF_ERROR_INIT;
     size_t begin = mf_wire_begin(&r.out, MF_REPLY_OK);
     serve_fn serve = verb < MF_VERB_COUNT ? SERVE[verb] : NULL;
     bool ok;
+    *passed = 0;
     if (!arena)
         ok = mf_error_set(&err, MF_ERR_NO_MEMORY, "out of memory in the job store");
     else if (verb >= MF_VERB_FEEDBACK && verb < MF_VERB_COUNT)
@@ -430,6 +454,7 @@ enum mf_served mf_store_serve(struct mf_sqlite_store *s, uint32_t verb, const ch
         begin = mf_wire_begin(&r.out, MF_REPLY_ERROR);
         mf_wire_put(&r.out, &err, sizeof err);
     }
+    *passed = r.passed_out;
     mf_wire_end(&r.out, begin);
     return MF_SERVED;
 }

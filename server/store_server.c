@@ -41,6 +41,7 @@ struct connection {
     bool parked, closed, answered;
     bool claimed; /* the answer of this turn is a claim's, and the only one */
     bool blocked; /* the socket takes no more: EPOLLOUT is watched */
+    int came, goes; /* descriptors: with the input, and with the answer of this turn; 0 = none */
     uint64_t park_deadline_ns;
     uint64_t park_order;
     struct connection *next;
@@ -82,6 +83,13 @@ static void accept_connection(struct server *v)
     v->connections = c;
 }
 
+static void close_passed(int *passed)
+{
+    if (*passed > 0)
+        close(*passed);
+    *passed = 0;
+}
+
 static void drop_closed(struct server *v)
 {
     struct connection **link = &v->connections;
@@ -93,6 +101,8 @@ static void drop_closed(struct server *v)
         }
         *link = c->next;
         close(c->fd);
+        close_passed(&c->came);
+        close_passed(&c->goes);
         mf_buffer_free(&c->in);
         mf_buffer_free(&c->out);
         free(c);
@@ -103,7 +113,7 @@ static void receive(struct connection *c)
 {
     for (;;) {
         char *at = mf_buffer_reserve(&c->in, READ_CHUNK, NULL);
-        ssize_t n = at ? recv(c->fd, at, READ_CHUNK, 0) : 0;
+        ssize_t n = at ? mf_store_socket_receive(c->fd, at, READ_CHUNK, &c->came) : 0;
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -130,7 +140,8 @@ static void release_memory(struct mf_buffer *b)
 static void send_replies(struct server *v, struct connection *c)
 {
     while (!c->closed && c->sent < c->out.len) {
-        ssize_t n = send(c->fd, c->out.data + c->sent, c->out.len - c->sent, MSG_NOSIGNAL);
+        ssize_t n =
+            mf_store_socket_send(c->fd, c->out.data + c->sent, c->out.len - c->sent, c->goes);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
@@ -141,6 +152,7 @@ static void send_replies(struct server *v, struct connection *c)
             c->closed = true;
             return;
         }
+        close_passed(&c->goes);
         c->sent += (size_t)n;
     }
     if (c->out.len > 0) {
@@ -182,8 +194,13 @@ static void serve_head(struct server *v, struct connection *c, const struct mf_w
 {
     int wait_ms = 0;
     c->reply = c->answered ? c->reply : c->out.len;
-    enum mf_served served = mf_store_serve(v->s, header->kind, c->in.data + sizeof *header,
-                                           (size_t)header->len, final, &c->out, &wait_ms);
+    int passed = c->came;
+    enum mf_served served =
+        mf_store_serve(v->s, header->kind, c->in.data + sizeof *header, (size_t)header->len, final,
+                       &c->out, &passed, &wait_ms);
+    close_passed(&c->came);
+    close_passed(&c->goes);
+    c->goes = passed;
     if (served == MF_SERVED_LATER) {
         if (!c->parked) {
             c->park_deadline_ns =

@@ -11,9 +11,12 @@ enum mf_served {
 };
 
 /* Writes the whole reply frame to `out` (an error frame when the verb failed). *ret_wait_ms: for
- * MF_SERVED_LATER, how long at most. With `final` an empty answer is given instead of waiting. */
+ * MF_SERVED_LATER, how long at most. With `final` an empty answer is given instead of waiting.
+ * *passed: in, the descriptor that came with the request (it stays the caller's); out, one to send
+ * with the reply, which is the caller's too; 0 = none. */
 enum mf_served mf_store_serve(struct mf_sqlite_store *s, uint32_t verb, const char *body,
-                              size_t len, bool final, struct mf_buffer *out, int *ret_wait_ms);
+                              size_t len, bool final, struct mf_buffer *out, int *passed,
+                              int *ret_wait_ms);
 
 /* The verbs from MF_VERB_INSTANCES_ADD on: reads the body, carries it out, writes the answer. */
 struct mf_store_exchange {

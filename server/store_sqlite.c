@@ -226,6 +226,7 @@ bool mf_sqlite_count(struct mf_sqlite_store *s, const char *counter, int64_t by,
 
 bool mf_sqlite_note_end(struct mf_sqlite_store *s, const char *id, struct mf_error *err)
 {
+    mf_store_ahead_drop(&s->ahead, id);
     if (s->ended_count == s->ended_capacity) {
         size_t capacity = s->ended_capacity ? 2 * s->ended_capacity : 64;
         void *grown = realloc(s->ended, capacity * sizeof *s->ended);
@@ -249,6 +250,7 @@ void mf_sqlite_events_clear(struct mf_sqlite_store *s)
 static void sqlite_free(struct mf_store *store)
 {
     struct mf_sqlite_store *s = (struct mf_sqlite_store *)store;
+    mf_store_ahead_drop(&s->ahead, NULL);
     for (size_t i = 0; i < s->statement_count; i++)
         sqlite3_finalize(s->statements[i].statement);
     sqlite3_close(s->db);

@@ -9,6 +9,7 @@
 #ifndef MF_SERVER_STORE_SQLITE_H
 #define MF_SERVER_STORE_SQLITE_H
 
+#include "server/store_ahead.h"
 #include "server/store_ops.h"
 
 #include <sqlite3.h>
@@ -31,6 +32,8 @@ struct mf_sqlite_store {
     bool work_changed;        /* something became claimable, or a worker became free */
     char (*ended)[MF_JOB_ID]; /* jobs that became terminal */
     size_t ended_count, ended_capacity;
+
+    struct mf_store_ahead ahead;
 
     /* Since start, for metrics and estimates. */
     double wait_seconds_total, run_seconds_total,

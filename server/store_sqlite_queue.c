@@ -129,6 +129,8 @@ bool mf_sqlite_submit(struct mf_store *store, const struct mf_submission *sub,
     struct mf_submitted made = {.replayed = false};
     if (!mf_sqlite_savepoint(s, err) || !mf_sqlite_end(s, submit_step(s, sub, &made, err), err))
         return false;
+    if (!made.replayed && sub->frames_ahead > 0)
+        mf_store_ahead_keep(&s->ahead, made.id, sub->frames_ahead);
     s->work_changed = true;
     *ret = made;
     return true;
@@ -309,5 +311,7 @@ bool mf_sqlite_claim(struct mf_store *store, const struct mf_claim_request *requ
     bool ok = mf_sqlite_end(s, claim_step(s, request, arena, ret, ret_count, err), err);
     if (!ok)
         *ret_count = 0;
+    for (size_t i = 0; i < *ret_count; i++)
+        (*ret)[i].frames_ahead = mf_store_ahead_take(&s->ahead, (*ret)[i].id);
     return ok;
 }

@@ -272,9 +272,12 @@ static bool run_claims(struct worker *w, const struct mf_claim *claims, size_t c
     mf_heartbeat_hold(w->heartbeat, refs, count);
     bool ok = true;
     size_t i = 0;
-    for (; ok && i < count && !stop_asked; i++)
+    for (; ok && i < count && !stop_asked; i++) {
+        if (claims[i].frames_ahead > 0)
+            mf_decoder_adopt(w->decoder, claims[i].frames_ahead);
         ok = mf_heartbeat_lease(w->heartbeat, i) == MF_LEASE_LOST ||
              run_job(w, &claims[i], arena, i, err);
+    }
     if (ok && i < count)
         ok = release(w, refs + i, count - i, MF_END_RETURNED, err);
     mf_heartbeat_hold(w->heartbeat, NULL, 0);

@@ -24,8 +24,7 @@ static inline void loopback_stop(void)
 
 /* Accepts everything except a first DICOM part that begins with "refuse:NAME", which it refuses
  * with that code. */
-static inline bool loopback_scan(void *context, const struct mf_scan *scan,
-                                 struct mf_buffer *ret_index, char ret_model[MF_MODEL_NAME],
+static inline bool loopback_scan(void *context, const struct mf_scan *scan, struct mf_scanned *ret,
                                  struct mf_error *err)
 {
     struct loopback *l = context;
@@ -40,8 +39,8 @@ static inline bool loopback_scan(void *context, const struct mf_scan *scan,
     }
     if (strncmp(head, "refuse:", 7) == 0)
         return mf_error_set(err, mf_code_from_name(head + 7), "refused by the test");
-    snprintf(ret_model, MF_MODEL_NAME, "thorax");
-    return mf_buffer_append_str(ret_index, "{\"schema\":\"medfusion.scan/1\"}", err);
+    snprintf(ret->model, sizeof ret->model, "thorax");
+    return mf_buffer_append_str(&ret->index, "{\"schema\":\"medfusion.scan/1\"}", err);
 }
 
 static inline void loopback_start(struct loopback *l)

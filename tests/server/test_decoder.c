@@ -458,8 +458,9 @@ static void a_study_is_scanned_and_its_frames_decoded(void **state)
     MF_AUTO(mf_mem) char *index = mf_json_text(json, 0);
     const int fds[] = {parts[0].fd, parts[2].fd};
     const struct mf_frame_request wanted[] = {{1, 0}, {0, 0}};
+    const struct mf_frames_wanted request = {fds, 2, index, strlen(index), wanted, 2};
     MF_AUTO(mf_frame_set) struct mf_frame_set frames = {0};
-    if (!mf_decoder_frames(f->decoder, fds, 2, index, strlen(index), wanted, 2, &frames, &err))
+    if (!mf_decoder_frames(f->decoder, &request, &frames, &err))
         fail_msg("%s", err.msg);
     assert_int_equal(frames.count, 2);
     assert_int_equal(frames.frames[0].rows, upload.index->objects[1].rows);
@@ -520,11 +521,114 @@ static void a_frame_that_is_not_there_is_refused(void **state)
     assert_true(mf_upload_parse(text.data, text.len, MF_UPLOAD_ALL, &upload, &err));
     MF_AUTO(mf_json) json_t *json = mf_index_to_json(upload.index);
     MF_AUTO(mf_mem) char *index = mf_json_text(json, 0);
-    const struct mf_frame_request wanted[] = {{0, 1}};
-    assert_false(
-        mf_decoder_frames(f->decoder, &part.fd, 1, index, strlen(index), wanted, 1, &frames, &err));
+    const struct mf_frame_request wanted = {0, 1};
+    const struct mf_frames_wanted request = {&part.fd, 1, index, strlen(index), &wanted, 1};
+    assert_false(mf_decoder_frames(f->decoder, &request, &frames, &err));
     assert_int_equal(err.code, MF_ERR_NOT_FOUND);
     close(part.fd);
+}
+
+/* A scanned file whose decoder stayed, and what to ask for. */
+struct scanned {
+    struct mf_part part;
+    char *index;
+    int connection;
+    struct mf_frame_request frame;
+    struct mf_frames_wanted wanted;
+};
+
+static void scan_and_stay(struct fixture *f, struct scanned *s)
+{
+    struct mf_error err = MF_ERROR_INIT;
+    MF_AUTO(mf_buffer) struct mf_buffer text;
+    MF_AUTO(mf_upload) struct mf_upload upload = {0};
+    mf_buffer_init(&text, 16 << 20);
+    s->part = part_of(SAMPLE "dicom/2015-03-16.dcm", MF_PART_DICOM);
+    s->frame = (struct mf_frame_request){0, 0};
+    if (!mf_decoder_scan_and_stay(f->decoder, &s->part, 1, &text, &s->connection, &err) ||
+        !mf_upload_parse(text.data, text.len, MF_UPLOAD_ALL, &upload, &err))
+        fail_msg("%s", err.msg);
+    MF_AUTO(mf_json) json_t *json = mf_index_to_json(upload.index);
+    s->index = mf_json_text(json, 0);
+    s->wanted = (struct mf_frames_wanted){&s->part.fd, 1, s->index, strlen(s->index), &s->frame, 1};
+}
+
+static void end_scanned(struct scanned *s)
+{
+    free(s->index);
+    close(s->part.fd);
+}
+
+static void frames_asked_for_ahead_are_taken_over(void **state)
+{
+    struct fixture *f = *state;
+    struct mf_error err = MF_ERROR_INIT;
+    struct scanned s;
+    scan_and_stay(f, &s);
+    assert_true(mf_decoder_frames_ahead(s.connection, &s.wanted, &err));
+    /* The address leads nowhere: whatever is not taken over cannot be had. */
+    MF_AUTO(mf_decoder) struct mf_decoder *other = mf_decoder_new("@nobody", 1, NULL, &err);
+    mf_decoder_adopt(other, s.connection);
+    MF_AUTO(mf_frame_set) struct mf_frame_set ahead = {0};
+    MF_AUTO(mf_frame_set) struct mf_frame_set fresh = {0};
+    MF_AUTO(mf_frame_set) struct mf_frame_set none = {0};
+    if (!mf_decoder_frames(other, &s.wanted, &ahead, &err) ||
+        !mf_decoder_frames(f->decoder, &s.wanted, &fresh, &err))
+        fail_msg("%s", err.msg);
+    assert_int_equal(ahead.count, 1);
+    assert_int_equal(ahead.map_size, fresh.map_size);
+    assert_memory_equal(ahead.map, fresh.map, fresh.map_size);
+    assert_false(mf_decoder_frames(other, &s.wanted, &none, &err)); /* once only */
+    assert_int_equal(err.code, MF_ERR_UNAVAILABLE);
+    end_scanned(&s);
+}
+
+static void other_frames_than_those_asked_for_ahead_are_decoded_anew(void **state)
+{
+    struct fixture *f = *state;
+    struct mf_error err = MF_ERROR_INIT;
+    struct scanned s;
+    scan_and_stay(f, &s);
+    const struct mf_frame_request twice[] = {{0, 0}, {0, 0}};
+    struct mf_frames_wanted wanted = s.wanted;
+    wanted.frames = twice;
+    wanted.frame_count = 2;
+    assert_true(mf_decoder_frames_ahead(s.connection, &s.wanted, &err));
+    mf_decoder_adopt(f->decoder, s.connection);
+    MF_AUTO(mf_frame_set) struct mf_frame_set frames = {0};
+    assert_true(mf_decoder_frames(f->decoder, &wanted, &frames, &err));
+    assert_int_equal(frames.count, 2);
+    end_scanned(&s);
+}
+
+static void a_decoder_that_is_lost_ahead_costs_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct mf_error err = MF_ERROR_INIT;
+    struct scanned s;
+    scan_and_stay(f, &s);
+    shutdown(s.connection, SHUT_RDWR);
+    mf_decoder_adopt(f->decoder, s.connection);
+    MF_AUTO(mf_frame_set) struct mf_frame_set frames = {0};
+    if (!mf_decoder_frames(f->decoder, &s.wanted, &frames, &err))
+        fail_msg("%s", err.msg);
+    assert_int_equal(frames.count, 1);
+    end_scanned(&s);
+}
+
+static void a_bad_frame_asked_for_ahead_is_refused_when_it_is_needed(void **state)
+{
+    struct fixture *f = *state;
+    struct mf_error err = MF_ERROR_INIT;
+    struct scanned s;
+    scan_and_stay(f, &s);
+    s.frame.frame = 1; /* there is only one */
+    assert_true(mf_decoder_frames_ahead(s.connection, &s.wanted, &err));
+    mf_decoder_adopt(f->decoder, s.connection);
+    MF_AUTO(mf_frame_set) struct mf_frame_set frames = {0};
+    assert_false(mf_decoder_frames(f->decoder, &s.wanted, &frames, &err));
+    assert_int_equal(err.code, MF_ERR_NOT_FOUND);
+    end_scanned(&s);
 }
 
 /* Scans one file and decodes the first frame of each of its objects; refusals are fine, deaths are
@@ -543,8 +647,8 @@ static void decode_file(struct fixture *f, const char *path)
         for (uint32_t i = 0; i < upload.index->object_count && err.code == MF_OK; i++) {
             MF_AUTO(mf_frame_set) struct mf_frame_set frames = {0};
             const struct mf_frame_request wanted = {i, 0};
-            bool ok = mf_decoder_frames(f->decoder, &part.fd, 1, index, strlen(index), &wanted, 1,
-                                        &frames, &err);
+            const struct mf_frames_wanted request = {&part.fd, 1, index, strlen(index), &wanted, 1};
+            bool ok = mf_decoder_frames(f->decoder, &request, &frames, &err);
             assert_true(ok || err.code != MF_OK);
         }
     }
@@ -597,6 +701,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(fhir_of_another_patient_is_noted_in_the_index),
         cmocka_unit_test(a_truncated_file_is_malformed),
         cmocka_unit_test(a_frame_that_is_not_there_is_refused),
+        cmocka_unit_test(frames_asked_for_ahead_are_taken_over),
+        cmocka_unit_test(other_frames_than_those_asked_for_ahead_are_decoded_anew),
+        cmocka_unit_test(a_decoder_that_is_lost_ahead_costs_nothing),
+        cmocka_unit_test(a_bad_frame_asked_for_ahead_is_refused_when_it_is_needed),
         cmocka_unit_test(every_kind_of_file_is_decoded_or_refused_inside_the_sandbox),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

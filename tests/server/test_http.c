@@ -301,15 +301,14 @@ static void waiting_requests_hold_no_thread_and_get_their_results(void **state)
 
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
 
-static bool slow_scan(void *context, const struct mf_scan *scan, struct mf_buffer *ret_index,
-                      char ret_model[MF_MODEL_NAME], struct mf_error *err)
+static bool slow_scan(void *context, const struct mf_scan *scan, struct mf_scanned *ret,
+                      struct mf_error *err)
 {
     (void)context;
     (void)scan;
-    ret_model[0] = '\0';
     pthread_mutex_lock(&gate);
     pthread_mutex_unlock(&gate);
-    return mf_buffer_append_str(ret_index, "{}", err);
+    return mf_buffer_append_str(&ret->index, "{}", err);
 }
 
 static void slow_uploads_do_not_keep_others_waiting(void **state)

@@ -152,7 +152,7 @@ static bool accept_upload(struct fixture *f, struct upload *u, const char *optio
     struct mf_pipeline_options o;
     scan(f, u);
     assert_true(mf_pipeline_options_parse(options, strlen(options), &o, err));
-    return mf_pipeline_accept(f->registry, u->index.data, u->index.len, &o, ret, err);
+    return mf_pipeline_accept(f->registry, u->index.data, u->index.len, &o, ret, NULL, err);
 }
 
 static void assert_refused(struct fixture *f, struct upload *u, const char *options,

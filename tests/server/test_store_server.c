@@ -216,6 +216,61 @@ static void what_is_no_frame_closes_the_connection_only(void **state)
     end(&v);
 }
 
+/* Submits a job with the write end of a pipe as the connection on which its frames come. */
+static int submit_with_frames_ahead(struct served *v, char id[MF_JOB_ID])
+{
+    int ends[2];
+    struct mf_submission sub = fixture_submission();
+    struct mf_submitted made;
+    assert_int_equal(pipe(ends), 0);
+    sub.frames_ahead = ends[1];
+    assert_true(mf_store_submit(v->f.store, &sub, &made, NULL));
+    close(ends[1]);
+    memcpy(id, made.id, MF_JOB_ID);
+    return ends[0];
+}
+
+/* Whether nobody holds the other end any more. */
+static bool is_closed(int end)
+{
+    struct pollfd p = {.fd = end};
+    return poll(&p, 1, 1000) == 1 && (p.revents & POLLHUP);
+}
+
+static void frames_ahead_go_to_the_claim_of_their_job(void **state)
+{
+    (void)state;
+    struct served v;
+    serve(&v, 0);
+    char ids[MF_STORE_FRAMES_AHEAD + 1][MF_JOB_ID], byte = 0;
+    int ends[MF_STORE_FRAMES_AHEAD + 1];
+    struct mf_claim *claims;
+    for (int i = 0; i <= MF_STORE_FRAMES_AHEAD; i++)
+        ends[i] = submit_with_frames_ahead(&v, ids[i]);
+    assert_true(is_closed(ends[MF_STORE_FRAMES_AHEAD])); /* too far behind */
+    assert_int_equal(fixture_claim(&v.f, "w", 1, NULL, 0, &claims), 1);
+    assert_string_equal(claims[0].id, ids[0]);
+    assert_true(claims[0].frames_ahead > 0);
+    assert_int_equal(write(claims[0].frames_ahead, "x", 1), 1);
+    assert_int_equal(read(ends[0], &byte, 1), 1);
+    close(claims[0].frames_ahead);
+    assert_true(is_closed(ends[0]));
+    /* Of two claims in one answer the first keeps what it had. */
+    struct mf_job_ref mine = {.fence = claims[0].fence};
+    memcpy(mine.id, claims[0].id, sizeof mine.id);
+    assert_int_equal(fixture_claim(&v.f, "w", 2, &mine, 1, &claims), 2);
+    assert_true(claims[0].frames_ahead > 0);
+    assert_int_equal(claims[1].frames_ahead, 0);
+    assert_true(is_closed(ends[2]));
+    close(claims[0].frames_ahead);
+    struct mf_job job;
+    assert_true(mf_store_cancel(v.f.store, MF_TENANT_DEFAULT, ids[3], &job, NULL));
+    assert_true(is_closed(ends[3]));
+    for (int i = 0; i <= MF_STORE_FRAMES_AHEAD; i++)
+        close(ends[i]);
+    end(&v);
+}
+
 static void a_client_outlives_the_store(void **state)
 {
     (void)state;
@@ -420,6 +475,7 @@ int main(void)
         cmocka_unit_test(a_wait_ends_by_time_or_by_interrupt),
         cmocka_unit_test(a_worker_that_is_gone_gets_nothing),
         cmocka_unit_test(what_is_no_frame_closes_the_connection_only),
+        cmocka_unit_test(frames_ahead_go_to_the_claim_of_their_job),
         cmocka_unit_test(a_client_outlives_the_store),
         cmocka_unit_test(without_a_store_a_call_fails_when_patience_ends),
         cmocka_unit_test(a_disk_that_fails_acknowledges_nothing_that_is_not_there),
