@@ -41,13 +41,19 @@ struct mf_blobs *mf_blobs_open(const char *directory, uint64_t min_free, struct 
     }
     blobs->contents = mf_syncer_new(err);
     blobs->names = blobs->contents ? mf_syncer_new(err) : NULL;
-    return blobs->names ? MF_STEAL(blobs) : NULL;
+    blobs->spare = blobs->names ? calloc(1, sizeof(struct mf_pack *)) : NULL;
+    if (blobs->names && !blobs->spare)
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the payload directory");
+    return blobs->spare ? MF_STEAL(blobs) : NULL;
 }
 
 void mf_blobs_free(struct mf_blobs *blobs)
 {
     if (!blobs)
         return;
+    if (blobs->spare)
+        mf_pack_drop_spare(blobs);
+    free(blobs->spare);
     mf_syncer_free(blobs->contents);
     mf_syncer_free(blobs->names);
     if (blobs->dir >= 0)
@@ -139,6 +145,7 @@ bool mf_blobs_sweep(const struct mf_blobs *blobs, int64_t min_age_s, used_fn use
         return mf_error_set(err, MF_ERR_IO, "payload directory: cannot be read");
     }
     s->blobs = blobs;
+    mf_pack_drop_spare(blobs); /* it would look abandoned; one that is taken looks new */
     time_t before = time(NULL) - (time_t)min_age_s;
     bool ok = true;
     const struct dirent *entry;

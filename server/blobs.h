@@ -3,8 +3,9 @@
  *
  * Streaming put, ranged read through a descriptor, delete. Names are made here (128 random bits),
  * never taken from outside. Members are hashed in the pass that writes them; mf_pack_sync() makes
- * the pack durable with one fsync of the file and one of the directory. A pack that is not kept is
- * deleted with its handle; what a killed process left behind is found by the sweep.
+ * the pack durable with one fsync of the file and one of the directory, of which the latter may have
+ * been done ahead (mf_blobs_prepare()). A pack that is not kept is deleted with its handle; what a
+ * killed process left behind is found by the sweep.
  */
 #ifndef MF_SERVER_BLOBS_H
 #define MF_SERVER_BLOBS_H
@@ -35,6 +36,10 @@ struct mf_pack_member {
 struct mf_blobs *mf_blobs_open(const char *directory, uint64_t min_free,
                                struct mf_error *err) MF_CHECK_RESULT;
 void mf_blobs_free(struct mf_blobs *blobs);
+
+/* Makes the next pack and begins to make its name durable, without waiting: a server calls it when
+ * it has answered, so that the next upload need not wait for that. */
+void mf_blobs_prepare(const struct mf_blobs *blobs);
 
 /* A descriptor to read the pack with pread or mmap; members lie at their offsets. −1 with
  * MF_ERR_NOT_FOUND or MF_ERR_IO. The caller closes it. */

@@ -404,6 +404,7 @@ static void after(struct mf_services *services)
 {
     if (services->scanner.prepare)
         services->scanner.prepare(services->scanner.context);
+    mf_blobs_prepare(services->blobs);
 }
 
 const struct mf_endpoint mf_endpoint_jobs_post = {.method = "POST",

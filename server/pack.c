@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { PACK_BUFFER = 64 << 10 };
@@ -30,7 +31,7 @@ struct mf_pack {
     char buffer[PACK_BUFFER];
 };
 
-struct mf_pack *mf_pack_new(const struct mf_blobs *blobs, struct mf_error *err)
+static struct mf_pack *create(const struct mf_blobs *blobs, struct mf_error *err)
 {
     MF_AUTO(mf_pack) struct mf_pack *pack = malloc(sizeof *pack);
     if (!pack) {
@@ -52,6 +53,41 @@ struct mf_pack *mf_pack_new(const struct mf_blobs *blobs, struct mf_error *err)
         return NULL;
     }
     return MF_STEAL(pack);
+}
+
+static struct mf_pack *swap_spare(const struct mf_blobs *blobs, struct mf_pack *pack)
+{
+    return __atomic_exchange_n(blobs->spare, pack, __ATOMIC_ACQ_REL);
+}
+
+struct mf_pack *mf_pack_new(const struct mf_blobs *blobs, struct mf_error *err)
+{
+    struct mf_pack *pack = swap_spare(blobs, NULL);
+    if (pack && futimens(pack->fd, NULL) == 0)
+        return pack;
+    mf_pack_free(pack);
+    return create(blobs, err);
+}
+
+static void begin_naming(struct mf_pack *pack)
+{
+    pack->named.fd = pack->blobs->dir;
+    pack->naming = mf_syncer_begin(pack->blobs->names, &pack->named);
+}
+
+void mf_blobs_prepare(const struct mf_blobs *blobs)
+{
+    if (__atomic_load_n(blobs->spare, __ATOMIC_RELAXED))
+        return;
+    struct mf_pack *pack = create(blobs, NULL); /* without one mf_pack_new() will say why */
+    if (pack)
+        begin_naming(pack);
+    mf_pack_free(swap_spare(blobs, pack));
+}
+
+void mf_pack_drop_spare(const struct mf_blobs *blobs)
+{
+    mf_pack_free(swap_spare(blobs, NULL));
 }
 
 void mf_pack_free(struct mf_pack *pack)
@@ -151,9 +187,9 @@ void mf_pack_begin_sync(struct mf_pack *pack)
     if (pack->syncing || pack->failed || !write_buffer(pack, &ignored))
         return;
     pack->content.fd = pack->fd;
-    pack->named.fd = pack->blobs->dir;
     pack->syncing = mf_syncer_begin(pack->blobs->contents, &pack->content);
-    pack->naming = mf_syncer_begin(pack->blobs->names, &pack->named);
+    if (!pack->naming)
+        begin_naming(pack);
 }
 
 bool mf_pack_sync(struct mf_pack *pack, struct mf_error *err)

@@ -109,6 +109,27 @@ static void a_pack_that_is_not_kept_is_gone(void **state)
     end(&f);
 }
 
+static void a_pack_made_ahead_is_taken_once(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct mf_pack_member member;
+    start(&f);
+    mf_blobs_prepare(f.blobs);
+    mf_blobs_prepare(f.blobs); /* there is one: nothing to do */
+    struct mf_pack *first = mf_pack_new(f.blobs, NULL), *second = mf_pack_new(f.blobs, NULL);
+    assert_string_not_equal(mf_pack_name(first), mf_pack_name(second));
+    write_member(first, "abc", 3, 3, &member);
+    assert_true(mf_pack_sync(first, NULL));
+    mf_pack_keep(first);
+    int fd = mf_blobs_open_pack(f.blobs, mf_pack_name(first), NULL);
+    assert_true(fd >= 0);
+    close(fd);
+    mf_pack_free(first);
+    mf_pack_free(second);
+    end(&f);
+}
+
 static void names_that_were_not_given_out_reach_no_file(void **state)
 {
     (void)state;
@@ -132,6 +153,39 @@ static bool keep_first(void *context, const char *const *names, size_t n, bool *
     for (size_t i = 0; i < n; i++)
         ret_used[i] = strcmp(names[i], context) == 0;
     return true;
+}
+
+/* Makes the only pack of the directory two hours old. */
+static void age_pack(const struct fixture *f)
+{
+    char command[192];
+    snprintf(command, sizeof command, "touch -d '2 hours ago' '%s'/payloads/*", f->directory);
+    assert_int_equal(system(command), 0);
+}
+
+static void the_sweep_leaves_a_pack_made_ahead_to_its_taker(void **state)
+{
+    (void)state;
+    struct fixture f;
+    char none[] = "";
+    size_t deleted = 0;
+    start(&f);
+    mf_blobs_prepare(f.blobs);
+    age_pack(&f);
+    struct mf_pack *taken = mf_pack_new(f.blobs, NULL);
+    assert_true(mf_blobs_sweep(f.blobs, 3600, keep_first, none, &deleted, NULL));
+    assert_int_equal(deleted, 0);
+    mf_pack_free(taken);
+    /* One that nobody has taken goes, and is never given out afterwards. */
+    mf_blobs_prepare(f.blobs);
+    age_pack(&f);
+    assert_true(mf_blobs_sweep(f.blobs, 3600, keep_first, none, &deleted, NULL));
+    taken = mf_pack_new(f.blobs, NULL);
+    int fd = mf_blobs_open_pack(f.blobs, mf_pack_name(taken), NULL);
+    assert_true(fd >= 0);
+    close(fd);
+    mf_pack_free(taken);
+    end(&f);
 }
 
 static void the_sweep_takes_what_is_old_and_unused(void **state)
@@ -204,7 +258,9 @@ int main(void)
         cmocka_unit_test(members_come_back_whole_with_their_digests),
         cmocka_unit_test(what_is_flushed_can_be_read_before_it_is_durable),
         cmocka_unit_test(a_pack_that_is_not_kept_is_gone),
+        cmocka_unit_test(a_pack_made_ahead_is_taken_once),
         cmocka_unit_test(names_that_were_not_given_out_reach_no_file),
+        cmocka_unit_test(the_sweep_leaves_a_pack_made_ahead_to_its_taker),
         cmocka_unit_test(the_sweep_takes_what_is_old_and_unused),
         cmocka_unit_test(no_room_is_said_before_anything_is_written),
         cmocka_unit_test(a_file_that_cannot_be_synced_does_not_spoil_its_neighbours),
