@@ -186,6 +186,7 @@ def train(
     # The ViT knows its training images by heart, so the tokens of priors tell more here than they will of
     # a new patient: most samples do without them.
     lengths = torch.tensor([0.8, 0.1, 0.04, 0.025, 0.015, 0.01, 0.01])
+    lengths = lengths[: depth.max() + 1]  # a small part may lack the longest series
     average = copy.deepcopy(model)
     gates = [p for key, p in model.named_parameters() if p.dim() <= 1]
     rest = [p for key, p in model.named_parameters() if p.dim() > 1]

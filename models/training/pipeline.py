@@ -140,7 +140,7 @@ def shown(run: Run, rows: np.ndarray) -> torch.Tensor:
     boxes, weights = own_regions(run)
     plain = data.Augmentation(scale=(1, 1), aspect=0, rotation=0, shift=0, flip=0)
     frames, out = run.frames(384), [torch.empty(0, 1, vision.SIZE, vision.SIZE)]
-    for pick in np.array_split(rows, max(1, len(rows) // 64)):
+    for pick in np.array_split(rows, max(1, len(rows) // 64)) if len(rows) else []:
         grid = plain.grid(
             torch.from_numpy(boxes[pick]).float(), vision.SIZE, torch.Generator().manual_seed(0)
         )
