@@ -50,8 +50,6 @@ static const struct {
     {&mf_endpoint_fhir_search, MF_ACCESS_FHIR_SEARCH},
     {&mf_endpoint_cds_list, MF_ACCESS_PUBLIC},
     {&mf_endpoint_cds_call, MF_ACCESS_FHIR_SEARCH},
-};
-
     {&mf_endpoint_frames, MF_ACCESS_JOBS_READ},
     {&mf_endpoint_frame, MF_ACCESS_JOBS_READ},
     {&mf_endpoint_root, MF_ACCESS_PUBLIC},
@@ -60,6 +58,8 @@ static const struct {
     {&mf_endpoint_ui_file, MF_ACCESS_PUBLIC},
     {&mf_endpoint_schemas, MF_ACCESS_PUBLIC},
     {&mf_endpoint_schema, MF_ACCESS_PUBLIC},
+};
+
 enum { ENDPOINT_COUNT = sizeof ROUTES / sizeof ROUTES[0], ALLOW_BYTES = 64 };
 
 size_t mf_route_count(void)
