@@ -33,6 +33,7 @@ struct mf_norm {
 
 /* What a linear layer is made of; all of it on the host and read while linear_new() runs. */
 struct mf_linear_source {
+    const char *name; /* within its module; NULL: its input is not observed */
     size_t out, in;
     /* Rows [first, first + count) of the weights (out, in): written to `room` (count · in floats),
      * or where they lie already. Called by several threads at once. */

@@ -1,5 +1,5 @@
 /* The loader: tensors by name and shape, configuration values within bounds, everything accounted
- * for. */
+ * for. Linear layers: loader_linear.c. */
 #include "engine/weights.h"
 
 #include <math.h>
@@ -11,7 +11,8 @@ void mf_loader_init(struct mf_loader *ld, struct mf_weights *weights, struct mf_
                     struct mf_arena *arena, struct mf_error *err)
 {
     *ld = (struct mf_loader){.weights = weights, .exec = exec, .arena = arena, .err = err};
-    ld->taken_room = mf_weights_tensors(weights, NULL, 0);
+    ld->taken_room =
+        mf_weights_tensors(weights, NULL, 0) + mf_weights_smoothings(weights, NULL, 0);
     ld->taken = mf_loader_alloc(ld, ld->taken_room + 1, sizeof(void *));
 }
 
@@ -81,15 +82,20 @@ bool mf_loader_finish(struct mf_loader *ld, const char *const *ignored)
     if (ld->failed)
         return false;
     size_t n = mf_weights_tensors(ld->weights, NULL, 0);
-    const struct mf_tensor **all = mf_loader_alloc(ld, n + 1, sizeof(void *));
+    size_t smoothed = mf_weights_smoothings(ld->weights, NULL, 0);
+    const struct mf_tensor **all = mf_loader_alloc(ld, n + smoothed + 1, sizeof(void *));
     if (!all)
         return false;
     mf_weights_tensors(ld->weights, all, n);
+    mf_weights_smoothings(ld->weights, all + n, smoothed);
     qsort(ld->taken, ld->taken_count, sizeof(void *), compare_pointers);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n + smoothed; i++)
         if (!bsearch(&all[i], ld->taken, ld->taken_count, sizeof(void *), compare_pointers) &&
             !is_ignored(all[i]->name, ignored))
-            return mf_loader_fail(ld, "tensor \"%.100s\" does not belong to this model",
+            return mf_loader_fail(ld,
+                                  i < n ? "tensor \"%.100s\" does not belong to this model"
+                                        : "smoothing.safetensors: \"%.100s\" is no layer of this "
+                                          "model",
                                   all[i]->name);
     return true;
 }
@@ -167,9 +173,8 @@ void mf_loader_ints(struct mf_loader *ld, const char *key, long long min, long l
     }
 }
 
-/* The tensor with the current path before `name`; its shape and content are checked. */
-static const struct mf_tensor *take(struct mf_loader *ld, const char *name, int rank,
-                                    const size_t *shape)
+const struct mf_tensor *mf_loader_take(struct mf_loader *ld, const char *name, int rank,
+                                       const size_t *shape)
 {
     if (ld->failed)
         return NULL;
@@ -190,16 +195,22 @@ static const struct mf_tensor *take(struct mf_loader *ld, const char *name, int 
                        mf_dtype_name(t->dtype));
         return NULL;
     }
-    if (!mf_tensor_is_finite(t)) {
-        mf_loader_fail(ld, "tensor \"%s\" holds a NaN or an infinity", full);
-        return NULL;
-    }
     for (size_t i = ld->taken_count; i-- > 0;)
         if (ld->taken[i] == t) /* asked for twice, usually in a row */
             return t;
     if (ld->taken_count < ld->taken_room)
         ld->taken[ld->taken_count++] = t;
     return t;
+}
+
+static const struct mf_tensor *take_finite(struct mf_loader *ld, const char *name, int rank,
+                                           const size_t *shape)
+{
+    const struct mf_tensor *t = mf_loader_take(ld, name, rank, shape);
+    if (!t || mf_tensor_is_finite(t))
+        return t;
+    mf_loader_fail(ld, "tensor \"%s%s\" holds a NaN or an infinity", ld->path, name);
+    return NULL;
 }
 
 float *mf_load_host(struct mf_loader *ld, const char *name, int rank, ...)
@@ -210,7 +221,7 @@ float *mf_load_host(struct mf_loader *ld, const char *name, int rank, ...)
     for (int i = 0; i < rank; i++)
         shape[i] = va_arg(ap, size_t);
     va_end(ap);
-    const struct mf_tensor *t = take(ld, name, rank, shape);
+    const struct mf_tensor *t = take_finite(ld, name, rank, shape);
     float *host = t ? mf_loader_alloc(ld, t->count, sizeof *host) : NULL;
     if (host && ld->exec)
         mf_tensor_to_floats(t, host);
@@ -229,7 +240,7 @@ const float *mf_load_upload(struct mf_loader *ld, const float *host, size_t n)
 static const float *load_device(struct mf_loader *ld, const char *name, int rank,
                                 const size_t *shape)
 {
-    const struct mf_tensor *t = take(ld, name, rank, shape);
+    const struct mf_tensor *t = take_finite(ld, name, rank, shape);
     if (!t || !ld->exec)
         return NULL;
     MF_AUTO(mf_mem) float *host = malloc((t->count + 1) * sizeof *host);
@@ -269,125 +280,4 @@ struct mf_norm mf_load_rms_norm(struct mf_loader *ld, const char *name, size_t w
     norm.weight = mf_load_vector(ld, "weight", width);
     mf_loader_leave(ld, mark);
     return norm;
-}
-
-/* Host weights of a layer being built: out · in floats and, when `biased`, out more. */
-struct building {
-    float *weight, *bias;
-};
-
-static bool begin(struct mf_loader *ld, size_t out, size_t in, struct building *b)
-{
-    size_t n;
-    if (ld->failed || !ld->exec)
-        return false;
-    if (__builtin_mul_overflow(out, in, &n) || n > SIZE_MAX / 8)
-        return mf_loader_fail(ld, "a layer of %zu by %zu is too large", out, in);
-    b->weight = calloc(n + 1, sizeof(float));
-    b->bias = calloc(out + 1, sizeof(float));
-    if (b->weight && b->bias)
-        return true;
-    mf_loader_fail(ld, "out of memory for weights");
-    return false;
-}
-
-static struct mf_linear *end(struct mf_loader *ld, size_t out, size_t in, bool bias,
-                             struct building *b)
-{
-    struct mf_linear *l = NULL;
-    if (!ld->failed && ld->exec) {
-        const struct mf_linear_source source =
-            mf_linear_matrix(b->weight, bias ? b->bias : NULL, out, in);
-        l = mf_exec_keep_linear(ld->exec, &source, ld->err);
-        ld->failed |= !l;
-    }
-    free(b->weight);
-    free(b->bias);
-    return l;
-}
-
-/* Puts one (out, in) layer at row `at` of a stack. */
-static void place(struct mf_loader *ld, const char *name, size_t out, size_t in, bool bias,
-                  size_t at, struct building *b)
-{
-    size_t shape[2] = {out, in}, mark = mf_loader_enter(ld, "%s.", name);
-    const struct mf_tensor *w = take(ld, "weight", 2, shape);
-    const struct mf_tensor *c = bias ? take(ld, "bias", 1, &out) : NULL;
-    if (w && b->weight)
-        mf_tensor_to_floats(w, b->weight + at * in);
-    if (c && b->bias)
-        mf_tensor_to_floats(c, b->bias + at);
-    mf_loader_leave(ld, mark);
-}
-
-struct mf_linear *mf_load_linears(struct mf_loader *ld, const char *const *names, size_t count,
-                                  size_t out, size_t in, bool bias)
-{
-    struct building b = {NULL, NULL};
-    begin(ld, count * out, in, &b);
-    for (size_t i = 0; i < count; i++)
-        place(ld, names[i], out, in, bias, i * out, &b);
-    return end(ld, count * out, in, bias, &b);
-}
-
-struct mf_linear *mf_load_linear(struct mf_loader *ld, const char *name, size_t out, size_t in,
-                                 bool bias)
-{
-    return mf_load_linears(ld, &name, 1, out, in, bias);
-}
-
-struct mf_linear *mf_load_linear_scaled(struct mf_loader *ld, const char *name, size_t out,
-                                        size_t in, bool bias, const float *scale)
-{
-    struct building b = {NULL, NULL};
-    begin(ld, out, in, &b);
-    place(ld, name, out, in, bias, 0, &b);
-    for (size_t i = 0; scale && b.weight && b.bias && i < out; i++) {
-        for (size_t j = 0; j < in; j++)
-            b.weight[i * in + j] *= scale[i];
-        b.bias[i] *= scale[i];
-    }
-    return end(ld, out, in, bias, &b);
-}
-
-struct mf_linear *mf_load_conv(struct mf_loader *ld, const char *name, size_t out, size_t in,
-                               size_t kh, size_t kw, bool channels_last)
-{
-    size_t shape[4] = {out, in, kh, kw}, columns = in * kh * kw,
-           mark = mf_loader_enter(ld, "%s.", name);
-    const struct mf_tensor *w = take(ld, "weight", 4, shape), *c = take(ld, "bias", 1, &out);
-    mf_loader_leave(ld, mark);
-    struct building b = {NULL, NULL};
-    if (begin(ld, out, columns, &b) && b.weight && b.bias && w && c) {
-        float *order = mf_loader_alloc(ld, w->count, sizeof *order);
-        if (order)
-            mf_tensor_to_floats(w, order);
-        for (size_t i = 0; order && i < w->count; i++) {
-            size_t o = i / columns, ci = i / (kh * kw) % in, k = i % (kh * kw);
-            b.weight[o * columns + (channels_last ? k * in + ci : ci * kh * kw + k)] = order[i];
-        }
-        mf_tensor_to_floats(c, b.bias);
-    }
-    return end(ld, out, columns, true, &b);
-}
-
-struct mf_linear *mf_load_upconv(struct mf_loader *ld, const char *name, size_t out, size_t in)
-{
-    size_t shape[4] = {in, out, 2, 2}, mark = mf_loader_enter(ld, "%s.", name);
-    const struct mf_tensor *w = take(ld, "weight", 4, shape), *c = take(ld, "bias", 1, &out);
-    mf_loader_leave(ld, mark);
-    struct building b = {NULL, NULL};
-    if (begin(ld, 4 * out, in, &b) && b.weight && b.bias && w && c) {
-        float *order = mf_loader_alloc(ld, w->count, sizeof *order);
-        if (order)
-            mf_tensor_to_floats(w, order);
-        for (size_t i = 0; order && i < w->count; i++) { /* (ci, o, k) → (k, o, ci) */
-            size_t ci = i / (4 * out), o = i / 4 % out, k = i % 4;
-            b.weight[(k * out + o) * in + ci] = order[i];
-        }
-        mf_tensor_to_floats(c, b.bias);
-        for (size_t k = 1; k < 4; k++)
-            memcpy(b.bias + k * out, b.bias, out * sizeof *b.bias);
-    }
-    return end(ld, 4 * out, in, true, &b);
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { HEADER_BYTES = 1 << 20, LENGTH_BYTES = 8, MAX_TENSORS = 65536 };
 
@@ -287,6 +288,18 @@ void mf_safetensors_forget(const struct mf_safetensors *file)
         madvise(file->map, file->map_len, MADV_DONTNEED);
 }
 
+void mf_safetensors_forget_tensor(const struct mf_safetensors *file, const struct mf_tensor *tensor)
+{
+    const char *map = file->map, *data = tensor->data;
+    if (!map || data < map || data >= map + file->map_len)
+        return;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), at = (size_t)(data - map);
+    size_t end = (at + tensor->count * mf_dtype_size(tensor->dtype)) / page * page;
+    at = (at + page - 1) / page * page;
+    if (at < end)
+        madvise((char *)file->map + at, end - at, MADV_DONTNEED);
+}
+
 static json_t *header_of(const struct mf_tensor *tensors, size_t count)
 {
     json_t *header = json_object();
@@ -377,20 +390,6 @@ static float element(const struct mf_tensor *t, size_t i)
     }
 }
 
-bool mf_tensor_to_floats(const struct mf_tensor *tensor, float *out)
-{
-    if (tensor->dtype == MF_DTYPE_F32) {
-        memcpy(out, tensor->data, tensor->count * sizeof *out);
-        return mf_tensor_is_finite(tensor);
-    }
-    bool finite = true;
-    for (size_t i = 0; i < tensor->count; i++) {
-        out[i] = element(tensor, i);
-        finite &= isfinite(out[i]) != 0;
-    }
-    return finite;
-}
-
 /* A number is finite unless all bits of its exponent are set. */
 static bool halves_are_finite(const char *p, size_t n, uint16_t exponent)
 {
@@ -403,9 +402,10 @@ static bool halves_are_finite(const char *p, size_t n, uint16_t exponent)
     return !bad;
 }
 
-static bool words_are_finite(const char *p, size_t n)
+bool mf_floats_are_finite(const void *data, size_t n)
 {
     const uint32_t exponent = 0x7F800000;
+    const char *p = data;
     unsigned bad = 0;
     for (size_t i = 0; i < n; i++) {
         uint32_t bits;
@@ -413,6 +413,61 @@ static bool words_are_finite(const char *p, size_t n)
         bad |= (bits & exponent) == exponent;
     }
     return !bad;
+}
+
+/* 16-bit floats without branches: both kinds are the upper bits of a float but for the bias of the
+ * exponent, which a product puts right, subnormal numbers included. */
+static void halves_to_floats(const char *p, size_t n, float *out)
+{
+    const float bias = 0x1p112f;
+    for (size_t i = 0; i < n; i++) {
+        uint16_t half;
+        memcpy(&half, p + 2 * i, sizeof half);
+        uint32_t bits = (uint32_t)(half & 0x7FFF) << 13, sign = (uint32_t)(half & 0x8000) << 16;
+        float value;
+        memcpy(&value, &bits, sizeof value);
+        value *= bias;
+        memcpy(&bits, &value, sizeof bits);
+        bits |= sign;
+        memcpy(out + i, &bits, sizeof bits);
+    }
+}
+
+static void bfloats_to_floats(const char *p, size_t n, float *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint16_t half;
+        memcpy(&half, p + 2 * i, sizeof half);
+        uint32_t bits = (uint32_t)half << 16;
+        memcpy(out + i, &bits, sizeof bits);
+    }
+}
+
+bool mf_tensor_part_to_floats(const struct mf_tensor *tensor, size_t first, size_t n, float *out)
+{
+    const char *p = (const char *)tensor->data + first * mf_dtype_size(tensor->dtype);
+    bool finite = true;
+    switch (tensor->dtype) {
+    case MF_DTYPE_F32:
+        memcpy(out, p, n * sizeof *out);
+        break;
+    case MF_DTYPE_F16:
+        finite = halves_are_finite(p, n, 0x7C00);
+        halves_to_floats(p, n, out);
+        break;
+    case MF_DTYPE_BF16:
+        bfloats_to_floats(p, n, out);
+        break;
+    default:
+        for (size_t i = 0; i < n; i++)
+            out[i] = element(tensor, first + i);
+    }
+    return finite && mf_floats_are_finite(out, n);
+}
+
+bool mf_tensor_to_floats(const struct mf_tensor *tensor, float *out)
+{
+    return mf_tensor_part_to_floats(tensor, 0, tensor->count, out);
 }
 
 bool mf_tensor_is_finite(const struct mf_tensor *tensor)
@@ -423,7 +478,7 @@ bool mf_tensor_is_finite(const struct mf_tensor *tensor)
     case MF_DTYPE_BF16:
         return halves_are_finite(tensor->data, tensor->count, 0x7F80);
     case MF_DTYPE_F32:
-        return words_are_finite(tensor->data, tensor->count);
+        return mf_floats_are_finite(tensor->data, tensor->count);
     default:
         break;
     }

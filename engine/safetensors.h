@@ -53,6 +53,9 @@ const struct mf_tensor *mf_safetensors_at(const struct mf_safetensors *file, siz
 const struct mf_tensor *mf_safetensors_find(const struct mf_safetensors *file, const char *name);
 /* Lets the kernel drop the file's pages; they are read again when touched. */
 void mf_safetensors_forget(const struct mf_safetensors *file);
+/* The same for the pages of one tensor, if it is one of this file's. */
+void mf_safetensors_forget_tensor(const struct mf_safetensors *file,
+                                  const struct mf_tensor *tensor);
 
 /* Writes a file with these tensors, in this order (data in host order, which must be little
  * endian). */
@@ -63,6 +66,10 @@ size_t mf_dtype_size(enum mf_dtype dtype);
 const char *mf_dtype_name(enum mf_dtype dtype);
 /* Converts all elements to float; false when one is not finite. */
 bool mf_tensor_to_floats(const struct mf_tensor *tensor, float *out);
+/* The same for elements [first, first + n). */
+bool mf_tensor_part_to_floats(const struct mf_tensor *tensor, size_t first, size_t n, float *out);
+/* Whether n floats at any address are finite. */
+bool mf_floats_are_finite(const void *data, size_t n);
 /* Whether all elements are finite (integers always are). */
 bool mf_tensor_is_finite(const struct mf_tensor *tensor);
 /* Element `i` of an integer tensor. */

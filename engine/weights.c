@@ -2,6 +2,7 @@
  */
 #include "engine/weights.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@ struct mf_weights {
     json_t *config;
     struct mf_safetensors *files[MAX_SHARDS];
     size_t file_count;
+    struct mf_safetensors *smoothing; /* NULL: none */
 };
 
 /* What Hugging Face puts before the names when a model is part of another (with a head). */
@@ -126,6 +128,33 @@ static bool open_tensors(struct mf_weights *w, struct mf_error *err)
     return (map && open_shards(w, map, err)) || mf_error_prefix(err, "%s", path);
 }
 
+/* Every factor is a number above 0. */
+static bool check_factors(const struct mf_tensor *t, struct mf_error *err)
+{
+    bool ok = t->dtype == MF_DTYPE_F32 && t->rank == 1;
+    for (size_t i = 0; ok && i < t->count; i++) {
+        float f;
+        memcpy(&f, (const float *)t->data + i, sizeof f);
+        ok = f > 0 && isfinite(f);
+    }
+    return ok || mf_error_set(err, MF_ERR_MODEL,
+                              "\"%.100s\" must be a vector of F32 numbers above 0", t->name);
+}
+
+static bool open_smoothing(struct mf_weights *w, struct mf_error *err)
+{
+    char path[PATH_BYTES];
+    if (!make_path(path, w->dir, "smoothing.safetensors", err))
+        return false;
+    if (!exists(path))
+        return true;
+    w->smoothing = mf_safetensors_open(path, err);
+    for (size_t i = 0; w->smoothing && i < mf_safetensors_count(w->smoothing); i++)
+        if (!check_factors(mf_safetensors_at(w->smoothing, i), err))
+            return mf_error_prefix(err, "%s", path);
+    return w->smoothing != NULL;
+}
+
 struct mf_weights *mf_weights_open(const char *dir, struct mf_error *err)
 {
     MF_AUTO(mf_weights) struct mf_weights *w = calloc(1, sizeof *w);
@@ -144,7 +173,7 @@ struct mf_weights *mf_weights_open(const char *dir, struct mf_error *err)
         return NULL;
     }
     choose_prefix(w);
-    return open_tensors(w, err) ? MF_STEAL(w) : NULL;
+    return open_tensors(w, err) && open_smoothing(w, err) ? MF_STEAL(w) : NULL;
 }
 
 struct mf_weights *mf_weights_from(json_t *config, struct mf_safetensors *file, const char *name,
@@ -168,6 +197,7 @@ void mf_weights_free(struct mf_weights *w)
         return;
     for (size_t i = 0; i < w->file_count; i++)
         mf_safetensors_free(w->files[i]);
+    mf_safetensors_free(w->smoothing);
     json_decref(w->config);
     free(w->dir);
     free(w);
@@ -227,8 +257,27 @@ size_t mf_weights_parameters(const struct mf_weights *w)
     return n;
 }
 
+const struct mf_tensor *mf_weights_smoothing(const struct mf_weights *w, const char *layer)
+{
+    return w->smoothing ? mf_safetensors_find(w->smoothing, layer) : NULL;
+}
+
+size_t mf_weights_smoothings(const struct mf_weights *w, const struct mf_tensor **ret, size_t room)
+{
+    size_t n = w->smoothing ? mf_safetensors_count(w->smoothing) : 0;
+    for (size_t i = 0; i < n && i < room; i++)
+        ret[i] = mf_safetensors_at(w->smoothing, i);
+    return n;
+}
+
 void mf_weights_forget(const struct mf_weights *w)
 {
     for (size_t i = 0; i < w->file_count; i++)
         mf_safetensors_forget(w->files[i]);
+}
+
+void mf_weights_forget_tensor(const struct mf_weights *w, const struct mf_tensor *tensor)
+{
+    for (size_t i = 0; i < w->file_count; i++)
+        mf_safetensors_forget_tensor(w->files[i], tensor);
 }

@@ -1,7 +1,7 @@
 /*
  * The directory of one module: config.json and its tensors, from model.safetensors or from the
- * shards that model.safetensors.index.json names. Names are looked up with and without a model
- * prefix.
+ * shards that model.safetensors.index.json names, and smoothing.safetensors if it is there. Names
+ * are looked up with and without a model prefix.
  *
  * The loader turns tensors into what a network keeps on its device. It is also the validator: a
  * network's constructor asks for every tensor that its configuration implies, by name and shape,
@@ -37,7 +37,14 @@ const struct mf_tensor *mf_weights_find(const struct mf_weights *weights, const 
 size_t mf_weights_tensors(const struct mf_weights *weights, const struct mf_tensor **ret,
                           size_t room);
 size_t mf_weights_parameters(const struct mf_weights *weights);
+/* Factors of the columns of layers' inputs (smoothing.safetensors, models/FORMAT.md), where the
+ * directory has them: the vector for a layer of this name, or NULL; and all of them. */
+const struct mf_tensor *mf_weights_smoothing(const struct mf_weights *weights, const char *layer);
+size_t mf_weights_smoothings(const struct mf_weights *weights, const struct mf_tensor **ret,
+                             size_t room);
+/* Lets the kernel drop the pages of all tensors, or of one, until they are touched again. */
 void mf_weights_forget(const struct mf_weights *weights);
+void mf_weights_forget_tensor(const struct mf_weights *weights, const struct mf_tensor *tensor);
 
 struct mf_loader {
     struct mf_weights *weights;
@@ -80,6 +87,10 @@ const json_t *mf_loader_config(struct mf_loader *ld, const char *key);
 /* Zeroed memory of the network's arena; NULL after a failure. */
 void *mf_loader_alloc(struct mf_loader *ld, size_t n, size_t size);
 
+/* The tensor with the current path before `name`, of this shape, or NULL after an error. What it
+ * holds is not looked at. */
+const struct mf_tensor *mf_loader_take(struct mf_loader *ld, const char *name, int rank,
+                                       const size_t *shape);
 /* Host copy of a tensor as float; the shape must match (rank sizes follow). NULL on failure. In
  * check-only mode the content is checked and zeros are returned. Lives in the arena. */
 float *mf_load_host(struct mf_loader *ld, const char *name, int rank, ...);
