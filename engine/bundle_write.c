@@ -1,6 +1,8 @@
-/* What is said about a bundle (`model inspect`), and a calibrated copy of it (`calibrate -o`). */
+/* What is said about a bundle (`model inspect`), and copies of it: calibrated (`calibrate -o`) and
+ * smoothed (`model smooth -o`). */
 #include "engine/bundle_private.h"
 
+#include "engine/smoothing.h"
 #include "engine/trust/trust.h"
 
 #include <dirent.h>
@@ -115,8 +117,15 @@ static bool is_trust_file(const char *path)
            strcmp(path, "ood.json") == 0 || strcmp(path, "adaptation.json") == 0;
 }
 
-bool mf_bundle_write_calibrated(const struct mf_bundle *b, const struct mf_trust *trust,
-                                const char *out, struct mf_error *err)
+static bool is_smoothing_file(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash && strcmp(slash + 1, "smoothing.safetensors") == 0;
+}
+
+/* Copies a bundle's files, but for those that are replaced. */
+static bool copy_bundle(const struct mf_bundle *b, const char *out, bool (*replaced)(const char *),
+                        struct mf_error *err)
 {
     MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(0);
     const char **paths;
@@ -129,12 +138,35 @@ bool mf_bundle_write_calibrated(const struct mf_bundle *b, const struct mf_trust
         return false;
     for (size_t i = 0; i < count; i++) {
         char from[PATH_BYTES * 2], to[PATH_BYTES * 2];
-        if (is_trust_file(paths[i]))
+        if (replaced(paths[i]))
             continue;
         snprintf(from, sizeof from, "%s/%s", b->dir, paths[i]);
         snprintf(to, sizeof to, "%s/%s", out, paths[i]);
         if (!make_parents(to, strlen(out), err) || !copy_file(from, to, err))
             return false;
     }
-    return mf_trust_write(trust, out, err) && mf_bundle_write_manifest(out, err);
+    return true;
+}
+
+bool mf_bundle_write_calibrated(const struct mf_bundle *b, const struct mf_trust *trust,
+                                const char *out, struct mf_error *err)
+{
+    return copy_bundle(b, out, is_trust_file, err) && mf_trust_write(trust, out, err) &&
+           mf_bundle_write_manifest(out, err);
+}
+
+bool mf_bundle_write_smoothed(const struct mf_bundle *b, const struct mf_smoothing *smoothing,
+                              double alpha, const char *out, struct mf_error *err)
+{
+    if (!copy_bundle(b, out, is_smoothing_file, err))
+        return false;
+    for (int i = 0; i < MF_MODULE_COUNT; i++) {
+        char path[PATH_BYTES * 2];
+        if (!b->directories[i] || !mf_smoothing_count(smoothing, (size_t)i))
+            continue;
+        snprintf(path, sizeof path, "%s/%s/smoothing.safetensors", out, b->directories[i]);
+        if (!mf_smoothing_write(smoothing, (size_t)i, alpha, path, err))
+            return false;
+    }
+    return mf_bundle_write_manifest(out, err);
 }

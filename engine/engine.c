@@ -2,6 +2,7 @@
 #include "engine/engine_private.h"
 
 #include "core/clock.h"
+#include "engine/smoothing.h"
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -10,13 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool load_networks(struct mf_engine *e, struct mf_error *err)
+static bool load_networks(struct mf_engine *e, struct mf_smoothing *smoothing, struct mf_error *err)
 {
     const struct mf_bundle *b = e->bundle;
     for (int i = 0; i < MF_MODULE_COUNT; i++) {
         struct mf_loader ld;
         if (!b->weights[i])
             continue;
+        if (smoothing)
+            mf_smoothing_section(smoothing, (size_t)i);
         mf_loader_init(&ld, b->weights[i], &e->exec, e->arena, err);
         if (i == MF_MODULE_SEGMENTER)
             e->segmenter = mf_sam2_load(&ld, b->segmentation.propagate);
@@ -97,10 +100,14 @@ struct mf_engine *mf_engine_new(const struct mf_bundle *bundle,
         mf_error_set(err, MF_ERR_INTERNAL, "the bundle was opened without its weights");
         return NULL;
     }
+    static const struct mf_engine_options DEFAULTS = {0};
+    options = options ? options : &DEFAULTS;
     e->bundle = bundle;
-    if (!mf_exec_init(&e->exec, options ? options->device : NULL, options ? options->dtype : NULL,
-                      options ? options->threads : 0, err) ||
-        !load_networks(e, err) || !make_buffers(e, err) || !mf_engine_warm(e, 1, err))
+    if (!mf_exec_init(&e->exec, options->device, options->dtype, options->threads, err))
+        return NULL;
+    e->exec.observer = options->smoothing ? mf_smoothing_observer(options->smoothing) : NULL;
+    if (!load_networks(e, options->smoothing, err) || !make_buffers(e, err) ||
+        !mf_engine_warm(e, 1, err))
         return NULL;
     give_back();
     return MF_STEAL(e);

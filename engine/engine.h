@@ -25,11 +25,14 @@ extern "C" {
 #endif
 
 struct mf_engine;
+struct mf_smoothing; /* engine/smoothing.h */
 
 struct mf_engine_options {
     const char *device; /* "cpu"; NULL = the best that works */
     int threads;        /* CPU threads; 0 = one for each core this process may use */
     const char *dtype;  /* "f32", "bf16" or "int8"; NULL = f32 */
+    /* Collects what linear layers read in every run; it outlives the engine. NULL = nobody asks. */
+    struct mf_smoothing *smoothing;
 };
 
 /* `bundle` must have been opened with MF_BUNDLE_FULL and outlive the engine. MF_ERR_UNAVAILABLE

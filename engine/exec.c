@@ -167,9 +167,11 @@ struct mf_linear *mf_exec_keep_linear(struct mf_exec *x, const struct mf_linear_
     if (!o)
         return NULL;
     o->linear = x->ops->linear_new(x->backend, source, err);
-    if (o->linear)
-        x->weight_bytes += x->ops->linear_bytes(o->linear);
-    return o->linear;
+    if (!o->linear)
+        return NULL;
+    x->weight_bytes += x->ops->linear_bytes(o->linear);
+    const struct mf_observer *watch = source->name ? x->observer : NULL;
+    return !watch || watch->layer(watch->arg, o->linear, source, err) ? o->linear : NULL;
 }
 
 void mf_exec_tap(struct mf_exec *x, const float *data, int rank, const size_t *shape,
@@ -203,6 +205,8 @@ void mf_linear_strided(struct mf_exec *x, struct mf_linear *linear, const float 
     if (!x->ops->linear_plan(linear, m, in_row, epilogue, &scratch, &x->error))
         return;
     float *memory = mf_exec_floats(x, scratch);
+    if (mf_exec_live(x) && x->observer)
+        x->observer->input(x->observer->arg, x, linear, in, m, in_row);
     if (mf_exec_live(x))
         x->ops->linear(linear, in, m, in_row, out, epilogue, memory, &x->error);
     mf_exec_rewind(x, mark);
@@ -218,7 +222,8 @@ void mf_norm_linear(struct mf_exec *x, const struct mf_norm *norm, struct mf_lin
                     const float *in, size_t m, float *out, enum mf_epilogue epilogue)
 {
     size_t mark = mf_exec_mark(x);
-    size_t n = x->ops->norm_linear ? x->ops->norm_linear_scratch(linear, m) : 0;
+    bool fused = x->ops->norm_linear && !x->observer;
+    size_t n = fused ? x->ops->norm_linear_scratch(linear, m) : 0;
     float *scratch = mf_exec_floats(x, n ? n : m * norm->width);
     if (n) {
         if (mf_exec_live(x))
@@ -233,7 +238,8 @@ void mf_norm_linear(struct mf_exec *x, const struct mf_norm *norm, struct mf_lin
 void mf_mlp(struct mf_exec *x, const struct mf_norm *norm, struct mf_linear *fc1,
             struct mf_linear *fc2, size_t hidden, enum mf_epilogue activation, float *h, size_t m)
 {
-    size_t mark = mf_exec_mark(x), n = x->ops->mlp ? x->ops->mlp_scratch(fc1, fc2, m) : 0;
+    bool fused = x->ops->mlp && !x->observer;
+    size_t mark = mf_exec_mark(x), n = fused ? x->ops->mlp_scratch(fc1, fc2, m) : 0;
     if (n) {
         float *scratch = mf_exec_floats(x, n);
         if (mf_exec_live(x))

@@ -201,6 +201,20 @@ struct mf_ops {
 
 extern const struct mf_ops mf_cpu_ops;
 
+struct mf_exec;
+
+/* Looks at the inputs of linear layers: how smoothing factors are found (smoothing.h). What is
+ * fused otherwise is composed for it. */
+struct mf_observer {
+    /* A layer was made of `source`, which is valid during the call. */
+    bool (*layer)(void *arg, const struct mf_linear *linear, const struct mf_linear_source *source,
+                  struct mf_error *err);
+    /* A layer is about to read m rows (device memory, `in_row` apart, 0: without gaps). */
+    void (*input)(void *arg, struct mf_exec *x, const struct mf_linear *linear, const float *in,
+                  size_t m, size_t in_row);
+    void *arg;
+};
+
 struct mf_exec {
     const struct mf_ops *ops;
     struct mf_backend *backend;
@@ -209,6 +223,7 @@ struct mf_exec {
     bool planning;
     struct mf_error error; /* sticky */
     const struct mf_tap *tap;
+    const struct mf_observer *observer; /* NULL: none; set before anything is loaded */
     size_t weight_bytes;
     struct owned *owned; /* weights and vectors, freed with the context */
 };

@@ -11,8 +11,7 @@ void mf_loader_init(struct mf_loader *ld, struct mf_weights *weights, struct mf_
                     struct mf_arena *arena, struct mf_error *err)
 {
     *ld = (struct mf_loader){.weights = weights, .exec = exec, .arena = arena, .err = err};
-    ld->taken_room =
-        mf_weights_tensors(weights, NULL, 0) + mf_weights_smoothings(weights, NULL, 0);
+    ld->taken_room = mf_weights_tensors(weights, NULL, 0) + mf_weights_smoothings(weights, NULL, 0);
     ld->taken = mf_loader_alloc(ld, ld->taken_room + 1, sizeof(void *));
 }
 

@@ -61,18 +61,21 @@ static bool find_smoothing(struct mf_loader *ld, const struct mf_linear_source *
     if (!t)
         return true;
     if (t->count != source->in)
-        return mf_loader_fail(ld, "smoothing.safetensors: \"%.100s\" has %zu factors for %zu inputs",
+        return mf_loader_fail(ld,
+                              "smoothing.safetensors: \"%.100s\" has %zu factors for %zu inputs",
                               source->name, t->count, source->in);
     if (ld->taken_count < ld->taken_room)
         ld->taken[ld->taken_count++] = t;
     if (!ld->exec)
         return true;
     *ret = malloc(t->count * sizeof **ret + 1);
-    return (*ret && mf_tensor_to_floats(t, *ret)) || mf_loader_fail(ld, "out of memory for weights");
+    return (*ret && mf_tensor_to_floats(t, *ret)) ||
+           mf_loader_fail(ld, "out of memory for weights");
 }
 
 /* Makes the layer that `source` describes; NULL in check-only mode or after an error. */
-static struct mf_linear *make(struct mf_loader *ld, const char *name, struct mf_linear_source source)
+static struct mf_linear *make(struct mf_loader *ld, const char *name,
+                              struct mf_linear_source source)
 {
     char full[256];
     MF_AUTO(mf_mem) float *smooth = NULL;
@@ -226,7 +229,8 @@ struct mf_linear *mf_load_upconv(struct mf_loader *ld, const char *name, size_t 
 {
     size_t shape[4] = {in, out, 2, 2};
     struct convolution c = take_convolution(ld, name, shape, out);
-    MF_AUTO(mf_mem) float *matrix = ld->failed ? NULL : malloc(c.weight->count * sizeof *matrix + 1);
+    MF_AUTO(mf_mem)
+    float *matrix = ld->failed ? NULL : malloc(c.weight->count * sizeof *matrix + 1);
     for (size_t i = 0; matrix && i < c.weight->count; i++) { /* (ci, o, k) → (k, o, ci) */
         size_t ci = i / (4 * out), o = i / 4 % out, k = i % 4;
         matrix[(k * out + o) * in + ci] = c.plain[i];

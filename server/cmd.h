@@ -11,7 +11,7 @@ int mf_cmd_worker(int argc, char **argv);    /* worker [--config FILE] [--device
 int mf_cmd_predict(int argc, char **argv);   /* predict --model DIR [options] PATH… */
 int mf_cmd_calibrate(int argc, char **argv); /* calibrate --model DIR --manifest CSV -o DIR */
 int mf_cmd_bench(int argc, char **argv);     /* bench --model DIR [options] [PATH…] */
-int mf_cmd_model(int argc, char **argv);     /* model inspect|verify|sign DIR */
+int mf_cmd_model(int argc, char **argv);     /* model inspect|verify|sign|smooth DIR */
 int mf_cmd_module(int argc, char **argv);    /* module run DIR --input FILE --output FILE */
 int mf_cmd_dicom(int argc, char **argv);     /* dicom info|frame|study … */
 int mf_cmd_fhir(int argc, char **argv);      /* fhir features --model DIR [--at DATETIME] FILE */

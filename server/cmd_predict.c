@@ -33,6 +33,7 @@ static const char USAGE[] =
     "                    and a study whose patient is not in it fails\n"
     "  --device DEV      cpu or cuda:N; default: the best that works\n"
     "  --threads N       CPU threads; default: all cores\n"
+    "  --dtype TYPE      f32, bf16 or int8: what large products are computed in; default: f32\n"
     "  --alpha A         error level of the prediction sets, above 0 and at most 0.5; default 0.1\n"
     "  --site NAME       where the studies were made, for a model calibrated by site\n"
     "  --adaptation MODE shadow (default: computed, reported, not used), off, episodic or site\n"
@@ -125,6 +126,9 @@ static bool take_option(int c, struct arguments *a, struct mf_error *err)
             return false;
         a->device.threads = (unsigned)number;
         return true;
+    case 'y':
+        a->device.dtype = optarg;
+        return true;
     case 'D':
         a->artifacts = optarg;
         return true;
@@ -141,6 +145,7 @@ static bool parse(int argc, char **argv, struct arguments *a, struct mf_error *e
                                          {"ehr", required_argument, NULL, 'e'},
                                          {"device", required_argument, NULL, 'd'},
                                          {"threads", required_argument, NULL, 't'},
+                                         {"dtype", required_argument, NULL, 'y'},
                                          {"alpha", required_argument, NULL, 'a'},
                                          {"site", required_argument, NULL, 's'},
                                          {"artifacts", required_argument, NULL, 'D'},

@@ -30,7 +30,10 @@ static bool open_entry(struct mf_registry *r, const char *directory,
                                 mf_bundle_name(e->bundle));
     if (!device)
         return true;
-    const struct mf_engine_options options = {device->device, (int)device->threads, device->dtype};
+    const struct mf_engine_options options = {.device = device->device,
+                                              .threads = (int)device->threads,
+                                              .dtype = device->dtype,
+                                              .smoothing = device->smoothing};
     e->engine = mf_engine_new(e->bundle, &options, err);
     return e->engine && mf_engine_warm(e->engine, 1, err);
 }

@@ -18,14 +18,16 @@ extern "C" {
 #endif
 
 struct mf_registry;
-struct mf_bundle; /* engine/bundle.h */
-struct mf_engine; /* engine/engine.h: a bundle loaded on a device */
+struct mf_bundle;    /* engine/bundle.h */
+struct mf_engine;    /* engine/engine.h: a bundle loaded on a device */
+struct mf_smoothing; /* engine/smoothing.h */
 
 /* How a registry's models are run. */
 struct mf_registry_device {
     const char *device; /* "cpu", "cuda:N", or NULL: the first GPU that works, else the CPU */
     unsigned threads;   /* of the CPU backend; 0 = all cores this process may use */
     const char *dtype;  /* "f32", "bf16", "int8"; NULL = f32 */
+    struct mf_smoothing *smoothing; /* of the only model's engine (engine/engine.h); NULL = none */
 };
 
 /* Opens every bundle directory and checks it (manifest, hashes, shapes). `device` NULL =

@@ -363,8 +363,9 @@ static bool open_adaptation(struct worker *w, struct mf_error *err)
 static bool open_worker(struct worker *w, struct mf_error *err)
 {
     const struct mf_config *config = w->options->config;
-    const struct mf_registry_device device = {w->options->device, (unsigned)config->worker.threads,
-                                              config->worker.dtype};
+    const struct mf_registry_device device = {.device = w->options->device,
+                                              .threads = (unsigned)config->worker.threads,
+                                              .dtype = config->worker.dtype};
     const struct mf_decoder_limits limits = {
         .memory = (uint64_t)config->decoder.memory_bytes,
         .cpu_seconds = (unsigned)config->decoder.cpu_s,

@@ -97,7 +97,8 @@ static void widen(const struct task *t, const struct room *r, size_t count, size
     for (size_t i = 0; int8 && i < count; i++) {
         size_t n = m - i * AMX_ROWS < AMX_ROWS ? m - i * AMX_ROWS : AMX_ROWS;
         mf_amx_quantise_block(wide + i * AMX_ROWS * SLICE, n, SLICE, width,
-                              t->fc2->factor ? t->fc2->factor + at : NULL, r->hidden + i * sink.block_bytes, r->hidden_scales + i * AMX_ROWS);
+                              t->fc2->factor ? t->fc2->factor + at : NULL,
+                              r->hidden + i * sink.block_bytes, r->hidden_scales + i * AMX_ROWS);
     }
 }
 

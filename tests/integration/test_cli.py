@@ -237,7 +237,7 @@ USAGE = {
     ),
     "model": (
         ("model", "frobnicate", "x"),
-        "medfusion model: expected inspect, verify or sign, and one DIR; see --help",
+        "medfusion model: expected inspect, verify, sign or smooth, and one DIR; see --help",
     ),
     "unknown key": (
         ("serve", "--http.prot", "80"),

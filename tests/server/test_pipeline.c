@@ -54,7 +54,7 @@ static bool make_bundle(const char *directory, const char *name, struct mf_error
 static bool open_all(struct fixture *f, struct mf_error *err)
 {
     const char *const directories[] = {f->bundles[0]};
-    const struct mf_registry_device device = {"cpu", 1};
+    const struct mf_registry_device device = {.device = "cpu", .threads = 1};
     return (f->zygote = mf_zygote_start(err)) &&
            (f->decoder = mf_decoder_new(mf_zygote_address(f->zygote), 1, NULL, err)) &&
            (f->registry = mf_registry_open(directories, 1, &device, err)) &&
