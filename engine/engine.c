@@ -128,7 +128,7 @@ void mf_engine_free(struct mf_engine *e)
 
 const char *mf_engine_device(const struct mf_engine *e)
 {
-    return e->exec.ops->device;
+    return e->exec.device;
 }
 
 const char *mf_engine_dtype(const struct mf_engine *e)

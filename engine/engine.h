@@ -28,7 +28,7 @@ struct mf_engine;
 struct mf_smoothing; /* engine/smoothing.h */
 
 struct mf_engine_options {
-    const char *device; /* "cpu"; NULL = the best that works */
+    const char *device; /* "cpu", "cuda:N"; NULL = the first GPU that works, else the CPU */
     int threads;        /* CPU threads; 0 = one for each core this process may use */
     const char *dtype;  /* "f32", "bf16" or "int8"; NULL = f32 */
     /* Collects what linear layers read in every run; it outlives the engine. NULL = nobody asks. */
@@ -42,7 +42,7 @@ struct mf_engine *mf_engine_new(const struct mf_bundle *bundle,
                                 struct mf_error *err) MF_CHECK_RESULT;
 void mf_engine_free(struct mf_engine *engine);
 
-const char *mf_engine_device(const struct mf_engine *engine); /* "cpu" */
+const char *mf_engine_device(const struct mf_engine *engine); /* "cpu", "cuda:0" */
 const char *
 mf_engine_dtype(const struct mf_engine *engine); /* what it computes in: "f32", "bf16", "int8" */
 size_t mf_engine_readout_size(const struct mf_engine *engine);

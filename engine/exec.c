@@ -14,20 +14,75 @@ struct owned {
     struct mf_linear *linear;
 };
 
-static bool device_is(const char *device, const char *name)
+#ifdef MF_HAVE_CUDA
+
+static bool start_gpu(struct mf_exec *x, int number, const char *dtype, int threads,
+                      struct mf_error *err)
 {
-    return !device || !*device || strcmp(device, name) == 0;
+    x->backend = mf_cuda_backend_new(number, dtype, threads, err);
+    x->ops = &mf_cuda_ops;
+    snprintf(x->device, sizeof x->device, "cuda:%d", number);
+    return x->backend != NULL;
 }
+
+/* "cuda" and "cuda:N" up to two digits. */
+static bool gpu_number(const char *device, int *ret)
+{
+    *ret = 0;
+    if (strncmp(device, "cuda", 4) != 0)
+        return false;
+    device += 4;
+    if (*device == ':' && device[1])
+        for (device++; *device >= '0' && *device <= '9' && *ret < 10; device++)
+            *ret = *ret * 10 + (*device - '0');
+    return *device == '\0';
+}
+
+/* The GPU that is asked for, or the first that works. */
+static bool find_gpu(struct mf_exec *x, const char *device, const char *dtype, int threads,
+                     struct mf_error *err)
+{
+    int number;
+    if (device)
+        return gpu_number(device, &number) && start_gpu(x, number, dtype, threads, err);
+    for (number = 0; number < mf_cuda_count(); number++)
+        if (start_gpu(x, number, dtype, threads, NULL))
+            return true;
+    return false;
+}
+
+static const char *const DEVICES = "cpu and cuda:N are";
+
+#else
+
+static bool find_gpu(struct mf_exec *x, const char *device, const char *dtype, int threads,
+                     struct mf_error *err)
+{
+    (void)x, (void)device, (void)dtype, (void)threads, (void)err;
+    return false;
+}
+
+static const char *const DEVICES = "only cpu is";
+
+#endif
 
 bool mf_exec_init(struct mf_exec *x, const char *device, const char *dtype, int threads,
                   struct mf_error *err)
 {
+    struct mf_error why = MF_ERROR_INIT;
     memset(x, 0, sizeof *x);
-    if (!device_is(device, "cpu"))
-        return mf_error_set(err, MF_ERR_UNAVAILABLE,
-                            "device \"%.32s\" is not available: only cpu is", device);
+    device = device && *device ? device : NULL;
+    bool cpu = device && strcmp(device, "cpu") == 0;
+    if (!cpu && find_gpu(x, device, dtype, threads, &why))
+        return true;
+    if (!cpu && why.code != MF_OK)
+        return mf_error_set(err, why.code, "%s", why.msg);
+    if (!cpu && device)
+        return mf_error_set(err, MF_ERR_UNAVAILABLE, "device \"%.32s\" is not available: %s",
+                            device, DEVICES);
     x->ops = &mf_cpu_ops;
     x->backend = x->ops->backend_new(dtype, threads, err);
+    snprintf(x->device, sizeof x->device, "cpu");
     return x->backend != NULL;
 }
 
@@ -73,6 +128,8 @@ bool mf_exec_replay(struct mf_exec *x, void (*body)(struct mf_exec *x, void *arg
     x->planning = false;
     x->ops->enter(x->backend);
     body(x, arg);
+    if (x->ops->finish)
+        x->ops->finish(x->backend, &x->error);
     return finish(x, err);
 }
 

@@ -102,6 +102,8 @@ struct mf_ops {
     /* Called by a thread before it plans or runs: settings that belong to the thread (number of
      * threads, current device). */
     void (*enter)(const struct mf_backend *be);
+    /* Optional. Waits for all work; what failed since the backend was made. */
+    bool (*finish)(struct mf_backend *be, struct mf_error *err);
     int (*host_threads)(const struct mf_backend *be); /* for work on the host beside it */
     void *(*memory_new)(struct mf_backend *be, size_t bytes, struct mf_error *err);
     void (*memory_free)(struct mf_backend *be, void *memory);
@@ -200,6 +202,12 @@ struct mf_ops {
 };
 
 extern const struct mf_ops mf_cpu_ops;
+/* Only where MEDFUSION_CUDA is built: */
+extern const struct mf_ops mf_cuda_ops;
+int mf_cuda_count(void); /* GPUs that this process sees */
+/* On the GPU of this number; backend_new() of the table takes the first. */
+struct mf_backend *mf_cuda_backend_new(int number, const char *dtype, int threads,
+                                       struct mf_error *err) MF_CHECK_RESULT;
 
 struct mf_exec;
 
@@ -218,7 +226,8 @@ struct mf_observer {
 struct mf_exec {
     const struct mf_ops *ops;
     struct mf_backend *backend;
-    char *base; /* workspace */
+    char device[16]; /* "cpu", "cuda:0" */
+    char *base;      /* workspace */
     size_t capacity, used, peak;
     bool planning;
     struct mf_error error; /* sticky */
@@ -228,7 +237,8 @@ struct mf_exec {
     struct owned *owned; /* weights and vectors, freed with the context */
 };
 
-/* device: "cpu" or NULL; dtype: "f32", "bf16", "int8" or NULL. */
+/* device: "cpu", "cuda:N", or NULL: the first GPU that works, else the CPU. dtype: "f32", "bf16",
+ * "int8" or NULL = f32. MF_ERR_UNAVAILABLE when a device is not there or has no such dtype. */
 bool mf_exec_init(struct mf_exec *x, const char *device, const char *dtype, int threads,
                   struct mf_error *err);
 void mf_exec_free(struct mf_exec *x);

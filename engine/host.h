@@ -5,6 +5,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* Cores that this process may use. */
+int mf_host_cores(void);
+
 /* Runs body(arg, i) for i in [0, n) on up to `threads` threads. */
 void mf_host_parallel(int threads, size_t n, void (*body)(void *arg, size_t i), void *arg);
 

@@ -40,7 +40,7 @@ extern "C" {
 #endif
 
 struct mf_module_options {
-    const char *device; /* "cpu"; NULL = the best that works */
+    const char *device; /* "cpu", "cuda:N"; NULL = the first GPU that works, else the CPU */
     const char *dtype;  /* "f32"; NULL = the default of the device */
     int threads;        /* 0 = one for each core */
 };

@@ -1,7 +1,7 @@
 /* The CPU backend: choice of kernels, threads, memory, and the operation table. */
 #include "engine/cpu/amx.h"
+#include "engine/host.h"
 
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -55,14 +55,6 @@ void mf_cpu_parallel(const struct mf_backend *be, size_t n,
 #endif
 }
 
-static int available_cores(void)
-{
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0)
-        return 1;
-    return CPU_COUNT(&set);
-}
-
 static void backend_free(struct mf_backend *be)
 {
     if (!be)
@@ -101,7 +93,7 @@ static struct mf_backend *backend_new(const char *dtype, int threads, struct mf_
         mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
         return NULL;
     }
-    be->threads = threads > 0 ? threads : available_cores();
+    be->threads = threads > 0 ? threads : mf_host_cores();
     if (be->threads > MAX_THREADS)
         be->threads = MAX_THREADS;
     be->kernels = mf_cpu_kernels_choose(NULL);

@@ -3,6 +3,16 @@
 
 #include "engine/cpu/backend.h"
 
+#include <sched.h>
+
+int mf_host_cores(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return 1;
+    return CPU_COUNT(&set);
+}
+
 void mf_host_parallel(int threads, size_t n, void (*body)(void *arg, size_t i), void *arg)
 {
 #ifdef _OPENMP

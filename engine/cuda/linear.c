@@ -1,0 +1,303 @@
+/*
+ * Linear layers on a GPU. In bf16 weights are held as bfloat16, rows padded with zeros to a
+ * multiple of 8 numbers, and rows of x become bfloat16 before the product: by a conversion, by the
+ * norm before it, or because the layer before wrote them so. Outputs, biases, sums and everything
+ * that is added up are floats. Products are planned per shape (matmul.h) when the network is
+ * planned.
+ */
+#include "engine/cuda/backend.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    SMALL = 65536,  /* weights: smaller layers stay floats */
+    UNIT = 8,       /* numbers of bfloat16 in 16 bytes */
+    PIECE = 1 << 20 /* weights that are read at a time */
+};
+
+/* What a plan is for. */
+struct use {
+    size_t m, x_row;
+    bool relu, add, half_out;
+};
+
+struct plan {
+    struct plan *next;
+    struct use use;
+    struct mf_matmul *matmul;
+};
+
+struct plans {
+    struct plan *first;
+};
+
+struct mf_linear {
+    struct mf_backend *be;
+    size_t out, in, row; /* row: of a row of weights, padded */
+    size_t bytes;
+    bool half;
+    void *weight;
+    float *bias;         /* NULL: none */
+    uint16_t *half_bias; /* the same as bfloat16; NULL unless `half` */
+    struct plans *plans;
+};
+
+static size_t padded(size_t n)
+{
+    return (n + UNIT - 1) / UNIT * UNIT;
+}
+
+static uint16_t to_half(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16); /* to nearest, ties to even */
+}
+
+/* Rows [first, first + count) of the weights, as they are held, to the device. */
+static void upload_rows(struct mf_linear *l, const float *rows, size_t first, size_t count,
+                        uint16_t *halves)
+{
+    if (!l->half) {
+        mf_gpu_upload(l->be->gpu, (float *)l->weight + first * l->in, rows,
+                      count * l->in * sizeof *rows);
+        return;
+    }
+    for (size_t r = 0; r < count; r++)
+        for (size_t i = 0; i < l->row; i++)
+            halves[r * l->row + i] = i < l->in ? to_half(rows[r * l->in + i]) : 0;
+    mf_gpu_upload(l->be->gpu, (uint16_t *)l->weight + first * l->row, halves,
+                  count * l->row * sizeof *halves);
+}
+
+static bool upload_weights(struct mf_linear *l, const struct mf_linear_source *source,
+                           struct mf_error *err)
+{
+    size_t step = l->in < PIECE ? PIECE / l->in : 1;
+    step = step < l->out ? step : l->out;
+    MF_AUTO(mf_mem) float *room = malloc(step * l->in * sizeof *room);
+    MF_AUTO(mf_mem) uint16_t *halves = malloc(step * l->row * sizeof *halves);
+    if (!room || !halves)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for weights");
+    for (size_t first = 0; first < l->out; first += step) {
+        size_t count = l->out - first < step ? l->out - first : step;
+        upload_rows(l, source->rows(source, first, count, room), first, count, halves);
+    }
+    return true;
+}
+
+static bool upload_bias(struct mf_linear *l, const float *bias, struct mf_error *err)
+{
+    if (!bias)
+        return true;
+    l->bias = mf_gpu_alloc(l->be->gpu, l->out * sizeof *bias, err);
+    if (!l->bias)
+        return false;
+    l->bytes += l->out * sizeof *bias;
+    mf_gpu_upload(l->be->gpu, l->bias, bias, l->out * sizeof *bias);
+    if (!l->half)
+        return true;
+    MF_AUTO(mf_mem) uint16_t *halves = malloc(l->out * sizeof *halves);
+    if (!halves)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for weights");
+    for (size_t i = 0; i < l->out; i++)
+        halves[i] = to_half(bias[i]);
+    l->half_bias = mf_gpu_alloc(l->be->gpu, l->out * sizeof *halves, err);
+    if (l->half_bias)
+        mf_gpu_upload(l->be->gpu, l->half_bias, halves, l->out * sizeof *halves);
+    l->bytes += l->out * sizeof *halves;
+    return l->half_bias != NULL;
+}
+
+struct mf_linear *mf_cuda_linear_new(struct mf_backend *be, const struct mf_linear_source *source,
+                                     struct mf_error *err)
+{
+    struct mf_linear *l = calloc(1, sizeof *l);
+    if (!l || !(l->plans = calloc(1, sizeof *l->plans))) {
+        free(l);
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for weights");
+        return NULL;
+    }
+    l->be = be;
+    l->out = source->out;
+    l->in = source->in;
+    l->half = be->half && !be->precise && l->out * l->in >= SMALL;
+    l->row = l->half ? padded(l->in) : l->in;
+    l->bytes = l->out * l->row * (l->half ? sizeof(uint16_t) : sizeof(float));
+    l->weight = mf_gpu_alloc(be->gpu, l->bytes, err);
+    if (l->weight && upload_weights(l, source, err) && upload_bias(l, source->bias, err))
+        return l;
+    mf_cuda_linear_free(l);
+    return NULL;
+}
+
+void mf_cuda_linear_free(struct mf_linear *l)
+{
+    if (!l)
+        return;
+    for (struct plan *p = l->plans->first, *next; p; p = next) {
+        next = p->next;
+        mf_matmul_free(p->matmul);
+        free(p);
+    }
+    mf_gpu_release(l->be->gpu, l->weight);
+    mf_gpu_release(l->be->gpu, l->bias);
+    mf_gpu_release(l->be->gpu, l->half_bias);
+    free(l->plans);
+    free(l);
+}
+
+size_t mf_cuda_linear_bytes(const struct mf_linear *l)
+{
+    return l->bytes;
+}
+
+static struct mf_matmul *find(const struct mf_linear *l, const struct use *use)
+{
+    for (struct plan *p = l->plans->first; p; p = p->next)
+        if (p->use.m == use->m && p->use.x_row == use->x_row && p->use.relu == use->relu &&
+            p->use.add == use->add && p->use.half_out == use->half_out)
+            return p->matmul;
+    return NULL;
+}
+
+static bool make(const struct mf_linear *l, const struct use *use, struct mf_error *err)
+{
+    if (find(l, use))
+        return true;
+    struct plan *p = calloc(1, sizeof *p);
+    if (!p)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a plan");
+    const struct mf_matmul_shape shape = {.m = use->m,
+                                          .out = l->out,
+                                          .in = l->row,
+                                          .x_row = use->x_row,
+                                          .weight_row = l->row,
+                                          .half = l->half,
+                                          .half_out = use->half_out,
+                                          .bias = l->bias != NULL,
+                                          .relu = use->relu,
+                                          .add = use->add};
+    p->use = *use;
+    p->matmul = mf_matmul_new(l->be->matmuls, &shape, err);
+    if (!p->matmul) {
+        free(p);
+        return false;
+    }
+    p->next = l->plans->first;
+    l->plans->first = p;
+    return true;
+}
+
+/* GELU is not the product's affair: the library's is the tanh approximation. */
+static struct use use_of(const struct mf_linear *l, size_t m, size_t x_row,
+                         enum mf_epilogue epilogue)
+{
+    return (struct use){.m = m,
+                        .x_row = l->half ? l->row
+                                 : x_row ? x_row
+                                         : l->in,
+                        .relu = epilogue == MF_EPILOGUE_RELU,
+                        .add = epilogue == MF_EPILOGUE_ADD};
+}
+
+/* Floats that m rows of bfloat16 take. */
+static size_t half_floats(const struct mf_linear *l, size_t m)
+{
+    return l->half ? (m * l->row + 1) / 2 : 0;
+}
+
+bool mf_cuda_linear_plan(struct mf_linear *l, size_t m, size_t x_row, enum mf_epilogue epilogue,
+                         size_t *ret_scratch, struct mf_error *err)
+{
+    struct use use = use_of(l, m, x_row, epilogue);
+    *ret_scratch = half_floats(l, m);
+    return make(l, &use, err);
+}
+
+/* The product, and GELU after it. False when it was not planned. */
+static bool multiply(const struct mf_linear *l, const struct use *use, const void *x, void *y,
+                     bool gelu)
+{
+    struct mf_matmul *matmul = find(l, use);
+    if (!matmul)
+        return false;
+    mf_matmul_run(matmul, x, l->weight,
+                  use->half_out ? (const void *)l->half_bias : (const void *)l->bias, y);
+    if (gelu)
+        mf_gpu_note(l->be->gpu, mf_launch_gelu(l->be->stream, y, use->m * l->out, use->half_out),
+                    "starting GELU");
+    return true;
+}
+
+bool mf_cuda_linear_run(struct mf_linear *l, const float *x, size_t m, size_t x_row, float *y,
+                        enum mf_epilogue epilogue, float *scratch, struct mf_error *err)
+{
+    struct use use = use_of(l, m, x_row, epilogue);
+    if (l->half)
+        mf_gpu_note(l->be->gpu,
+                    mf_launch_halve(l->be->stream, x, m, l->in, x_row ? x_row : l->in,
+                                    (uint16_t *)scratch, l->row),
+                    "starting a conversion");
+    return multiply(l, &use, l->half ? (const void *)scratch : (const void *)x, y,
+                    epilogue == MF_EPILOGUE_GELU) ||
+           mf_error_set(err, MF_ERR_INTERNAL, "a linear layer was not planned for %zu rows", m);
+}
+
+size_t mf_cuda_norm_linear_scratch(const struct mf_linear *l, size_t m)
+{
+    if (!l->half)
+        return 0;
+    for (int e = MF_EPILOGUE_NONE; e <= MF_EPILOGUE_ADD; e++) {
+        struct use use = use_of(l, m, 0, (enum mf_epilogue)e);
+        if (!make(l, &use, NULL))
+            return 0; /* composed, its plan says why */
+    }
+    return half_floats(l, m);
+}
+
+static void norm_rows(const struct mf_linear *l, const struct mf_norm *norm, const float *x,
+                      size_t m, float *scratch)
+{
+    mf_gpu_note(l->be->gpu, mf_launch_norm(l->be->stream, x, m, norm, scratch, l->row, true),
+                "starting a norm");
+}
+
+void mf_cuda_norm_linear(struct mf_linear *l, const struct mf_norm *norm, const float *x, size_t m,
+                         float *y, enum mf_epilogue epilogue, float *scratch)
+{
+    struct use use = use_of(l, m, 0, epilogue);
+    norm_rows(l, norm, x, m, scratch);
+    multiply(l, &use, scratch, y, epilogue == MF_EPILOGUE_GELU);
+}
+
+/* fc1 writes what fc2 reads: bfloat16, its rows as long as fc2's padded ones. */
+static struct use first_use(const struct mf_linear *fc1, size_t m, enum mf_epilogue activation)
+{
+    struct use use = use_of(fc1, m, 0, activation);
+    use.half_out = true;
+    return use;
+}
+
+size_t mf_cuda_mlp_scratch(const struct mf_linear *fc1, const struct mf_linear *fc2, size_t m)
+{
+    if (!fc1->half || !fc2->half || fc1->out != fc2->row)
+        return 0;
+    struct use plain = first_use(fc1, m, MF_EPILOGUE_NONE),
+               relu = first_use(fc1, m, MF_EPILOGUE_RELU),
+               second = use_of(fc2, m, 0, MF_EPILOGUE_ADD);
+    if (!make(fc1, &plain, NULL) || !make(fc1, &relu, NULL) || !make(fc2, &second, NULL))
+        return 0;
+    return padded(half_floats(fc1, m)) + half_floats(fc2, m);
+}
+
+void mf_cuda_mlp(struct mf_linear *fc1, struct mf_linear *fc2, const struct mf_norm *norm,
+                 enum mf_epilogue activation, float *h, size_t m, float *scratch)
+{
+    struct use first = first_use(fc1, m, activation), second = use_of(fc2, m, 0, MF_EPILOGUE_ADD);
+    float *wide = scratch + padded(half_floats(fc1, m));
+    norm_rows(fc1, norm, h, m, scratch);
+    multiply(fc1, &first, scratch, wide, activation == MF_EPILOGUE_GELU);
+    multiply(fc2, &second, wide, h, false);
+}
