@@ -1,6 +1,7 @@
 /* `medfusion serve`: the whole daemon on one machine. */
 #include "server/cli.h"
 #include "server/cmd.h"
+#include "server/fhir_client.h"
 #include "server/registry.h"
 #include "server/supervisor.h"
 #include "server/tls.h"
@@ -36,6 +37,20 @@ static bool check_models(const struct mf_config *config, struct mf_error *err)
     return registry != NULL;
 }
 
+/* Neither is a mistake in the file of FHIR servers left for a process that dies. */
+static bool check_fhir(const struct mf_config *config, struct mf_error *err)
+{
+    MF_AUTO(mf_fhir_client)
+    struct mf_fhir_client *client = mf_fhir_client_new(config->fhir.servers, 1, err);
+    const char *source = config->fhir.source;
+    struct mf_error unknown = MF_ERROR_INIT;
+    if (!client)
+        return false;
+    return strcmp(source, "off") == 0 || mf_fhir_client_find(client, source, &unknown) >= 0 ||
+           mf_error_set(err, MF_ERR_USAGE, "fhir.source: there is no server \"%s\" in fhir.servers",
+                        source);
+}
+
 /* Nor is a wrong certificate told by a front that dies. */
 static bool check_tls(const struct mf_config *config, struct mf_error *err)
 {
@@ -60,8 +75,9 @@ int mf_cmd_serve(int argc, char **argv)
     MF_AUTO(mf_config) struct mf_config *config = mf_cli_config(argc, argv, USAGE, &help, &err);
     if (help)
         return MF_EXIT_OK;
-    if (!config || !check_models(config, &err) || !check_tls(config, &err) ||
-        !make_directory(config, &err) || !mf_supervisor_run(config, MF_SUPERVISE_ALL, &err))
+    if (!config || !check_models(config, &err) || !check_fhir(config, &err) ||
+        !check_tls(config, &err) || !make_directory(config, &err) ||
+        !mf_supervisor_run(config, MF_SUPERVISE_ALL, &err))
         return mf_cli_fail("serve", &err);
     return MF_EXIT_OK;
 }

@@ -155,6 +155,13 @@ static const struct key KEYS[] = {
      "How long fetching one study may take"},
     {"fetch.max_priors", INTEGER, AT(fetch.max_priors), "4", 0, 31,
      "Earlier studies of the patient that are fetched with a study"},
+    {"fhir.servers", TEXT, AT(fhir.servers), "off", 0, 0,
+     "JSON file of the FHIR servers that data is pulled from and results are pushed to "
+     "(deploy/fhir-servers.example.json); off = none"},
+    {"fhir.source", TEXT, AT(fhir.source), "off", 0, 0,
+     "Name of the server that is asked for the patients of stored studies; off = none"},
+    {"fhir.timeout_s", INTEGER, AT(fhir.timeout_s), "30", 1, 600,
+     "How long one exchange with a FHIR server may take"},
     {"log.level", TEXT, AT(log.level), "info", 0, 0, "debug | info | warn | error"},
 };
 

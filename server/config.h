@@ -108,6 +108,13 @@ struct mf_config {
     } fetch;
 
     struct {
+        const char *servers; /* "off", or a file (fhir_servers.h) */
+        const char
+            *source; /* "off", or the server that is asked about patients of stored studies */
+        int64_t timeout_s;
+    } fhir;
+
+    struct {
         const char *level; /* debug | info | warn | error */
     } log;
 };

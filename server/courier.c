@@ -47,11 +47,13 @@ static bool open_courier(struct mf_courier_study *c, const struct mf_courier_opt
         .expanded_bytes = (uint64_t)config->decoder.max_total_bytes,
         .expansion_ratio = (unsigned)config->decoder.max_ratio,
         .objects = (unsigned)config->decoder.max_objects,
+        .ehr_bytes = (uint64_t)config->http.max_ehr_bytes,
     };
     c->config = config;
     return (c->registry = mf_registry_open(config->models.directories.items,
                                            config->models.directories.count, NULL, err)) &&
            (c->decoder = mf_decoder_new(o->decoder_address, 1, &limits, err)) &&
+           (c->fhir = mf_fhir_client_new(config->fhir.servers, (int)config->fhir.timeout_s, err)) &&
            (c->blobs = mf_blobs_open(config->data.directory, 0, err)) &&
            (c->store = mf_store_connect(config->data.directory, PATIENCE_MS, err));
 }
@@ -60,6 +62,7 @@ static void close_courier(struct mf_courier_study *c)
 {
     mf_store_free(c->store);
     mf_blobs_free(c->blobs);
+    mf_fhir_client_free(c->fhir);
     mf_decoder_free(c->decoder);
     mf_registry_free(c->registry);
 }

@@ -67,13 +67,6 @@ static bool make_objects(const struct mf_courier_outbox *c, const struct mf_deli
 
 /* --- STOW-RS --- */
 
-static bool take_answer(void *context, const char *content_type, const void *data, size_t len,
-                        struct mf_error *err)
-{
-    (void)content_type;
-    return mf_buffer_append(context, data, len, err);
-}
-
 static bool judge_answer(long status, const struct mf_buffer *answer, struct mf_error *err)
 {
     static const struct mf_json_limits limits = {ANSWER_BYTES, 32};
@@ -123,7 +116,7 @@ static bool send_stow(const struct mf_courier_outbox *c, const char *address,
                                            .body_len = body.len,
                                            .timeout_s = (int)c->config->outbox.timeout_s,
                                            .max_bytes = ANSWER_BYTES,
-                                           .data = take_answer,
+                                           .data = mf_web_keep,
                                            .context = &answer};
     return mf_web_send(&request, &status, err) && judge_answer(status, &answer, err);
 }

@@ -5,7 +5,10 @@
  */
 #include "server/courier_study.h"
 
+#include "server/fhir_pull.h"
 #include "server/pipeline.h"
+
+#include "core/log.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -31,6 +34,9 @@ struct collection {
     const char *study; /* its UID */
     size_t current;    /* so many inputs are of the study itself */
     struct mf_pack *copy;
+    struct mf_pack *ehr; /* what the FHIR server gave; NULL = nothing */
+    struct mf_job_input ehr_input;
+    int ehr_fd;
     const char *locators[MF_DECODER_MAX_FDS];
     int fds[MF_DECODER_MAX_FDS];
     size_t fd_count;
@@ -38,7 +44,7 @@ struct collection {
 
 /* --- which objects --- */
 
-static bool add_instance(struct collection *l, const struct mf_stored *in, struct mf_error *err)
+static bool add_input(struct collection *l, const struct mf_job_input *input, struct mf_error *err)
 {
     if (l->count == l->capacity) {
         size_t capacity = l->capacity ? 2 * l->capacity : 64;
@@ -50,14 +56,19 @@ static bool add_instance(struct collection *l, const struct mf_stored *in, struc
         l->inputs = grown;
         l->capacity = capacity;
     }
-    struct mf_job_input *input = &l->inputs[l->count++];
-    *input = (struct mf_job_input){.part = "dicom",
-                                   .kind = "blob",
-                                   .locator = in->locator,
-                                   .offset = in->offset,
-                                   .size = in->size};
-    memcpy(input->sha256, in->sha256, MF_SHA256_BYTES);
+    l->inputs[l->count++] = *input;
     return true;
+}
+
+static bool add_instance(struct collection *l, const struct mf_stored *in, struct mf_error *err)
+{
+    struct mf_job_input input = {.part = "dicom",
+                                 .kind = "blob",
+                                 .locator = in->locator,
+                                 .offset = in->offset,
+                                 .size = in->size};
+    memcpy(input.sha256, in->sha256, MF_SHA256_BYTES);
+    return add_input(l, &input, err);
 }
 
 static bool add_study(struct collection *l, const char *tenant, const char *uid,
@@ -222,6 +233,55 @@ static bool open_packs(struct collection *l, struct mf_error *err)
     return true;
 }
 
+/* --- what the FHIR server knows of the patient --- */
+
+static bool write_ehr(struct collection *l, const struct mf_buffer *text, struct mf_error *err)
+{
+    struct mf_pack_member place;
+    if (!(l->ehr = mf_pack_new(l->c->blobs, err)) || !mf_pack_begin(l->ehr, err) ||
+        !mf_pack_write(l->ehr, text->data, text->len, err) || !mf_pack_end(l->ehr, &place, err) ||
+        !mf_pack_sync(l->ehr, err) ||
+        (l->ehr_fd = mf_blobs_open_pack(l->c->blobs, mf_pack_name(l->ehr), err)) < 0)
+        return false;
+    l->ehr_input = (struct mf_job_input){.part = "ehr",
+                                         .kind = "blob",
+                                         .locator = mf_pack_name(l->ehr),
+                                         .offset = place.offset,
+                                         .size = place.size};
+    memcpy(l->ehr_input.sha256, place.sha256, MF_SHA256_BYTES);
+    return true;
+}
+
+static void close_ehr(struct collection *l)
+{
+    if (l->ehr_fd >= 0)
+        close(l->ehr_fd);
+    mf_pack_free(l->ehr);
+    l->ehr = NULL;
+    l->ehr_fd = -1;
+}
+
+static void forget_ehr(struct collection *l, const char *reason)
+{
+    mf_log(MF_LOG_WARN, "study.ehr_failed", MF_LOG_S("reason", reason));
+    close_ehr(l);
+}
+
+static void add_ehr(struct collection *l, const struct mf_found *current)
+{
+    const char *source = l->c->config->fhir.source;
+    struct mf_error problem = MF_ERROR_INIT;
+    const struct mf_fhir_pull pull = {.client = l->c->fhir,
+                                      .server = source,
+                                      .patient_id = current->stored.instance.values[MF_PATIENT_ID],
+                                      .registry = l->c->registry};
+    MF_AUTO(mf_buffer) struct mf_buffer text;
+    mf_buffer_init(&text, (size_t)l->c->config->http.max_ehr_bytes);
+    if (strcmp(source, "off") != 0 && pull.patient_id &&
+        (!mf_fhir_pull(&pull, &text, &problem) || !write_ehr(l, &text, &problem)))
+        forget_ehr(l, problem.msg);
+}
+
 /* --- judging and submitting --- */
 
 /* Scans the first `count` inputs and decides how they will be run. */
@@ -229,14 +289,18 @@ static bool judge(struct collection *l, size_t count, struct mf_buffer *index,
                   struct mf_acceptance *ret, struct mf_error *err)
 {
     const struct mf_pipeline_options options = MF_PIPELINE_OPTIONS_INIT;
-    struct mf_part *parts = mf_arena_alloc(l->arena, count + 1, sizeof *parts, err);
+    struct mf_part *parts = mf_arena_alloc(l->arena, count + 2, sizeof *parts, err);
     if (!parts)
         return false;
+    size_t n = count;
     for (size_t i = 0; i < count; i++)
         parts[i] = (struct mf_part){MF_PART_DICOM, need_pack(l, l->inputs[i].locator, err),
                                     l->inputs[i].offset, l->inputs[i].size};
+    if (l->ehr)
+        parts[n++] =
+            (struct mf_part){MF_PART_EHR, l->ehr_fd, l->ehr_input.offset, l->ehr_input.size};
     mf_buffer_clear(index);
-    if (!mf_decoder_scan(l->c->decoder, parts, count, index, err) ||
+    if (!mf_decoder_scan(l->c->decoder, parts, n, index, err) ||
         !mf_pipeline_accept(l->c->registry, index->data ? index->data : "", index->len, &options,
                             ret, NULL, err))
         return false;
@@ -262,6 +326,23 @@ static bool judge_twice(struct collection *l, struct mf_buffer *index, struct mf
     return judge(l, l->count, index, ret, err);
 }
 
+/* With the FHIR server's data, or without when that cannot be used (it is of another patient). */
+static bool judge_all(struct collection *l, struct mf_buffer *index, struct mf_acceptance *ret,
+                      struct mf_error *err)
+{
+    struct mf_error first = MF_ERROR_INIT;
+    size_t count = l->count;
+    if (!l->ehr)
+        return judge_twice(l, index, ret, err);
+    if (judge_twice(l, index, ret, &first))
+        return true;
+    if (is_our_trouble(first.code))
+        return mf_error_set(err, first.code, "%s", first.msg);
+    forget_ehr(l, first.msg);
+    l->count = count;
+    return judge_twice(l, index, ret, err);
+}
+
 static bool submit(struct collection *l, const struct mf_due_study *study,
                    const struct mf_buffer *index, const char *model, struct mf_submitted *ret,
                    struct mf_error *err)
@@ -279,12 +360,20 @@ static bool submit(struct collection *l, const struct mf_due_study *study,
                                 .input_count = l->count,
                                 .idempotency_key = key,
                                 .max_queued = l->c->config->jobs.max_queued};
+    if (l->ehr) {
+        if (!add_input(l, &l->ehr_input, err))
+            return false;
+        sub.inputs = l->inputs;
+        sub.input_count = l->count;
+    }
     mf_job_id_new(sub.id);
     mf_sha256(key, strlen(key), sub.fingerprint);
     if (!mf_store_submit(l->c->store, &sub, ret, err))
         return false;
     if (l->copy && !ret->replayed)
         mf_pack_keep(l->copy);
+    if (l->ehr && !ret->replayed)
+        mf_pack_keep(l->ehr);
     return true;
 }
 
@@ -298,8 +387,10 @@ static bool make_job(struct collection *l, const struct mf_due_study *study,
     if (!find_study(l, study, &current, err) || !add_study(l, study->tenant, study->uid, err))
         return false;
     l->current = l->count;
-    return add_priors(l, study->tenant, current, err) && open_packs(l, err) &&
-           judge_twice(l, &index, &acceptance, err) &&
+    if (!add_priors(l, study->tenant, current, err) || !open_packs(l, err))
+        return false;
+    add_ehr(l, current);
+    return judge_all(l, &index, &acceptance, err) &&
            submit(l, study, &index, acceptance.model, ret, err);
 }
 
@@ -309,13 +400,14 @@ bool mf_courier_study_run(const struct mf_courier_study *c, const struct mf_due_
     struct mf_submitted made = {.replayed = false};
     struct mf_error problem = MF_ERROR_INIT;
     MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(ARENA_BYTES);
-    struct collection l = {.c = c, .arena = arena, .study = study->uid};
+    struct collection l = {.c = c, .arena = arena, .study = study->uid, .ehr_fd = -1};
     ret_job[0] = '\0';
     if (!arena)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a study");
     bool ok = make_job(&l, study, &made, &problem);
     close_packs(&l);
     mf_pack_free(l.copy);
+    close_ehr(&l);
     if (!ok && is_our_trouble(problem.code))
         return mf_error_set(err, problem.code, "%s", problem.msg);
     if (ok)

@@ -8,6 +8,7 @@
  */
 #include "server/endpoints.h"
 #include "server/fetch.h"
+#include "server/fhir_pull.h"
 #include "server/job_response.h"
 #include "server/multipart.h"
 #include "server/negotiate.h"
@@ -36,6 +37,7 @@ struct upload {
     char part[MF_MULTIPART_NAME];
     bool has_ehr, has_options;
     bool reference; /* the body is JSON that says what to fetch; it is kept in `options` */
+    bool pulled;    /* the part "ehr" came from a FHIR server */
     struct mf_buffer options;
     const char *key; /* reserved Idempotency-Key, or NULL */
 };
@@ -178,18 +180,35 @@ static bool data(struct mf_request *request, const void *bytes, size_t len, stru
 
 /* --- handle: from the whole body to a job --- */
 
-/* The body is {"study": {"source", "study_instance_uid", "priors"}, "options": {…}}: fetches the
- * objects into the pack, and leaves the options as if they had been a part. */
+/* The options of a body by reference, with its `ehr` among them, as if they had been a part. */
+static bool keep_options(struct upload *u, json_t *body, struct mf_error *err)
+{
+    json_t *options = json_object_get(body, "options"), *ehr = json_object_get(body, "ehr");
+    mf_buffer_clear(&u->options);
+    u->has_options = options || ehr;
+    if (!u->has_options)
+        return true;
+    if (ehr && options && (!json_is_object(options) || json_object_get(options, "ehr")))
+        return mf_error_set(err, MF_ERR_UNUSABLE, "body: \"ehr\" is named once, or not at all");
+    MF_AUTO(mf_json) json_t *whole = options ? json_incref(options) : json_object();
+    if (ehr && json_object_set(whole, "ehr", ehr) != 0)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for options");
+    MF_AUTO(mf_mem) char *text = mf_json_text(whole, 0);
+    return text ? mf_buffer_append_str(&u->options, text, err)
+                : mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for options");
+}
+
+/* The body is {"study": {"source", "study_instance_uid", "priors"}, "ehr": {…}, "options": {…}}:
+ * fetches the objects into the pack. */
 static bool fetch(struct upload *u, struct mf_error *err)
 {
     static const struct mf_json_limits limits = {OPTIONS_BYTES, 8};
-    static const char *const keys[] = {"study", "options", NULL};
+    static const char *const keys[] = {"study", "ehr", "options", NULL};
     static const char *const study_keys[] = {"source", "study_instance_uid", "priors", NULL};
     MF_AUTO(mf_json)
     json_t *body =
         mf_json_parse(u->options.data ? u->options.data : "", u->options.len, &limits, "body", err);
     const json_t *study = body ? mf_json_need_object(body, "study", err) : NULL;
-    const json_t *options = json_object_get(body, "options");
     if (!study || !mf_json_only_keys(body, keys, "body", MF_ERR_UNUSABLE, err) ||
         !mf_json_only_keys(study, study_keys, "study", MF_ERR_UNUSABLE, err))
         return false;
@@ -199,13 +218,7 @@ static bool fetch(struct upload *u, struct mf_error *err)
                               .priors = mf_json_get_bool(study, "priors", true),
                               .sink = &SINK,
                               .context = u};
-    if (!wanted.study || !mf_fetch_study(&wanted, err))
-        return false;
-    MF_AUTO(mf_mem) char *text = options ? mf_json_text(options, 0) : NULL;
-    mf_buffer_clear(&u->options);
-    u->has_options = options != NULL;
-    return !options || (text && mf_buffer_append_str(&u->options, text, err)) ||
-           mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for options");
+    return wanted.study && mf_fetch_study(&wanted, err) && keep_options(u, body, err);
 }
 
 static bool end_body(struct upload *u, struct mf_error *err)
@@ -220,7 +233,36 @@ static bool end_body(struct upload *u, struct mf_error *err)
     return mf_error_set(err, MF_ERR_UNUSABLE, "multipart body: there is no part \"dicom\"");
 }
 
-/* Takes `priority` out of the options; the others are the pipeline's. Returns the text of those. */
+/* {"source", "patient" or "encounter", "as_of"}: the part "ehr" comes from a FHIR server. */
+static bool pull(struct upload *u, const json_t *ehr, const char *model, struct mf_error *err)
+{
+    static const char *const keys[] = {"source", "patient", "encounter", "as_of", NULL};
+    const struct mf_services *s = u->request->services;
+    const struct mf_fhir_pull from = {.client = s->fhir,
+                                      .server = mf_json_get_string(ehr, "source", NULL),
+                                      .patient = mf_json_get_string(ehr, "patient", NULL),
+                                      .encounter = mf_json_get_string(ehr, "encounter", NULL),
+                                      .as_of = mf_json_get_string(ehr, "as_of", NULL),
+                                      .registry = s->registry,
+                                      .model = model};
+    MF_AUTO(mf_buffer) struct mf_buffer text;
+    mf_buffer_init(&text, (size_t)s->config->http.max_ehr_bytes);
+    if (!json_is_object(ehr))
+        return mf_error_set(err, MF_ERR_UNUSABLE, "\"ehr\" must be a JSON object");
+    if (!mf_json_only_keys(ehr, keys, "ehr", MF_ERR_UNUSABLE, err))
+        return false;
+    if (!from.patient == !from.encounter)
+        return mf_error_set(err, MF_ERR_UNUSABLE,
+                            "\"ehr\" must name either a \"patient\" or an \"encounter\"");
+    if (u->has_ehr)
+        return mf_error_set(err, MF_ERR_UNUSABLE, "\"ehr\" is named beside a part \"ehr\"");
+    u->pulled = true;
+    return mf_fhir_pull(&from, &text, err) && part_begin(u, "ehr", err) &&
+           part_data(u, text.data, text.len, err) && part_end(u, err);
+}
+
+/* Takes `priority` and `ehr` out of the options; the others are the pipeline's. Returns the text of
+ * those. */
 static const char *read_options(struct upload *u, enum mf_priority *priority, struct mf_error *err)
 {
     const struct mf_json_limits limits = {OPTIONS_BYTES, 8};
@@ -244,6 +286,10 @@ static const char *read_options(struct upload *u, enum mf_priority *priority, st
         return NULL;
     }
     json_object_del(options, "priority");
+    const json_t *ehr = json_object_get(options, "ehr");
+    if (ehr && !pull(u, ehr, mf_json_get_string(options, "model", NULL), err))
+        return NULL;
+    json_object_del(options, "ehr");
     MF_AUTO(mf_mem) char *text = mf_json_text(options, 0);
     if (!text) {
         mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for options");
@@ -252,8 +298,8 @@ static const char *read_options(struct upload *u, enum mf_priority *priority, st
     return mf_arena_strdup(u->request->arena, text, err);
 }
 
-/* Route, then every part's name and content in order: never the raw body, whose boundary is random.
- */
+/* Route, then every part's name and content in order: never the raw body, whose boundary is random,
+ * nor what was pulled, which differs from one time to the next. */
 static bool fingerprint(const struct upload *u, unsigned char out[MF_SHA256_BYTES],
                         struct mf_error *err)
 {
@@ -261,7 +307,11 @@ static bool fingerprint(const struct upload *u, unsigned char out[MF_SHA256_BYTE
     if (!hash)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for an upload");
     mf_sha256_update(hash, "POST /v1/jobs", sizeof "POST /v1/jobs");
+    if (u->reference && u->has_options)
+        mf_sha256_update(hash, u->options.data, u->options.len);
     for (size_t i = 0; i < u->input_count; i++) {
+        if (u->pulled && u->inputs[i].part[0] == 'e')
+            continue;
         mf_sha256_update(hash, u->inputs[i].part, strlen(u->inputs[i].part) + 1);
         mf_sha256_update(hash, u->inputs[i].sha256, MF_SHA256_BYTES);
     }

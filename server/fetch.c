@@ -43,43 +43,24 @@ static bool judge(long status, struct mf_error *err)
 
 /* --- QIDO-RS --- */
 
-static bool keep_answer(void *context, const char *content_type, const void *data, size_t len,
-                        struct mf_error *err)
-{
-    (void)content_type;
-    return mf_buffer_append(context, data, len, err);
-}
-
-/* Percent-encodes everything that is not unreserved (RFC 3986). */
-static void encode(const char *text, char *out, size_t size)
-{
-    static const char plain[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~";
-    size_t n = 0;
-    for (; *text && n + 4 < size; text++)
-        n += (size_t)(strchr(plain, *text)
-                          ? snprintf(out + n, size - n, "%c", *text)
-                          : snprintf(out + n, size - n, "%%%02X", (unsigned char)*text));
-    out[n] = '\0';
-}
-
 /* The studies that match, as an array; the caller owns it. */
 static json_t *search(const struct mf_fetch *f, const char *base, const char *key,
                       const char *value, struct mf_error *err)
 {
     static const struct mf_json_limits limits = {ANSWER_BYTES, 32};
-    char url[2 * URL_BYTES], encoded[512];
     long status = 0;
-    MF_AUTO(mf_buffer) struct mf_buffer answer;
+    MF_AUTO(mf_buffer) struct mf_buffer answer, url;
     mf_buffer_init(&answer, ANSWER_BYTES);
-    encode(value, encoded, sizeof encoded);
-    snprintf(url, sizeof url, "%s/studies?%s=%s&includefield=00100021&limit=200", base, key,
-             encoded);
-    const struct mf_web_request request = {.url = url,
+    mf_buffer_init(&url, 2 * URL_BYTES);
+    if (!mf_buffer_printf(&url, err, "%s/studies?%s=", base, key) ||
+        !mf_web_encode(&url, value, err) ||
+        !mf_buffer_append_str(&url, "&includefield=00100021&limit=200", err))
+        return NULL;
+    const struct mf_web_request request = {.url = url.data,
                                            .accept = "application/dicom+json",
                                            .timeout_s = (int)f->config->fetch.timeout_s,
                                            .max_bytes = ANSWER_BYTES,
-                                           .data = keep_answer,
+                                           .data = mf_web_keep,
                                            .context = &answer};
     if (!mf_web_send(&request, &status, err) || !judge(status, err))
         return NULL;

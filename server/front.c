@@ -7,6 +7,7 @@
  */
 #include "server/front.h"
 
+#include "server/fhir_client.h"
 #include "server/front_scan.h"
 #include "server/http.h"
 
@@ -65,6 +66,7 @@ static bool open_models(struct front *f, const struct mf_config *config, struct 
     f->services.models = f->models;
     f->services.model_count = n;
     f->scan.registry = f->registry;
+    f->services.registry = f->registry;
     return true;
 }
 
@@ -98,6 +100,7 @@ static bool open_services(struct front *f, const struct mf_front_options *o, str
         return false;
     return open_models(f, config, err) && open_decoder(f, o, err) &&
            (s->blobs = mf_blobs_open(directory, (uint64_t)config->data.min_free_bytes, err)) &&
+           (s->fhir = mf_fhir_client_new(config->fhir.servers, (int)config->fhir.timeout_s, err)) &&
            (s->keys = mf_keys_new(err)) && (s->metrics = mf_metrics_new(err)) &&
            (f->store = mf_store_connect(directory, PATIENCE_MS, err)) &&
            (f->pool = mf_pool_new(QUICK_THREADS, directory, PATIENCE_MS, err)) &&
@@ -117,6 +120,7 @@ static void close_services(struct front *f)
     mf_store_free(f->store);
     mf_metrics_free(f->services.metrics);
     mf_keys_free(f->services.keys);
+    mf_fhir_client_free(f->services.fhir);
     mf_blobs_free(f->services.blobs);
     mf_decoder_free(f->scan.decoder);
     free(f->models);

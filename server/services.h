@@ -42,6 +42,9 @@ struct mf_scanner {
     void (*prepare)(void *context); /* makes ready for the next scan; NULL = nothing to do */
 };
 
+struct mf_fhir_client;
+struct mf_registry;
+
 /* A model that is served, for /v2/models. */
 struct mf_served_model {
     const char *name, *version, *digest;
@@ -52,8 +55,10 @@ struct mf_services {
     struct mf_blobs *blobs;
     struct mf_scanner scanner;
     struct mf_describer describer;
-    struct mf_decoder *decoder; /* for metadata; NULL in tests */
-    struct mf_keys *keys;       /* idempotency keys of requests under way */
+    struct mf_decoder *decoder;         /* for metadata; NULL in tests */
+    struct mf_fhir_client *fhir;        /* of fhir.servers */
+    const struct mf_registry *registry; /* descriptions of the bundles; NULL in tests */
+    struct mf_keys *keys;               /* idempotency keys of requests under way */
     struct mf_metrics *metrics;
     const struct mf_served_model *models;
     size_t model_count;

@@ -3,6 +3,9 @@
 
 #include <curl/curl.h>
 #include <inttypes.h>
+#include <string.h>
+
+enum { HEADER_BYTES = 16 << 10 };
 
 struct exchange {
     const struct mf_web_request *request;
@@ -33,7 +36,7 @@ static size_t on_data(char *data, size_t size, size_t n, void *context)
 
 static struct curl_slist *add_header(struct curl_slist *list, const char *name, const char *value)
 {
-    char text[512];
+    char text[HEADER_BYTES];
     if (!value || snprintf(text, sizeof text, "%s: %s", name, value) >= (int)sizeof text)
         return list;
     struct curl_slist *longer = curl_slist_append(list, text);
@@ -52,6 +55,8 @@ static void set_options(struct exchange *x, struct curl_slist *headers)
     curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, 10L);
     curl_easy_setopt(c, CURLOPT_TIMEOUT, (long)r->timeout_s);
     curl_easy_setopt(c, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    if (r->ca_file)
+        curl_easy_setopt(c, CURLOPT_CAINFO, r->ca_file);
     curl_easy_setopt(c, CURLOPT_USERAGENT, "MedFusion/" MF_VERSION);
     curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_data);
@@ -61,6 +66,24 @@ static void set_options(struct exchange *x, struct curl_slist *headers)
     curl_easy_setopt(c, CURLOPT_POST, 1L);
     curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->body);
     curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len);
+}
+
+bool mf_web_encode(struct mf_buffer *out, const char *text, struct mf_error *err)
+{
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~";
+    for (; *text; text++)
+        if (strchr(plain, *text) ? !mf_buffer_append(out, text, 1, err)
+                                 : !mf_buffer_printf(out, err, "%%%02X", (unsigned char)*text))
+            return false;
+    return true;
+}
+
+bool mf_web_keep(void *context, const char *content_type, const void *data, size_t len,
+                 struct mf_error *err)
+{
+    (void)content_type;
+    return mf_buffer_append(context, data, len, err);
 }
 
 bool mf_web_send(const struct mf_web_request *r, long *ret_status, struct mf_error *err)
@@ -74,6 +97,7 @@ bool mf_web_send(const struct mf_web_request *r, long *ret_status, struct mf_err
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a request");
     struct curl_slist *headers = add_header(NULL, "Accept", r->accept);
     headers = add_header(headers, "Content-Type", r->content_type);
+    headers = add_header(headers, "Authorization", r->authorization);
     headers = add_header(headers, "Expect", ""); /* no 100-continue */
     set_options(&x, headers);
     CURLcode code = curl_easy_perform(x.curl);

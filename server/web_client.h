@@ -1,7 +1,8 @@
 /*
- * Web client: requests to configured DICOMweb servers, behind a fence around libcurl. Addresses
- * come from the configuration only, never from a request; redirects are not followed, only http and
- * https are spoken, and every exchange has a deadline and a ceiling of bytes.
+ * Web client: requests to configured DICOMweb, FHIR and authorization servers, behind a fence
+ * around libcurl. Addresses come from the configuration only, never from a request; redirects are
+ * not followed, only http and https are spoken, and every exchange has a deadline and a ceiling of
+ * bytes.
  */
 #ifndef MF_SERVER_WEB_CLIENT_H
 #define MF_SERVER_WEB_CLIENT_H
@@ -20,6 +21,8 @@ struct mf_web_request {
     const char *content_type; /* with `body`: a POST; NULL: a GET */
     const void *body;
     size_t body_len;
+    const char *authorization; /* of the header field, or NULL */
+    const char *ca_file;       /* PEM; NULL = the system's authorities */
     int timeout_s;
     uint64_t max_bytes; /* of the answer; 0 = 16 MiB */
     /* Takes the answer's body as it comes; false stops with the error. `content_type` is that of
@@ -28,6 +31,12 @@ struct mf_web_request {
                  struct mf_error *err);
     void *context;
 };
+
+/* `text` appended with everything that is not unreserved (RFC 3986) percent-encoded. */
+bool mf_web_encode(struct mf_buffer *out, const char *text, struct mf_error *err) MF_CHECK_RESULT;
+/* A `data` that appends to the mf_buffer `context`. */
+bool mf_web_keep(void *context, const char *content_type, const void *data, size_t len,
+                 struct mf_error *err);
 
 /* Sends it; *ret_status is the answer's. Only bodies of 2xx answers go to `data`. False: MF_ERR_IO,
  * MF_ERR_TIMEOUT, MF_ERR_TOO_LARGE, or what `data` set. Thread-safe after the first call. */
