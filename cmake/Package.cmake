@@ -1,0 +1,40 @@
+# What is installed beside the program and its data, and the Debian package: cmake --build build/release --target package.
+include(GNUInstallDirs)
+
+set(MEDFUSION_COMMANDS serve worker predict calibrate bench model module dicom fhir)
+foreach(command IN ITEMS "" ${MEDFUSION_COMMANDS})
+  set(page medfusion-${command}.1)
+  if(NOT command)
+    set(page medfusion.1)
+  endif()
+  add_custom_command(OUTPUT ${PROJECT_BINARY_DIR}/man/${page}
+    COMMAND ${CMAKE_COMMAND} -DPROGRAM=$<TARGET_FILE:medfusion> -DVERB=${command}
+      -DOUTPUT=${PROJECT_BINARY_DIR}/man/${page} -DVERSION=${PROJECT_VERSION} -P ${PROJECT_SOURCE_DIR}/cmake/ManPage.cmake
+    DEPENDS medfusion ${PROJECT_SOURCE_DIR}/cmake/ManPage.cmake)
+  list(APPEND pages ${PROJECT_BINARY_DIR}/man/${page})
+endforeach()
+add_custom_target(man ALL DEPENDS ${pages})
+install(FILES ${pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+
+install(FILES deploy/completion/medfusion.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME medfusion)
+install(FILES deploy/systemd/medfusion.service DESTINATION lib/systemd/system)
+install(FILES deploy/systemd/config.json DESTINATION ${CMAKE_INSTALL_DATADIR}/medfusion) # postinst copies it to /etc/medfusion
+install(FILES deploy/prometheus/medfusion.rules.yaml deploy/grafana/medfusion.json deploy/config.example.json
+  DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
+set(CPACK_GENERATOR DEB)
+set(CPACK_PACKAGE_CONTACT "The MedFusion developers <medfusion@localhost>")
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "inference service for DICOM studies and FHIR patient data")
+set(CPACK_PACKAGE_DESCRIPTION
+  "Takes DICOM studies and FHIR R4 patient data over REST, DICOMweb and DIMSE, runs a multimodal network on them and returns\n calibrated predictions with conformal sets. For research; not a medical device.")
+set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
+set(CPACK_STRIP_FILES ON)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_PACKAGE_SECTION science)
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_PACKAGE_DEPENDS "adduser")
+set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "ca-certificates")
+set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA
+  ${PROJECT_SOURCE_DIR}/deploy/debian/postinst ${PROJECT_SOURCE_DIR}/deploy/debian/prerm
+  ${PROJECT_SOURCE_DIR}/deploy/debian/postrm)
+include(CPack)

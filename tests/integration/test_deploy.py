@@ -1,0 +1,113 @@
+"""What deploy/ ships: the Debian package runs from its own files, the manual says what --help says, the service unit is one that systemd
+takes, and alerts and dashboard ask for metrics that exist."""
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+import requests
+import yaml
+
+import bundles
+import daemon as daemons
+
+ROOT = pathlib.Path(__file__).parents[2]
+BUILD = bundles.PROGRAM.parent
+SAMPLE = ROOT / "tests/data/sample"
+
+
+def needs(tool):
+    return pytest.mark.skipif(shutil.which(tool) is None, reason=f"no {tool} here")
+
+
+def run(*command):
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("package")
+    run("cpack", "--config", BUILD / "CPackConfig.cmake", "-B", folder)
+    (deb,) = folder.glob("*.deb")
+    return deb
+
+
+@needs("dpkg-deb")
+def test_the_package_runs_from_its_own_files(package, tmp_path):
+    run("dpkg-deb", "-R", package, tmp_path)
+    program, share = tmp_path / "usr/bin/medfusion", tmp_path / "usr/share/medfusion"
+    out = run(program, "predict", "--model", share / "models/thorax-nih", "--format", "text", SAMPLE / "dicom/2016-07-08.dcm")
+    assert "Cardiomegaly" in out
+    depends = re.search(r"^Depends: (.*)$", (tmp_path / "DEBIAN/control").read_text(), re.M).group(1)
+    assert "libmicrohttpd12" in depends and "adduser" in depends
+    for script in ("postinst", "prerm", "postrm"):
+        run("sh", "-n", tmp_path / "DEBIAN" / script)
+    config = json.loads((share / "config.json").read_text())
+    assert config["models"]["directories"] == ["/usr/share/medfusion/models/thorax-nih"]
+    unit = (tmp_path / "usr/lib/systemd/system/medfusion.service").read_text()
+    assert "--config /etc/medfusion/config.json" in unit
+
+
+def test_the_packaged_configuration_starts_the_daemon(tmp_path):
+    """With its own keys and no others, but for where things lie in a test."""
+    config = json.loads((ROOT / "deploy/systemd/config.json").read_text())
+    config["data"]["directory"], config["http"]["listen"] = str(tmp_path / "data"), "127.0.0.1:0"
+    config["models"]["directories"] = [str(ROOT / "models/thorax-nih")]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    process = subprocess.Popen([bundles.PROGRAM, "serve", "--config", tmp_path / "config.json"], stdout=subprocess.PIPE, text=True,
+                               stderr=subprocess.DEVNULL)
+    try:
+        assert process.stdout.readline().startswith(daemons.READY)
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+@needs("groff")
+def test_manual_pages_say_what_help_says():
+    pages = sorted((BUILD / "man").glob("*.1"))
+    assert len(pages) == 10
+    for page in pages:
+        command = [part for part in page.stem.split("-")[1:]]
+        shown = subprocess.run(["groff", "-k", "-ww", "-man", "-Tutf8", "-P-c", str(page)], capture_output=True, text=True, check=True)
+        assert shown.stderr == ""
+        text = re.sub(r".\x08", "", shown.stdout)
+        for line in run(bundles.PROGRAM, *command, "--help").splitlines()[1:]:
+            assert line.strip() in text, (page.name, line)
+
+
+@needs("systemd-analyze")
+def test_the_unit_is_one_that_systemd_takes(tmp_path):
+    unit = (ROOT / "deploy/systemd/medfusion.service").read_text()
+    (tmp_path / "medfusion.service").write_text(unit.replace("/usr/bin/medfusion", str(bundles.PROGRAM)))
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(tmp_path / "medfusion.service")], capture_output=True, text=True)
+    complaints = [line for line in done.stderr.splitlines() if "medfusion.service" in line]
+    assert complaints == []
+
+
+@needs("bash")
+def test_completion_knows_commands_options_and_keys():
+    def complete(*words):
+        script = (f'PATH="{BUILD}:$PATH"; source "{ROOT}/deploy/completion/medfusion.bash"; COMP_WORDS=({" ".join(words)}); '
+                  f"COMP_CWORD={len(words) - 1}; _medfusion; printf '%s\\n' \"${{COMPREPLY[@]}}\"")
+        return run("bash", "-c", script).split()
+
+    assert complete("medfusion", "pre") == ["predict"]
+    assert "--alpha" in complete("medfusion", "predict", "--al")
+    assert complete("medfusion", "serve", "--http.lis") == ["--http.listen"]
+    assert complete("medfusion", "model", "ver") == ["verify"]
+
+
+def test_alerts_and_dashboard_ask_for_metrics_that_exist(daemon):
+    exported = set(re.findall(r"^# TYPE (\S+)", requests.get(daemon.url + "/metrics", timeout=10).text, re.M))
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/medfusion.rules.yaml").read_text())
+    asked = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    dashboard = json.loads((ROOT / "deploy/grafana/medfusion.json").read_text())
+    asked += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    names = {re.sub(r"_(sum|count|bucket)$", "", name) for text in asked for name in re.findall(r"medfusion_\w+", text)}
+    assert len(asked) > 20
+    assert names - exported == set()
