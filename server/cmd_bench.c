@@ -32,6 +32,7 @@ static const char USAGE[] =
     "  --runs N        runs after one to warm up; default 20\n"
     "  --seconds N     stop a case after this time, but not before 3 runs; default 10\n"
     "  --size N        rows and columns of the synthetic frames; default 1024\n"
+    "  --frames N      how many synthetic frames; default: 1, 3 and as many as the model takes\n"
     "  --json          one JSON object instead of a table\n"
     "  PATH            DICOM files: the first study in them is run from decoding to result\n";
 
@@ -46,6 +47,7 @@ struct arguments {
     size_t runs;
     double seconds;
     uint32_t size;
+    size_t frames; /* 0: 1, 3 and as many as the model takes */
     bool json, help;
     char **paths;
     size_t path_count;
@@ -84,17 +86,24 @@ static bool take_option(int c, struct arguments *a, struct mf_error *err)
         a->seconds = n;
     else if (c == 's' && (ok = take_number("--size", 16, 8192, &n, err)))
         a->size = (uint32_t)n;
+    else if (c == 'f' && (ok = take_number("--frames", 1, 64, &n, err)))
+        a->frames = (size_t)n;
     return ok && c != '?';
 }
 
 static bool parse(int argc, char **argv, struct arguments *a, struct mf_error *err)
 {
-    static const struct option LONG[] = {
-        {"model", required_argument, NULL, 'm'},   {"device", required_argument, NULL, 'd'},
-        {"threads", required_argument, NULL, 't'}, {"dtype", required_argument, NULL, 'p'},
-        {"runs", required_argument, NULL, 'r'},    {"seconds", required_argument, NULL, 'u'},
-        {"size", required_argument, NULL, 's'},    {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
+    static const struct option LONG[] = {{"model", required_argument, NULL, 'm'},
+                                         {"device", required_argument, NULL, 'd'},
+                                         {"threads", required_argument, NULL, 't'},
+                                         {"dtype", required_argument, NULL, 'p'},
+                                         {"runs", required_argument, NULL, 'r'},
+                                         {"seconds", required_argument, NULL, 'u'},
+                                         {"size", required_argument, NULL, 's'},
+                                         {"frames", required_argument, NULL, 'f'},
+                                         {"json", no_argument, NULL, 'j'},
+                                         {"help", no_argument, NULL, 'h'},
+                                         {NULL, 0, NULL, 0}};
     int c;
     while ((c = mf_cli_option(argc, argv, ":h", LONG, err)) != -1) {
         if (c == 'h')
@@ -263,6 +272,8 @@ static bool bench_engine(const struct arguments *a, struct mf_registry *registry
                                    .high_bit = 11,
                                    .samples = samples,
                                    .rescale_slope = 1};
+    if (a->frames)
+        return bench_frames(a, registry, &frame, a->frames, cases, err);
     for (size_t i = 0; i < 3; i++)
         if (counts[i] <= max_frames && (i == 0 || counts[i] > counts[i - 1]) &&
             !bench_frames(a, registry, &frame, counts[i], cases, err))

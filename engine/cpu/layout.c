@@ -16,16 +16,31 @@ static void over_rows(const struct mf_backend *be, size_t n, size_t floats,
     mf_cpu_parallel(&one, n, body, arg);
 }
 
+struct add_job {
+    const float *x;
+    float *y;
+    size_t x_rows, rows, width, step; /* step: rows of a task */
+    float scale;
+};
+
+static void add_rows(void *arg, size_t i, int thread)
+{
+    (void)thread;
+    const struct add_job *job = arg;
+    size_t end = (i + 1) * job->step < job->rows ? (i + 1) * job->step : job->rows;
+    for (size_t r = i * job->step; r < end; r++) {
+        const float *restrict a = job->x + r % job->x_rows * job->width;
+        float *restrict b = job->y + r * job->width;
+        for (size_t k = 0; k < job->width; k++)
+            b[k] += job->scale * a[k];
+    }
+}
+
 void mf_cpu_add(struct mf_backend *be, const float *x, size_t x_rows, size_t rows, size_t width,
                 float scale, float *y)
 {
-    (void)be;
-    for (size_t r = 0; r < rows; r++) {
-        const float *a = x + r % x_rows * width;
-        float *b = y + r * width;
-        for (size_t i = 0; i < width; i++)
-            b[i] += scale * a[i];
-    }
+    struct add_job job = {x, y, x_rows, rows, width, SERIAL / (width + 1) + 1, scale};
+    over_rows(be, (rows + job.step - 1) / job.step, rows * width, add_rows, &job);
 }
 
 struct unfold_job {
@@ -152,17 +167,29 @@ void mf_cpu_unwindows_add(struct mf_backend *be, const float *x, size_t h, size_
         }
 }
 
+struct upsample_job {
+    const float *x;
+    float *y;
+    size_t w, c;
+};
+
+static void upsample_row(void *arg, size_t r, int thread)
+{
+    (void)thread;
+    const struct upsample_job *job = arg;
+    for (size_t col = 0; col < 2 * job->w; col++) {
+        const float *restrict in = job->x + (r / 2 * job->w + col / 2) * job->c;
+        float *restrict out = job->y + (r * 2 * job->w + col) * job->c;
+        for (size_t i = 0; i < job->c; i++)
+            out[i] += in[i];
+    }
+}
+
 void mf_cpu_upsample2_add(struct mf_backend *be, const float *x, size_t h, size_t w, size_t c,
                           float *y)
 {
-    (void)be;
-    for (size_t r = 0; r < 2 * h; r++)
-        for (size_t col = 0; col < 2 * w; col++) {
-            const float *in = x + ((r / 2) * w + col / 2) * c;
-            float *out = y + (r * 2 * w + col) * c;
-            for (size_t i = 0; i < c; i++)
-                out[i] += in[i];
-        }
+    struct upsample_job job = {x, y, w, c};
+    over_rows(be, 2 * h, 4 * h * w * c, upsample_row, &job);
 }
 
 void mf_cpu_pixel_shuffle_add(struct mf_backend *be, const float *x, size_t h, size_t w, size_t c,

@@ -2,7 +2,7 @@
  * Times one network of a Hugging Face directory, and the matrix products that it consists of, done
  * by oneDNN alone. One measurement a process; tests/bench/engine.py drives it.
  *
- *   bench_engine run DIR [OPTION]…        {"min_ms", "median_ms", "load_ms", "weight_bytes", …}
+ *   bench_engine run DIR [OPTION]…        {"min_ms", "median_ms", "ms", "load_ms", …}
  *   bench_engine products DIR [OPTION]…   the same sums and shapes on oneDNN: {"min_ms", …}
  *     --dtype f32|bf16|int8  --threads N  --size PIXELS | --length STEPS  --runs N  --seconds S
  *
@@ -328,7 +328,10 @@ static void print_times(double *ms, size_t n)
 {
     qsort(ms, n, sizeof *ms, by_value);
     double median = n % 2 ? ms[n / 2] : (ms[n / 2 - 1] + ms[n / 2]) / 2;
-    printf("{\"min_ms\": %.4f, \"median_ms\": %.4f, \"runs\": %zu", ms[0], median, n);
+    printf("{\"min_ms\": %.4f, \"median_ms\": %.4f, \"ms\": [", ms[0], median);
+    for (size_t i = 0; i < n; i++)
+        printf("%s%.4f", i ? ", " : "", ms[i]);
+    printf("]");
 }
 
 static bool more(const struct options *o, uint64_t start, size_t done)

@@ -1,209 +1,207 @@
 #!/usr/bin/env python3
 """Our engine beside ONNX Runtime, OpenVINO and PyTorch (eager, compiled), and beside its matrix products alone (oneDNN).
 
-Same machine, weights, input size, threads; every side runs in a process of its own, sides take turns in rounds, each reports its
-times of N runs. The table gives the minimum and median over all rounds, our ratio to the best peer and to the products.
+Same machine, weights, input size, threads. Every side is a process of its own (peers: peer/runtimes.py), loaded and warmed up beforehand; in every round
+each runs for some time, in turn. The table gives the minimum and median of all runs, our ratio to the best peer and to the products.
 
     tests/bench/engine.py [--cases A,B] [--dtypes f32,bf16,int8] [--threads 1,2] [--rounds N] [--seconds S] [--bench PATH]
+    tests/bench/engine.py --table         the table of what has been measured
+    tests/bench/engine.py --prepare       makes networks, exports and compiled code, so that rows are short
     tests/bench/engine.py --accuracy      cosine and largest relative difference to PyTorch in fp32
     tests/bench/engine.py --sequence      Mamba against a Transformer of the same width, 17 … 8,704 tokens, with sequence.svg
 
-Needs build/venv-bench with tests/bench/requirements-engine.txt, and bench_engine of a build with tests (--bench). int8 of the peers:
-dynamic quantisation (PyTorch, ONNX Runtime); OpenVINO has none without a calibration tool of its own.
+A row is kept in --results (build/bench-engine.jsonl) as soon as it is measured and is not measured again, unless with --again: a long run may be cut at any
+time, or made of short ones (--minutes). Needs the Python of build/venv-bench with tests/bench/requirements-engine.txt (tests/bench/run makes it), and a build
+with tests (--build).
 """
 import argparse
+import datetime
 import json
 import os
 import pathlib
+import select
+import statistics
 import subprocess
 import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+PEER = ROOT / "tests" / "bench" / "peer"
 MODELS = ROOT / "build" / "bench-models"
-CASES = {  # name: directory, --size or --length
+CASES = {  # name: directory, --size or --length or frames
     "vit-s/14 224": ("vits", 224), "vit-s/14 518": ("vits", 518), "vit-b/14 224": ("vitb", 224), "vit-b/14 518": ("vitb", 518),
     "sam2.1-t encoder 512": ("sam2t512", 512), "sam2.1-t encoder 1024": ("sam2t1024", 1024), "mamba 4 layers, 544": ("mamba", 544),
+    "study thorax-nih, 1 frame": ("thorax-nih", 1), "study thorax-nih, 32 frames": ("thorax-nih", 32),
+    "study foundation, 1 frame": ("foundation", 1), "study foundation, 32 frames": ("foundation", 32),
 }
+STUDIES = ("thorax-nih", "foundation")
 PEERS = ("torch", "compile", "onnxruntime", "openvino")
+SIDES = ("ours", "products", *PEERS)
+sys.path.insert(0, str(PEER))
 
 
-def make_model(name):
-    """A network with random weights, as save_pretrained writes it."""
-    import torch
-    import transformers as hf
-    torch.manual_seed(0)
-    if name.startswith("vit"):
-        d, heads = (384, 6) if name == "vits" else (768, 12)
-        m = hf.Dinov2Model(hf.Dinov2Config(hidden_size=d, num_hidden_layers=12, num_attention_heads=heads, image_size=518, patch_size=14))
-    elif name == "mamba":
-        m = hf.MambaModel(hf.MambaConfig(hidden_size=768, num_hidden_layers=4, vocab_size=64))
-    else:
-        config = hf.Sam2Config()
-        size = int(name[5:])
-        config.vision_config.backbone_config.image_size = [size, size]
-        config.vision_config.backbone_feature_sizes = [[size // 4] * 2, [size // 8] * 2, [size // 16] * 2]
-        config.prompt_encoder_config.image_size = size
-        m = hf.Sam2Model(config)
-    for p in m.parameters():
-        p.data.add_(torch.randn_like(p) * 0.01)
-    m.eval().save_pretrained(MODELS / name)
+class Missing(Exception):
+    """A side has no such row; the message says why."""
 
 
-def load(name, size):
-    """The network as a function of one tensor, and its input."""
-    import torch
-    import transformers as hf
-    if not (MODELS / name / "config.json").exists():
-        make_model(name)
-    torch.manual_seed(1)
-    if name == "mamba":
-        m = hf.MambaModel.from_pretrained(MODELS / name).eval()
+class Peer:
+    """A process of peer/runtimes.py."""
 
-        class Sequence(torch.nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.inner = m
+    def __init__(self, side):
+        self.side, self.process = side, None
 
-            def forward(self, x):
-                return self.inner(inputs_embeds=x, use_cache=False).last_hidden_state
-        return Sequence().eval(), torch.randn(1, size, 768)
-    if name.startswith("vit"):
-        m = hf.Dinov2Model.from_pretrained(MODELS / name).eval()
+    def ask(self, request):
+        if self.process is None:
+            command = [sys.executable, str(PEER / "runtimes.py"), self.side]
+            log = open(MODELS / f"{self.side}.log", "w")
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+        print(json.dumps(request), file=self.process.stdin, flush=True)
 
-        class Image(torch.nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.inner = m
+    def answer(self, limit_s):
+        ready, _, _ = select.select([self.process.stdout], [], [], limit_s)
+        line = self.process.stdout.readline() if ready else ""
+        if not line:
+            self.stop()
+            raise Missing("ended without an answer" if ready else f"was not ready in {limit_s} s")
+        answer = json.loads(line)
+        if "none" in answer:
+            raise Missing(answer["none"])
+        return answer
 
-            def forward(self, x):
-                return self.inner(x).last_hidden_state
-        return Image().eval(), torch.randn(1, 3, size, size)
-    m = hf.Sam2Model.from_pretrained(MODELS / name).eval()
+    def measure(self, seconds):
+        self.ask({"measure": seconds})
+        return self.answer(900)["ms"]
 
-    class Encoder(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = m.vision_encoder
-
-        def forward(self, x):
-            return tuple(self.inner(x).fpn_hidden_states)
-    return Encoder().eval(), torch.randn(1, 3, size, size)
+    def stop(self):
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
 
 
-def times(run, seconds):
-    run()
-    run()
-    ms, start = [], time.perf_counter()
-    while len(ms) < 3 or (time.perf_counter() - start < seconds and len(ms) < 100):
-        t = time.perf_counter()
-        run()
-        ms.append((time.perf_counter() - t) * 1e3)
-    return {"ms": ms}
-
-
-def exported(name, size, module, x, quantised):
-    import torch
-    path = MODELS / f"{name}-{size}.onnx"
-    if not path.exists():
-        torch.onnx.export(module, (x,), path, input_names=["x"], dynamo=False, opset_version=17)
-    if not quantised:
-        return path
-    small = MODELS / f"{name}-{size}-int8.onnx"
-    if not small.exists():
-        from onnxruntime.quantization import quantize_dynamic
-        quantize_dynamic(path, small)
-    return small
-
-
-def peer(which, name, size, dtype, threads, seconds):
-    import torch
-    torch.set_num_threads(threads)
-    torch.set_grad_enabled(False)
-    module, x = load(name, size)
-    if which in ("torch", "compile"):
-        if dtype == "bf16":
-            module, x = module.to(torch.bfloat16), x.to(torch.bfloat16)
-        if dtype == "int8":
-            module = torch.ao.quantization.quantize_dynamic(module, {torch.nn.Linear})
-        if which == "compile":
-            module = torch.compile(module)
-        return times(lambda: module(x), seconds)
-    if which == "onnxruntime":
-        import onnxruntime as ort
-        if dtype == "bf16":
-            return None  # its CPU provider has no bf16 kernels
-        o = ort.SessionOptions()
-        o.intra_op_num_threads = threads
-        s = ort.InferenceSession(exported(name, size, module, x, dtype == "int8"), o, providers=["CPUExecutionProvider"])
-        feed = {"x": x.numpy()}
-        return times(lambda: s.run(None, feed), seconds)
-    import openvino as ov
-    if dtype == "int8":
-        return None
-    c = ov.Core().compile_model(ov.Core().read_model(exported(name, size, module, x, False)), "CPU",
-                                {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": dtype, "PERFORMANCE_HINT": "LATENCY"})
-    r, feed = c.create_infer_request(), {0: x.numpy()}
-    return times(lambda: r.infer(feed), seconds)
-
-
-def ours(bench, verb, name, size, dtype, threads, seconds):
-    option = "--length" if name == "mamba" else "--size"
-    out = subprocess.run([bench, verb, str(MODELS / name), "--dtype", dtype, "--threads", str(threads), option, str(size),
-                          "--seconds", str(seconds), "--runs", "100"], capture_output=True, text=True)
+def program_json(command):
+    out = subprocess.run(command, capture_output=True, text=True)
     if out.returncode:
-        print(out.stderr.strip(), file=sys.stderr)
-        return None
-    r = json.loads(out.stdout)
-    return {"ms": [r["min_ms"], r["median_ms"]]}
+        raise Missing((out.stderr.strip().splitlines() or ["failed"])[-1])
+    return json.loads(out.stdout)
 
 
-def side(a, which, name, size, dtype, threads):
-    if which in ("ours", "products"):
-        return ours(a.bench, "run" if which == "ours" else "products", name, size, dtype, threads, a.seconds)
-    out = subprocess.run([sys.executable, __file__, "--one", json.dumps([which, name, size, dtype, threads, a.seconds])],
-                         capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
-    lines = [line for line in out.stdout.splitlines() if line.startswith("{") or line == "null"]
-    if not lines:
-        print(f"{which} {name} {size} {dtype}: {out.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
-    return json.loads(lines[-1]) if lines else None
+def ours(a, verb, name, size, dtype, threads):
+    """ms of our runs (verb "run") or of oneDNN's products alone ("products")."""
+    common = ["--dtype", dtype, "--threads", str(threads), "--seconds", str(a.seconds), "--runs", "100"]
+    if name in STUDIES:
+        if verb == "products":
+            raise Missing("measured network by network only")
+        folder = MODELS / name if name == "foundation" else ROOT / "models" / name
+        stages = program_json([f"{a.build}/medfusion", "bench", "--json", "--model", folder, "--frames", str(size), *common])["cases"][0]["stages"]
+        return [stages["total"]["min_ms"], stages["total"]["median_ms"]]
+    option = "--length" if name == "mamba" else "--size"
+    return program_json([f"{a.build}/tests/engine/bench_engine", verb, MODELS / name, option, str(size), *common])["ms"]
+
+
+def measure_row(a, peers, name, size, dtype, threads, only_load):
+    """What every side says: {"min", "median", "runs"} or {"none"}."""
+    ms, none = {side: [] for side in SIDES}, {}
+    for peer in peers.values():
+        peer.ask({"load": [name, size, dtype, threads]})
+    for side, peer in peers.items():
+        try:
+            peer.answer(a.load_limit)
+        except Missing as why:
+            none[side] = str(why)
+    for _ in range(0 if only_load else a.rounds):
+        for side in SIDES:
+            if side in none:
+                continue
+            time.sleep(0.2)  # threads of the side before stop spinning
+            try:
+                verb = "run" if side == "ours" else side
+                ms[side] += peers[side].measure(a.seconds) if side in peers else ours(a, verb, name, size, dtype, threads)
+            except Missing as why:
+                none[side] = str(why)
+    found = {side: {"min": min(v), "median": statistics.median(v), "runs": len(v)} for side, v in ms.items() if v and side not in none}
+    return {**found, **{side: {"none": why} for side, why in none.items()}}
+
+
+def label_of(name, size):
+    return next(label for label, case in CASES.items() if case == (name, size))
+
+
+def read_rows(path):
+    """The newest measurement of every row, in the table's order."""
+    rows = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        row = json.loads(line)
+        rows[row["case"], row["dtype"], row["threads"]] = row
+    order = list(CASES)
+    return dict(sorted(rows.items(), key=lambda item: (order.index(item[0][0]), ["f32", "bf16", "int8"].index(item[0][1]), item[0][2])))
+
+
+def wanted(a):
+    for case, (name, size) in CASES.items():
+        if a.cases and case not in a.cases.split(";") and f"{name}-{size}" not in a.cases.split(","):
+            continue
+        for dtype in a.dtypes.split(","):
+            for threads in map(int, a.threads.split(",")):
+                yield case, name, size, dtype, threads
 
 
 def compare(a):
-    sides = ("ours", "products") + PEERS
-    print("| network | dtype | threads | ours, ms (min / median) | products | " + " | ".join(PEERS) + " | to best peer | to products |")
-    print("|---|---|--:|--:|--:|" + "--:|" * len(PEERS) + "--:|--:|")
-    for dtype in a.dtypes.split(","):
-        for case in a.cases.split(",") if a.cases else CASES:
-            name, size = CASES[case] if case in CASES else next(v for k, v in CASES.items() if f"{v[0]}-{v[1]}" == case)
-            if not (MODELS / name / "config.json").exists():
-                make_model(name)
-            for threads in map(int, a.threads.split(",")):
-                got = {s: [] for s in sides}
-                for _ in range(a.rounds):
-                    for s in sides:
-                        r = side(a, s, name, size, dtype, threads) if got[s] is not None else None
-                        got[s] = None if r is None else got[s] + [r["ms"]]
-                low = {s: min(min(r) for r in v) for s, v in got.items() if v}
-                middle = {s: sorted(sorted(r)[len(r) // 2] for r in v)[len(v) // 2] for s, v in got.items() if v}
-                best = min((low[s] for s in PEERS if s in low), default=None)
-                cell = [f"{low[s]:.1f} / {middle[s]:.1f}" if s in low else "–" for s in sides]
-                label = next(k for k, v in CASES.items() if v == (name, size))
-                print(f"| {label} | {dtype} | {threads} | " + " | ".join(cell) +
-                      f" | {low['ours'] / best:.2f} | {low['ours'] / low['products']:.2f} |" if best and "ours" in low else f"| {label} | {cell}",
-                      flush=True)
+    import networks
+
+    networks.MODELS.mkdir(parents=True, exist_ok=True)
+    done, end = read_rows(a.results), time.monotonic() + 60 * a.minutes
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    peers = {side: Peer(side) for side in PEERS if side in a.peers.split(",")}
+    for case, name, size, dtype, threads in wanted(a):
+        if (case, dtype, threads) in done and not (a.again or a.prepare) or time.monotonic() > end:
+            continue
+        if name != "thorax-nih":
+            networks.make(name)
+        sides = measure_row(a, peers, name, size, dtype, threads, a.prepare)
+        row = {"case": case, "dtype": dtype, "threads": threads, "commit": commit, "date": datetime.datetime.now().isoformat(timespec="seconds"),
+               "load": round(os.getloadavg()[0], 1), "sides": sides}
+        if not a.prepare:
+            with open(a.results, "a") as f:
+                print(json.dumps(row), file=f)
+        print(table_row(row) if not a.prepare else f"{case} {dtype} {threads}: {sides}", flush=True)
+    for peer in peers.values():
+        peer.stop()
+
+
+def table_row(row):
+    sides = row["sides"]
+    low = {side: v["min"] for side, v in sides.items() if "min" in v}
+    best = min((low[side] for side in PEERS if side in low), default=None)
+    cells = [f"{sides[s]['min']:.4g} / {sides[s]['median']:.4g}" if s in low else "–" for s in SIDES]
+    ratios = [f"{low['ours'] / other:.2f}" if other and "ours" in low else "–" for other in (best, low.get("products"))]
+    return f"| {row['case']} | {row['dtype']} | {row['threads']} | " + " | ".join(cells + ratios) + " |"
+
+
+def table(a):
+    print("| network | dtype | threads | ours | products | torch | compile | onnxruntime | openvino | to best peer | to products |")
+    print("|---|---|--:|" + "--:|" * (len(SIDES) + 2))
+    rows, why = read_rows(a.results), {}
+    for row in rows.values():
+        print(table_row(row))
+        for side, v in row["sides"].items():
+            if "none" in v:
+                why.setdefault((side, v["none"]), []).append(f"{row['case']} {row['dtype']}")
+    for (side, reason), cases in why.items():
+        print(f"- no {side}: {reason} ({', '.join(dict.fromkeys(cases))})")
 
 
 def accuracy(a):
     """`module run` in every dtype against PyTorch in fp32 (SAM 2's outputs are compared by models/parity)."""
+    import networks
     import torch
     from safetensors.torch import load_file, save_file
     torch.set_grad_enabled(False)
     print("| network | dtype | cosine | max relative |\n|---|---|--:|--:|")
     for case, (name, size) in CASES.items():
-        if name.startswith("sam2") or (a.cases and f"{name}-{size}" not in a.cases.split(",")):
+        if name.startswith("sam2") or name in STUDIES or (a.cases and f"{name}-{size}" not in a.cases.split(",")):
             continue
-        module, x = load(name, size)
+        module, x = networks.load(name, size)
         want = module(x).flatten().double()
         given, got = MODELS / "in.safetensors", MODELS / "out.safetensors"
         save_file({"inputs_embeds" if name == "mamba" else "pixel_values": x.contiguous()}, given)
@@ -212,28 +210,6 @@ def accuracy(a):
             y = load_file(got)["last_hidden_state"].flatten().double()
             print(f"| {case} | {dtype} | {float(torch.dot(y, want) / y.norm() / want.norm()):.6f} | "
                   f"{float((y - want).abs().max() / want.abs().max()):.1e} |", flush=True)
-
-
-def make_sequence(name, d=768, layers=4):
-    """Mamba or a Transformer of the same width and depth, in the layout of a bundle's temporal directory."""
-    import torch
-    from safetensors.torch import save_file
-    if name == "mamba":
-        return make_model(name)
-    torch.manual_seed(0)
-    shapes = {"encoder.norm.weight": (d,), "encoder.norm.bias": (d,)}
-    for i in range(layers):
-        at = f"encoder.layers.{i}."
-        for part, out, width in (("attention.query", d, d), ("attention.key", d, d), ("attention.value", d, d), ("attention.output", d, d),
-                                 ("mlp.fc1", 4 * d, d), ("mlp.fc2", d, 4 * d)):
-            shapes[at + part + ".weight"] = (out, width)
-            shapes[at + part + ".bias"] = (out,)
-        for part in ("norm1", "norm2"):
-            shapes[at + part + ".weight"] = shapes[at + part + ".bias"] = (d,)
-    (MODELS / name).mkdir(parents=True, exist_ok=True)
-    save_file({k: torch.randn(s) * 0.02 for k, s in shapes.items()}, MODELS / name / "model.safetensors")
-    config = {"model_type": "transformer", "hidden_size": d, "num_hidden_layers": layers, "num_attention_heads": 12, "intermediate_size": 4 * d}
-    (MODELS / name / "config.json").write_text(json.dumps(config))
 
 
 def plot(rows):
@@ -262,16 +238,17 @@ def plot(rows):
 
 
 def sequence(a):
+    import networks
+
     rows = []
     print("| tokens | Mamba, ms | Transformer, ms | Mamba, MiB of work | Transformer, MiB of work | Mamba's memory, weights included |")
     print("|--:|--:|--:|--:|--:|--:|")
     for name in ("mamba", "transformer"):
-        if not (MODELS / name / "config.json").exists():
-            make_sequence(name)
+        networks.make(name)
     for n in (17, 34, 68, 136, 272, 544, 1088, 2176, 4352, 8704):
         got = []
         for name in ("mamba", "transformer"):
-            out = subprocess.run([a.bench, "run", str(MODELS / name), "--threads", a.threads.split(",")[-1], "--length", str(n), "--seconds", str(a.seconds),
+            out = subprocess.run([f"{a.build}/tests/engine/bench_engine", "run", str(MODELS / name), "--threads", a.threads.split(",")[-1], "--length", str(n), "--seconds", str(a.seconds),
                                   "--runs", "50"], capture_output=True, text=True, check=True)
             r = json.loads(out.stdout)
             got.append((r["min_ms"], r["work_bytes"] / 2**20, (r["work_bytes"] + r["weight_bytes"]) / 2**20))
@@ -281,27 +258,22 @@ def sequence(a):
 
 
 def main():
-    p = argparse.ArgumentParser()
-    p.add_argument("--cases", default="")
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--cases", default="", help="directory-size, as vitb-518, with commas; default: all")
     p.add_argument("--dtypes", default="f32,bf16,int8")
     p.add_argument("--threads", default="1,2")
-    p.add_argument("--rounds", type=int, default=2)
-    p.add_argument("--seconds", type=float, default=3)
-    p.add_argument("--bench", default=str(ROOT / "build/release/tests/engine/bench_engine"))
-    p.add_argument("--medfusion", default=str(ROOT / "build/release/medfusion"))
-    p.add_argument("--accuracy", action="store_true")
-    p.add_argument("--sequence", action="store_true")
-    p.add_argument("--one")
+    p.add_argument("--peers", default=",".join(PEERS))
+    p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--seconds", type=float, default=1, help="of each side in each round, and 3 runs at least")
+    p.add_argument("--minutes", type=float, default=1e6, help="begin no row after this time")
+    p.add_argument("--load-limit", type=float, default=600, help="seconds that a peer may take to load, export or compile")
+    p.add_argument("--results", type=pathlib.Path, default=ROOT / "build/bench-engine.jsonl")
+    p.add_argument("--build", default=str(ROOT / "build/release"))
+    for flag in ("again", "prepare", "table", "accuracy", "sequence"):
+        p.add_argument(f"--{flag}", action="store_true")
     a = p.parse_args()
-    MODELS.mkdir(parents=True, exist_ok=True)
-    if a.one:
-        print(json.dumps(peer(*json.loads(a.one))))
-    elif a.accuracy:
-        accuracy(a)
-    elif a.sequence:
-        sequence(a)
-    else:
-        compare(a)
+    a.medfusion = f"{a.build}/medfusion"
+    (accuracy if a.accuracy else sequence if a.sequence else table if a.table else compare)(a)
 
 
 main()
