@@ -21,6 +21,7 @@ static bool load_networks(struct mf_engine *e, struct mf_smoothing *smoothing, s
         if (smoothing)
             mf_smoothing_section(smoothing, (size_t)i);
         mf_loader_init(&ld, b->weights[i], &e->exec, e->arena, err);
+        mf_exec_precise(&e->exec, i == MF_MODULE_SEGMENTER); /* its masks are yes or no */
         if (i == MF_MODULE_SEGMENTER)
             e->segmenter = mf_sam2_load(&ld, b->segmentation.propagate);
         else if (i == MF_MODULE_VISION)

@@ -112,6 +112,12 @@ bool mf_exec_fail(struct mf_exec *x, enum mf_code code, const char *fmt, ...)
     return false;
 }
 
+void mf_exec_precise(struct mf_exec *x, bool on)
+{
+    if (x->ops->precise)
+        x->ops->precise(x->backend, on);
+}
+
 static bool finish(struct mf_exec *x, struct mf_error *err)
 {
     if (x->error.code == MF_OK)

@@ -110,8 +110,9 @@ struct mf_ops {
     void (*upload)(struct mf_backend *be, float *device, const float *host, size_t n);
     void (*download)(struct mf_backend *be, float *host, const float *device, size_t n);
 
-    /* Layers made while this is on keep 16 bits of a float in every dtype: those before a
-     * recurrence, which adds up what rounding does. NULL: not needed. */
+    /* Layers made, and attention planned and run, while this is on keep 16 bits of a float in every
+     * dtype: before a recurrence, which adds up what rounding does, and before a decision, which
+     * makes much of it. NULL: not needed. */
     void (*precise)(struct mf_backend *be, bool on);
     struct mf_linear *(*linear_new)(struct mf_backend *be, const struct mf_linear_source *source,
                                     struct mf_error *err);
@@ -266,6 +267,8 @@ static inline bool mf_exec_live(const struct mf_exec *x)
 {
     return !x->planning && x->error.code == MF_OK;
 }
+/* ops->precise, where the backend has it. */
+void mf_exec_precise(struct mf_exec *x, bool on);
 bool mf_exec_fail(struct mf_exec *x, enum mf_code code, const char *fmt, ...) MF_PRINTF(3, 4);
 /* Keeps a device copy of host floats, or a linear layer, until the context is freed. */
 const float *mf_exec_keep(struct mf_exec *x, const float *host, size_t n, struct mf_error *err);

@@ -152,10 +152,12 @@ void mf_segment(struct mf_exec *x, struct mf_engine *e, const struct run *r, siz
                             in, e->grey, e->pixels, &x->error);
     }
     MF_DO(x, upload, pixels, e->pixels, n);
+    mf_exec_precise(x, true);
     if (e->stack)
         segment_slice(x, e, r, f, pixels, &maps);
     else
         segment_alone(x, e, r, f, pixels, &maps);
+    mf_exec_precise(x, false);
     mf_exec_rewind(x, mark);
 }
 

@@ -33,6 +33,8 @@ static void cut_queries(const struct mf_backend *be, const struct mf_attention *
 /* The format of attention's products: int8 is for layers with weights only. */
 static enum amx_format format_of(const struct mf_backend *be)
 {
+    if (be->precise && be->format != AMX_BF16X3)
+        return AMX_BF16X2;
     return be->format == AMX_INT8 ? AMX_BF16 : be->format;
 }
 #endif

@@ -83,7 +83,7 @@ struct mf_backend {
     const char *dtype;
     bool tiles;             /* products run on AMX */
     enum amx_format format; /* of new linear layers */
-    bool precise;           /* new linear layers keep 16 bits at least */
+    bool precise;           /* new linear layers and attention keep 16 bits at least */
     dnnl_engine_t engine;
     dnnl_stream_t stream;
 };

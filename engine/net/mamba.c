@@ -81,15 +81,15 @@ struct mf_mamba *mf_mamba_load(struct mf_loader *ld)
     double eps = mf_loader_real(ld, "layer_norm_epsilon", 1e-5);
     bool bias = mf_loader_bool(ld, "use_bias", false);
     bool conv_bias = mf_loader_bool(ld, "use_conv_bias", true);
-    if (ld->exec && ld->exec->ops->precise)
-        ld->exec->ops->precise(ld->exec->backend, true);
+    if (ld->exec)
+        mf_exec_precise(ld->exec, true);
     for (size_t i = 0; !ld->failed && i < net->layer_count; i++) {
         size_t mark = mf_loader_enter(ld, "layers.%zu.", i);
         load_layer(ld, net, eps, bias, conv_bias, &net->layers[i]);
         mf_loader_leave(ld, mark);
     }
-    if (ld->exec && ld->exec->ops->precise)
-        ld->exec->ops->precise(ld->exec->backend, false);
+    if (ld->exec)
+        mf_exec_precise(ld->exec, false);
     net->norm_f = mf_load_rms_norm(ld, "norm_f", net->width, eps);
     return ld->failed ? NULL : net;
 }
