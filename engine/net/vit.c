@@ -105,8 +105,12 @@ static void load_embeddings(struct mf_loader *ld, struct mf_vit *v)
     size_t mark = mf_loader_enter(ld, "embeddings.");
     v->cls = mf_load_host(ld, "cls_token", 3, one, one, d);
     v->position = mf_load_host(ld, "position_embeddings", 3, one, positions, d);
+    if (ld->exec)
+        mf_exec_precise(ld->exec, true); /* every error in a pixel goes through all layers */
     v->projection =
         mf_load_conv(ld, "patch_embeddings.projection", d, v->channels, v->patch, v->patch, false);
+    if (ld->exec)
+        mf_exec_precise(ld->exec, false);
     if (v->layout == MF_VIT_DINOV2_REGISTERS) {
         v->register_tokens = mf_load_host(ld, "register_tokens", 3, one, v->registers, d);
         mf_load_host(ld, "mask_token", 2, one, d);
