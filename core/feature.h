@@ -116,6 +116,7 @@ struct mf_feature_policy {
 
 struct mf_feature {
     const char *id, *display;
+    const char *group; /* features of one group are explained as one; NULL = on its own */
     enum mf_feature_kind kind;
     const char *unit; /* UCUM; NULL for categorical */
     const struct mf_unit_conversion *conversions;

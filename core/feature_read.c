@@ -348,13 +348,15 @@ static bool read_feature(struct mf_feature_reader *r, const json_t *object, bool
                          struct mf_feature *f)
 {
     static const char *const KEYS[] = {
-        "id",     "display", "kind", "unit", "conversions", "molar_mass", "sources", "pick",
-        "window", "range",   "mean", "std",  "policy",      "categories", "map",     NULL};
+        "id",      "display",    "kind",   "unit",  "conversions", "molar_mass",
+        "sources", "pick",       "window", "range", "mean",        "std",
+        "policy",  "categories", "map",    "group", NULL};
     if (!json_is_object(object))
         return mf_feature_fail(r, NULL, "must be an object");
     const char *kind = mf_json_get_string(object, "kind", helper ? "numeric" : "");
     if (!mf_feature_only_keys(r, object, KEYS) || !mf_feature_need_text(r, object, "id", &f->id) ||
-        !mf_feature_optional_text(r, object, "display", &f->display))
+        !mf_feature_optional_text(r, object, "display", &f->display) ||
+        !mf_feature_optional_text(r, object, "group", &f->group))
         return false;
     if (!f->display)
         f->display = f->id;

@@ -50,6 +50,10 @@ struct run {
     struct mf_engine_output *output;
 };
 
+/* Values as the EHR module takes them; anything that is not MF_FEATURE_USED is missing. */
+void mf_engine_features(const struct mf_feature_set *set, const struct mf_feature_value *values,
+                        float *x_cont, size_t *x_cat, unsigned char *missing);
+
 /* The whole network as a body for mf_exec_run(); arg is a struct run. */
 void mf_pipeline_body(struct mf_exec *x, void *arg);
 

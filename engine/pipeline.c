@@ -107,10 +107,9 @@ static void run_frame(struct mf_exec *x, struct mf_engine *e, const struct run *
     mf_exec_rewind(x, mark);
 }
 
-/* Values as the EHR module takes them; anything that is not MF_FEATURE_USED is missing. */
-static void fill_features(struct mf_engine *e, const struct mf_feature_value *values)
+void mf_engine_features(const struct mf_feature_set *set, const struct mf_feature_value *values,
+                        float *x_cont, size_t *x_cat, unsigned char *missing)
 {
-    const struct mf_feature_set *set = e->bundle->features;
     for (size_t i = 0; i < set->count; i++) {
         const struct mf_feature *feature = &set->features[i];
         const struct mf_feature_value *v = values ? &values[i] : NULL;
@@ -118,13 +117,13 @@ static void fill_features(struct mf_engine *e, const struct mf_feature_value *va
         bool used =
             v && v->status == MF_FEATURE_USED && (numeric ? v->has_number : v->has_category);
         if (numeric) {
-            e->x_cont[i] = used ? (float)((v->number - feature->mean) / feature->std) : 0;
-            used = used && isfinite(e->x_cont[i]);
+            x_cont[i] = used ? (float)((v->number - feature->mean) / feature->std) : 0;
+            used = used && isfinite(x_cont[i]);
         } else {
             used = used && v->category < feature->category_count;
-            e->x_cat[i - set->numeric_count] = used ? v->category : 0;
+            x_cat[i - set->numeric_count] = used ? v->category : 0;
         }
-        e->missing[i] = !used;
+        missing[i] = !used;
     }
 }
 
@@ -134,7 +133,8 @@ static void run_ehr(struct mf_exec *x, struct mf_engine *e, const struct run *r,
     if (!e->ehr)
         return;
     if (!x->planning)
-        fill_features(e, r->input->features);
+        mf_engine_features(e->bundle->features, r->input->features, e->x_cont, e->x_cat,
+                           e->missing);
     mf_ft_run(x, e->ehr, e->x_cont, e->x_cat, e->missing, out);
     mf_exec_tap(x, out, 2, (size_t[]){mf_ft_output_tokens(e->ehr), mf_ft_width(e->ehr)}, "ehr");
     if (!x->planning)

@@ -46,8 +46,8 @@ bool mf_prompt_lungs(const float *grey, size_t size, const struct mf_prompt_scra
 bool mf_fill_hull(const uint8_t *mask, size_t size, struct mf_run *runs);
 /* A square of 0 and 1 from runs, dilated by the disc dx² + dy² ≤ radius². */
 void mf_dilate(const struct mf_run *runs, size_t size, double radius, float *out);
-/* Separable Gaussian, cut at ⌈3σ⌉, edges repeated, in place; `scratch` of size · size floats. */
-void mf_blur(float *mask, size_t size, double sigma, float *scratch);
+/* Separable Gaussian, cut at ⌈3σ⌉, edges repeated, in place; `scratch` of rows · cols floats. */
+void mf_blur(float *image, size_t rows, size_t cols, double sigma, float *scratch);
 
 struct mf_region_scratch {
     struct mf_run *runs;   /* size */

@@ -172,10 +172,10 @@ static long clamp_index(long i, long n)
     return i < 0 ? 0 : i >= n ? n - 1 : i;
 }
 
-void mf_blur(float *mask, size_t size, double sigma, float *scratch)
+void mf_blur(float *image, size_t rows, size_t cols, double sigma, float *scratch)
 {
     float kernel[2 * MAX_REACH + 1] = {0};
-    long reach = (long)ceil(3 * sigma), n = (long)size;
+    long reach = (long)ceil(3 * sigma), h = (long)rows, w = (long)cols;
     if (sigma <= 0 || reach > MAX_REACH)
         return;
     double sum = 0;
@@ -183,23 +183,23 @@ void mf_blur(float *mask, size_t size, double sigma, float *scratch)
         sum += exp(-(double)(i * i) / (2 * sigma * sigma));
     for (long i = -reach; i <= reach; i++)
         kernel[i + reach] = (float)(exp(-(double)(i * i) / (2 * sigma * sigma)) / sum);
-    for (long y = 0; y < n; y++)
-        for (long x = 0; x < n; x++) {
+    for (long y = 0; y < h; y++)
+        for (long x = 0; x < w; x++) {
             float s = 0;
-            if (x >= reach && x + reach < n)
+            if (x >= reach && x + reach < w)
                 for (long i = -reach; i <= reach; i++)
-                    s += kernel[i + reach] * mask[y * n + x + i];
+                    s += kernel[i + reach] * image[y * w + x + i];
             else
                 for (long i = -reach; i <= reach; i++)
-                    s += kernel[i + reach] * mask[y * n + clamp_index(x + i, n)];
-            scratch[y * n + x] = s;
+                    s += kernel[i + reach] * image[y * w + clamp_index(x + i, w)];
+            scratch[y * w + x] = s;
         }
-    for (long y = 0; y < n; y++) {
-        memset(mask + y * n, 0, size * sizeof *mask);
+    for (long y = 0; y < h; y++) {
+        memset(image + y * w, 0, cols * sizeof *image);
         for (long i = -reach; i <= reach; i++) {
-            const float *row = scratch + clamp_index(y + i, n) * n;
-            for (long x = 0; x < n; x++)
-                mask[y * n + x] += kernel[i + reach] * row[x];
+            const float *row = scratch + clamp_index(y + i, h) * w;
+            for (long x = 0; x < w; x++)
+                image[y * w + x] += kernel[i + reach] * row[x];
         }
     }
 }
@@ -233,7 +233,7 @@ bool mf_region_of(const uint8_t *mask, size_t size, size_t rows, size_t cols,
             }
     span(x0, x1, o->roi_margin, cols, size, &box[0], &box[2]);
     span(y0, y1, o->roi_margin, rows, size, &box[1], &box[3]);
-    mf_blur(s->soft, size, o->mask_blur * (double)size, s->between);
+    mf_blur(s->soft, size, size, o->mask_blur * (double)size, s->between);
     return true;
 }
 

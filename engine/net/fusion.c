@@ -129,6 +129,11 @@ size_t mf_fusion_readout(const struct mf_fusion *net)
     return net->width * (net->ehr_width ? 4 : 3);
 }
 
+size_t mf_fusion_layers(const struct mf_fusion *net)
+{
+    return net->layer_count;
+}
+
 /* in (m, d) reading context (n, d) → out (m, d) */
 static void run_direction(struct mf_exec *x, const struct mf_fusion *net, const struct direction *r,
                           const float *in, size_t m, const float *context, size_t n, float *out)

@@ -146,6 +146,7 @@ size_t mf_temporal_tokens(const struct mf_temporal *net); /* a frame */
 size_t mf_temporal_max_frames(const struct mf_temporal *net);
 enum mf_position_kind mf_temporal_position(const struct mf_temporal *net);
 enum mf_temporal_kind mf_temporal_kind(const struct mf_temporal *net);
+bool mf_temporal_both_ways(const struct mf_temporal *net); /* reads the sequence reversed as well */
 /* tokens (frames · tokens, dv); where: host, frames values or NULL; → out (frames · tokens, d) */
 void mf_temporal_run(struct mf_exec *x, const struct mf_temporal *net, const float *tokens,
                      size_t frames, const double *where, float *out);
@@ -178,6 +179,7 @@ size_t mf_fusion_width(const struct mf_fusion *net);
 size_t mf_fusion_ehr_width(const struct mf_fusion *net); /* 0: no EHR */
 size_t mf_fusion_labels(const struct mf_fusion *net);
 size_t mf_fusion_readout(const struct mf_fusion *net);
+size_t mf_fusion_layers(const struct mf_fusion *net);
 /* image (t, d), ehr (n, de) or NULL; overwritten image and new ehr (n, d) streams after all layers.
  */
 void mf_fusion_fuse(struct mf_exec *x, const struct mf_fusion *net, float *image, size_t t,

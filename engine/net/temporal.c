@@ -110,6 +110,11 @@ enum mf_temporal_kind mf_temporal_kind(const struct mf_temporal *net)
     return net->kind;
 }
 
+bool mf_temporal_both_ways(const struct mf_temporal *net)
+{
+    return net->backward != NULL;
+}
+
 /* One position embedding a frame, added to all its tokens. */
 static void add_positions(struct mf_exec *x, const struct mf_temporal *net, size_t frames,
                           const double *where, float *h)

@@ -5,6 +5,7 @@ first.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,17 @@ class RmsNorm(nn.Module):
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight
 
 
+class Scan(NamedTuple):
+    """One recurrence: state ← decay · state + drive · x, y = c · state + d · x."""
+
+    x: torch.Tensor  # (b, t, inner)
+    decay: torch.Tensor  # (b, t, inner, n)
+    drive: torch.Tensor  # (b, t, inner, n)
+    c: torch.Tensor  # (b, t, n)
+    d: torch.Tensor  # (inner)
+    y: torch.Tensor  # (b, t, inner)
+
+
 class MambaMixer(nn.Module):
     """Selective state space: gate, causal depthwise convolution, input-dependent scan."""
 
@@ -29,6 +41,7 @@ class MambaMixer(nn.Module):
         super().__init__()
         d, n, rank = config["hidden_size"], config["state_size"], config["time_step_rank"]
         inner = d * config["expand"]
+        self.record: list[Scan] | None = None  # takes what explain.py reads
         self.state_size, self.rank = n, rank
         self.in_proj = nn.Linear(d, 2 * inner, bias=config["use_bias"])
         self.conv1d = nn.Conv1d(
@@ -61,7 +74,10 @@ class MambaMixer(nn.Module):
         for decay_t, drive_t, c_t in zip(decay.unbind(1), drive.unbind(1), c.unbind(1)):
             state = decay_t * state + drive_t
             y.append((state @ c_t[..., None])[..., 0])
-        return self.out_proj((torch.stack(y, 1) + self.D * x) * F.silu(z))
+        y = torch.stack(y, 1) + self.D * x
+        if self.record is not None:
+            self.record.append(Scan(x, decay, dt[..., None] * b[:, :, None], c, self.D, y))
+        return self.out_proj(y * F.silu(z))
 
 
 class MambaLayer(nn.Module):
@@ -99,6 +115,7 @@ class Attention(nn.Module):
     def __init__(self, size: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
+        self.record: list[torch.Tensor] | None = None  # takes the weights, for explain.py
         self.query, self.key = nn.Linear(size, size), nn.Linear(size, size)
         self.value, self.output = nn.Linear(size, size), nn.Linear(size, size)
 
@@ -108,7 +125,13 @@ class Attention(nn.Module):
             layer(y).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer, y in ((self.query, x), (self.key, context), (self.value, context))
         )
-        return self.output(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        if self.record is None:
+            y = F.scaled_dot_product_attention(q, k, v)
+        else:
+            weights = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1)  # (b, heads, t, s)
+            self.record.append(weights)
+            y = weights @ v
+        return self.output(y.transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):

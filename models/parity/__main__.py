@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT / "models"))
 
 from parity import (  # noqa: E402
     ehr,
+    explanations,
     fusion,
     hiera,
     pipeline,
@@ -57,7 +58,7 @@ def check(options: argparse.Namespace) -> int:
 
 def golden(options: argparse.Namespace) -> int:
     sink = Golden(options.out or ROOT / "tests" / "golden", options.only)
-    for module in (preprocessing, *MODULES, pipeline):
+    for module in (preprocessing, *MODULES, pipeline, explanations):
         module.write(sink)
     return 0
 

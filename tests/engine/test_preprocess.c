@@ -100,7 +100,7 @@ static void region_case(struct golden *g)
     parity_compare(&g->parity, g->name, g->want, "hull", hull, n);
     mf_dilate(scratch.runs, size, so.mask_dilation * (double)size, scratch.soft);
     parity_compare(&g->parity, g->name, g->want, "dilated", scratch.soft, n);
-    mf_blur(scratch.soft, size, so.mask_blur * (double)size, scratch.between);
+    mf_blur(scratch.soft, size, size, so.mask_blur * (double)size, scratch.between);
     parity_compare(&g->parity, g->name, g->want, "blurred", scratch.soft, n);
     MF_AUTO(mf_resampler) struct mf_resampler r = {0};
     assert_true(mf_region_of(mask, size, rows, cols, &so, &scratch, box));
