@@ -43,8 +43,26 @@ if(MEDFUSION_COVERAGE)
   target_link_options(mf_flags INTERFACE --coverage)
 endif()
 
-find_package(PkgConfig REQUIRED)
+if(MEDFUSION_ENGINE_ONLY)
+  find_package(PkgConfig) # a GPU machine may have none
+else()
+  find_package(PkgConfig REQUIRED)
+endif()
 find_package(Threads REQUIRED)
+
+# medfusion_package(NAME MODULE HEADER LIBRARY): PkgConfig::NAME, by pkg-config or, without it, by header and library
+function(medfusion_package name module header library)
+  if(PkgConfig_FOUND)
+    pkg_check_modules(${name} IMPORTED_TARGET GLOBAL ${module})
+  endif()
+  if(NOT TARGET PkgConfig::${name})
+    find_path(${name}_INCLUDE ${header} REQUIRED)
+    find_library(${name}_LIBRARY ${library} REQUIRED)
+    add_library(PkgConfig::${name} INTERFACE IMPORTED GLOBAL)
+    target_include_directories(PkgConfig::${name} INTERFACE ${${name}_INCLUDE})
+    target_link_libraries(PkgConfig::${name} INTERFACE ${${name}_LIBRARY})
+  endif()
+endfunction()
 
 function(medfusion_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})

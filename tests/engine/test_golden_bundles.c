@@ -45,7 +45,7 @@ static void see(void *arg, const char *name, const float *data, const size_t *sh
     bool fits = (frame + 1) * n <= whole->count;
     double distance = fits ? parity_distance(data, all + frame * n, n) : INFINITY;
     free(all);
-    bool ok = distance <= MF_PARITY_LIMIT;
+    bool ok = distance <= parity_limit();
     if (!ok || frame == 0)
         printf("%-44s %-22s %9zu %10.2e%s\n", c->where, name, n, distance, ok ? "" : "  TOO FAR");
     c->p->compared++;
@@ -166,7 +166,8 @@ static void run_bundle(struct parity *p, const char *name, int threads)
 {
     char dir[64], cases[512];
     struct mf_error err = MF_ERROR_INIT;
-    struct mf_engine_options options = {.device = "cpu", .threads = threads};
+    struct mf_engine_options options = {
+        .device = parity_device(), .threads = threads, .dtype = parity_dtype()};
     size_t count = 0;
     assert_true(bundle_copy(name, dir));
     struct mf_bundle *bundle = mf_bundle_open(dir, MF_BUNDLE_FULL, &err);
