@@ -11,7 +11,7 @@ export async function feedback(job, result) {
   const before = await getOptional(path);
   if (!before) return null;
   const status = h('span.muted.small', {role: 'status'});
-  const reader = h('input.field', {id: 'reader', required: true, maxlength: 64, autocomplete: 'off', placeholder: 'Initials or role'});
+  const reader = h('input.field', {id: 'reader', size: 12, required: true, maxlength: 64, autocomplete: 'off', placeholder: 'Initials or role'});
   const given = h('div.small.muted');
   const fields = h('div.feedback');
   const rank = {present: 0, uncertain: 1, empty: 2, absent: 3};
@@ -46,12 +46,12 @@ export async function feedback(job, result) {
     }
   }},
     fields,
-    h('div.end', {style: {'flex-wrap': 'wrap'}},
+    h('div.saying', {},
       h('label.small.muted', {for: 'reader'}, 'Reader'), reader,
       h('button.button', {type: 'button', onclick: () => sorted.forEach(({label, state}) => {
         if (state === 'present' || state === 'absent') form.elements[`truth-${label}`].value = state;
       })}, 'Confirm the clear ones'),
       h('button.button.primary', {type: 'submit'}, 'Save'), status));
   return h('section.card', {'aria-label': 'Feedback'},
-    h('h2', {}, 'Your reading', h('span.note', {}, 'confirm or correct')), form, given);
+    h('details.reading', {}, h('summary', {}, h('h2', {}, 'Your reading'), h('span.note', {}, 'confirm or correct')), form), given);
 }

@@ -66,7 +66,7 @@ function finding(p, alpha, trend) {
   return h('details.finding', {'data-label': p.label},
     h('summary', {},
       h('span.name', {}, p.display),
-      h(`span.chip.${p.state}`, {title: MEANS[p.state]}, CHIPS[p.state]),
+      h(`span.chip.${p.state}${p.guarantee === 'valid' ? '' : '.loose'}`, {title: `${MEANS[p.state]}${p.guarantee === 'valid' ? '' : ' No promise holds.'}`}, CHIPS[p.state]),
       h(`div.meter.${p.state}`, {'aria-hidden': 'true'}, h('div', {style: {width: `${100 * (p.probability ?? 0)}%`}})),
       h('span.p', {}, percent(p.probability)),
       spark(trend)),
@@ -89,9 +89,9 @@ function general(result) {
   const name = (label) => predictions.find((p) => p.label === label)?.display ?? label;
   return [
     h('p.guarantee', {}, valid > 0
-      ? [`A set holds the truth at least `, h('strong', {}, share), ` of the time, for patients with and without the finding alike. This holds for ${valid === predictions.length ? 'every finding here' : `${valid} of ${predictions.length} findings`}; open one to see why.`]
-      : 'No promise holds for the sets of this result; open a finding to see why.'),
-    set && h('p.guarantee', {}, 'At most ', h('strong', {}, `${Math.round(100 * set.alpha)} %`), ' of a patient’s true findings are missed, on average, by this list: ', set.labels.map(name).join(', ') || 'nothing', '.'),
+      ? [`A set holds the truth at least `, h('strong', {}, share), ` of the time, for patients with and without the finding alike. This holds for ${valid === predictions.length ? 'every finding here' : `${valid} of ${predictions.length} findings`}; open one to see why. Dashed: no promise.`]
+      : 'No promise holds for the sets of this result (dashed); open a finding to see why.'),
+    set && valid > 0 && h('p.guarantee', {}, 'At most ', h('strong', {}, `${Math.round(100 * set.alpha)} %`), ' of a patient’s true findings are missed, on average, by this list: ', set.labels.map(name).join(', ') || 'nothing', '.'),
   ];
 }
 

@@ -155,7 +155,7 @@ export async function study(root, id) {
     banner(result),
     h('div.study', {},
       h('div.images', {}, viewer?.element ?? h('p.empty', {}, 'There are no images to show.')),
-      h('div.panel', {}, findings(result, earlier), own, ehrCard(result.ehr), qualityCard(result), modelCard(result, job), downloads(id, artifacts))));
+      h('div.panel', {}, findings(result, earlier), own, downloads(id, artifacts), ehrCard(result.ehr), qualityCard(result), modelCard(result, job))));
   viewer?.draw();
   return () => viewer?.close();
 }
