@@ -102,7 +102,7 @@ static json_t *prediction_set(enum mf_label_state state)
 static json_t *prediction_to_json(const struct mf_prediction *p)
 {
     json_t *set = prediction_set(p->state);
-    return json_pack(
+    json_t *prediction = json_pack(
         "{s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:s, s:s, s:s}",
         "label", mf_json_string(p->label), "display",
         mf_json_string(p->display ? p->display : p->label), "coding",
@@ -114,6 +114,13 @@ static json_t *prediction_to_json(const struct mf_prediction *p)
         (json_int_t)p->n_cal_pos, "n_cal_neg", (json_int_t)p->n_cal_neg, "method",
         p->method ? p->method : "split_conformal", "taxonomy",
         p->taxonomy ? p->taxonomy : "label_class", "guarantee", mf_guarantee_name(p->guarantee));
+    if (!p->outcome)
+        return prediction;
+    if (json_object_set_new(prediction, "kind", json_string("outcome")) == 0 &&
+        (!p->horizon || json_object_set_new(prediction, "horizon", json_string(p->horizon)) == 0))
+        return prediction;
+    json_decref(prediction);
+    return NULL;
 }
 
 static json_t *predictions_to_json(const struct mf_result *r)

@@ -64,6 +64,8 @@ struct mf_prediction {
     const char *method;   /* of the set; NULL = "split_conformal" */
     const char *taxonomy; /* of its calibration cases; NULL = "label_class" */
     enum mf_guarantee guarantee;
+    bool outcome;        /* an outcome of the patient's course, not a finding: "kind" is written */
+    const char *horizon; /* until when it may come; NULL = not said */
 };
 
 struct mf_finding_set {

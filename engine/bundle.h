@@ -32,6 +32,8 @@ struct mf_label {
     const char *id, *display;
     const struct mf_coding *codings;
     size_t coding_count;
+    bool outcome;        /* of the patient's course, not a finding of the study */
+    const char *horizon; /* of an outcome: until when it may come, in words; NULL = not said */
 };
 
 enum mf_segmenter_kind { MF_SEGMENTER_NONE, MF_SEGMENTER_SAM2 };

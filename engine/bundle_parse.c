@@ -69,6 +69,17 @@ static bool parse_codings(struct mf_bundle *b, const json_t *list, struct mf_lab
     return true;
 }
 
+static bool parse_label_kind(const json_t *item, struct mf_label *label, struct mf_error *err)
+{
+    const char *kind = mf_json_get_string(item, "kind", "finding");
+    label->outcome = strcmp(kind, "outcome") == 0;
+    label->horizon = mf_json_get_string(item, "horizon", NULL);
+    if (!label->outcome && strcmp(kind, "finding") != 0)
+        return mf_error_set(err, MF_ERR_MODEL, "\"kind\" must be finding or outcome");
+    return label->outcome || !label->horizon ||
+           mf_error_set(err, MF_ERR_MODEL, "\"horizon\" is for outcomes only");
+}
+
 static bool parse_labels(struct mf_bundle *b, struct mf_error *err)
 {
     json_t *list = mf_json_need_array(b->json, "labels", err);
@@ -88,6 +99,8 @@ static bool parse_labels(struct mf_bundle *b, struct mf_error *err)
             mf_error_set(err, MF_ERR_MODEL, "\"id\" must not be empty");
             return mf_error_prefix(err, "labels[%zu]", i);
         }
+        if (!parse_label_kind(item, label, err))
+            return mf_error_prefix(err, "labels[%zu]", i);
         for (size_t k = 0; k < i; k++)
             if (strcmp(b->labels[k].id, label->id) == 0)
                 return mf_error_set(err, MF_ERR_MODEL, "labels[%zu]: \"%.60s\" is there twice", i,

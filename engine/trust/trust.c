@@ -233,6 +233,8 @@ bool mf_trust_apply(const struct mf_bundle *bundle, const struct mf_trust_case *
                                     .display = labels[i].display,
                                     .codings = labels[i].codings,
                                     .coding_count = labels[i].coding_count,
+                                    .outcome = labels[i].outcome,
+                                    .horizon = labels[i].horizon,
                                     .logit = c->logits[i],
                                     .probability = probability_of(&j, i, c->logits[i])};
         judge(&j, i, p);

@@ -223,6 +223,25 @@ static void states_are_the_subsets_of_two_classes(void **state)
     }
 }
 
+static void outcomes_say_so_and_findings_do_not(void **state)
+{
+    (void)state;
+    static const struct mf_prediction p[] = {
+        {.label = "Effusion"},
+        {.label = "Death", .outcome = true, .horizon = "within 30 days"},
+        {.label = "Stay", .outcome = true}};
+    const struct mf_result r = {.predictions = p, .prediction_count = 3};
+    MF_AUTO(mf_json) json_t *json = mf_result_to_json(&r);
+    const json_t *list = json_object_get(json, "predictions");
+    assert_null(json_object_get(json_array_get(list, 0), "kind"));
+    assert_string_equal(json_string_value(json_object_get(json_array_get(list, 1), "kind")),
+                        "outcome");
+    assert_string_equal(json_string_value(json_object_get(json_array_get(list, 1), "horizon")),
+                        "within 30 days");
+    assert_non_null(json_object_get(json_array_get(list, 2), "kind"));
+    assert_null(json_object_get(json_array_get(list, 2), "horizon"));
+}
+
 static void strings_that_are_not_utf8_make_no_document(void **state)
 {
     (void)state;
@@ -259,6 +278,7 @@ int main(void)
         cmocka_unit_test(written_documents_equal_their_files),
         cmocka_unit_test(text_of_a_foreign_document_is_a_table_too),
         cmocka_unit_test(states_are_the_subsets_of_two_classes),
+        cmocka_unit_test(outcomes_say_so_and_findings_do_not),
         cmocka_unit_test(strings_that_are_not_utf8_make_no_document),
         cmocka_unit_test(problems),
         cmocka_unit_test(names),

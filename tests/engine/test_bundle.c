@@ -170,6 +170,32 @@ static void wrong_values_in_bundle_json_are_named(void **state)
     refuse(f, "/bundle.json: segmentation.gate.ratio: must be a number from 0 to 1");
 }
 
+static void labels_are_findings_or_outcomes(void **state)
+{
+    struct fixture *f = *state;
+    struct mf_error err = MF_ERROR_INIT;
+    json_t *json = read_json(f, "bundle.json");
+    json_object_set_new(json_array_get(json_object_get(json, "labels"), 1), "horizon",
+                        json_string("within 30 days"));
+    write_json(f, "bundle.json", json);
+    refuse(f, "/bundle.json: labels[1]: \"horizon\" is for outcomes only");
+    json = read_json(f, "bundle.json");
+    json_object_set_new(json_array_get(json_object_get(json, "labels"), 1), "kind",
+                        json_string("wish"));
+    write_json(f, "bundle.json", json);
+    refuse(f, "/bundle.json: labels[1]: \"kind\" must be finding or outcome");
+    json = read_json(f, "bundle.json");
+    json_object_set_new(json_array_get(json_object_get(json, "labels"), 1), "kind",
+                        json_string("outcome"));
+    write_json(f, "bundle.json", json);
+    MF_AUTO(mf_bundle) struct mf_bundle *bundle = mf_bundle_open(f->dir, MF_BUNDLE_METADATA, &err);
+    if (!bundle)
+        fail_msg("%s", err.msg);
+    assert_false(mf_bundle_labels(bundle)[0].outcome);
+    assert_true(mf_bundle_labels(bundle)[1].outcome);
+    assert_string_equal(mf_bundle_labels(bundle)[1].horizon, "within 30 days");
+}
+
 static void parts_that_do_not_fit_are_refused(void **state)
 {
     struct fixture *f = *state;
@@ -363,6 +389,7 @@ int main(void)
         TEST(a_file_more_or_less_is_noticed),
         TEST(a_bundle_without_manifest_is_refused),
         TEST(wrong_values_in_bundle_json_are_named),
+        TEST(labels_are_findings_or_outcomes),
         TEST(parts_that_do_not_fit_are_refused),
         TEST(a_config_with_absurd_sizes_is_refused),
         TEST(weights_with_a_nan_are_refused),
