@@ -32,7 +32,7 @@ static void open_encoder(struct encoder *e, const char *dtype, bool gather)
     if (gather)
         e->ops.window_attention = NULL;
     e->weights = mf_weights_open(MF_SOURCE_DIR "/tests/golden/modules/hiera-f16", &err);
-    if (!mf_exec_init(&e->x, "cpu", dtype, 2, &err) || !e->weights)
+    if (!mf_exec_init(&e->x, "cpu", dtype, 1, &err) || !e->weights)
         fail_msg("%s", err.msg);
     e->x.ops = &e->ops;
     mf_loader_init(&ld, e->weights, &e->x, e->arena, &err);
