@@ -22,6 +22,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+from evaluation.metrics import Ranking, equal_mass_ece, interval, resamples
 from medfusion import bundle as bundles
 from training import data
 
@@ -33,59 +34,6 @@ NAMES = {
     "image-only": "image-only (own training)",
     "ehr-only": "EHR-only (age, sex, view)",
 }
-
-
-class Ranking:
-    """AUROC and step average precision of one label under many weightings of the images at once."""
-
-    def __init__(self, labels: np.ndarray, scores: np.ndarray) -> None:
-        self.order = np.argsort(scores, kind="stable")
-        ascending = scores[self.order]
-        self.starts = np.flatnonzero(np.r_[True, ascending[1:] != ascending[:-1]])
-        self.positive = labels[self.order] > 0.5
-
-    def sums(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weight of positives and negatives (b, distinct scores), ascending."""
-        weights = weights[:, self.order]
-        return tuple(
-            np.add.reduceat(weights * side, self.starts, axis=1)
-            for side in (self.positive, ~self.positive)
-        )
-
-    def auroc(self, weights: np.ndarray) -> np.ndarray:
-        """(b, n) weights → (b); NaN where a class is absent."""
-        p, n = self.sums(weights)
-        below = np.cumsum(n, 1) - n / 2
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return (p * below).sum(1) / (p.sum(1) * n.sum(1))
-
-    def average_precision(self, weights: np.ndarray) -> np.ndarray:
-        p, n = (x[:, ::-1] for x in self.sums(weights))
-        tp, fp = np.cumsum(p, 1), np.cumsum(n, 1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            precision = np.where(tp + fp > 0, tp / (tp + fp), 0)
-            return (p * precision).sum(1) / p.sum(1)
-
-
-def resamples(patients: np.ndarray, count: int, seed: int = 1) -> np.ndarray:
-    """(count + 1, n) weights: first all ones, then patients drawn with replacement."""
-    names, inverse = np.unique(patients, return_inverse=True)
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), count)
-    return np.concatenate([np.ones((1, len(patients))), draws[:, inverse]])
-
-
-def interval(values: np.ndarray) -> dict:
-    """Point estimate (the first), percentile interval, and how many resamples had to be skipped."""
-    rest = values[1:]
-    kept = rest[~np.isnan(rest)]
-    low, high = np.percentile(kept, [2.5, 97.5]) if len(kept) else (np.nan, np.nan)
-    return {
-        "value": float(values[0]),
-        "low": float(low),
-        "high": float(high),
-        "skipped": int(np.isnan(rest).sum()),
-    }
 
 
 def discrimination(
@@ -124,16 +72,6 @@ def discrimination(
         f"full − {name}": interval(macro["full"] - macro[name]) for name in macro if name != "full"
     }
     return out
-
-
-def equal_mass_ece(labels: np.ndarray, probability: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error over bins of equal size."""
-    order = np.argsort(probability, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
-    return float(
-        sum(len(part) * abs(labels[part].mean() - probability[part].mean()) for part in parts)
-        / len(order)
-    )
 
 
 def conformal(labels: np.ndarray, results: list[dict]) -> dict:

@@ -1,0 +1,1 @@
+"""Evaluation of bundles through `medfusion predict`: metrics, corruptions, report. Needs no PyTorch."""
