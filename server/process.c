@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
@@ -51,6 +52,17 @@ pid_t mf_process_fork(const char *name, int (*main)(void *context), void *contex
     _exit(status);
 }
 
+static char program[PATH_MAX] = "/proc/self/exe";
+
+bool mf_process_set_program(const char *path, struct mf_error *err)
+{
+    size_t len = strlen(path);
+    if (len >= sizeof program)
+        return mf_error_set(err, MF_ERR_USAGE, "%.80s…: the path is too long", path);
+    memcpy(program, path, len + 1);
+    return true;
+}
+
 /* In the child between fork and exec: only async-signal-safe calls. */
 static void exec_self(char *const argv[], const int fds[], size_t fd_count, pid_t parent)
 {
@@ -65,7 +77,7 @@ static void exec_self(char *const argv[], const int fds[], size_t fd_count, pid_
         if (dup2(moved[i], FIRST_PASSED_FD + (int)i) < 0)
             _exit(127);
     close_range(FIRST_PASSED_FD + (unsigned)fd_count, ~0U, 0);
-    execv("/proc/self/exe", argv);
+    execv(program, argv);
     _exit(127);
 }
 

@@ -31,6 +31,10 @@ pid_t mf_process_fork(const char *name, int (*main)(void *context), void *contex
 pid_t mf_process_spawn_self(char *const argv[], const int fds[], size_t fd_count,
                             struct mf_error *err);
 
+/* What mf_process_spawn_self() starts instead of this program: for the shared library, which lives
+ * in programs of others. Set it before the first process is started. */
+bool mf_process_set_program(const char *path, struct mf_error *err);
+
 /* How a process ended, for messages: "exit status 3", "signal 11 (Segmentation fault)". Returns
  * `out`. */
 enum { MF_PROCESS_END_TEXT = 64 };
