@@ -326,6 +326,40 @@ void mf_attend(struct mf_exec *x, const struct mf_attention *at, const float *q,
     mf_exec_rewind(x, mark);
 }
 
+void mf_self_attention(struct mf_exec *x, const struct mf_norm *norm, struct mf_linear *qkv,
+                       struct mf_linear *output, size_t heads, float *h, size_t batch,
+                       size_t tokens)
+{
+    size_t d = norm->width, row = 3 * d, m = batch * tokens, mark = mf_exec_mark(x);
+    const struct mf_attention at = {.batch = batch,
+                                    .heads = heads,
+                                    .head_size = d / heads,
+                                    .queries = tokens,
+                                    .keys = tokens,
+                                    .q_row = row,
+                                    .k_row = row,
+                                    .v_row = row,
+                                    .o_row = d,
+                                    .q_batch = tokens * row,
+                                    .k_batch = tokens * row,
+                                    .v_batch = tokens * row,
+                                    .o_batch = tokens * d,
+                                    .scale = mf_attention_scale(d / heads)};
+    bool fused = x->ops->self_attention && !x->observer;
+    size_t n = fused ? x->ops->self_attention_scratch(qkv, output, &at) : 0;
+    if (n) {
+        float *scratch = mf_exec_floats(x, n);
+        if (mf_exec_live(x))
+            x->ops->self_attention(qkv, output, norm, &at, h, scratch);
+    } else {
+        float *y = mf_exec_floats(x, m * d), *rows = mf_exec_floats(x, m * row);
+        mf_norm_linear(x, norm, qkv, h, m, rows, MF_EPILOGUE_NONE);
+        mf_attend(x, &at, rows, rows + d, rows + 2 * d, y);
+        mf_linear(x, output, y, m, h, MF_EPILOGUE_ADD);
+    }
+    mf_exec_rewind(x, mark);
+}
+
 void mf_attend_windows(struct mf_exec *x, const struct mf_attention *at,
                        const struct mf_windows *windows, const float *q, const float *k,
                        const float *v, float *o)

@@ -137,6 +137,13 @@ struct mf_ops {
     void (*mlp)(struct mf_linear *fc1, struct mf_linear *fc2, const struct mf_norm *norm,
                 enum mf_epilogue activation, float *h, size_t m, float *scratch);
 
+    /* h (batch · tokens, width) += output(attention(qkv(layer_norm(h)))); `at` as of rows of qkv */
+    size_t (*self_attention_scratch)(const struct mf_linear *qkv, const struct mf_linear *output,
+                                     const struct mf_attention *at);
+    void (*self_attention)(struct mf_linear *qkv, struct mf_linear *output,
+                           const struct mf_norm *norm, const struct mf_attention *at, float *h,
+                           float *scratch);
+
     void (*layer_norm)(struct mf_backend *be, const float *x, size_t rows, size_t width,
                        const float *weight, const float *bias, float eps,
                        float *y); /* y = x allowed */
@@ -298,6 +305,11 @@ void mf_mlp(struct mf_exec *x, const struct mf_norm *norm, struct mf_linear *fc1
             struct mf_linear *fc2, size_t hidden, enum mf_epilogue activation, float *h, size_t m);
 void mf_attend(struct mf_exec *x, const struct mf_attention *at, const float *q, const float *k,
                const float *v, float *o);
+/* h (batch · tokens, width) += output(attention(qkv(layer_norm(h)))), every item among its own
+ * tokens; a row of qkv is q, k and v. */
+void mf_self_attention(struct mf_exec *x, const struct mf_norm *norm, struct mf_linear *qkv,
+                       struct mf_linear *output, size_t heads, float *h, size_t batch,
+                       size_t tokens);
 /* Only where the backend has it (ops->window_attention). */
 void mf_attend_windows(struct mf_exec *x, const struct mf_attention *at,
                        const struct mf_windows *windows, const float *q, const float *k,

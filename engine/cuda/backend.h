@@ -30,5 +30,10 @@ void mf_cuda_norm_linear(struct mf_linear *linear, const struct mf_norm *norm, c
 size_t mf_cuda_mlp_scratch(const struct mf_linear *fc1, const struct mf_linear *fc2, size_t m);
 void mf_cuda_mlp(struct mf_linear *fc1, struct mf_linear *fc2, const struct mf_norm *norm,
                  enum mf_epilogue activation, float *h, size_t m, float *scratch);
+size_t mf_cuda_self_attention_scratch(const struct mf_linear *qkv, const struct mf_linear *output,
+                                      const struct mf_attention *at);
+void mf_cuda_self_attention(struct mf_linear *qkv, struct mf_linear *output,
+                            const struct mf_norm *norm, const struct mf_attention *at, float *h,
+                            float *scratch);
 
 #endif

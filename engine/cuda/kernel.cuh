@@ -1,6 +1,6 @@
 /*
  * What kernels are written in. Under nvcc this is CUDA; under a C++ compiler the same sources run
- * on the host, one block after the other, with tests/cuda/emulate.h in CUDA's place: that is how
+ * on the host, one block after the other, with tests/cuda/emulate.hpp in CUDA's place: that is how
  * their arithmetic is tested where there is no GPU.
  */
 #ifndef MF_ENGINE_CUDA_KERNEL_CUH
@@ -31,7 +31,7 @@
 
 #else
 
-#include "tests/cuda/emulate.h"
+#include "tests/cuda/emulate.hpp"
 
 #endif
 

@@ -272,10 +272,10 @@ void mf_cuda_norm_linear(struct mf_linear *l, const struct mf_norm *norm, const 
     multiply(l, &use, scratch, y, epilogue == MF_EPILOGUE_GELU);
 }
 
-/* fc1 writes what fc2 reads: bfloat16, its rows as long as fc2's padded ones. */
-static struct use first_use(const struct mf_linear *fc1, size_t m, enum mf_epilogue activation)
+/* A layer that writes what the next one reads: bfloat16, rows as long as its padded ones. */
+static struct use first_use(const struct mf_linear *l, size_t m, enum mf_epilogue activation)
 {
-    struct use use = use_of(fc1, m, 0, activation);
+    struct use use = use_of(l, m, 0, activation);
     use.half_out = true;
     return use;
 }
@@ -300,4 +300,36 @@ void mf_cuda_mlp(struct mf_linear *fc1, struct mf_linear *fc2, const struct mf_n
     norm_rows(fc1, norm, h, m, scratch);
     multiply(fc1, &first, scratch, wide, activation == MF_EPILOGUE_GELU);
     multiply(fc2, &second, wide, h, false);
+}
+
+size_t mf_cuda_self_attention_scratch(const struct mf_linear *qkv, const struct mf_linear *output,
+                                      const struct mf_attention *at)
+{
+    size_t m = at->batch * at->queries;
+    if (!qkv->half || !output->half || output->row != at->o_row || qkv->out % UNIT ||
+        at->head_size > MF_ATTENTION_MOST)
+        return 0;
+    struct use first = first_use(qkv, m, MF_EPILOGUE_NONE),
+               second = use_of(output, m, 0, MF_EPILOGUE_ADD);
+    if (!make(qkv, &first, NULL) || !make(output, &second, NULL))
+        return 0;
+    return padded(half_floats(qkv, m)) + padded((m * qkv->out + 1) / 2) + half_floats(output, m);
+}
+
+void mf_cuda_self_attention(struct mf_linear *qkv, struct mf_linear *output,
+                            const struct mf_norm *norm, const struct mf_attention *at, float *h,
+                            float *scratch)
+{
+    size_t m = at->batch * at->queries, d = at->o_row;
+    struct use first = first_use(qkv, m, MF_EPILOGUE_NONE),
+               second = use_of(output, m, 0, MF_EPILOGUE_ADD);
+    float *rows = scratch + padded(half_floats(qkv, m));
+    float *mixed = rows + padded((m * qkv->out + 1) / 2);
+    const uint16_t *q = (const uint16_t *)rows;
+    norm_rows(qkv, norm, h, m, scratch);
+    multiply(qkv, &first, scratch, rows, false);
+    mf_gpu_note(qkv->be->gpu,
+                mf_launch_attention_mma(qkv->be->stream, at, q, q + d, q + 2 * d, mixed, true),
+                "starting attention");
+    multiply(output, &second, mixed, h, false);
 }

@@ -48,27 +48,7 @@ struct mf_transformer *mf_transformer_load(struct mf_loader *ld)
 static void run_layer(struct mf_exec *x, const struct mf_transformer *net, const struct layer *l,
                       size_t t, float *h)
 {
-    size_t d = net->width, mark = mf_exec_mark(x);
-    float *y = mf_exec_floats(x, t * d);
-    float *qkv = mf_exec_floats(x, t * 3 * d);
-    struct mf_attention at = {1,
-                              net->heads,
-                              d / net->heads,
-                              t,
-                              t,
-                              3 * d,
-                              3 * d,
-                              3 * d,
-                              d,
-                              0,
-                              0,
-                              0,
-                              0,
-                              mf_attention_scale(d / net->heads)};
-    mf_norm_linear(x, &l->norm1, l->qkv, h, t, qkv, MF_EPILOGUE_NONE);
-    mf_attend(x, &at, qkv, qkv + d, qkv + 2 * d, y);
-    mf_linear(x, l->output, y, t, h, MF_EPILOGUE_ADD);
-    mf_exec_rewind(x, mark);
+    mf_self_attention(x, &l->norm1, l->qkv, l->output, net->heads, h, 1, t);
     mf_mlp(x, &l->norm2, l->fc1, l->fc2, net->hidden, MF_EPILOGUE_GELU, h, t);
 }
 

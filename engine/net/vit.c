@@ -241,28 +241,8 @@ static void embed(struct mf_exec *x, struct mf_vit *v, const struct grid *g, con
 static void run_layer(struct mf_exec *x, const struct mf_vit *v, const struct layer *l,
                       size_t batch, size_t tokens, float *h)
 {
-    size_t d = v->width, m = batch * tokens, mark = mf_exec_mark(x);
-    float *y = mf_exec_floats(x, m * d);
-    float *qkv = mf_exec_floats(x, m * 3 * d);
-    struct mf_attention at = {batch,
-                              v->heads,
-                              d / v->heads,
-                              tokens,
-                              tokens,
-                              3 * d,
-                              3 * d,
-                              3 * d,
-                              d,
-                              tokens * 3 * d,
-                              tokens * 3 * d,
-                              tokens * 3 * d,
-                              tokens * d,
-                              mf_attention_scale(d / v->heads)};
-    mf_norm_linear(x, &l->norm1, l->qkv, h, m, qkv, MF_EPILOGUE_NONE);
-    mf_attend(x, &at, qkv, qkv + d, qkv + 2 * d, y);
-    mf_linear(x, l->output, y, m, h, MF_EPILOGUE_ADD);
-    mf_exec_rewind(x, mark);
-
+    size_t m = batch * tokens, mark = mf_exec_mark(x);
+    mf_self_attention(x, &l->norm1, l->qkv, l->output, v->heads, h, batch, tokens);
     if (!v->swiglu) {
         mf_mlp(x, &l->norm2, l->fc1, l->fc2, v->hidden, MF_EPILOGUE_GELU, h, m);
         return;

@@ -1,7 +1,7 @@
 /*
  * Every operation of the CUDA backend against the CPU backend, over many shapes, with random inputs
  * and poisoned outputs. The same program runs on a GPU and, with the kernels compiled for the host
- * (emulate.h), without one. MF_TEST_SEED draws other numbers; MF_TEST_LARGE=1 adds the shapes of
+ * (emulate.hpp), without one. MF_TEST_SEED draws other numbers; MF_TEST_LARGE=1 adds the shapes of
  * real networks, which want a GPU.
  */
 #include "engine/exec.h"
@@ -529,6 +529,69 @@ static void layers_multiply_in_bfloat16(void **state)
     layers_in("bf16", 2e-2);
 }
 
+struct attending {
+    struct mf_norm norm;
+    struct mf_linear *qkv, *output;
+    size_t heads, batch, tokens;
+    const float *x; /* host */
+    float *y;       /* host */
+};
+
+static void attending_body(struct mf_exec *x, void *arg)
+{
+    const struct attending *a = arg;
+    size_t n = a->batch * a->tokens * a->norm.width;
+    float *h = mf_exec_floats(x, n);
+    MF_DO(x, upload, h, a->x, n);
+    mf_self_attention(x, &a->norm, a->qkv, a->output, a->heads, h, a->batch, a->tokens);
+    MF_DO(x, download, a->y, h, n);
+}
+
+static void check_self_attention(const char *dtype, size_t heads, size_t size, size_t batch,
+                                 size_t tokens, double limit)
+{
+    size_t d = heads * size, n = batch * tokens * d;
+    float *x = floats(n, 1), *w = floats(3 * d * d, 0.2f), *b = floats(3 * d, 1),
+          *room = floats(2 * n, 1);
+    for (size_t i = 0; i < 2; i++) {
+        struct mf_error err = MF_ERROR_INIT;
+        struct mf_exec e;
+        struct attending a = {.heads = heads, .batch = batch, .tokens = tokens, .x = x};
+        struct mf_linear_source qkv = mf_linear_matrix(w, b, 3 * d, d);
+        struct mf_linear_source output = mf_linear_matrix(w + d * d, b + d, d, d);
+        a.y = room + i * n;
+        if (!mf_exec_init(&e, i ? "cpu" : "cuda:0", i ? "f32" : dtype, 0, &err))
+            fail_msg("%s", err.msg);
+        a.qkv = mf_exec_keep_linear(&e, &qkv, &err);
+        a.output = mf_exec_keep_linear(&e, &output, &err);
+        a.norm =
+            (struct mf_norm){mf_exec_keep(&e, w, d, &err), mf_exec_keep(&e, b, d, &err), d, 1e-5f};
+        if (!a.qkv || !a.output || !mf_exec_run(&e, attending_body, &a, false, &err))
+            fail_msg("%s", err.msg);
+        mf_exec_free(&e);
+    }
+    const struct layers shape = {.m = batch * tokens, .in = d, .hidden = d};
+    compare("self-attention", &shape, room, room + n, n, limit);
+    free(x);
+    free(w);
+    free(b);
+    free(room);
+}
+
+static void tokens_attend_to_each_other(void **state)
+{
+    (void)state;
+    check_self_attention("f32", 3, 24, 2, 37, 1e-5);
+    check_self_attention("f32", 4, 64, 1, 70, 1e-5);
+    check_self_attention("bf16", 3, 24, 2, 37, 2e-2);  /* layers that stay floats */
+    check_self_attention("bf16", 4, 64, 2, 70, 2e-2);  /* fused */
+    check_self_attention("bf16", 3, 100, 1, 65, 2e-2); /* rows that are padded */
+    if (large) {
+        check_self_attention("bf16", 12, 64, 2, 1370, 2e-2);
+        check_self_attention("f32", 12, 64, 1, 1370, 1e-5);
+    }
+}
+
 static void gelu_is_the_exact_one(void **state)
 {
     /* where the approximation by tanh is farthest off: 4.7e-4 */
@@ -575,6 +638,7 @@ int main(void)
         cmocka_unit_test(attention_equals_softmax_on_tensor_cores),
         cmocka_unit_test(layers_multiply_in_floats),
         cmocka_unit_test(layers_multiply_in_bfloat16),
+        cmocka_unit_test(tokens_attend_to_each_other),
         cmocka_unit_test(gelu_is_the_exact_one),
         cmocka_unit_test(what_is_not_there_is_refused),
     };

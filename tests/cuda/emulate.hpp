@@ -3,8 +3,8 @@
  * the other, the threads of a block one after the other, or, where they wait for each other, as
  * coroutines that run from one barrier to the next. Shared memory is static memory.
  */
-#ifndef MF_TESTS_CUDA_EMULATE_H
-#define MF_TESTS_CUDA_EMULATE_H
+#ifndef MF_TESTS_CUDA_EMULATE_HPP
+#define MF_TESTS_CUDA_EMULATE_HPP
 
 #include <algorithm>
 #include <functional>
