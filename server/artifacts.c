@@ -2,6 +2,7 @@
 #include "server/artifacts.h"
 
 #include "core/outfile.h"
+#include "server/heatmap.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -65,6 +66,20 @@ bool mf_artifact_make(struct mf_write_set *set, const struct mf_write_item *item
     return ok;
 }
 
+bool mf_artifact_heatmap(struct mf_write_set *set, const json_t *explanation, const char *name,
+                         const struct mf_artifact_images *images, struct mf_buffer *out,
+                         struct mf_error *err)
+{
+    MF_AUTO(mf_frame_set) struct mf_frame_set frames = {.count = 0};
+    struct mf_heatmap_frame shown = {.index = 0};
+    const struct mf_index_object *object = mf_write_set_picture(set, &shown.index);
+    shown.sop_instance_uid = object->sop_instance_uid;
+    if (!mf_artifact_decode(images, object, shown.index, &frames, err))
+        return false;
+    shown.picture = &frames.frames[0];
+    return mf_heatmap_draw(explanation, name, &shown, out, err);
+}
+
 /* --- files --- */
 
 static bool make_directory(const char *path, struct mf_error *err)
@@ -84,12 +99,24 @@ static bool write_file(const char *path, const struct mf_buffer *content, struct
     return mf_error_set(err, MF_ERR_IO, "%s: cannot be written", path);
 }
 
-static bool write_masks(const json_t *masks, const char *path, struct mf_error *err)
+static bool write_json(const json_t *json, const char *path, struct mf_error *err)
 {
-    char *text = mf_json_text(masks, 0);
+    char *text = mf_json_text(json, 0);
     MF_AUTO(mf_buffer) struct mf_buffer content = {.data = text, .len = text ? strlen(text) : 0};
     return text ? write_file(path, &content, err)
-                : mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the masks");
+                : mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for %s", path);
+}
+
+/* DIRECTORY/STUDY, made. A UID that is no name for a directory ("..") is replaced by that of the
+ * report's series. */
+static bool make_folder(const struct mf_write_set *set, const char *directory, const char *study,
+                        char folder[PATH_BYTES], struct mf_error *err)
+{
+    size_t n;
+    const struct mf_write_item *items = mf_write_set_items(set, &n);
+    snprintf(folder, PATH_BYTES, "%s/%s", directory,
+             isdigit((unsigned char)*study) ? study : items[0].series_instance_uid);
+    return make_directory(directory, err) && make_directory(folder, err);
 }
 
 bool mf_artifacts_write(struct mf_write_set *set, const struct mf_artifact_images *images,
@@ -99,10 +126,7 @@ bool mf_artifacts_write(struct mf_write_set *set, const struct mf_artifact_image
     size_t n;
     char folder[PATH_BYTES], path[PATH_BYTES + 32];
     const struct mf_write_item *items = mf_write_set_items(set, &n);
-    /* A UID that is no name for a directory ("..") is replaced by that of the report's series. */
-    snprintf(folder, sizeof folder, "%s/%s", directory,
-             isdigit((unsigned char)*study) ? study : items[0].series_instance_uid);
-    if (!make_directory(directory, err) || !make_directory(folder, err))
+    if (!make_folder(set, directory, study, folder, err))
         return false;
     for (size_t i = 0; i < n; i++) {
         MF_AUTO(mf_buffer) struct mf_buffer object;
@@ -113,7 +137,40 @@ bool mf_artifacts_write(struct mf_write_set *set, const struct mf_artifact_image
             return false;
     }
     snprintf(path, sizeof path, "%s/masks.json", folder);
-    return !masks || write_masks(masks, path, err);
+    return !masks || write_json(masks, path, err);
+}
+
+/* A label's name may hold what a file's may not. */
+static void name_picture(const char *folder, const char *name, char path[PATH_BYTES + 320])
+{
+    int n = snprintf(path, PATH_BYTES + 320, "%s/", folder);
+    size_t at = (size_t)n;
+    for (; *name && at < PATH_BYTES + 310; name++)
+        path[at++] = isalnum((unsigned char)*name) || strchr("-_", *name) ? *name : '_';
+    memcpy(path + at, ".png", 5);
+}
+
+bool mf_explanation_write(struct mf_write_set *set, const struct mf_artifact_images *images,
+                          const json_t *explanation, const char *directory, const char *study,
+                          struct mf_error *err)
+{
+    char folder[PATH_BYTES], path[PATH_BYTES + 320];
+    MF_AUTO(mf_json) json_t *names = mf_heatmap_names(explanation);
+    if (!names)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for pictures");
+    if (!make_folder(set, directory, study, folder, err))
+        return false;
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        const char *name = json_string_value(json_array_get(names, i));
+        MF_AUTO(mf_buffer) struct mf_buffer picture;
+        mf_buffer_init(&picture, OBJECT_BYTES);
+        name_picture(folder, name, path);
+        if (!mf_artifact_heatmap(set, explanation, name, images, &picture, err) ||
+            !write_file(path, &picture, err))
+            return false;
+    }
+    snprintf(path, sizeof path, "%s/explanation.json", folder);
+    return write_json(explanation, path, err);
 }
 
 /* --- a job --- */
@@ -149,7 +206,11 @@ bool mf_job_artifacts_read(const struct mf_job_record *record, const struct mf_b
     ret->masks = record->masks
                      ? mf_json_parse(record->masks, record->masks_len, &LIMITS, "masks", err)
                      : NULL;
-    return ret->masks || !record->masks;
+    ret->explanation = record->explanation
+                           ? mf_json_parse(record->explanation, record->explanation_len, &LIMITS,
+                                           "explanation", err)
+                           : NULL;
+    return (ret->masks || !record->masks) && (ret->explanation || !record->explanation);
 }
 
 bool mf_job_artifacts_open(const struct mf_job_record *record, const struct mf_blobs *blobs,
@@ -172,6 +233,7 @@ void mf_job_artifacts_close(struct mf_job_artifacts *a)
     mf_upload_free(&a->upload);
     json_decref(a->result);
     json_decref(a->masks);
+    json_decref(a->explanation);
     if (a->record && a->fd >= 0)
         close(a->fd);
     *a = (struct mf_job_artifacts){.fd = -1};

@@ -39,17 +39,28 @@ bool mf_artifact_make(struct mf_write_set *set, const struct mf_write_item *item
                       const struct mf_artifact_images *images, struct mf_buffer *out,
                       struct mf_error *err) MF_CHECK_RESULT;
 
+/* The picture `name` of an explanation (server/heatmap.h) over the frame that the objects show,
+ * appended to `out`. Errors: those of mf_heatmap_draw() and of the decoder. */
+bool mf_artifact_heatmap(struct mf_write_set *set, const json_t *explanation, const char *name,
+                         const struct mf_artifact_images *images, struct mf_buffer *out,
+                         struct mf_error *err) MF_CHECK_RESULT;
+
 /* All of them as files DIRECTORY/STUDY/NAME.dcm, STUDY being the UID, and beside them the masks, if
  * any, as masks.json; directories are made. MF_ERR_IO names the path. */
 bool mf_artifacts_write(struct mf_write_set *set, const struct mf_artifact_images *images,
                         const json_t *masks, const char *directory, const char *study,
                         struct mf_error *err);
 
+/* An explanation as DIRECTORY/STUDY/explanation.json, and its pictures beside it as NAME.png. */
+bool mf_explanation_write(struct mf_write_set *set, const struct mf_artifact_images *images,
+                          const json_t *explanation, const char *directory, const char *study,
+                          struct mf_error *err);
+
 /* The objects of a job that has succeeded. */
 struct mf_job_artifacts {
     struct mf_write_set *set; /* NULL before opening */
     struct mf_artifact_images images;
-    json_t *result, *masks; /* masks: NULL without */
+    json_t *result, *masks, *explanation; /* masks, explanation: NULL without */
     struct mf_upload upload;
     /* private */
     struct mf_write_source source;

@@ -108,6 +108,7 @@ json_t *mf_pipeline_run(struct mf_pipeline *pipeline, const struct mf_pipeline_j
                          .progress = job_progress,
                          .levels = job->levels ? job_levels : NULL,
                          .context = (void *)(uintptr_t)job,
-                         .masks = job->masks};
+                         .masks = job->masks,
+                         .explanation = job->options->explain ? job->explanation : NULL};
     return mf_pipeline_run_plan(pipeline, &run, err);
 }

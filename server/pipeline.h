@@ -30,17 +30,18 @@ struct mf_pipeline_options {
     char model[128]; /* name of a bundle; "" = the unique one that accepts the study */
     double alpha;    /* miscoverage of the conformal sets, (0, 0.5]; NaN = 0.1 */
     bool no_priors;  /* ignore earlier studies of the patient */
+    bool explain;    /* keep an explanation beside the result */
     char site[65];   /* where the study was made, for calibrations by site; "" = unknown */
 };
 
 #define MF_PIPELINE_OPTIONS_INIT                                                                   \
     {                                                                                              \
-        "", __builtin_nan(""), false, ""                                                           \
+        "", __builtin_nan(""), false, false, ""                                                    \
     }
 
-/* Reads {"model": "name", "alpha": 0.1, "priors": true, "site": "name"}, every member optional.
- * `text` NULL or empty gives the defaults. MF_ERR_MALFORMED: not JSON; MF_ERR_UNUSABLE: an unknown
- * option (named), wrong type or range. */
+/* Reads {"model": "name", "alpha": 0.1, "priors": true, "explain": false, "site": "name"}, every
+ * member optional. `text` NULL or empty gives the defaults. MF_ERR_MALFORMED: not JSON;
+ * MF_ERR_UNUSABLE: an unknown option (named), wrong type or range. */
 bool mf_pipeline_options_parse(const char *text, size_t len, struct mf_pipeline_options *ret,
                                struct mf_error *err);
 /* The inverse: JSON text of all options, to keep with a job. The caller frees it; NULL = out of
@@ -99,7 +100,7 @@ struct mf_pipeline_job {
     const struct mf_aci *(*levels)(void *context, const struct mf_bundle *bundle, const char *site,
                                    double alpha, struct mf_error *err);
     void *context;
-    json_t **masks; /* as in struct mf_run */
+    json_t **masks, **explanation; /* as in struct mf_run */
 };
 
 /* Runs one job and returns its result document (the caller owns it). Not thread-safe: one pipeline,

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const KEYS[] = {"model", "alpha", "priors", "site", NULL};
+static const char *const KEYS[] = {"model", "alpha", "priors", "explain", "site", NULL};
 
 static bool take_model(const json_t *value, struct mf_pipeline_options *o, struct mf_error *err)
 {
@@ -39,6 +39,14 @@ static bool take_priors(const json_t *value, struct mf_pipeline_options *o, stru
     return true;
 }
 
+static bool take_explain(const json_t *value, struct mf_pipeline_options *o, struct mf_error *err)
+{
+    if (value && !json_is_boolean(value))
+        return mf_error_set(err, MF_ERR_UNUSABLE, "options: \"explain\" must be true or false");
+    o->explain = json_is_true(value);
+    return true;
+}
+
 static bool take_site(const json_t *value, struct mf_pipeline_options *o, struct mf_error *err)
 {
     const char *name = json_string_value(value);
@@ -66,6 +74,7 @@ bool mf_pipeline_options_parse(const char *text, size_t len, struct mf_pipeline_
             !take_model(json_object_get(json, "model"), &o, err) ||
             !take_alpha(json_object_get(json, "alpha"), &o, err) ||
             !take_priors(json_object_get(json, "priors"), &o, err) ||
+            !take_explain(json_object_get(json, "explain"), &o, err) ||
             !take_site(json_object_get(json, "site"), &o, err))
             return false;
     }
@@ -83,6 +92,8 @@ char *mf_pipeline_options_text(const struct mf_pipeline_options *o)
         ok = json_object_set_new(json, "alpha", json_real(o->alpha)) == 0;
     if (ok && o->site[0])
         ok = json_object_set_new(json, "site", json_string(o->site)) == 0;
+    if (ok && o->explain)
+        ok = json_object_set_new(json, "explain", json_true()) == 0;
     ok = ok && json_object_set_new(json, "priors", json_boolean(!o->no_priors)) == 0;
     return ok ? mf_json_text(json, 0) : NULL;
 }

@@ -14,6 +14,7 @@
 #include "fhir/extract.h"
 #include "server/adaptation.h"
 #include "server/case_strata.h"
+#include "server/explanation.h"
 #include "server/frame_selection.h"
 
 #include <math.h>
@@ -30,6 +31,8 @@ struct mf_pipeline {
     struct mf_registry *registry;
     struct mf_decoder *decoder;
     struct mf_adaptation *adaptation;
+    struct mf_explainer *explainer; /* of the model that was explained last; NULL: none was */
+    size_t explained_model;
 };
 
 /* Everything of one run; `arena` owns all but the frames. */
@@ -48,7 +51,9 @@ struct state {
     const char *flags[MAX_FLAGS];
     size_t flag_count;
     double decode_ms;
-    json_t *masks;     /* medfusion.masks/1, when the run asks for it */
+    double positions[MAX_FRAMES];
+    struct mf_explanation_inputs inputs; /* when the run asks for an explanation */
+    json_t *masks;     /* medfusion.masks/1, when the run or its explanation asks for it */
     bool masks_failed; /* out of memory for one */
 };
 
@@ -60,7 +65,7 @@ struct mf_pipeline *mf_pipeline_new(struct mf_registry *registry, struct mf_deco
         mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
         return NULL;
     }
-    *p = (struct mf_pipeline){registry, decoder, NULL};
+    *p = (struct mf_pipeline){.registry = registry, .decoder = decoder};
     if (mf_pipeline_adapt(p, MF_ADAPT_SHADOW, NULL, err))
         return p;
     mf_pipeline_free(p);
@@ -77,8 +82,10 @@ bool mf_pipeline_adapt(struct mf_pipeline *p, enum mf_adapt_mode mode, const cha
 
 void mf_pipeline_free(struct mf_pipeline *p)
 {
-    if (p)
-        mf_adaptation_free(p->adaptation);
+    if (!p)
+        return;
+    mf_adaptation_free(p->adaptation);
+    mf_explainer_free(p->explainer);
     free(p);
 }
 
@@ -152,11 +159,10 @@ static bool run_network(struct state *s, struct mf_error *err)
 {
     const struct mf_study_request *request = s->run->plan->request;
     const struct mf_frame *frames[MAX_FRAMES];
-    double positions[MAX_FRAMES];
     size_t labels = mf_bundle_label_count(s->bundle);
     for (size_t i = 0; i < s->frames.count; i++)
         frames[i] = &s->frames.frames[i];
-    fill_positions(request, mf_bundle_position(s->bundle), positions);
+    fill_positions(request, mf_bundle_position(s->bundle), s->positions);
     struct mf_engine_output *o = &s->output;
     o->logits = mf_arena_alloc(s->arena, labels, sizeof *o->logits, err);
     o->segmentation = mf_arena_alloc(s->arena, s->frames.count, sizeof *o->segmentation, err);
@@ -167,11 +173,13 @@ static bool run_network(struct state *s, struct mf_error *err)
         return false;
     const struct mf_engine_input input = {.frames = frames,
                                           .frame_count = s->frames.count,
-                                          .positions = positions,
+                                          .positions = s->positions,
                                           .features = s->features,
-                                          .mask = s->run->masks ? keep_mask : NULL,
+                                          .mask = s->run->masks || s->run->explanation ? keep_mask
+                                                                                       : NULL,
                                           .mask_arg = s};
-    if (!mf_engine_run(s->engine, &input, NULL, o, err))
+    const struct mf_tap tap = mf_explanation_tap(&s->inputs);
+    if (!mf_engine_run(s->engine, &input, s->run->explanation ? &tap : NULL, o, err))
         return false;
     return !s->masks_failed || mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the masks");
 }
@@ -379,6 +387,41 @@ static json_t *make_result(const struct mf_pipeline *p, struct state *s, double 
     return json;
 }
 
+/* --- explanation --- */
+
+/* Made when one is first asked for, and kept for the next of the same model. */
+static struct mf_explainer *explainer_of(struct mf_pipeline *p, const struct state *s,
+                                         struct mf_error *err)
+{
+    size_t model = s->run->plan->model;
+    if (p->explainer && p->explained_model == model)
+        return p->explainer;
+    mf_explainer_free(p->explainer);
+    p->explainer = mf_explainer_new(s->bundle, 0, err);
+    p->explained_model = model;
+    return p->explainer;
+}
+
+static json_t *explain(struct mf_pipeline *p, struct state *s, struct mf_error *err)
+{
+    struct mf_explainer *explainer = explainer_of(p, s, err);
+    uint32_t sizes[MAX_FRAMES][2];
+    for (size_t i = 0; i < s->frames.count; i++) {
+        sizes[i][0] = s->frames.frames[i].rows;
+        sizes[i][1] = s->frames.frames[i].columns;
+    }
+    const struct mf_explained explained = {.bundle = s->bundle,
+                                           .inputs = &s->inputs,
+                                           .frames = result_frames(s, err),
+                                           .sizes = (const uint32_t(*)[2])sizes,
+                                           .frame_count = s->frames.count,
+                                           .positions = s->positions,
+                                           .features = s->features,
+                                           .predictions = s->statement.predictions,
+                                           .masks = s->masks};
+    return explainer && explained.frames ? mf_explanation_make(explainer, &explained, err) : NULL;
+}
+
 /* Tells how far the run is; false when it must stop. */
 static bool go_on(const struct mf_run *run, double done, struct mf_error *err)
 {
@@ -433,9 +476,14 @@ json_t *mf_pipeline_run_plan(struct mf_pipeline *p, const struct mf_run *run, st
         return NULL;
     }
     json_t *result = run_stages(p, &s, err);
+    if (result && run->explanation && !(*run->explanation = explain(p, &s, err))) {
+        json_decref(result);
+        result = NULL;
+    }
     if (result && run->masks)
         *run->masks = MF_STEAL(s.masks);
     json_decref(s.masks);
+    mf_explanation_inputs_free(&s.inputs);
     mf_frame_set_free(&s.frames);
     return result;
 }

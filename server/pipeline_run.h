@@ -31,6 +31,8 @@ struct mf_run {
     /* Gets the `medfusion.masks/1` (core/mask.h; the caller owns it) when not NULL; stays NULL
      * without a segmenter. */
     json_t **masks;
+    /* Gets the `medfusion.explanation/1` (explanation.h; the caller owns it) when not NULL. */
+    json_t **explanation;
 };
 
 /* The result document, owned by the caller; NULL on failure. */

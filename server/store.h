@@ -85,9 +85,9 @@ struct mf_submission {
     const char *idempotency_key; /* NULL = none */
     unsigned char fingerprint[MF_SHA256_BYTES];
     int64_t max_queued; /* admission: MF_ERR_BUSY when this many jobs are queued; 0 = no limit */
-    int frames_ahead;   /* > 0: a connection on which the job's frames were asked for (decoder.h). It
-                           stays the caller's; a copy is passed to the claim of this job, if that
-                           comes soon enough, and is otherwise closed */
+    int frames_ahead; /* > 0: a connection on which the job's frames were asked for (decoder.h). It
+                         stays the caller's; a copy is passed to the claim of this job, if that
+                         comes soon enough, and is otherwise closed */
 };
 
 /* The state of a job, as `medfusion.job/1` shows it. */
@@ -123,8 +123,8 @@ struct mf_claim {
     size_t index_len;
     const struct mf_job_input *inputs;
     size_t input_count;
-    int64_t attempt; /* 1 = first */
-    bool solo;       /* it was in a batch that crashed: it must run alone (the store sees to it) */
+    int64_t attempt;  /* 1 = first */
+    bool solo;        /* it was in a batch that crashed: it must run alone (the store sees to it) */
     int frames_ahead; /* > 0: of its submission; the caller closes or adopts it */
 };
 
@@ -159,6 +159,8 @@ struct mf_outcome {
     size_t result_len;
     const char *masks; /* `medfusion.masks/1` text that belongs to the result, or NULL */
     size_t masks_len;
+    const char *explanation; /* `medfusion.explanation/1` text, or NULL: none was asked for */
+    size_t explanation_len;
     struct mf_error problem; /* when failed */
     enum mf_lease lease; /* out: KEPT = recorded (also when it had been recorded before, and when a
                             cancel came first: then the state is cancelled), LOST = not recorded */
@@ -177,9 +179,9 @@ enum mf_attempt_end {
 /* Everything that is kept of a job: memory of the arena given to mf_store_record(). */
 struct mf_job_record {
     struct mf_job job;
-    /* NULL unless succeeded and not purged; masks also when there are none. */
-    const char *result, *index, *masks;
-    size_t result_len, index_len, masks_len;
+    /* NULL unless succeeded and not purged; masks and explanation also when there are none. */
+    const char *result, *index, *masks, *explanation;
+    size_t result_len, index_len, masks_len, explanation_len;
     const struct mf_job_input *inputs;
     size_t input_count;
 };
@@ -272,8 +274,9 @@ bool mf_store_list(struct mf_store *store, const struct mf_job_filter *filter,
  * it. MF_ERR_CONFLICT when terminal. */
 bool mf_store_cancel(struct mf_store *store, const char *tenant, const char *id, struct mf_job *ret,
                      struct mf_error *err) MF_CHECK_RESULT;
-/* Forgets inputs, index, result and masks of a terminal job; the locators to delete are returned
- * (each once). MF_ERR_CONFLICT unless terminal; purging again succeeds with none. */
+/* Forgets inputs, index, result and what is kept beside it of a terminal job; the locators to
+ * delete are returned (each once). MF_ERR_CONFLICT unless terminal; purging again succeeds with
+ * none. */
 bool mf_store_purge(struct mf_store *store, const char *tenant, const char *id,
                     struct mf_arena *arena, const char *const **ret_locators, size_t *ret_count,
                     struct mf_error *err) MF_CHECK_RESULT;

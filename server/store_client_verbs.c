@@ -139,6 +139,7 @@ static bool client_finish(struct mf_store *store, struct mf_outcome *outcomes, s
         mf_wire_put_block(&w, outcomes[i].result ? outcomes[i].result : "",
                           outcomes[i].result ? outcomes[i].result_len : 0);
         mf_wire_put_text(&w, outcomes[i].masks);
+        mf_wire_put_text(&w, outcomes[i].explanation);
         mf_wire_put(&w, &outcomes[i].problem, sizeof outcomes[i].problem);
     }
     if (!mf_client_call(c, &w, 0, &reply, err))
@@ -258,9 +259,11 @@ static bool client_record(struct mf_store *store, const char *tenant, const char
     ret->result = mf_wire_copy_text(&reply, arena, err);
     ret->index = mf_wire_copy_text(&reply, arena, err);
     ret->masks = mf_wire_copy_text(&reply, arena, err);
+    ret->explanation = mf_wire_copy_text(&reply, arena, err);
     ret->result_len = ret->result ? strlen(ret->result) : 0;
     ret->index_len = ret->index ? strlen(ret->index) : 0;
     ret->masks_len = ret->masks ? strlen(ret->masks) : 0;
+    ret->explanation_len = ret->explanation ? strlen(ret->explanation) : 0;
     return get_inputs(&reply, arena, &ret->inputs, &ret->input_count, err);
 }
 

@@ -168,6 +168,8 @@ static bool serve_finish(struct request *r, struct mf_error *err)
         o->result = has_result ? result : NULL;
         o->masks = mf_wire_get_text(&r->in);
         o->masks_len = o->masks ? strlen(o->masks) : 0;
+        o->explanation = mf_wire_get_text(&r->in);
+        o->explanation_len = o->explanation ? strlen(o->explanation) : 0;
         mf_wire_get(&r->in, &o->problem, sizeof o->problem);
         o->problem.msg[sizeof o->problem.msg - 1] = '\0';
     }
@@ -265,6 +267,7 @@ static bool serve_record(struct request *r, struct mf_error *err)
     mf_wire_put_text(&r->out, record.result);
     mf_wire_put_text(&r->out, record.index);
     mf_wire_put_text(&r->out, record.masks);
+    mf_wire_put_text(&r->out, record.explanation);
     put_inputs(&r->out, record.inputs, record.input_count);
     return true;
 }

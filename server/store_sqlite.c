@@ -47,6 +47,7 @@ static const char SCHEMA[] =
     "CREATE INDEX IF NOT EXISTS inputs_locator ON inputs(locator);"
     "CREATE TABLE IF NOT EXISTS results(job INTEGER PRIMARY KEY, body BLOB NOT NULL);"
     "CREATE TABLE IF NOT EXISTS masks(job INTEGER PRIMARY KEY, body BLOB NOT NULL);"
+    "CREATE TABLE IF NOT EXISTS explanations(job INTEGER PRIMARY KEY, body BLOB NOT NULL);"
     "CREATE TABLE IF NOT EXISTS idempotency("
     " tenant TEXT NOT NULL, key TEXT NOT NULL, fingerprint BLOB NOT NULL, job TEXT NOT NULL,"
     " created INTEGER NOT NULL, PRIMARY KEY(tenant, key)) WITHOUT ROWID;"

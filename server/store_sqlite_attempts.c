@@ -178,7 +178,10 @@ static bool finish_one(struct mf_sqlite_store *s, struct mf_outcome *o, struct m
         if (!MF_SQLITE_RUN(s, err, "INSERT INTO results(job, body) VALUES(?, ?)", "ib", r.seq,
                            o->result, o->result_len) ||
             (o->masks && !MF_SQLITE_RUN(s, err, "INSERT INTO masks(job, body) VALUES(?, ?)", "ib",
-                                        r.seq, o->masks, o->masks_len)))
+                                        r.seq, o->masks, o->masks_len)) ||
+            (o->explanation &&
+             !MF_SQLITE_RUN(s, err, "INSERT INTO explanations(job, body) VALUES(?, ?)", "ib", r.seq,
+                            o->explanation, o->explanation_len)))
             return false;
         note_run(s, &r);
     }

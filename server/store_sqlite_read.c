@@ -256,6 +256,7 @@ static bool forget_data(struct mf_sqlite_store *s, int64_t seq, struct mf_error 
            MF_SQLITE_RUN(s, err, "DELETE FROM job_index WHERE job = ?", "i", seq) &&
            MF_SQLITE_RUN(s, err, "DELETE FROM results WHERE job = ?", "i", seq) &&
            MF_SQLITE_RUN(s, err, "DELETE FROM masks WHERE job = ?", "i", seq) &&
+           MF_SQLITE_RUN(s, err, "DELETE FROM explanations WHERE job = ?", "i", seq) &&
            MF_SQLITE_RUN(s, err, "DELETE FROM feedback WHERE job = ?", "i", seq);
 }
 

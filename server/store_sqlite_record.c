@@ -47,5 +47,8 @@ bool mf_sqlite_record(struct mf_store *store, const char *tenant, const char *id
                      mf_sqlite_query(s, err, "SELECT body FROM job_index WHERE job = ?1", "i", seq),
                      arena, &ret->index, &ret->index_len, err) &&
            take_body(s, mf_sqlite_query(s, err, "SELECT body FROM masks WHERE job = ?1", "i", seq),
-                     arena, &ret->masks, &ret->masks_len, err);
+                     arena, &ret->masks, &ret->masks_len, err) &&
+           take_body(
+               s, mf_sqlite_query(s, err, "SELECT body FROM explanations WHERE job = ?1", "i", seq),
+               arena, &ret->explanation, &ret->explanation_len, err);
 }

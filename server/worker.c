@@ -150,7 +150,8 @@ static const struct mf_aci *levels(void *context, const struct mf_bundle *bundle
 }
 
 static json_t *run_pipeline(struct worker *w, const struct mf_claim *claim, struct mf_arena *arena,
-                            size_t place, json_t **ret_masks, struct mf_error *err)
+                            size_t place, json_t **ret_masks, json_t **ret_explanation,
+                            struct mf_error *err)
 {
     struct mf_pipeline_options options;
     struct inputs in = {.count = 0};
@@ -172,7 +173,8 @@ static json_t *run_pipeline(struct worker *w, const struct mf_claim *claim, stru
                                       .progress = progress,
                                       .levels = w->levels ? levels : NULL,
                                       .context = &watch,
-                                      .masks = ret_masks};
+                                      .masks = ret_masks,
+                                      .explanation = ret_explanation};
         result = mf_pipeline_run(w->pipeline, &job, err);
     }
     close_inputs(&in);
@@ -235,11 +237,13 @@ static bool run_job(struct worker *w, const struct mf_claim *claim, struct mf_ar
     memcpy(ref.id, claim->id, sizeof ref.id);
     uint64_t start = mf_clock_monotonic_ns();
     mf_heartbeat_running(w->heartbeat, (long)place);
-    MF_AUTO(mf_json) json_t *masks = NULL;
-    MF_AUTO(mf_json) json_t *result = run_pipeline(w, claim, arena, place, &masks, &problem);
+    MF_AUTO(mf_json) json_t *masks = NULL, *explanation = NULL;
+    MF_AUTO(mf_json)
+    json_t *result = run_pipeline(w, claim, arena, place, &masks, &explanation, &problem);
     MF_AUTO(mf_mem) char *text = result ? mf_json_text(result, 0) : NULL;
     MF_AUTO(mf_mem) char *masks_text = text && masks ? mf_json_text(masks, 0) : NULL;
-    if (result && (!text || (masks && !masks_text)))
+    MF_AUTO(mf_mem) char *why = text && explanation ? mf_json_text(explanation, 0) : NULL;
+    if (result && (!text || (masks && !masks_text) || (explanation && !why)))
         mf_error_set(&problem, MF_ERR_NO_MEMORY, "out of memory for the result");
     mf_heartbeat_running(w->heartbeat, -1);
     struct mf_outcome outcome = {.job = ref,
@@ -247,7 +251,9 @@ static bool run_job(struct worker *w, const struct mf_claim *claim, struct mf_ar
                                  .result = text,
                                  .result_len = text ? strlen(text) : 0,
                                  .masks = masks_text,
-                                 .masks_len = masks_text ? strlen(masks_text) : 0};
+                                 .masks_len = masks_text ? strlen(masks_text) : 0,
+                                 .explanation = why,
+                                 .explanation_len = why ? strlen(why) : 0};
     double ms = (double)(mf_clock_monotonic_ns() - start) / 1e6;
     bool told = text ? finish(w, &outcome, err) : end_without_result(w, &ref, place, &problem, err);
     mf_decoder_prepare(w->decoder); /* for the next job, now that nobody waits for this one */
