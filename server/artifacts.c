@@ -50,6 +50,25 @@ const struct mf_index_object *mf_artifact_object(const struct mf_index *index,
 }
 
 bool mf_artifact_make(struct mf_write_set *set, const struct mf_write_item *item,
+json_t *mf_artifact_subject(const struct mf_index *index, const json_t *result)
+{
+    const char *study =
+        mf_json_get_string(json_object_get(result, "study"), "study_instance_uid", "");
+    for (size_t i = 0; i < index->object_count; i++) {
+        const struct mf_index_object *o = &index->objects[i];
+        if (o->study_instance_uid && strcmp(o->study_instance_uid, study) == 0)
+            return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "patient_id",
+                             mf_json_string(o->patient_id), "patient_name",
+                             mf_json_string(o->patient_name), "sex", mf_json_string(o->patient_sex),
+                             "birth_date", mf_json_string(o->patient_birth_date), "age",
+                             mf_json_string(o->patient_age), "accession_number",
+                             mf_json_string(o->accession_number), "study_date",
+                             mf_json_string(o->study_date), "study_description",
+                             mf_json_string(o->study_description));
+    }
+    return json_null();
+}
+
                       const struct mf_artifact_images *images, struct mf_buffer *out,
                       struct mf_error *err)
 {

@@ -33,6 +33,10 @@ bool mf_artifact_decode(const struct mf_artifact_images *images,
 const struct mf_index_object *mf_artifact_object(const struct mf_index *index,
                                                  const char *sop_instance_uid);
 
+/* Whose the reported study is and what was asked for, as DICOM has it ("subject" of
+ * medfusion.frames/1); null when the index does not know the study. The caller owns it. */
+json_t *mf_artifact_subject(const struct mf_index *index, const json_t *result);
+
 /* One object as a Part 10 file, appended to `out`. Errors: those of mf_write_object() and of the
  * decoder; MF_ERR_UNAVAILABLE without one. */
 bool mf_artifact_make(struct mf_write_set *set, const struct mf_write_item *item,

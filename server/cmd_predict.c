@@ -13,6 +13,7 @@
 #include "server/artifacts.h"
 #include "server/dataset.h"
 #include "server/pipeline_run.h"
+#include "server/report.h"
 
 #include <errno.h>
 #include <math.h>
@@ -38,20 +39,18 @@ static const char USAGE[] =
     "  --site NAME       where the studies were made, for a model calibrated by site\n"
     "  --adaptation MODE shadow (default: computed, reported, not used), off, episodic or site\n"
     "  --no-priors       each study alone\n"
-    "  --format FORMAT   json (default), fhir, text, or sr: a DICOM Structured Report, of one "
-    "study\n"
+    "  --format FORMAT   json (default), fhir, text, sr: a DICOM Structured Report, of one "
+    "study,\n"
+    "                    or html: a page with images, of the patient's newest study\n"
     "  --artifacts DIR   also write every DICOM object of each result as DIR/STUDY/NAME.dcm: sr, "
     "seg,\n"
     "                    sc, gsps, kos\n"
-    "  --explain DIR     also write why, as DIR/STUDY/explanation.json, and heat maps beside it; "
-    "a\n"
-    "                    pass of its own, slower than the prediction\n"
     "  -o FILE           write there instead of standard output\n";
 
-enum format { FORMAT_JSON, FORMAT_FHIR, FORMAT_TEXT, FORMAT_SR };
+enum format { FORMAT_JSON, FORMAT_FHIR, FORMAT_TEXT, FORMAT_SR, FORMAT_HTML };
 
 struct arguments {
-    const char *model, *ehr, *output, *artifacts, *explain;
+    const char *model, *ehr, *output, *artifacts;
     struct mf_registry_device device;
     struct mf_pipeline_options options;
     enum mf_adapt_mode adaptation;
@@ -79,13 +78,14 @@ struct predict {
 
 static bool take_format(const char *name, enum format *ret, struct mf_error *err)
 {
-    static const char *const NAMES[] = {"json", "fhir", "text", "sr"};
-    for (int i = 0; i < 4; i++)
+    static const char *const NAMES[] = {"json", "fhir", "text", "sr", "html"};
+    for (int i = 0; i < 5; i++)
         if (strcmp(name, NAMES[i]) == 0) {
             *ret = (enum format)i;
             return true;
         }
-    return mf_error_set(err, MF_ERR_USAGE, "--format: json, fhir, text or sr, not \"%.40s\"", name);
+    return mf_error_set(err, MF_ERR_USAGE, "--format: json, fhir, text, sr or html, not \"%.40s\"",
+                        name);
 }
 
 static bool take_option(int c, struct arguments *a, struct mf_error *err)
@@ -136,8 +136,7 @@ static bool take_option(int c, struct arguments *a, struct mf_error *err)
         a->artifacts = optarg;
         return true;
     case 'x':
-        a->explain = optarg;
-        return true;
+        return mf_error_set(err, MF_ERR_USAGE, "--explain is not in this version");
     default:
         return false; /* mf_cli_option() has said why */
     }
@@ -196,6 +195,12 @@ static bool put_json(struct predict *p, const json_t *json, struct mf_error *err
     return put_line(p, text, err);
 }
 
+/* Formats that hold one study. */
+static bool one_study(enum format format)
+{
+    return format == FORMAT_SR || format == FORMAT_HTML;
+}
+
 /* A failure: one line on stderr, and the problem in the output. `study` may be NULL. */
 static bool put_problem(struct predict *p, const char *study, const struct mf_error *problem,
                         struct mf_error *err)
@@ -207,7 +212,7 @@ static bool put_problem(struct predict *p, const char *study, const struct mf_er
         fprintf(stderr, "medfusion predict: study %s: %s\n", study, problem->msg);
     else
         fprintf(stderr, "medfusion predict: %s\n", problem->msg);
-    if (p->a->format == FORMAT_TEXT || p->a->format == FORMAT_SR)
+    if (p->a->format == FORMAT_TEXT || one_study(p->a->format))
         return true;
     MF_AUTO(mf_json)
     json_t *json = p->a->format == FORMAT_FHIR ? mf_fhir_operation_outcome(problem)
@@ -251,7 +256,7 @@ static bool put_sr(struct predict *p, struct mf_write_set *set,
 
 /* What was asked for of the result's objects. */
 static bool put_objects(struct predict *p, const json_t *result, const json_t *masks,
-                        const json_t *explanation, const char *uid, struct mf_error *err)
+                        const char *uid, struct mf_error *err)
 {
     const struct mf_write_source source = {.index = mf_dataset_index(p->dataset),
                                            .result = result,
@@ -263,9 +268,27 @@ static bool put_objects(struct predict *p, const json_t *result, const json_t *m
     bool ok =
         set &&
         (!p->a->artifacts || mf_artifacts_write(set, &images, masks, p->a->artifacts, uid, err)) &&
-        (!explanation ||
-         mf_explanation_write(set, &images, explanation, p->a->explain, uid, err)) &&
         (p->a->format != FORMAT_SR || put_sr(p, set, &images, err));
+    mf_dataset_close_files(p->dataset);
+    return ok;
+}
+
+/* The page of one study; false with a problem, MF_ERR_IO when the output cannot be written. */
+static bool put_html(struct predict *p, const json_t *result, const json_t *masks,
+                     struct mf_error *err)
+{
+    enum { PAGE_BYTES = 256 << 20 };
+    char made[MF_TIME_TEXT];
+    MF_AUTO(mf_buffer) struct mf_buffer page;
+    mf_buffer_init(&page, PAGE_BYTES);
+    const struct mf_artifact_images images = {mf_dataset_decoder(p->dataset), mf_dataset_input,
+                                              p->dataset};
+    const struct mf_report report = {.index = mf_dataset_index(p->dataset),
+                                     .result = result,
+                                     .masks = masks,
+                                     .images = &images,
+                                     .made = mf_clock_format_ms(mf_clock_wall_ms(), made)};
+    bool ok = mf_report_html(&report, &page, err) && put_line(p, page.data, err);
     mf_dataset_close_files(p->dataset);
     return ok;
 }
@@ -278,23 +301,24 @@ static bool predict_study(struct predict *p, size_t patient, size_t study, const
 {
     struct mf_error problem = MF_ERROR_INIT;
     MF_AUTO(mf_plan) struct mf_plan plan = {0};
-    MF_AUTO(mf_json) json_t *result = NULL, *masks = NULL, *explanation = NULL;
-    bool objects = p->a->artifacts || p->a->explain || p->a->format == FORMAT_SR;
+    MF_AUTO(mf_json) json_t *result = NULL, *masks = NULL;
+    bool objects = p->a->artifacts || p->a->format == FORMAT_SR;
+    bool html = p->a->format == FORMAT_HTML;
     if (mf_plan_study(p->studies, patient, study, 0, p->ehr.ehr, &p->a->options, &plan, &problem)) {
         const struct mf_run run = {.plan = &plan,
                                    .alpha = p->a->options.alpha,
                                    .site = p->a->options.site,
                                    .input = mf_dataset_input,
                                    .context = p->dataset,
-                                   .masks = objects ? &masks : NULL,
-                                   .explanation = p->a->explain ? &explanation : NULL};
+                                   .masks = objects || html ? &masks : NULL};
         result = mf_pipeline_run_plan(p->pipeline, &run, &problem);
         mf_dataset_close_files(p->dataset);
     }
-    if (result && objects && !put_objects(p, result, masks, explanation, uid, &problem))
+    if (result && ((objects && !put_objects(p, result, masks, uid, &problem)) ||
+                   (html && !put_html(p, result, masks, &problem))))
         return problem.code == MF_ERR_IO ? mf_error_set(err, problem.code, "%s", problem.msg)
                                          : put_problem(p, uid, &problem, err);
-    if (result && p->a->format == FORMAT_SR)
+    if (result && one_study(p->a->format))
         return true;
     return result ? put_result(p, result, plan.request, err) : put_problem(p, uid, &problem, err);
 }
@@ -307,6 +331,16 @@ static size_t count_studies(const struct mf_study_patient *patients, size_t coun
     return n;
 }
 
+/* One page: of the patient's newest study, the earlier ones being its priors. */
+static bool predict_newest(struct predict *p, const struct mf_study_patient *patients, size_t count,
+                           struct mf_error *err)
+{
+    if (count != 1)
+        return mf_error_set(err, MF_ERR_USAGE, "--format html is for one patient, not %zu", count);
+    size_t newest = patients[0].study_count - 1;
+    return predict_study(p, 0, newest, patients[0].studies[newest].study_instance_uid, err);
+}
+
 static bool predict_all(struct predict *p, struct mf_error *err)
 {
     size_t count, done = 0;
@@ -315,6 +349,8 @@ static bool predict_all(struct predict *p, struct mf_error *err)
     if (p->a->format == FORMAT_SR && total != 1)
         return mf_error_set(err, MF_ERR_USAGE,
                             "--format sr is for one study, not %zu; use --artifacts DIR", total);
+    if (p->a->format == FORMAT_HTML)
+        return predict_newest(p, patients, count, err);
     struct mf_progress progress;
     p->indent = total + p->failed == 1 && !p->a->output && isatty(STDOUT_FILENO) ? 2 : 0;
     mf_progress_start(&progress, "studies", isatty(STDOUT_FILENO) ? 0 : total);

@@ -62,26 +62,6 @@ static json_t *frame_json(const struct mf_job_artifacts *a, const char *job, siz
         mf_json_string(o ? o->photometric : NULL));
 }
 
-/* Whose study it is and what was asked: from an object of the reported study. */
-static json_t *subject_json(const struct mf_job_artifacts *a)
-{
-    const char *study =
-        mf_json_get_string(json_object_get(a->result, "study"), "study_instance_uid", "");
-    for (size_t i = 0; i < a->upload.index->object_count; i++) {
-        const struct mf_index_object *o = &a->upload.index->objects[i];
-        if (o->study_instance_uid && strcmp(o->study_instance_uid, study) == 0)
-            return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "patient_id",
-                             mf_json_string(o->patient_id), "patient_name",
-                             mf_json_string(o->patient_name), "sex", mf_json_string(o->patient_sex),
-                             "birth_date", mf_json_string(o->patient_birth_date), "age",
-                             mf_json_string(o->patient_age), "accession_number",
-                             mf_json_string(o->accession_number), "study_date",
-                             mf_json_string(o->study_date), "study_description",
-                             mf_json_string(o->study_description));
-    }
-    return json_null();
-}
-
 static json_t *list_json(const struct mf_job_artifacts *a, const char *job)
 {
     json_t *list = json_array();
@@ -91,7 +71,7 @@ static json_t *list_json(const struct mf_job_artifacts *a, const char *job)
             list = NULL;
         }
     return json_pack("{s:s, s:s, s:o, s:o}", "schema", "medfusion.frames/1", "job", job, "subject",
-                     subject_json(a), "frames", list);
+                     mf_artifact_subject(a->upload.index, a->result), "frames", list);
 }
 
 static bool get_list(struct mf_request *request, struct mf_error *err)

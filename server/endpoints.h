@@ -14,6 +14,7 @@ extern const struct mf_endpoint mf_endpoint_artifacts;   /* GET    /v1/jobs/{id}
 extern const struct mf_endpoint mf_endpoint_artifact;    /* GET    /v1/jobs/{id}/artifacts/{name} */
 extern const struct mf_endpoint mf_endpoint_frames;      /* GET    /v1/jobs/{id}/frames */
 extern const struct mf_endpoint mf_endpoint_frame;       /* GET    /v1/jobs/{id}/frames/{n} */
+extern const struct mf_endpoint mf_endpoint_report;      /* GET    /v1/jobs/{id}/report */
 extern const struct mf_endpoint mf_endpoint_server;      /* GET    /v2 */
 extern const struct mf_endpoint mf_endpoint_live;        /* GET    /v2/health/live */
 extern const struct mf_endpoint mf_endpoint_ready;       /* GET    /v2/health/ready */
@@ -41,8 +42,8 @@ extern const struct mf_endpoint mf_endpoint_fhir_read;     /* GET    /fhir/{type
 extern const struct mf_endpoint mf_endpoint_fhir_search;   /* GET    /fhir/{type} */
 extern const struct mf_endpoint mf_endpoint_cds_list;      /* GET    /cds-services */
 extern const struct mf_endpoint mf_endpoint_cds_call;      /* POST   /cds-services/{id} */
-
-#endif
 /* GET /, /ui, /ui/, /ui/{file}, /schemas/, /schemas/{name}: what is compiled in. */
 extern const struct mf_endpoint mf_endpoint_root, mf_endpoint_ui_bare, mf_endpoint_ui,
     mf_endpoint_ui_file, mf_endpoint_schemas, mf_endpoint_schema;
+
+#endif

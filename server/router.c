@@ -53,6 +53,7 @@ static const struct {
     {&mf_endpoint_frames, MF_ACCESS_JOBS_READ},
     {&mf_endpoint_frame, MF_ACCESS_JOBS_READ},
     {&mf_endpoint_root, MF_ACCESS_PUBLIC},
+    {&mf_endpoint_report, MF_ACCESS_JOBS_READ},
     {&mf_endpoint_ui_bare, MF_ACCESS_PUBLIC},
     {&mf_endpoint_ui, MF_ACCESS_PUBLIC},
     {&mf_endpoint_ui_file, MF_ACCESS_PUBLIC},

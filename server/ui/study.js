@@ -46,7 +46,7 @@ function ehrCard({features}) {
   const value = (f) => (f.value === null ? '–' : [typeof f.value === 'number' ? Number(f.value.toPrecision(5)) : f.value, f.unit].filter(Boolean).join(' '));
   return h('section.card', {'aria-label': 'Patient data'},
     h('h2', {}, 'Patient data', h('span.note', {}, `${used} of ${features.length} used`)),
-    h('div.scroll', {}, h('table', {},
+    h('div.scroll', {tabindex: 0, role: 'region', 'aria-label': 'Features'}, h('table', {},
       h('thead', {}, h('tr', {}, ['Feature', 'Value', 'Status', 'Source'].map((text) => h('th', {scope: 'col'}, text)))),
       h('tbody', {}, features.map((f) => h('tr', {},
         h('td', {}, words(f.id)), h('td.number', {}, value(f)), h('td', {}, h(`span.chip${STATUS[f.status] ?? ''}`, {}, f.status)), h('td.mono', {}, f.source ?? '–')))))));
@@ -99,6 +99,7 @@ function downloads(id, artifacts) {
       button('JSON', result, 'application/json', `result-${short}.json`),
       button('FHIR', result, 'application/fhir+json', `report-${short}.fhir.json`),
       button('Text', result, 'text/plain', `result-${short}.txt`),
+      button('Report', `/v1/jobs/${id}/report`, 'text/html', `report-${short}.html`),
       (artifacts?.artifacts ?? []).map((a) => button(NAMES[a.name] ?? a.name.toUpperCase(), a.href, a.media_type, `${a.name}-${short}.${extension[a.media_type] ?? 'bin'}`))),
     status);
 }
