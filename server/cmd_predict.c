@@ -45,12 +45,15 @@ static const char USAGE[] =
     "  --artifacts DIR   also write every DICOM object of each result as DIR/STUDY/NAME.dcm: sr, "
     "seg,\n"
     "                    sc, gsps, kos\n"
+    "  --explain DIR     also write why, as DIR/STUDY/explanation.json, and heat maps beside it; "
+    "a\n"
+    "                    pass of its own, slower than the prediction\n"
     "  -o FILE           write there instead of standard output\n";
 
 enum format { FORMAT_JSON, FORMAT_FHIR, FORMAT_TEXT, FORMAT_SR, FORMAT_HTML };
 
 struct arguments {
-    const char *model, *ehr, *output, *artifacts;
+    const char *model, *ehr, *output, *artifacts, *explain;
     struct mf_registry_device device;
     struct mf_pipeline_options options;
     enum mf_adapt_mode adaptation;
@@ -136,7 +139,8 @@ static bool take_option(int c, struct arguments *a, struct mf_error *err)
         a->artifacts = optarg;
         return true;
     case 'x':
-        return mf_error_set(err, MF_ERR_USAGE, "--explain is not in this version");
+        a->explain = optarg;
+        return true;
     default:
         return false; /* mf_cli_option() has said why */
     }
@@ -256,7 +260,7 @@ static bool put_sr(struct predict *p, struct mf_write_set *set,
 
 /* What was asked for of the result's objects. */
 static bool put_objects(struct predict *p, const json_t *result, const json_t *masks,
-                        const char *uid, struct mf_error *err)
+                        const json_t *explanation, const char *uid, struct mf_error *err)
 {
     const struct mf_write_source source = {.index = mf_dataset_index(p->dataset),
                                            .result = result,
@@ -268,6 +272,8 @@ static bool put_objects(struct predict *p, const json_t *result, const json_t *m
     bool ok =
         set &&
         (!p->a->artifacts || mf_artifacts_write(set, &images, masks, p->a->artifacts, uid, err)) &&
+        (!explanation ||
+         mf_explanation_write(set, &images, explanation, p->a->explain, uid, err)) &&
         (p->a->format != FORMAT_SR || put_sr(p, set, &images, err));
     mf_dataset_close_files(p->dataset);
     return ok;
@@ -301,8 +307,8 @@ static bool predict_study(struct predict *p, size_t patient, size_t study, const
 {
     struct mf_error problem = MF_ERROR_INIT;
     MF_AUTO(mf_plan) struct mf_plan plan = {0};
-    MF_AUTO(mf_json) json_t *result = NULL, *masks = NULL;
-    bool objects = p->a->artifacts || p->a->format == FORMAT_SR;
+    MF_AUTO(mf_json) json_t *result = NULL, *masks = NULL, *explanation = NULL;
+    bool objects = p->a->artifacts || p->a->explain || p->a->format == FORMAT_SR;
     bool html = p->a->format == FORMAT_HTML;
     if (mf_plan_study(p->studies, patient, study, 0, p->ehr.ehr, &p->a->options, &plan, &problem)) {
         const struct mf_run run = {.plan = &plan,
@@ -310,11 +316,12 @@ static bool predict_study(struct predict *p, size_t patient, size_t study, const
                                    .site = p->a->options.site,
                                    .input = mf_dataset_input,
                                    .context = p->dataset,
-                                   .masks = objects || html ? &masks : NULL};
+                                   .masks = objects || html ? &masks : NULL,
+                                   .explanation = p->a->explain ? &explanation : NULL};
         result = mf_pipeline_run_plan(p->pipeline, &run, &problem);
         mf_dataset_close_files(p->dataset);
     }
-    if (result && ((objects && !put_objects(p, result, masks, uid, &problem)) ||
+    if (result && ((objects && !put_objects(p, result, masks, explanation, uid, &problem)) ||
                    (html && !put_html(p, result, masks, &problem))))
         return problem.code == MF_ERR_IO ? mf_error_set(err, problem.code, "%s", problem.msg)
                                          : put_problem(p, uid, &problem, err);
