@@ -110,8 +110,8 @@ json_t *mf_bundle_describe(const struct mf_bundle *bundle, struct mf_error *err)
 bool mf_bundle_write_manifest(const char *dir, struct mf_error *err);
 
 /* A complete, unsigned copy of `bundle` in the new or empty directory `out`, with calibration.json,
- * conformal.json and ood.json replaced by those of `trust` and a fresh manifest: what `medfusion
- * calibrate -o` leaves. */
+ * conformal.json and what else calibration makes replaced by those of `trust` and a fresh manifest:
+ * what `medfusion calibrate -o` leaves. */
 bool mf_bundle_write_calibrated(const struct mf_bundle *bundle, const struct mf_trust *trust,
                                 const char *out, struct mf_error *err);
 

@@ -114,7 +114,8 @@ static bool make_parents(char *path, size_t base, struct mf_error *err)
 static bool is_trust_file(const char *path)
 {
     return strcmp(path, "calibration.json") == 0 || strcmp(path, "conformal.json") == 0 ||
-           strcmp(path, "ood.json") == 0 || strcmp(path, "adaptation.json") == 0;
+           strcmp(path, "ood.json") == 0 || strcmp(path, "adaptation.json") == 0 ||
+           strcmp(path, "reference.json") == 0;
 }
 
 static bool is_smoothing_file(const char *path)

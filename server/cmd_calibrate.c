@@ -16,6 +16,7 @@
 #include "server/case_strata.h"
 #include "server/dataset.h"
 #include "server/pipeline_run.h"
+#include "server/reference.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -64,6 +65,7 @@ struct calibrate {
     size_t patient_count, label_count, readout_size;
     float *logits, *readouts; /* patient_count rows; each thread writes the rows of its patients */
     const struct mf_manifest_row **rows; /* the row that gave a patient's case; NULL = left out */
+    json_t **features;                   /* ehr.features of its result; owned */
     char (*groups)[MF_STRATA_KEY];       /* of a patient's case; "" = unknown */
     pthread_mutex_t lock;                /* guards everything below */
     size_t next, done;
@@ -119,6 +121,8 @@ static bool run_case(struct thread *t, struct mf_dataset *dataset, const struct 
                                .logits = c->logits + index * c->label_count,
                                .readout = c->readouts + index * c->readout_size};
     MF_AUTO(mf_json) json_t *result = pipeline ? mf_pipeline_run_plan(pipeline, &run, err) : NULL;
+    const json_t *ehr = json_object_get(result, "ehr");
+    c->features[index] = json_incref(json_object_get(ehr, "features"));
     return result != NULL;
 }
 
@@ -242,6 +246,9 @@ static size_t compact(struct calibrate *c)
         memmove(c->readouts + n * readout, c->readouts + i * readout,
                 readout * sizeof *c->readouts);
         memmove(c->groups[n], c->groups[i], sizeof *c->groups);
+        json_t *features = c->features[i]; /* swapped, so that each is freed once */
+        c->features[i] = c->features[n];
+        c->features[n] = features;
         c->rows[n++] = c->rows[i];
     }
     return n;
@@ -285,7 +292,10 @@ static bool fit(struct calibrate *c, struct calibrate *target, const struct mf_b
                                          .target = target->logits,
                                          .target_count = target->logits ? compact(target) : 0};
     MF_AUTO(mf_trust) struct mf_trust *trust = mf_trust_fit(bundle, &cases, &origin, err);
-    if (!trust || !mf_bundle_write_calibrated(bundle, trust, c->a->output, err))
+    json_t *reference = trust ? mf_reference_make(bundle, c->features, n, err) : NULL;
+    if (reference)
+        mf_trust_set_features(trust, reference);
+    if (!reference || !mf_bundle_write_calibrated(bundle, trust, c->a->output, err))
         return false;
     printf("calibrated on %zu patients: %s\n", n, c->a->output);
     return true;
@@ -315,13 +325,17 @@ static bool collect(struct calibrate *c, const char *manifest, const struct mf_b
     c->readouts = calloc(c->patient_count * c->readout_size, sizeof *c->readouts);
     c->rows = calloc(c->patient_count, sizeof(void *));
     c->groups = calloc(c->patient_count, sizeof *c->groups);
-    if (!c->logits || !c->readouts || !c->rows || !c->groups)
+    c->features = calloc(c->patient_count, sizeof(json_t *));
+    if (!c->logits || !c->readouts || !c->rows || !c->groups || !c->features)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
     return run_threads(c, err);
 }
 
 static void release(struct calibrate *c)
 {
+    for (size_t i = 0; c->features && i < c->patient_count; i++)
+        json_decref(c->features[i]);
+    free(c->features);
     mf_manifest_free(c->manifest);
     free(c->logits);
     free(c->readouts);

@@ -13,7 +13,9 @@ static bool get(struct mf_request *request, struct mf_error *err)
     mf_buffer_init(&text, METRICS_BYTES);
     if (!mf_store_counts(request->store, &counts, err) ||
         !mf_store_workers(request->store, request->arena, &workers, &n, err) ||
-        !mf_metrics_write(request->services->metrics, &counts, workers, n, &text, err))
+        !mf_metrics_write(request->services->metrics, &counts, workers, n, &text, err) ||
+        !mf_monitor_write(request->services->monitor, request->services, request->store, &text,
+                          err))
         return false;
     char *body = mf_buffer_take(&text, &len);
     mf_respond_take(request, 200, "text/plain; version=0.0.4; charset=utf-8", body, len);

@@ -25,8 +25,9 @@ extern const struct mf_endpoint mf_endpoint_openapi;     /* GET    /openapi.json
 extern const struct mf_endpoint mf_endpoint_study;       /* GET    /v1/studies/{study} */
 extern const struct mf_endpoint mf_endpoint_stow;        /* POST   /dicom-web/studies */
 extern const struct mf_endpoint mf_endpoint_stow_study;  /* POST   /dicom-web/studies/{study} */
-/* PUT and GET /v1/jobs/{id}/feedback */
-extern const struct mf_endpoint mf_endpoint_feedback_put, mf_endpoint_feedback_get;
+/* PUT and GET /v1/jobs/{id}/feedback, GET /v1/quality */
+extern const struct mf_endpoint mf_endpoint_feedback_put, mf_endpoint_feedback_get,
+    mf_endpoint_quality;
 /* GET /dicom-web/…: searching and retrieving what is stored. */
 extern const struct mf_endpoint mf_endpoint_qido_studies, mf_endpoint_qido_series,
     mf_endpoint_qido_instances, mf_endpoint_qido_study_series, mf_endpoint_qido_study_instances,

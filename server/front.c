@@ -102,6 +102,7 @@ static bool open_services(struct front *f, const struct mf_front_options *o, str
            (s->blobs = mf_blobs_open(directory, (uint64_t)config->data.min_free_bytes, err)) &&
            (s->fhir = mf_fhir_client_new(config->fhir.servers, (int)config->fhir.timeout_s, err)) &&
            (s->keys = mf_keys_new(err)) && (s->metrics = mf_metrics_new(err)) &&
+           (s->monitor = mf_monitor_new(err)) &&
            (f->store = mf_store_connect(directory, PATIENCE_MS, err)) &&
            (f->pool = mf_pool_new(QUICK_THREADS, directory, PATIENCE_MS, err)) &&
            (f->slow = mf_pool_new((size_t)config->http.handlers, directory, PATIENCE_MS, err)) &&
@@ -118,6 +119,7 @@ static void close_services(struct front *f)
     mf_http_stop(f->http);
     mf_tls_free(f->tls);
     mf_store_free(f->store);
+    mf_monitor_free(f->services.monitor);
     mf_metrics_free(f->services.metrics);
     mf_keys_free(f->services.keys);
     mf_fhir_client_free(f->services.fhir);

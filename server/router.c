@@ -18,6 +18,7 @@ static const struct {
     {&mf_endpoint_result, MF_ACCESS_JOBS_READ},
     {&mf_endpoint_feedback_put, MF_ACCESS_JOBS_WRITE},
     {&mf_endpoint_feedback_get, MF_ACCESS_JOBS_READ},
+    {&mf_endpoint_quality, MF_ACCESS_JOBS_READ},
     {&mf_endpoint_server, MF_ACCESS_ANY},
     {&mf_endpoint_live, MF_ACCESS_PUBLIC},
     {&mf_endpoint_ready, MF_ACCESS_PUBLIC},

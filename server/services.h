@@ -10,6 +10,7 @@
 #include "server/intake.h"
 #include "server/keys.h"
 #include "server/metrics.h"
+#include "server/monitor_metrics.h"
 #include "server/store.h"
 
 #ifdef __cplusplus
@@ -60,6 +61,7 @@ struct mf_services {
     const struct mf_registry *registry; /* descriptions of the bundles; NULL in tests */
     struct mf_keys *keys;               /* idempotency keys of requests under way */
     struct mf_metrics *metrics;
+    struct mf_monitor *monitor;
     const struct mf_served_model *models;
     size_t model_count;
     void (*stop)(

@@ -62,8 +62,8 @@ bool mf_store_state(struct mf_store *store, const char *tenant, const char *key,
                     struct mf_arena *arena, const char **ret_text, int64_t *ret_version,
                     struct mf_error *err) MF_CHECK_RESULT;
 
-/* Results of one model, newest first, up to `limit` (1 … MF_OBSERVED_MAX); cursor and *ret_next as
- * for mf_store_list(). */
+/* Results of one model, newest first, up to `limit` (1 … MF_OBSERVED_MAX); tenant NULL: of all.
+ * Cursor and *ret_next as for mf_store_list(). */
 bool mf_store_observed(struct mf_store *store, const char *tenant, const char *model,
                        int64_t cursor, size_t limit, struct mf_arena *arena,
                        struct mf_observed **ret, size_t *ret_count, int64_t *ret_next,

@@ -77,7 +77,7 @@ static bool serve_observed(struct mf_store *store, struct mf_store_exchange *x,
     int64_t cursor = mf_wire_get_int(x->in), next = 0;
     size_t limit = (size_t)mf_wire_get_int(x->in), n = 0;
     struct mf_observed *rows = NULL;
-    if (!tenant || !model)
+    if (x->in->failed || !model)
         return incomplete(err);
     if (!mf_store_observed(store, tenant, model, cursor, limit, x->arena, &rows, &n, &next, err))
         return false;

@@ -121,6 +121,8 @@ bool mf_sqlite_state(struct mf_store *store, const char *tenant, const char *key
     return !wanted || *ret_text;
 }
 
+#define OBSERVED_REST " AND seq < ?2 AND model = ?3 AND purged = 0 ORDER BY seq DESC LIMIT ?4"
+
 bool mf_sqlite_observed(struct mf_store *store, const char *tenant, const char *model,
                         int64_t cursor, size_t limit, struct mf_arena *arena,
                         struct mf_observed **ret, size_t *ret_count, int64_t *ret_next,
@@ -133,16 +135,18 @@ bool mf_sqlite_observed(struct mf_store *store, const char *tenant, const char *
     int64_t *seqs = mf_arena_alloc(arena, limit, sizeof *seqs, err);
     if (!rows || !seqs)
         return false;
+    /* Two texts, so that a tenant's are found by their index. */
     sqlite3_stmt *q = mf_sqlite_query(
         s, err,
-        "SELECT seq, id FROM jobs WHERE tenant = ?1 AND state = 2 AND seq < ?2 AND model = ?3"
-        " AND purged = 0 ORDER BY seq DESC LIMIT ?4",
+        tenant ? "SELECT seq, id, tenant FROM jobs WHERE tenant = ?1 AND state = 2" OBSERVED_REST
+               : "SELECT seq, id, tenant FROM jobs WHERE ?1 IS NULL AND state = 2" OBSERVED_REST,
         "titi", tenant, cursor ? cursor : INT64_MAX, model, (int64_t)limit + 1);
     size_t n = 0;
     int row;
     while ((row = mf_sqlite_row(s, q, err)) == 1 && n < limit) {
         seqs[n] = sqlite3_column_int64(q, 0);
         mf_sqlite_text(q, 1, rows[n].job.id, sizeof rows[n].job.id);
+        mf_sqlite_text(q, 2, rows[n].job.tenant, sizeof rows[n].job.tenant);
         n++;
     }
     if (row < 0)
@@ -152,10 +156,12 @@ bool mf_sqlite_observed(struct mf_store *store, const char *tenant, const char *
     *ret_next = row == 1 ? seqs[n - 1] : 0;
     *ret_count = n;
     *ret = rows;
-    for (size_t i = 0; i < n; i++)
-        if (!mf_sqlite_job(store, tenant, rows[i].job.id, &rows[i].job, err) ||
+    for (size_t i = 0; i < n; i++) {
+        struct mf_job key = rows[i].job;
+        if (!mf_sqlite_job(store, key.tenant, key.id, &rows[i].job, err) ||
             !read_observed(s, seqs[i], arena, &rows[i], err))
             return false;
+    }
     return true;
 }
 

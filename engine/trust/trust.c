@@ -48,6 +48,7 @@ void mf_trust_free(struct mf_trust *t)
     mf_density_ratio_clear(&t->ratio);
     mf_ood_free(t->ood);
     json_decref(t->adaptation);
+    json_decref(t->reference);
     mf_arena_free(t->arena);
     free(t);
 }
@@ -75,6 +76,19 @@ const char *mf_trust_model_hash(const struct mf_trust *t)
 uint32_t mf_trust_patients(const struct mf_trust *t)
 {
     return t->patients;
+}
+
+struct mf_trust_reference mf_trust_reference(const struct mf_trust *t, size_t label)
+{
+    const struct mf_class_logits *c = t->classes ? &t->classes[label] : NULL;
+    return c ? (struct mf_trust_reference){c->positive, c->negative, c->n_pos, c->n_neg}
+             : (struct mf_trust_reference){NULL, NULL, 0, 0};
+}
+
+void mf_trust_set_features(struct mf_trust *t, json_t *reference)
+{
+    json_decref(t->reference);
+    t->reference = reference;
 }
 
 static enum mf_label_state state_of(bool present, bool absent)

@@ -24,7 +24,8 @@
  *                "groups"?: {name: {"positive", "negative"}}}],
  *    "density_ratio"?: {"intercept", "coefficients": […], "mean": […], "scale": […]},
  *    "risk_control": {"risk": "fnr", "cases", "logits": [ascending], "positives_in_case": […]}}
- * ood.json: engine/trust/ood.h; adaptation.json: engine/trust/adapter.h
+ * ood.json: engine/trust/ood.h; adaptation.json: engine/trust/adapter.h; reference.json:
+ * server/reference.h
  */
 #ifndef MF_TRUST_TRUST_H
 #define MF_TRUST_TRUST_H
@@ -81,7 +82,8 @@ void mf_trust_free(struct mf_trust *trust);
  * when one is wrong. */
 struct mf_trust *mf_trust_load(const char *dir, const struct mf_label *labels, size_t label_count,
                                struct mf_error *err) MF_CHECK_RESULT;
-/* Writes those three files (ood.json only where there is one), and adaptation.json after a fit. */
+/* Writes those three files (ood.json only where there is one), adaptation.json after a fit, and
+ * reference.json where features were set. */
 bool mf_trust_write(const struct mf_trust *trust, const char *dir, struct mf_error *err);
 
 /* Borrowed; id and created are NULL and patients 0 in a bundle without calibration. */
@@ -90,6 +92,16 @@ const char *mf_trust_created(const struct mf_trust *trust);
 const char *mf_trust_source(const struct mf_trust *trust);
 const char *mf_trust_model_hash(const struct mf_trust *trust);
 uint32_t mf_trust_patients(const struct mf_trust *trust);
+
+/* The calibration cases' logits of one label, by truth, each ascending; none without a calibration.
+ * Borrowed. */
+struct mf_trust_reference {
+    const float *positive, *negative;
+    size_t n_pos, n_neg;
+};
+struct mf_trust_reference mf_trust_reference(const struct mf_trust *trust, size_t label);
+/* How the cases' features were distributed, to be written as reference.json; taken. */
+void mf_trust_set_features(struct mf_trust *trust, json_t *reference);
 
 /* What is said about one case. */
 struct mf_trust_statement {

@@ -44,6 +44,7 @@ struct mf_trust {
     size_t risk_count, risk_cases;
     struct mf_ood *ood; /* NULL: none */
     json_t *adaptation; /* adaptation.json of a fit, to be written; else NULL */
+    json_t *reference;  /* the same of reference.json */
 };
 
 /* The content of calibration.json, conformal.json and ood.json, in this order; json null = there is

@@ -168,5 +168,6 @@ bool mf_trust_write(const struct mf_trust *t, const char *dir, struct mf_error *
            (!t->ood ||
             write_file(dir, "ood.json", mf_ood_to_json(t->ood, t->model_hash), 17, err)) &&
            (!t->adaptation ||
-            write_file(dir, "adaptation.json", json_incref(t->adaptation), 9, err));
+            write_file(dir, "adaptation.json", json_incref(t->adaptation), 9, err)) &&
+           (!t->reference || write_file(dir, "reference.json", json_incref(t->reference), 9, err));
 }

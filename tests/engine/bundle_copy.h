@@ -24,9 +24,10 @@ static const char *const BUNDLE_FILES[] = {"bundle.json",
                                            "ehr/features.json",
                                            "fusion/config.json",
                                            "fusion/model.safetensors"};
-enum { BUNDLE_FILE_COUNT = sizeof BUNDLE_FILES / sizeof *BUNDLE_FILES, BUNDLE_EXTRA_COUNT = 5 };
-static const char *const BUNDLE_EXTRA[BUNDLE_EXTRA_COUNT] = {
-    "manifest.json", "calibration.json", "conformal.json", "ood.json", "adaptation.json"};
+enum { BUNDLE_FILE_COUNT = sizeof BUNDLE_FILES / sizeof *BUNDLE_FILES, BUNDLE_EXTRA_COUNT = 6 };
+static const char *const BUNDLE_EXTRA[BUNDLE_EXTRA_COUNT] = {"manifest.json",   "calibration.json",
+                                                             "conformal.json",  "ood.json",
+                                                             "adaptation.json", "reference.json"};
 
 static inline bool write_text(const char *path, const void *data, size_t len)
 {

@@ -1,6 +1,6 @@
 # Tests of engine/trust/.
 find_package(ZLIB REQUIRED)
-foreach(file aci adapt adapt_site adapter calibrate conformal conformal_peers quality)
+foreach(file aci adapt adapt_site adapter calibrate conformal conformal_peers drift quality)
   medfusion_test(engine test_${file} mf_engine)
 endforeach()
 foreach(file coverage trust)

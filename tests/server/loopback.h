@@ -60,6 +60,7 @@ static inline void loopback_start(struct loopback *l)
     l->services.blobs = mf_blobs_open(l->f.directory, 0, &err);
     l->services.keys = mf_keys_new(&err);
     l->services.metrics = mf_metrics_new(&err);
+    l->services.monitor = mf_monitor_new(&err);
     assert_no_error(&err);
 }
 
@@ -67,6 +68,7 @@ static inline void loopback_end(struct loopback *l)
 {
     mf_blobs_free(l->services.blobs);
     mf_keys_free(l->services.keys);
+    mf_monitor_free(l->services.monitor);
     mf_metrics_free(l->services.metrics);
     mf_config_free(l->config);
     fixture_end(&l->f);

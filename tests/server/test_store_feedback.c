@@ -149,6 +149,9 @@ static void check_pages(struct store_fixture *f)
     assert_true(mf_store_observed(f->store, "somebody else", "hand", 0, 3, f->arena, &rows, &n,
                                   &next, NULL));
     assert_int_equal(n, 0);
+    assert_true(mf_store_observed(f->store, NULL, "hand", 0, 10, f->arena, &rows, &n, &next, NULL));
+    assert_int_equal(n, 5);
+    assert_string_equal(rows[4].job.tenant, MF_TENANT_DEFAULT);
     struct mf_error err = MF_ERROR_INIT;
     assert_false(mf_store_observed(f->store, MF_TENANT_DEFAULT, "hand", 0, MF_OBSERVED_MAX + 1,
                                    f->arena, &rows, &n, &next, &err));
