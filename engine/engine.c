@@ -3,11 +3,13 @@
 
 #include "core/clock.h"
 #include "engine/smoothing.h"
+#include "engine/weight_store.h"
 
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,6 +39,39 @@ static bool load_networks(struct mf_engine *e, struct mf_smoothing *smoothing, s
         mf_weights_forget(b->weights[i]);
     }
     return true;
+}
+
+/* Panels are 6 bytes a weight at most, and tiles and blocks have unused ends. */
+static size_t most_weight_bytes(const struct mf_bundle *b)
+{
+    size_t bytes = 1 << 20;
+    for (int i = 0; i < MF_MODULE_COUNT; i++)
+        if (b->weights[i])
+            bytes += 12 * mf_weights_parameters(b->weights[i]) +
+                     16384 * mf_weights_tensors(b->weights[i], NULL, 0);
+    return bytes;
+}
+
+/* What decides how weights are packed, but for the backend's choices, which follow from these. */
+static void open_store(struct mf_engine *e, int fd)
+{
+    const struct mf_ops *ops = e->exec.ops;
+    char key[128];
+    if (fd <= 0 || !ops->share)
+        return;
+    snprintf(key, sizeof key, "%s %s %s", e->bundle->model_hash, ops->device,
+             ops->dtype(e->exec.backend));
+    e->store = mf_weight_store_open(fd, key, most_weight_bytes(e->bundle));
+    ops->share(e->exec.backend, e->store);
+}
+
+static bool close_store(struct mf_engine *e, struct mf_error *err)
+{
+    if (!e->store)
+        return true;
+    e->exec.ops->share(e->exec.backend, NULL);
+    return mf_weight_store_seal(e->store) ||
+           mf_error_set(err, MF_ERR_INTERNAL, "shared weights cannot be sealed");
 }
 
 static void *room(struct mf_engine *e, size_t n, size_t size, bool *ok)
@@ -107,8 +142,9 @@ struct mf_engine *mf_engine_new(const struct mf_bundle *bundle,
     if (!mf_exec_init(&e->exec, options->device, options->dtype, options->threads, err))
         return NULL;
     e->exec.observer = options->smoothing ? mf_smoothing_observer(options->smoothing) : NULL;
-    if (!load_networks(e, options->smoothing, err) || !make_buffers(e, err) ||
-        !mf_engine_warm(e, 1, err))
+    open_store(e, options->weights_fd);
+    if (!load_networks(e, options->smoothing, err) || !close_store(e, err) ||
+        !make_buffers(e, err) || !mf_engine_warm(e, 1, err))
         return NULL;
     give_back();
     return MF_STEAL(e);
@@ -119,6 +155,7 @@ void mf_engine_free(struct mf_engine *e)
     if (!e)
         return;
     mf_exec_free(&e->exec);
+    mf_weight_store_close(e->store);
     mf_sam2_stack_free(e->stack);
     mf_resampler_free(&e->resampler);
     free(e->image);

@@ -33,6 +33,9 @@ struct mf_engine_options {
     const char *dtype;  /* "f32", "bf16" or "int8"; NULL = f32 */
     /* Collects what linear layers read in every run; it outlives the engine. NULL = nobody asks. */
     struct mf_smoothing *smoothing;
+    /* A memory file in which engines of the same bundle, dtype and device share their packed
+     * weights (engine/weight_store.h); 0 = this engine keeps its own. */
+    int weights_fd;
 };
 
 /* `bundle` must have been opened with MF_BUNDLE_FULL and outlive the engine. MF_ERR_UNAVAILABLE

@@ -12,6 +12,7 @@ enum { MF_ENGINE_FRAMES = 32 };
 struct mf_engine {
     const struct mf_bundle *bundle;
     struct mf_exec exec;
+    struct mf_weight_store *store; /* NULL: weights are this engine's own */
     struct mf_arena *arena;      /* the networks' structs and the fixed buffers below */
     struct mf_sam2 *segmenter;   /* NULL: none */
     struct mf_sam2_stack *stack; /* NULL: every frame is segmented on its own */

@@ -21,7 +21,8 @@
 #include <math.h>
 #include <stddef.h>
 
-struct mf_linear; /* packed weights of one linear layer; a backend's own */
+struct mf_linear;       /* packed weights of one linear layer; a backend's own */
+struct mf_weight_store; /* engine/weight_store.h */
 struct mf_backend;
 
 /* Weights of a norm over rows of `width`, on the device. */
@@ -114,6 +115,8 @@ struct mf_ops {
      * dtype: before a recurrence, which adds up what rounding does, and before a decision, which
      * makes much of it. NULL: not needed. */
     void (*precise)(struct mf_backend *be, bool on);
+    /* Optional: new layers' weights lie in the store where they can, which outlives them. */
+    void (*share)(struct mf_backend *be, struct mf_weight_store *store);
     struct mf_linear *(*linear_new)(struct mf_backend *be, const struct mf_linear_source *source,
                                     struct mf_error *err);
     void (*linear_free)(struct mf_linear *linear);

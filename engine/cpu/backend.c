@@ -120,6 +120,11 @@ static void precise(struct mf_backend *be, bool on)
     be->precise = on;
 }
 
+static void share(struct mf_backend *be, struct mf_weight_store *store)
+{
+    be->store = store;
+}
+
 /* oneDNN asks OpenMP for its number of threads, which is a setting of the calling thread. */
 static void enter(const struct mf_backend *be)
 {
@@ -330,6 +335,7 @@ const struct mf_ops mf_cpu_ops = {
     .device = "cpu",
     .dtype = dtype_of,
     .precise = precise,
+    .share = share,
     .backend_new = backend_new,
     .backend_free = backend_free,
     .enter = enter,

@@ -8,6 +8,7 @@
  * panels.
  */
 #include "engine/cpu/linear.h"
+#include "engine/weight_store.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -41,28 +42,58 @@ static void pack_panel(void *arg, size_t p, int thread)
         mf_amx_pack_panel(l->format, w, n, l->in, l->in, panel);
 }
 
+/* Sizes of what lies in a layer's block: bytes of panels, then floats. */
+struct block {
+    size_t panels, scales, factor, bias;
+};
+
+static struct block size_block(const struct mf_linear *l, const struct mf_linear_source *source)
+{
+    bool int8 = l->format == AMX_INT8;
+    return (struct block){.panels = amx_strip_bytes(l->format, l->in) * amx_strips(l->out),
+                          .scales = int8 ? amx_strips(l->out) * AMX_ROWS : 0,
+                          .factor = int8 && source->smooth ? (l->in + 15) / 16 * 16 : 0,
+                          .bias = source->bias ? l->out : 0};
+}
+
+static void lay_out(struct mf_linear *l, const struct block *b)
+{
+    float *after = (float *)(void *)(l->panels + b->panels);
+    l->scales = b->scales ? after : NULL;
+    l->factor = b->factor ? after + b->scales : NULL;
+    l->bias = b->bias ? after + b->scales + b->factor : NULL;
+}
+
+static bool pack(struct mf_linear *l, const struct mf_linear_source *source, struct mf_error *err)
+{
+    MF_AUTO(mf_mem)
+    float *room = malloc((size_t)l->be->threads * AMX_ROWS * l->in * sizeof *room);
+    if (!room)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for weights");
+    struct packing job = {l, source, room};
+    mf_cpu_parallel(l->be, amx_strips(l->out), pack_panel, &job);
+    if (l->bias)
+        memcpy(l->bias, source->bias, l->out * sizeof(float));
+    for (size_t i = 0; l->factor && i < l->in; i++)
+        l->factor[i] = 1 / source->smooth[i];
+    return true;
+}
+
 static bool make_panels(struct mf_linear *l, const struct mf_linear_source *source,
                         struct mf_error *err)
 {
-    bool int8 = l->format == AMX_INT8, smooth = int8 && source->smooth;
-    size_t strip = amx_strip_bytes(l->format, l->in), count = amx_strips(l->out);
-    size_t scales = int8 ? count * AMX_ROWS : 0, bias = source->bias ? l->out : 0;
-    l->bytes = strip * count + (scales + bias + (smooth ? l->in : 0)) * sizeof(float);
-    l->panels = mf_cpu_memory(strip * count);
-    l->bias = bias ? mf_cpu_memory(bias * sizeof(float)) : NULL;
-    l->scales = int8 ? mf_cpu_memory(scales * sizeof(float)) : NULL;
-    l->factor = smooth ? mf_cpu_memory(l->in * sizeof(float)) : NULL;
-    MF_AUTO(mf_mem)
-    float *room = malloc((size_t)l->be->threads * AMX_ROWS * l->in * sizeof *room);
-    if (!l->panels || (bias && !l->bias) || (int8 && !l->scales) || (smooth && !l->factor) || !room)
+    const struct block b = size_block(l, source);
+    bool filled = false;
+    l->bytes = b.panels + (b.scales + b.factor + b.bias) * sizeof(float);
+    if (l->be->store)
+        l->panels = mf_weight_store_take(l->be->store, l->bytes, &filled);
+    l->shared = l->panels != NULL;
+    if (!l->shared)
+        l->panels = aligned_alloc(64, (l->bytes + 63) / 64 * 64);
+    if (!l->panels)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for weights");
-    struct packing job = {l, source, room};
-    mf_cpu_parallel(l->be, count, pack_panel, &job);
-    if (bias)
-        memcpy(l->bias, source->bias, bias * sizeof(float));
-    for (size_t i = 0; smooth && i < l->in; i++)
-        l->factor[i] = 1 / source->smooth[i];
-    return true;
+    lay_out(l, &b);
+    return (l->shared && filled) || pack(l, source, err);
 }
 
 /* How m rows are cut. */
@@ -295,10 +326,8 @@ void mf_cpu_linear_free(struct mf_linear *l)
     if (!l)
         return;
     mf_dnnl_linear_free(l->dnnl);
-    free(l->panels);
-    free(l->bias);
-    free(l->scales);
-    free(l->factor);
+    if (!l->shared)
+        free(l->panels);
     free(l);
 }
 

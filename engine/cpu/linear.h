@@ -9,10 +9,12 @@ struct mf_linear {
     struct mf_dnnl_linear *dnnl; /* NULL: on tiles */
     size_t out, in, bytes;
     enum amx_format format;
+    /* One block of memory, in this order: */
     char *panels;
-    float *bias;   /* NULL: none */
     float *scales; /* int8: of the columns; else NULL */
     float *factor; /* int8 smoothed: what x is multiplied by, 1 / smooth; else NULL */
+    float *bias;   /* NULL: none */
+    bool shared;   /* the block lies in the backend's store */
 };
 
 /* Bytes of a whole panel. */
