@@ -42,6 +42,16 @@ static int reopen(int fd)
     return open(path, O_RDWR | O_CLOEXEC);
 }
 
+/* A mapping keeps a description, and with it the lock, beyond close(). */
+static void unlock(struct mf_weight_store *s)
+{
+    if (s->fd < 0)
+        return;
+    flock(s->fd, LOCK_UN);
+    close(s->fd);
+    s->fd = -1;
+}
+
 /* Maps a complete file, if it is the right one. */
 static bool attach(struct mf_weight_store *s, int fd, const char *key)
 {
@@ -82,10 +92,8 @@ struct mf_weight_store *mf_weight_store_open(int fd, const char *key, size_t mos
     int seals = ok ? fcntl(s->fd, F_GET_SEALS) : -1;
     bool sealed = seals >= 0 && (seals & F_SEAL_WRITE);
     ok = seals >= 0 && (sealed ? attach(s, s->fd, key) : begin(s, s->fd, key, most));
-    if (sealed && s->fd >= 0) {
-        close(s->fd);
-        s->fd = -1;
-    }
+    if (sealed)
+        unlock(s);
     if (ok)
         return s;
     mf_weight_store_close(s);
@@ -98,8 +106,7 @@ void mf_weight_store_close(struct mf_weight_store *s)
         return;
     if (s->base != MAP_FAILED)
         munmap(s->base, s->mapped);
-    if (s->fd >= 0)
-        close(s->fd);
+    unlock(s);
     free(s);
 }
 
@@ -134,7 +141,6 @@ bool mf_weight_store_seal(struct mf_weight_store *s)
                   s->base &&
               fcntl(s->fd, F_ADD_SEALS, seals) == 0 &&
               mmap(s->base, keep, PROT_READ, MAP_SHARED | MAP_FIXED, s->fd, 0) == s->base;
-    close(s->fd);
-    s->fd = -1;
+    unlock(s);
     return ok;
 }

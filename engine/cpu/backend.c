@@ -142,8 +142,11 @@ static int host_threads(const struct mf_backend *be)
 
 void *mf_cpu_memory(size_t bytes)
 {
-    enum { HUGE_PAGE = 2 << 20 };
-    size_t unit = bytes >= HUGE_PAGE ? HUGE_PAGE : 64, size = (bytes + unit) / unit * unit;
+    enum {
+        HUGE_PAGE = 2 << 20,
+        LARGE = 8 * HUGE_PAGE
+    }; /* below, a rest costs more than it brings */
+    size_t unit = bytes >= LARGE ? HUGE_PAGE : 64, size = (bytes + unit - 1) / unit * unit;
     void *p = aligned_alloc(unit, size);
     if (p && unit == HUGE_PAGE)
         madvise(p, size, MADV_HUGEPAGE);
