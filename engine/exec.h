@@ -45,6 +45,7 @@ struct mf_linear_source {
     /* (in), or NULL for ones. Products in 8 bits are those of x / smooth and weight · smooth: the
      * same numbers, with less difference between the columns of x (models/FORMAT.md). */
     const float *smooth;
+    bool few_rows; /* x has a handful of rows as a rule: reading the weights is what takes time */
 };
 
 enum mf_epilogue { MF_EPILOGUE_NONE, MF_EPILOGUE_RELU, MF_EPILOGUE_GELU, MF_EPILOGUE_ADD };

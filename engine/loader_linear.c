@@ -86,6 +86,7 @@ static struct mf_linear *make(struct mf_loader *ld, const char *name,
     if (!find_smoothing(ld, &source, &smooth) || !ld->exec)
         return NULL;
     source.smooth = smooth;
+    source.few_rows = ld->few_rows;
     struct mf_linear *l = mf_exec_keep_linear(ld->exec, &source, ld->err);
     ld->failed |= !l;
     return l;

@@ -51,7 +51,7 @@ struct mf_loader {
     struct mf_exec *exec;   /* NULL: check only */
     struct mf_arena *arena; /* the network's structs */
     struct mf_error *err;
-    bool failed;
+    bool failed, few_rows;          /* few_rows: of the linear layers loaded now (exec.h) */
     char path[160];                 /* prefix of the names asked for */
     char section[64];               /* prefix of the configuration's keys ("vision_config.") */
     const struct mf_tensor **taken; /* what was asked for; in the arena */

@@ -15,11 +15,26 @@ struct job {
     size_t parts, part_rows, floats;
 };
 
+/* The format of attention's products: int8 is for layers with weights only. */
+static enum amx_format format_of(const struct mf_backend *be)
+{
+    if (be->precise && be->format != AMX_BF16X3)
+        return AMX_BF16X2;
+    return be->format == AMX_INT8 ? AMX_BF16 : be->format;
+}
+
+/* Six products for one are faster than fp32 only where many keys pay for taking floats apart. */
+static bool on_tiles(const struct mf_backend *be, const struct mf_attention *at)
+{
+    enum { MANY = 512 };
+    return be->tiles && (format_of(be) != AMX_BF16X3 || at->keys > MANY);
+}
+
 /* How many parts a head's queries are cut into, so that all threads have work. */
 static void cut_queries(const struct mf_backend *be, const struct mf_attention *at, struct job *job)
 {
     enum { LEAST = 48 };
-    size_t unit = be->tiles ? AMX_ROWS : 6; /* query rows that a kernel takes at a time */
+    size_t unit = on_tiles(be, at) ? AMX_ROWS : 6; /* query rows that a kernel takes at a time */
     size_t heads = at->batch * at->heads, wanted = 4 * (size_t)be->threads;
     size_t parts = be->threads == 1 || heads >= wanted ? 1 : (wanted + heads - 1) / heads;
     size_t most = (at->queries + LEAST - 1) / LEAST;
@@ -29,20 +44,10 @@ static void cut_queries(const struct mf_backend *be, const struct mf_attention *
     job->parts = (at->queries + job->part_rows - 1) / job->part_rows;
 }
 
-#ifdef MF_CPU_AMX
-/* The format of attention's products: int8 is for layers with weights only. */
-static enum amx_format format_of(const struct mf_backend *be)
-{
-    if (be->precise && be->format != AMX_BF16X3)
-        return AMX_BF16X2;
-    return be->format == AMX_INT8 ? AMX_BF16 : be->format;
-}
-#endif
-
 static size_t floats_of(const struct mf_backend *be, const struct mf_attention *at)
 {
 #ifdef MF_CPU_AMX
-    if (be->tiles)
+    if (on_tiles(be, at))
         return mf_amx_attention_floats(format_of(be), at);
 #endif
     return (be->kernels->attention_floats(at) + 15) / 16 * 16;
@@ -118,7 +123,7 @@ static void run_part(void *arg, size_t i, int thread)
     if (begin >= end)
         return;
 #ifdef MF_CPU_AMX
-    if (job->be->tiles) {
+    if (on_tiles(job->be, at)) {
         mf_amx_attention(format_of(job->be), &h, begin, end, scratch);
         return;
     }

@@ -231,15 +231,23 @@ static void run_tiles(const struct mf_linear *l, const struct mf_norm *norm, con
     mf_cpu_parallel(&be, cut.chunks * cut.groups, run_task, &t);
 }
 
-static bool use_tiles(struct mf_linear *l)
+/* Whether a layer goes on tiles, and in which format. In fp32 tiles read 6 bytes a weight and take
+ * floats apart: tiny layers and few rows do not pay for that. */
+static bool use_tiles(struct mf_linear *l, const struct mf_linear_source *source)
 {
-    enum { SMALL = 1 << 16 }; /* weights of a layer that decides more than it costs: kept exact */
+    enum {
+        TINY = 1 << 13, /* weights */
+        SMALL = 1 << 16 /* a layer that decides more than it costs: kept exact */
+    };
+    size_t weights = l->out * l->in;
     l->format = l->be->format;
-    if (l->out * l->in < SMALL)
+    if (weights < SMALL)
         l->format = AMX_BF16X3;
     else if (l->be->precise && l->format != AMX_BF16X3)
         l->format = AMX_BF16X2;
-    return l->be->tiles;
+    bool tiny = weights < TINY && l->in >= amx_depth(l->format);
+    bool plain = l->format == AMX_BF16X3 && (source->few_rows || tiny);
+    return l->be->tiles && !plain;
 }
 
 static size_t tile_floats(const struct mf_linear *l, size_t m, bool normed)
@@ -276,9 +284,9 @@ void mf_cpu_norm_linear(struct mf_linear *l, const struct mf_norm *norm, const f
     (void)l, (void)norm, (void)x, (void)m, (void)y, (void)epilogue, (void)scratch;
 }
 
-static bool use_tiles(struct mf_linear *l)
+static bool use_tiles(struct mf_linear *l, const struct mf_linear_source *source)
 {
-    (void)l;
+    (void)l, (void)source;
     return false;
 }
 
@@ -314,8 +322,8 @@ struct mf_linear *mf_cpu_linear_new(struct mf_backend *be, const struct mf_linea
     l->be = be;
     l->out = source->out;
     l->in = source->in;
-    if (use_tiles(l) ? make_panels(l, source, err)
-                     : (l->dnnl = mf_dnnl_linear_new(be, source, err)) != NULL)
+    if (use_tiles(l, source) ? make_panels(l, source, err)
+                             : (l->dnnl = mf_dnnl_linear_new(be, source, err)) != NULL)
         return l;
     mf_cpu_linear_free(l);
     return NULL;

@@ -117,6 +117,7 @@ struct mf_ft *mf_ft_load(struct mf_loader *ld)
     struct mf_ft *net = mf_loader_alloc(ld, 1, sizeof *net);
     if (!net)
         return NULL;
+    ld->few_rows = true; /* a token a feature */
     net->width = either(ld, "d_token", "d_block", 1, 4096);
     net->heads = mf_loader_int(ld, "attention_n_heads", 1, 128, -1);
     net->hidden = load_hidden(ld, net);

@@ -74,7 +74,8 @@ static void load_head(struct mf_loader *ld, struct mf_fusion *net)
             w[i * in + j] = (float)(s * weight[i * in + j]);
         b[i] = (float)(s * ((double)bias[i] - mean[i]) + beta[i]);
     }
-    const struct mf_linear_source source = mf_linear_matrix(w, b, h, in);
+    struct mf_linear_source source = mf_linear_matrix(w, b, h, in);
+    source.few_rows = true;
     net->head1 = mf_exec_keep_linear(ld->exec, &source, ld->err);
     ld->failed |= !net->head1;
 }
@@ -84,6 +85,7 @@ struct mf_fusion *mf_fusion_load(struct mf_loader *ld)
     struct mf_fusion *net = mf_loader_alloc(ld, 1, sizeof *net);
     if (!net)
         return NULL;
+    ld->few_rows = true; /* tokens of a frame and of the EHR */
     net->width = mf_loader_int(ld, "hidden_size", 1, 8192, -1);
     net->ehr_width = mf_loader_int(ld, "ehr_hidden_size", 1, 8192, 0);
     net->heads = mf_loader_int(ld, "num_attention_heads", 1, 256, -1);
