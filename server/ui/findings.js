@@ -62,7 +62,18 @@ function codings(prediction) {
 
 const pValue = (p) => (p === null ? '–' : p < 0.001 ? '< 0.001' : p.toFixed(3));
 
-function finding(p, alpha, trend) {
+/* What moved the logit: Shapley values of the patient's data and what is lost without an image. */
+function reasons(why, frames) {
+  const rows = [
+    ...why.features.map(({group, shapley}) => [words(group), shapley]),
+    ...why.frames.map(({left_out: loss}, i) => [`image of ${day(frames[i].acquired)}`, loss])].filter(([, v]) => v !== null);
+  const most = Math.max(1e-9, ...rows.map(([, v]) => Math.abs(v)));
+  return rows.length > 0 && h('div', {}, h('p.muted.small', {}, 'What moved the logit'), h('dl.reasons', {}, rows.sort((a, b) => Math.abs(b[1]) - Math.abs(a[1])).slice(0, 6).map(([name, v]) => [
+    h('dt', {}, name),
+    h('dd', {}, h('span.number', {}, `${v > 0 ? '+' : '−'}${Math.abs(v).toFixed(2)}`), h(`div.meter.${v > 0 ? 'present' : 'absent'}`, {'aria-hidden': 'true'}, h('div', {style: {width: `${(100 * Math.abs(v)) / most}%`}})))])));
+}
+
+function finding(p, alpha, trend, why, frames) {
   return h('details.finding', {'data-label': p.label},
     h('summary', {},
       h('span.name', {}, p.display),
@@ -73,6 +84,7 @@ function finding(p, alpha, trend) {
     h('div.more', {},
       h('p', {}, `${MEANS[p.state]} ${promise(p, alpha)}`),
       trend.length > 1 && trendChart(trend, p.display),
+      why && reasons(why, frames),
       h('dl', {},
         h('dt', {}, 'Conformal p-values'), h('dd.number', {}, `present ${pValue(p.p_present)}, absent ${pValue(p.p_absent)}`),
         h('dt', {}, 'Calibration cases'), h('dd.number', {}, `${p.n_cal_pos} with, ${p.n_cal_neg} without the finding`),
@@ -95,13 +107,14 @@ function general(result) {
   ];
 }
 
-/** trends: Map of label → [{acquired, probability}] from earlier results (may be empty). */
-export function findings(result, trends) {
+/** trends: Map of label → [{acquired, probability}] from earlier results (may be empty); explanation: medfusion.explanation/1 or null. */
+export function findings(result, trends, explanation) {
   const now = result.study.frames.filter((f) => f.role === 'current').at(-1)?.acquired ?? null;
   const rank = {present: 0, uncertain: 1, empty: 2, absent: 3};
   const sorted = [...result.predictions].sort((a, b) => rank[a.state] - rank[b.state] || b.probability - a.probability);
   return h('section.card', {'aria-label': 'Findings'},
     h('h2', {}, 'Findings', h('span.note', {}, 'calibrated probability')),
     general(result),
-    sorted.map((p) => finding(p, result.alpha, [...(trends.get(p.label) ?? []), {acquired: now, probability: p.probability}])));
+    sorted.map((p) => finding(p, result.alpha, [...(trends.get(p.label) ?? []), {acquired: now, probability: p.probability}],
+      explanation?.labels.find((l) => l.label === p.label), result.study.frames)));
 }

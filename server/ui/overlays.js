@@ -1,4 +1,6 @@
-// What is drawn over an image: lung masks (medfusion.masks/1) and heat maps.
+// What is drawn over an image: lung masks (medfusion.masks/1) and heat maps (medfusion.explanation/1).
+
+import {h} from './dom.js';
 
 const MASK_COLOURS = {image_left: [92, 200, 255], image_right: [127, 227, 196]};
 
@@ -49,4 +51,56 @@ export function maskLayer({masks}) {
       context.globalAlpha = 1;
     },
   };
+}
+
+const HEAT = {
+  attribution: (v) => (v > 0 ? [255, 92, 60] : [80, 150, 255]), // speaks for the finding, against it
+  relevance: () => [255, 200, 60],
+  rollout: () => [255, 200, 60],
+};
+
+/* A map (rows × columns of values, largest magnitude `most`) as a picture; strength becomes opacity. */
+function paintMap(values, [rows, columns], most, colourOf) {
+  const canvas = new OffscreenCanvas(columns, rows);
+  const context = canvas.getContext('2d');
+  const image = context.createImageData(columns, rows);
+  values.forEach((v, i) => image.data.set([...colourOf(v), 255 * Math.min(1, Math.abs(v) / most)], 4 * i));
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
+/**
+ * Heat maps of a medfusion.explanation/1, over the region that was analysed: {layer, chooser(changed)}. `nameOf` gives the display
+ * name of a label.
+ */
+export function heatMaps(explanation, nameOf) {
+  const maps = explanation.labels.flatMap(({label, frames}) => [
+    {text: `${nameOf(label)}: for and against`, kind: 'attribution', values: frames.map((f) => f.attribution)},
+    {text: `${nameOf(label)}: where evidence was found`, kind: 'relevance', values: frames.map((f) => f.relevance)}]);
+  maps.push({text: 'Attention, all findings', kind: 'rollout', values: explanation.frames.map((f) => f.rollout)});
+  let chosen = maps[0];
+  const painted = new Map();
+  const layer = {
+    draw(context, frame, {left, top, width, height, rows, columns}, view) {
+      const box = explanation.frames[frame.number]?.box;
+      if (!view.showHeat || !box || !chosen.values[frame.number]) return;
+      const key = `${maps.indexOf(chosen)} ${frame.number}`;
+      if (!painted.has(key)) {
+        const most = Math.max(1e-12, ...chosen.values.flat().map(Math.abs));
+        painted.set(key, paintMap(chosen.values[frame.number], explanation.grid, most, HEAT[chosen.kind]));
+      }
+      const [x0, y0, x1, y1] = box.map((v, i) => (i % 2 ? top + (v * height) / rows : left + (v * width) / columns));
+      context.globalAlpha = view.heat;
+      context.drawImage(painted.get(key), x0, y0, x1 - x0, y1 - y0);
+      context.globalAlpha = 1;
+    },
+  };
+  const chooser = (changed) => {
+    const select = h('select.field', {'aria-label': 'Heat map of', onchange: () => {
+      chosen = maps[select.selectedIndex];
+      changed();
+    }}, maps.map(({text}) => h('option', {}, text)));
+    return select;
+  };
+  return {layer, chooser};
 }

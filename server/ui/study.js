@@ -4,11 +4,12 @@ import {getJson, getOptional, outcome, request, save} from './api.js';
 import {day, h, icon, milliseconds, moment, personName, plural, replace, words} from './dom.js';
 import {feedback} from './feedback.js';
 import {findings} from './findings.js';
+import {heatMaps} from './overlays.js';
 import {Viewer} from './viewer.js';
 
 const STATUS = {used: '.absent', missing: '', stale: '.uncertain', implausible: '.danger'};
 const STAGES = [['decode', '#7b8794'], ['segment', '#62bdf7'], ['vision', '#7fe3c4'], ['temporal', '#f0c75e'], ['ehr', '#ff9a7c'], ['fusion', '#c39bf5']];
-const NAMES = {sr: 'SR', seg: 'SEG', sc: 'SC', gsps: 'GSPS', kos: 'KOS', masks: 'Masks'};
+const NAMES = {sr: 'SR', seg: 'SEG', sc: 'SC', gsps: 'GSPS', kos: 'KOS', masks: 'Masks', explanation: 'Explanation'};
 
 /* Probabilities of earlier results of the same patient by the same model: label → [{acquired, probability}], oldest first. */
 async function trends(result) {
@@ -100,7 +101,7 @@ function downloads(id, artifacts) {
       button('FHIR', result, 'application/fhir+json', `report-${short}.fhir.json`),
       button('Text', result, 'text/plain', `result-${short}.txt`),
       button('Report', `/v1/jobs/${id}/report`, 'text/html', `report-${short}.html`),
-      (artifacts?.artifacts ?? []).map((a) => button(NAMES[a.name] ?? a.name.toUpperCase(), a.href, a.media_type, `${a.name}-${short}.${extension[a.media_type] ?? 'bin'}`))),
+      (artifacts?.artifacts ?? []).filter((a) => a.media_type !== 'image/png').map((a) => button(NAMES[a.name] ?? a.name.toUpperCase(), a.href, a.media_type, `${a.name}-${short}.${extension[a.media_type] ?? 'bin'}`))),
     status);
 }
 
@@ -145,10 +146,12 @@ export async function study(root, id) {
     return null;
   }
   const {result, frames} = await outcome(id);
-  const [artifacts, masks, earlier] = await Promise.all([
-    getOptional(`/v1/jobs/${id}/artifacts`), getOptional(`/v1/jobs/${id}/artifacts/masks`), trends(result)]);
+  const artifacts = await getOptional(`/v1/jobs/${id}/artifacts`);
+  const named = (name) => artifacts?.artifacts.some((a) => a.name === name) && getJson(`/v1/jobs/${id}/artifacts/${name}`);
+  const [masks, explanation, earlier] = await Promise.all([named('masks'), named('explanation'), trends(result)]);
   const own = await feedback(id, result);
-  const viewer = frames ? new Viewer(frames.frames, result, masks, null) : null;
+  const nameOf = (label) => result.predictions.find((p) => p.label === label)?.display ?? label;
+  const viewer = frames ? new Viewer(frames.frames, result, masks || null, explanation ? heatMaps(explanation, nameOf) : null) : null;
   const subject = frames?.subject;
   document.title = `${personName(subject?.patient_name) || subject?.patient_id || 'Study'} · MedFusion`;
   replace(root,
@@ -156,7 +159,7 @@ export async function study(root, id) {
     banner(result),
     h('div.study', {},
       h('div.images', {}, viewer?.element ?? h('p.empty', {}, 'There are no images to show.')),
-      h('div.panel', {}, findings(result, earlier), own, downloads(id, artifacts), ehrCard(result.ehr), qualityCard(result), modelCard(result, job))));
+      h('div.panel', {}, findings(result, earlier, explanation || null), own, downloads(id, artifacts), ehrCard(result.ehr), qualityCard(result), modelCard(result, job))));
   viewer?.draw();
   return () => viewer?.close();
 }

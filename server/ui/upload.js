@@ -39,7 +39,7 @@ async function droppedFiles(transfer) {
 /** One for the whole page: what was chosen survives a look at another page. */
 export class Uploader {
   files = []; // {file, kind}
-  options = {priority: 'routine', alpha: '0.1', priors: true};
+  options = {priority: 'routine', alpha: '0.1', priors: true, explain: false};
   #root = null;
   #aborter = null;
   #busy = false;
@@ -116,11 +116,13 @@ export class Uploader {
     const set = (name) => (e) => (this.options[name] = e.target.type === 'checkbox' ? e.target.checked : e.target.value);
     const select = (name, label, choices) => h('label', {}, label,
       h('select.field', {onchange: set(name), name}, choices.map(([value, text]) => h('option', {value, selected: value === this.options[name]}, text))));
+    const check = (name, label, text) => h('label', {}, label,
+      h('span.check', {}, h('input', {type: 'checkbox', name, checked: this.options[name], onchange: set(name)}), text));
     return h('div.options', {},
       select('priority', 'Priority', [['routine', 'Routine'], ['urgent', 'Urgent'], ['stat', 'Stat']]),
       select('alpha', 'Sets hold the truth', [['0.05', '95 % of the time'], ['0.1', '90 % of the time'], ['0.2', '80 % of the time']]),
-      h('label', {}, 'Earlier studies', h('span', {style: {display: 'flex', 'align-items': 'center', gap: '8px', 'min-height': '36px', color: 'var(--text)'}},
-        h('input', {type: 'checkbox', checked: this.options.priors, onchange: set('priors')}), 'use as history')),
+      check('priors', 'Earlier studies', 'use as history'),
+      check('explain', 'Explanation', 'heat maps (slower)'),
       h('div.end', {},
         reason && h('span.muted.small', {style: {'align-self': 'center'}}, reason),
         this.#chooser('Add files', {'aria-label': 'More files'}),
@@ -143,6 +145,7 @@ export class Uploader {
     for (const {file, kind} of this.files) if (kind === 'dicom' || kind === 'zip') form.append('dicom', file, file.name);
     for (const {file, kind} of this.files) if (kind === 'ehr') form.append('ehr', new Blob([file], {type: 'application/fhir+json'}), file.name);
     const options = {alpha: Number(this.options.alpha), priors: this.options.priors, priority: this.options.priority};
+    if (this.options.explain) options.explain = true;
     form.append('options', new Blob([JSON.stringify(options)], {type: 'application/json'}));
     return form;
   }
