@@ -13,6 +13,8 @@ int mf_cmd_calibrate(int argc, char **argv); /* calibrate --model DIR --manifest
 int mf_cmd_bench(int argc, char **argv);     /* bench --model DIR [options] [PATH…] */
 int mf_cmd_model(int argc, char **argv);     /* model inspect|verify|sign|smooth DIR */
 int mf_cmd_module(int argc, char **argv);    /* module run DIR --input FILE --output FILE */
+int mf_cmd_audit(int argc, char **argv);     /* audit verify|list DIR … */
+int mf_cmd_key(int argc, char **argv);       /* key add|list|revoke FILE … */
 int mf_cmd_dicom(int argc, char **argv);     /* dicom info|frame|study … */
 int mf_cmd_fhir(int argc, char **argv);      /* fhir features --model DIR [--at DATETIME] FILE */
 

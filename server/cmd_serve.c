@@ -1,4 +1,5 @@
 /* `medfusion serve`: the whole daemon on one machine. */
+#include "server/auth.h"
 #include "server/cli.h"
 #include "server/cmd.h"
 #include "server/fhir_client.h"
@@ -60,6 +61,14 @@ static bool check_tls(const struct mf_config *config, struct mf_error *err)
     return tls != NULL;
 }
 
+static bool check_auth(const struct mf_config *config, struct mf_error *err)
+{
+    if (!mf_access_guarded(config))
+        return true;
+    MF_AUTO(mf_auth) struct mf_auth *auth = mf_auth_new(config, err);
+    return auth != NULL;
+}
+
 static bool make_directory(const struct mf_config *config, struct mf_error *err)
 {
     const char *directory = config->data.directory;
@@ -76,7 +85,7 @@ int mf_cmd_serve(int argc, char **argv)
     if (help)
         return MF_EXIT_OK;
     if (!config || !check_models(config, &err) || !check_fhir(config, &err) ||
-        !check_tls(config, &err) || !make_directory(config, &err) ||
+        !check_tls(config, &err) || !check_auth(config, &err) || !make_directory(config, &err) ||
         !mf_supervisor_run(config, MF_SUPERVISE_ALL, &err))
         return mf_cli_fail("serve", &err);
     return MF_EXIT_OK;

@@ -72,6 +72,13 @@ static const struct key KEYS[] = {
      "Hosts that key sets may be fetched from (https, or http on loopback)"},
     {"auth.jwks_refresh_s", INTEGER, AT(auth.jwks_refresh_s), "300", 10, 86400,
      "Key sets are fetched anew after this time, and sooner for an unknown key"},
+    {"quota.requests_per_minute", INTEGER, AT(quota.requests_per_minute), "0", 0, 1000000,
+     "Requests of one tenant in a minute; more are refused with 429; 0 = any number"},
+    {"quota.bytes_per_hour", INTEGER, AT(quota.bytes_per_hour), "0", 0, 1024 * GIB,
+     "Bytes that one tenant may upload in an hour; more are refused with 429 before they are read; "
+     "0 = any number"},
+    {"audit.retention_s", INTEGER, AT(audit.retention_s), "0", 0, 3153600000,
+     "Rows of the audit trail are removed after this time, its chain stays whole; 0 = never"},
     {"data.directory", TEXT, AT(data.directory), "medfusion-data", 0, 0,
      "Database, payloads and sockets of the local processes; created when absent"},
     {"data.min_free_bytes", INTEGER, AT(data.min_free_bytes), "268435456", 0, 1024 * GIB,
@@ -125,6 +132,8 @@ static const struct key KEYS[] = {
      "Our AE title; associations that call another are rejected"},
     {"dimse.allow", LIST, AT(dimse.allow), "", 0, 0,
      "Calling AE titles that are accepted: AE, AE@address, or * for all"},
+    {"dimse.tenant", TEXT, AT(dimse.tenant), "default", 0, 0,
+     "The tenant that what comes by DICOM associations belongs to"},
     {"dimse.max_associations", INTEGER, AT(dimse.max_associations), "32", 1, 256,
      "Associations at once"},
     {"dimse.max_associations_per_ip", INTEGER, AT(dimse.max_associations_per_ip), "16", 1, 256,
@@ -144,13 +153,16 @@ static const struct key KEYS[] = {
      "PEM file of the authorities whose certificates peers must show; off = peers need none"},
     {"outbox.destinations", TEXT, AT(outbox.destinations), "off", 0, 0,
      "Where results are stored back as SR, SEG, SC …: addresses between spaces, "
-     "http(s)://host:port/dicom-web or dicom://AE@host:port; off = nowhere"},
+     "http(s)://host:port/dicom-web or dicom://AE@host:port, TENANT= before those of a tenant that "
+     "is not the default one; off = nowhere"},
     {"outbox.timeout_s", INTEGER, AT(outbox.timeout_s), "60", 1, 3600,
      "How long one delivery may take"},
     {"outbox.max_attempts", INTEGER, AT(outbox.max_attempts), "60", 1, 10000,
      "A delivery that failed so often (pauses double from 5 s to 1 h) is given up"},
     {"fetch.sources", TEXT, AT(fetch.sources), "off", 0, 0,
-     "DICOMweb servers that jobs may be fetched from: NAME=URL between spaces; off = none"},
+     "DICOMweb servers that jobs may be fetched from: NAME=URL between spaces, TENANT/NAME=URL for "
+     "a "
+     "tenant that is not the default one; off = none"},
     {"fetch.timeout_s", INTEGER, AT(fetch.timeout_s), "120", 1, 3600,
      "How long fetching one study may take"},
     {"fetch.max_priors", INTEGER, AT(fetch.max_priors), "4", 0, 31,

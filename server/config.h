@@ -50,6 +50,14 @@ struct mf_config {
     } auth;
 
     struct {
+        int64_t requests_per_minute, bytes_per_hour; /* of each tenant; 0 = no limit */
+    } quota;
+
+    struct {
+        int64_t retention_s; /* 0 = for ever */
+    } audit;
+
+    struct {
         const char *directory;  /* database, payloads and sockets of the local processes */
         int64_t min_free_bytes; /* uploads are refused below this much free space */
         int64_t orphan_age_s;   /* payloads that no job refers to are removed after this time */
@@ -92,6 +100,7 @@ struct mf_config {
         const char *listen; /* "off", or "address:port" */
         const char *ae_title;
         struct mf_string_list allow; /* calling AE titles: "*", "AE", "AE@address" */
+        const char *tenant;
         int64_t max_associations, max_associations_per_ip, max_per_minute;
         int64_t max_pdu, timeout_s, max_object_bytes;
         const char *tls_certificate, *tls_key, *tls_ca; /* PEM files, or "off" */

@@ -389,7 +389,8 @@ static bool make_job(struct collection *l, const struct mf_due_study *study,
     l->current = l->count;
     if (!add_priors(l, study->tenant, current, err) || !open_packs(l, err))
         return false;
-    add_ehr(l, current);
+    if (strcmp(study->tenant, MF_TENANT_DEFAULT) == 0) /* whose server it is */
+        add_ehr(l, current);
     return judge_all(l, &index, &acceptance, err) &&
            submit(l, study, &index, acceptance.model, ret, err);
 }

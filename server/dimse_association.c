@@ -194,7 +194,7 @@ static bool open_association(struct association *a, const struct mf_dimse_option
     const struct mf_decoder_limits limits = {.memory = (uint64_t)config->decoder.memory_bytes,
                                              .cpu_seconds = (unsigned)config->decoder.cpu_s};
     a->config = config;
-    a->intake = (struct mf_intake){.tenant = MF_TENANT_DEFAULT,
+    a->intake = (struct mf_intake){.tenant = config->dimse.tenant,
                                    .source = a->source,
                                    .quiet_ms = config->intake.quiet_s * 1000};
     if (!(a->decoder = mf_decoder_new(o->decoder_address, 1, &limits, err)) ||

@@ -36,7 +36,7 @@ static bool find(struct mf_request *request, struct mf_found **ret, size_t *ret_
         if (!mf_dicomweb_uid(request, n, names[n], err))
             return false;
     }
-    struct mf_search search = {.tenant = MF_TENANT_DEFAULT,
+    struct mf_search search = {.tenant = request->tenant,
                                .level = MF_LEVEL_INSTANCE,
                                .matches = matches,
                                .match_count = n,

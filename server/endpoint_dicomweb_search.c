@@ -188,7 +188,7 @@ static bool respond(struct mf_request *request, const struct query *q, const str
 static bool search(struct mf_request *request, enum mf_level level, struct mf_error *err)
 {
     struct query q = {
-        .search = {.tenant = MF_TENANT_DEFAULT, .level = level, .limit = DEFAULT_LIMIT}};
+        .search = {.tenant = request->tenant, .level = level, .limit = DEFAULT_LIMIT}};
     struct mf_found *rows = NULL;
     size_t n = 0;
     int offer = mf_dicomweb_accept(request, OFFERS, 2, err);

@@ -201,7 +201,7 @@ static bool store_all(struct upload *u, struct mf_error *err)
     struct mf_intake intake = {.describer = request->services->describer,
                                .blobs = request->services->blobs,
                                .store = request->store,
-                               .tenant = MF_TENANT_DEFAULT,
+                               .tenant = request->tenant,
                                .source = "stow",
                                .quiet_ms = request->services->config->intake.quiet_s * 1000};
     if (!mf_multipart_finish(u->multipart, err))

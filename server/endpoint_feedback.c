@@ -45,7 +45,7 @@ static bool put(struct mf_request *request, struct mf_error *err)
     const struct mf_buffer *body = request->state;
     const char *id = mf_request_job_id(request, err);
     return id && mf_request_only_query(request, NO_QUERY, err) &&
-           mf_feedback_give(request->store, MF_TENANT_DEFAULT, id, body->data ? body->data : "",
+           mf_feedback_give(request->store, request->tenant, id, body->data ? body->data : "",
                             body->len, request->arena, &observed, err) &&
            respond(request, &observed, err);
 }
@@ -55,8 +55,7 @@ static bool get(struct mf_request *request, struct mf_error *err)
     struct mf_observed observed;
     const char *id = mf_request_job_id(request, err);
     return id && mf_request_only_query(request, NO_QUERY, err) &&
-           mf_feedback_read(request->store, MF_TENANT_DEFAULT, id, request->arena, &observed,
-                            err) &&
+           mf_feedback_read(request->store, request->tenant, id, request->arena, &observed, err) &&
            respond(request, &observed, err);
 }
 

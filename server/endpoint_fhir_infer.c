@@ -184,7 +184,7 @@ static bool poll(struct mf_request *request, struct mf_error *err)
     const char *id = mf_request_job_id(request, err);
     bool transaction = type && strcmp(type, "transaction") == 0;
     if (!id || !mf_request_only_query(request, QUERY, err) ||
-        !mf_store_job(request->store, MF_TENANT_DEFAULT, id, &job, err))
+        !mf_store_job(request->store, request->tenant, id, &job, err))
         return false;
     if (type && !transaction && strcmp(type, "collection") != 0)
         return mf_error_set(err, MF_ERR_MALFORMED, "type must be collection or transaction");
@@ -212,11 +212,11 @@ static bool cancel(struct mf_request *request, struct mf_error *err)
     struct mf_job job;
     const char *id = mf_request_job_id(request, err);
     if (!id || !mf_request_only_query(request, NO_QUERY, err) ||
-        !mf_store_job(request->store, MF_TENANT_DEFAULT, id, &job, err))
+        !mf_store_job(request->store, request->tenant, id, &job, err))
         return false;
     bool ok = mf_job_state_terminal(job.state)
                   ? mf_endpoint_job_purge.handle(request, err)
-                  : mf_store_cancel(request->store, MF_TENANT_DEFAULT, id, &job, err);
+                  : mf_store_cancel(request->store, request->tenant, id, &job, err);
     if (ok)
         mf_respond_empty(request, 202);
     return ok;

@@ -34,7 +34,7 @@ static bool get(struct mf_request *request, struct mf_error *err)
     struct mf_job job;
     const char *id = mf_request_job_id(request, err);
     return id && mf_request_only_query(request, NO_QUERY, err) &&
-           mf_store_job(request->store, MF_TENANT_DEFAULT, id, &job, err) &&
+           mf_store_job(request->store, request->tenant, id, &job, err) &&
            mf_respond_job(request, 200, &job, err) && respond_tagged(request, err);
 }
 
@@ -43,7 +43,7 @@ static bool cancel(struct mf_request *request, struct mf_error *err)
     struct mf_job job;
     const char *id = mf_request_job_id(request, err);
     return id && mf_request_only_query(request, NO_QUERY, err) &&
-           mf_store_cancel(request->store, MF_TENANT_DEFAULT, id, &job, err) &&
+           mf_store_cancel(request->store, request->tenant, id, &job, err) &&
            mf_respond_job(request, 202, &job, err);
 }
 
@@ -53,7 +53,7 @@ static bool purge(struct mf_request *request, struct mf_error *err)
     size_t n = 0;
     const char *id = mf_request_job_id(request, err);
     if (!id || !mf_request_only_query(request, NO_QUERY, err) ||
-        !mf_store_purge(request->store, MF_TENANT_DEFAULT, id, request->arena, &locators, &n, err))
+        !mf_store_purge(request->store, request->tenant, id, request->arena, &locators, &n, err))
         return false;
     for (size_t i = 0; i < n; i++)
         if (!mf_blobs_delete(request->services->blobs, locators[i], err))

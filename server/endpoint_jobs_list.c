@@ -62,7 +62,7 @@ static bool read_filter(const struct mf_request *request, struct mf_job_filter *
         return bad(err, "state");
     if (priority && !mf_priority_parse(priority, &p))
         return bad(err, "priority");
-    *filter = (struct mf_job_filter){.tenant = MF_TENANT_DEFAULT,
+    *filter = (struct mf_job_filter){.tenant = request->tenant,
                                      .state = state ? (int)s : -1,
                                      .priority = priority ? (int)p : -1};
     if (!read_integer(request, "limit", 1, MAX_LIMIT, &limit, err) ||

@@ -160,7 +160,7 @@ static bool begin(struct mf_request *request, struct mf_error *err)
     u->pack = mf_pack_new(request->services->blobs, err);
     if (!u->pack || !begin_body(u, err))
         return false;
-    if (key && !mf_keys_reserve(request->services->keys, MF_TENANT_DEFAULT, key, err))
+    if (key && !mf_keys_reserve(request->services->keys, request->tenant, key, err))
         return false;
     u->key = key;
     return true;
@@ -213,6 +213,7 @@ static bool fetch(struct upload *u, struct mf_error *err)
         !mf_json_only_keys(study, study_keys, "study", MF_ERR_UNUSABLE, err))
         return false;
     struct mf_fetch wanted = {.config = u->request->services->config,
+                              .tenant = u->request->tenant,
                               .source = mf_json_get_string(study, "source", NULL),
                               .study = mf_json_need_string(study, "study_instance_uid", err),
                               .priors = mf_json_get_bool(study, "priors", true),
@@ -249,6 +250,8 @@ static bool pull(struct upload *u, const json_t *ehr, const char *model, struct 
     mf_buffer_init(&text, (size_t)s->config->http.max_ehr_bytes);
     if (!json_is_object(ehr))
         return mf_error_set(err, MF_ERR_UNUSABLE, "\"ehr\" must be a JSON object");
+    if (strcmp(u->request->tenant, MF_TENANT_DEFAULT) != 0) /* whose servers they are */
+        return mf_error_set(err, MF_ERR_UNUSABLE, "this tenant has no FHIR server");
     if (!mf_json_only_keys(ehr, keys, "ehr", MF_ERR_UNUSABLE, err))
         return false;
     if (!from.patient == !from.encounter)
@@ -331,8 +334,7 @@ static bool scan(struct upload *u, const char *options, struct mf_scanned *ret,
                               .ahead = __atomic_load_n(&services->queued, __ATOMIC_RELAXED) <=
                                        MF_STORE_FRAMES_AHEAD};
     mf_pack_begin_sync(u->pack); /* it goes to the disk while a decoder reads it */
-    return request.fd >= 0 &&
-           services->scanner.scan(services->scanner.context, &request, ret, err);
+    return request.fd >= 0 && services->scanner.scan(services->scanner.context, &request, ret, err);
 }
 
 static void end_scan(struct mf_scanned *scanned)
@@ -353,7 +355,7 @@ static bool commit(struct upload *u, struct mf_submission *sub, struct mf_submit
                    struct mf_error *err)
 {
     struct mf_request *request = u->request;
-    sub->tenant = MF_TENANT_DEFAULT;
+    sub->tenant = request->tenant;
     sub->inputs = u->inputs;
     sub->input_count = u->input_count;
     sub->idempotency_key = u->key;
@@ -383,7 +385,7 @@ static bool commit(struct upload *u, struct mf_submission *sub, struct mf_submit
 static bool respond_accepted(struct mf_request *request, const char *id, struct mf_error *err)
 {
     struct mf_job job;
-    return mf_store_job(request->store, MF_TENANT_DEFAULT, id, &job, err) &&
+    return mf_store_job(request->store, request->tenant, id, &job, err) &&
            mf_respond_job(request, 202, &job, err);
 }
 
@@ -395,7 +397,7 @@ static void end_upload(struct mf_request *request)
     if (!u)
         return;
     if (u->key)
-        mf_keys_release(request->services->keys, MF_TENANT_DEFAULT, u->key);
+        mf_keys_release(request->services->keys, request->tenant, u->key);
     mf_multipart_free(u->multipart);
     mf_pack_free(u->pack);
     mf_buffer_free(&u->options);

@@ -24,7 +24,7 @@ static bool read_last(const struct mf_request *request, size_t *ret, struct mf_e
 static bool get(struct mf_request *request, struct mf_error *err)
 {
     static const char *const QUERY[] = {"model", "site", "last", NULL};
-    struct mf_monitor_window window = {.tenant = MF_TENANT_DEFAULT, .last = MF_MONITOR_LAST};
+    struct mf_monitor_window window = {.tenant = request->tenant, .last = MF_MONITOR_LAST};
     const struct mf_services *services = request->services;
     if (!mf_request_only_query(request, QUERY, err) || !read_last(request, &window.last, err))
         return false;

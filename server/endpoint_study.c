@@ -24,7 +24,7 @@ static bool get(struct mf_request *request, struct mf_error *err)
     char first[MF_TIME_TEXT], last[MF_TIME_TEXT];
     const char *uid = mf_dicomweb_uid(request, 0, "study", err);
     if (!uid || !mf_request_only_query(request, no_query, err) ||
-        !mf_store_study(request->store, MF_TENANT_DEFAULT, uid, request->arena, &study, err))
+        !mf_store_study(request->store, request->tenant, uid, request->arena, &study, err))
         return false;
     bool settled = study.due_in_ms < 0;
     json_t *problem =

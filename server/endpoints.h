@@ -43,6 +43,9 @@ extern const struct mf_endpoint mf_endpoint_fhir_read;     /* GET    /fhir/{type
 extern const struct mf_endpoint mf_endpoint_fhir_search;   /* GET    /fhir/{type} */
 extern const struct mf_endpoint mf_endpoint_cds_list;      /* GET    /cds-services */
 extern const struct mf_endpoint mf_endpoint_cds_call;      /* POST   /cds-services/{id} */
+extern const struct mf_endpoint mf_endpoint_token;         /* POST   /oauth2/token */
+/* GET /fhir/.well-known/smart-configuration */
+extern const struct mf_endpoint mf_endpoint_smart_configuration;
 /* GET /, /ui, /ui/, /ui/{file}, /schemas/, /schemas/{name}: what is compiled in. */
 extern const struct mf_endpoint mf_endpoint_root, mf_endpoint_ui_bare, mf_endpoint_ui,
     mf_endpoint_ui_file, mf_endpoint_schemas, mf_endpoint_schema;

@@ -2,6 +2,7 @@
 #include "server/fetch.h"
 
 #include "dicom/instance.h"
+#include "server/store.h"
 #include "server/web_client.h"
 
 #include "core/buffer.h"
@@ -12,6 +13,19 @@
 
 enum { URL_BYTES = 1024, ANSWER_BYTES = 8 << 20, MOST_ROWS = 200 };
 
+/* Whether "NAME" (of the default tenant) or "TENANT/NAME" is what is looked for. */
+static bool is_source(const struct mf_fetch *f, const char *name, size_t len)
+{
+    const char *slash = memchr(name, '/', len), *tenant = slash ? name : MF_TENANT_DEFAULT;
+    size_t tenant_len = slash ? (size_t)(slash - name) : strlen(tenant);
+    if (slash) {
+        len -= tenant_len + 1;
+        name = slash + 1;
+    }
+    return strlen(f->tenant) == tenant_len && memcmp(f->tenant, tenant, tenant_len) == 0 &&
+           (!f->source || (strlen(f->source) == len && memcmp(f->source, name, len) == 0));
+}
+
 /* The address of the source, without a slash at its end. */
 static bool find_source(const struct mf_fetch *f, char url[URL_BYTES], struct mf_error *err)
 {
@@ -20,8 +34,7 @@ static bool find_source(const struct mf_fetch *f, char url[URL_BYTES], struct mf
         at = "";
     while (*(at += strspn(at, " "))) {
         size_t len = strcspn(at, " "), name = strcspn(at, "= ");
-        bool wanted = !f->source || (strlen(f->source) == name && memcmp(at, f->source, name) == 0);
-        if (wanted && name < len && len - name < 512) {
+        if (is_source(f, at, name) && name < len && len - name < 512) {
             snprintf(url, URL_BYTES, "%.*s", (int)(len - name - 1), at + name + 1);
             for (size_t n = strlen(url); n > 0 && url[n - 1] == '/'; n--)
                 url[n - 1] = '\0';

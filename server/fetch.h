@@ -15,7 +15,8 @@ extern "C" {
 
 struct mf_fetch {
     const struct mf_config *config;
-    const char *source; /* a name in fetch.sources; NULL = the first one */
+    const char *tenant; /* whose request it is */
+    const char *source; /* a name in fetch.sources; NULL = the tenant's first one */
     const char *study;  /* Study Instance UID */
     bool priors;
     /* Gets each object as a part named "dicom". */

@@ -49,7 +49,7 @@ json_t *mf_fhir_result(struct mf_request *request, const char *job, enum mf_fhir
     MF_AUTO(mf_stored_result) struct mf_stored_result stored = {.job = {.state = MF_JOB_QUEUED}};
     mf_buffer_init(&stored.text, RESULT_BYTES);
     mf_buffer_init(&stored.index, INDEX_BYTES);
-    if (!mf_store_result(request->store, MF_TENANT_DEFAULT, job, &stored.job, &stored.text,
+    if (!mf_store_result(request->store, request->tenant, job, &stored.job, &stored.text,
                          &stored.index, err))
         return NULL;
     if (stored.job.state != MF_JOB_SUCCEEDED || stored.job.purged) {
@@ -94,7 +94,7 @@ static bool visit(struct mf_request *request, const struct mf_fhir_walk *walk,
 bool mf_fhir_walk_results(struct mf_request *request, const struct mf_fhir_walk *walk,
                           int64_t *ret_next, struct mf_error *err)
 {
-    struct mf_job_filter filter = {.tenant = MF_TENANT_DEFAULT,
+    struct mf_job_filter filter = {.tenant = request->tenant,
                                    .state = MF_JOB_SUCCEEDED,
                                    .priority = -1,
                                    .limit = walk->limit,

@@ -7,9 +7,11 @@
  */
 #include "server/front.h"
 
+#include "server/auth.h"
 #include "server/fhir_client.h"
 #include "server/front_scan.h"
 #include "server/http.h"
+#include "server/quota.h"
 
 #include "core/log.h"
 
@@ -98,6 +100,13 @@ static bool open_services(struct front *f, const struct mf_front_options *o, str
     s->stop = stop_front;
     if (mf_tls_wanted(config) && !(f->tls = mf_tls_load(config, err)))
         return false;
+    if (mf_access_guarded(config) &&
+        (!(s->auth = mf_auth_new(config, err)) || !mf_auth_start(s->auth, err)))
+        return false;
+    if ((config->quota.requests_per_minute || config->quota.bytes_per_hour) &&
+        !(s->quota =
+              mf_quota_new(config->quota.requests_per_minute, config->quota.bytes_per_hour, err)))
+        return false;
     return open_models(f, config, err) && open_decoder(f, o, err) &&
            (s->blobs = mf_blobs_open(directory, (uint64_t)config->data.min_free_bytes, err)) &&
            (s->fhir = mf_fhir_client_new(config->fhir.servers, (int)config->fhir.timeout_s, err)) &&
@@ -118,6 +127,8 @@ static void close_services(struct front *f)
     mf_pool_free(f->pool);
     mf_http_stop(f->http);
     mf_tls_free(f->tls);
+    mf_auth_free(f->services.auth);
+    mf_quota_free(f->services.quota);
     mf_store_free(f->store);
     mf_monitor_free(f->services.monitor);
     mf_metrics_free(f->services.metrics);

@@ -12,7 +12,9 @@
  */
 #include "server/http.h"
 
+#include "server/auth.h"
 #include "server/guard.h"
+#include "server/quota.h"
 #include "server/router.h"
 
 #include "core/clock.h"
@@ -247,12 +249,15 @@ static void conclude(struct exchange *x, bool ok)
 
 /* --- running what may block --- */
 
-/* Hands the response to the event loop. */
+/* Hands the response to the event loop. What is not in the audit trail is not answered. */
 static void finish(struct exchange *x, bool ok)
 {
     const struct mf_endpoint *endpoint = x->request->endpoint;
     struct mf_services *services = x->http->options.services;
+    struct mf_error unrecorded = MF_ERROR_INIT;
     conclude(x, ok);
+    if (x->request->principal && !mf_auth_record(x->request, &unrecorded))
+        mf_respond_problem(x->request, &unrecorded, NULL);
     x->stage = ANSWER;
     MHD_resume_connection(x->connection); /* from here on x is the event loop's */
     if (endpoint->after)
@@ -270,7 +275,7 @@ static void run_resume(struct mf_task *task, struct mf_store *store)
 static void wait_is_over(struct mf_wait *wait, struct mf_ended_job *ended)
 {
     struct exchange *x = EXCHANGE_OF(wait, wait);
-    if (ended && x->request->wait_plain) {
+    if (ended && x->request->wait_plain && !x->request->principal) {
         x->request->ended = ended;
         finish(x, x->request->endpoint->resume(x->request, &x->refusal));
         return;
@@ -290,6 +295,7 @@ static void run_handle(struct mf_task *task, struct mf_store *store)
         return;
     }
     memcpy(x->wait.job, r->wait_for, sizeof x->wait.job);
+    x->wait.tenant = r->tenant;
     x->wait.until_ns = r->wait_until_ns;
     x->wait.done = wait_is_over;
     mf_waiter_add(x->http->options.waiter, &x->wait);
@@ -321,6 +327,28 @@ static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char 
     return scan->ok ? MHD_YES : MHD_NO;
 }
 
+/* Counts a request against its tenant's quota, with the body that it announces. */
+static bool take_quota(struct mf_request *r, struct mf_error *err)
+{
+    int retry_s = 0;
+    if (mf_route_access(r->endpoint) == MF_ACCESS_PUBLIC ||
+        mf_quota_take(r->services->quota, r->tenant, r->has_length ? r->content_length : 0,
+                      mf_clock_monotonic_ns(), &retry_s, err))
+        return true;
+    struct mf_error ignored = MF_ERROR_INIT;
+    (void)mf_respond_field(r, &ignored, "Retry-After", "%d", retry_s);
+    return false;
+}
+
+/* The same for a piece of a body that was not announced. */
+static bool take_bytes(struct mf_request *r, size_t len, struct mf_error *err)
+{
+    int retry_s = 0;
+    return !r->services->quota || r->has_length ||
+           mf_quota_take_bytes(r->services->quota, r->tenant, len, mf_clock_monotonic_ns(),
+                               &retry_s, err);
+}
+
 /* Judges a request by its header; false: x->refusal says why not. */
 static bool admit(struct exchange *x, const char *method)
 {
@@ -331,6 +359,8 @@ static bool admit(struct exchange *x, const char *method)
     x->unframed = x->refusal.code != MF_OK || !r->method || !scan.ok ||
                   !mf_request_check_headers(r, &x->refusal);
     return !x->unframed && mf_route(r, &x->refusal) &&
+           (!r->services->auth || mf_auth_admit(r, &x->refusal)) &&
+           (!r->services->quota || take_quota(r, &x->refusal)) &&
            (!r->endpoint->begin || r->endpoint->begin(r, &x->refusal));
 }
 
@@ -365,7 +395,8 @@ static enum MHD_Result on_body(struct exchange *x, const char *data, size_t len)
                 r->body_bytes * 1000 / (uint64_t)config->http.min_body_rate * 1000000);
     else
         clear_deadline(x->owner);
-    if (x->stage == BODY && r->endpoint->data && !r->endpoint->data(r, data, len, &x->refusal))
+    if (x->stage == BODY && r->endpoint->data &&
+        (!take_bytes(r, len, &x->refusal) || !r->endpoint->data(r, data, len, &x->refusal)))
         x->stage = REFUSED;
     /* A body without end is not dropped for ever. */
     return r->body_bytes > (uint64_t)config->http.max_body_bytes + DROP_BYTES ? MHD_NO : MHD_YES;

@@ -82,7 +82,7 @@ bool mf_stored_result_read(struct mf_request *request, const char *id, struct mf
         return true;
     }
     bool fhir = mf_negotiate(mf_request_header(request, "Accept"), OFFERS, TYPE_COUNT) == FHIR_TYPE;
-    return mf_store_result(request->store, MF_TENANT_DEFAULT, id, &ret->job, &ret->text,
+    return mf_store_result(request->store, request->tenant, id, &ret->job, &ret->text,
                            fhir ? &ret->index : NULL, err);
 }
 
@@ -203,7 +203,7 @@ bool mf_request_record(struct mf_request *request, struct mf_arena *arena,
     *ret_answered = false;
     if (!arena)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
-    if (!id || !mf_store_record(request->store, MF_TENANT_DEFAULT, id, arena, record, err))
+    if (!id || !mf_store_record(request->store, request->tenant, id, arena, record, err))
         return false;
     if (record->result && record->index)
         return true;

@@ -25,6 +25,8 @@ static const struct command COMMANDS[] = {
     {"bench", mf_cmd_bench, "measure a model on this machine"},
     {"model", mf_cmd_model, "inspect, verify or sign a model bundle"},
     {"module", mf_cmd_module, "run one network of a bundle on tensors"},
+    {"audit", mf_cmd_audit, "verify or print the audit trail"},
+    {"key", mf_cmd_key, "make, list and revoke API keys"},
     {"dicom", mf_cmd_dicom, "look at DICOM files as this program reads them"},
     {"fhir", mf_cmd_fhir, "print the EHR features read from a FHIR file"},
 };

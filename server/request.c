@@ -21,6 +21,7 @@ struct mf_request *mf_request_new(struct mf_services *services, struct mf_error 
     }
     request->arena = arena;
     request->services = services;
+    request->tenant = MF_TENANT_DEFAULT;
     request->method = request->path = "";
     request->started_ns = mf_clock_monotonic_ns();
     return request;
@@ -72,7 +73,7 @@ static bool decode(char *text, bool query, struct mf_error *err)
     return true;
 }
 
-static bool set_query(struct mf_request *request, char *text, struct mf_error *err)
+bool mf_request_add_query(struct mf_request *request, char *text, struct mf_error *err)
 {
     while (text && *text) {
         char *next = strchr(text, '&');
@@ -114,7 +115,7 @@ bool mf_request_set_target(struct mf_request *request, const char *target, struc
                                 "the request target has a segment \".\" or \"..\"");
     }
     char *copy = mf_arena_strdup(request->arena, path, err);
-    return copy && decode(copy, false, err) && set_query(request, query, err);
+    return copy && decode(copy, false, err) && mf_request_add_query(request, query, err);
 }
 
 /* --- header fields --- */
@@ -163,9 +164,9 @@ static bool check_length(struct mf_request *request, const char *text, struct mf
 
 bool mf_request_check_headers(struct mf_request *request, struct mf_error *err)
 {
-    static const char *const single[] = {
-        "Host", "Content-Length", "Transfer-Encoding", "Content-Type", "Idempotency-Key", "Expect",
-        NULL};
+    static const char *const single[] = {"Host",          "Content-Length",  "Transfer-Encoding",
+                                         "Content-Type",  "Idempotency-Key", "Expect",
+                                         "Authorization", "X-API-Key",       NULL};
     for (size_t i = 0; single[i]; i++)
         if (mf_request_header_count(request, single[i]) > 1)
             return mf_error_set(err, MF_ERR_MALFORMED, "%s is given more than once", single[i]);

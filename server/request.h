@@ -51,6 +51,7 @@ struct mf_response {
 
 struct mf_request;
 struct mf_services;
+struct mf_principal;
 
 /* An endpoint: constant data. Any function may be NULL. On false the error becomes the response. */
 struct mf_endpoint {
@@ -70,7 +71,9 @@ struct mf_endpoint {
 struct mf_request {
     struct mf_arena *arena;
     struct mf_services *services;
-    struct mf_store *store; /* set while handle and resume run */
+    struct mf_store *store;               /* set while handle and resume run */
+    const char *tenant;                   /* whose data it may see */
+    const struct mf_principal *principal; /* who sends it; NULL: nobody has to authenticate */
     const struct mf_endpoint *endpoint;
     const char *method, *path;                  /* path: without the query, escapes as they came */
     const char *parameters[MF_PATH_PARAMETERS]; /* what the pattern's {…} took, decoded */
@@ -99,6 +102,10 @@ void mf_request_free(struct mf_request *request);
  * MF_ERR_TOO_LARGE: too long. */
 bool mf_request_set_target(struct mf_request *request, const char *target,
                            struct mf_error *err) MF_CHECK_RESULT;
+/* Adds the parameters of a query, or of a form (application/x-www-form-urlencoded), which is
+ * decoded in place. MF_ERR_MALFORMED. */
+bool mf_request_add_query(struct mf_request *request, char *text,
+                          struct mf_error *err) MF_CHECK_RESULT;
 /* Adds a header field. MF_ERR_HEADERS when there are too many. The strings are copied. */
 bool mf_request_add_header(struct mf_request *request, const char *name, const char *value,
                            struct mf_error *err) MF_CHECK_RESULT;

@@ -91,7 +91,10 @@ void mf_respond_problem(struct mf_request *request, const struct mf_error *probl
         fhir ? mf_fhir_operation_outcome(problem) : mf_problem_to_json(problem, NULL, job);
     if (!mf_respond_json_take(request, status, type, document, &ignored))
         mf_respond_static(request, 500, type, fallback, sizeof fallback - 1);
-    if (status == 429 || status == 503)
+    bool told = false; /* by whoever knows it better */
+    for (size_t i = 0; i < request->response.field_count; i++)
+        told = told || strcmp(request->response.fields[i].name, "Retry-After") == 0;
+    if (!told && (status == 429 || status == 503))
         (void)mf_respond_field(request, &ignored, "Retry-After", "%d",
                                status == 429 ? RETRY_BUSY_S : RETRY_UNAVAILABLE_S);
 }

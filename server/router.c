@@ -44,6 +44,8 @@ static const struct {
     {&mf_endpoint_artifacts, MF_ACCESS_JOBS_READ},
     {&mf_endpoint_artifact, MF_ACCESS_JOBS_READ},
     {&mf_endpoint_fhir_metadata, MF_ACCESS_PUBLIC},
+    {&mf_endpoint_token, MF_ACCESS_PUBLIC},
+    {&mf_endpoint_smart_configuration, MF_ACCESS_PUBLIC},
     {&mf_endpoint_fhir_infer, MF_ACCESS_FHIR_WRITE},
     {&mf_endpoint_fhir_poll, MF_ACCESS_FHIR_READ},
     {&mf_endpoint_fhir_cancel, MF_ACCESS_FHIR_WRITE},

@@ -43,7 +43,9 @@ struct mf_scanner {
     void (*prepare)(void *context); /* makes ready for the next scan; NULL = nothing to do */
 };
 
+struct mf_auth;
 struct mf_fhir_client;
+struct mf_quota;
 struct mf_registry;
 
 /* A model that is served, for /v2/models. */
@@ -59,6 +61,8 @@ struct mf_services {
     struct mf_decoder *decoder;         /* for metadata; NULL in tests */
     struct mf_fhir_client *fhir;        /* of fhir.servers */
     const struct mf_registry *registry; /* descriptions of the bundles; NULL in tests */
+    struct mf_auth *auth;               /* NULL: nobody has to authenticate */
+    struct mf_quota *quota;             /* NULL: none */
     struct mf_keys *keys;               /* idempotency keys of requests under way */
     struct mf_metrics *metrics;
     struct mf_monitor *monitor;

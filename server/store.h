@@ -300,10 +300,11 @@ void mf_store_interrupt(struct mf_store *store);
 
 struct mf_store_settings {
     int64_t lease_s, max_crashes, max_losses, retention_s;
-    const char *destinations; /* addresses that results are stored back to, between spaces; NULL =
-                                 none */
-    bool fresh_start;         /* no worker can be alive: what was running is taken as lost at once.
-                                 Otherwise running jobs get a new lease (the store alone was restarted) */
+    int64_t audit_retention_s; /* 0 = for ever */
+    const char *destinations;  /* addresses that results are stored back to, between spaces; NULL =
+                                  none */
+    bool fresh_start;          /* no worker can be alive: what was running is taken as lost at once.
+                                  Otherwise running jobs get a new lease (the store alone was restarted) */
 };
 
 /* The SQLite database "store.db" in `directory`, owned by this process; a second owner fails with

@@ -53,6 +53,10 @@ bool mf_client_observed(struct mf_store *, const char *, const char *, int64_t, 
                         struct mf_arena *, struct mf_observed **, size_t *, int64_t *,
                         struct mf_error *);
 
+bool mf_client_audit_add(struct mf_store *, const struct mf_audit_row *, struct mf_error *);
+bool mf_client_audit_read(struct mf_store *, int64_t, struct mf_arena *, struct mf_audit_point *,
+                          struct mf_audit_row **, size_t *, struct mf_error *);
+
 /* The verbs, with the connection's own operations left out. */
 extern const struct mf_store_ops mf_client_verbs;
 

@@ -406,4 +406,6 @@ const struct mf_store_ops mf_client_verbs = {
     .feedback_put = mf_client_feedback_put,
     .state = mf_client_state,
     .observed = mf_client_observed,
+    .audit_add = mf_client_audit_add,
+    .audit_read = mf_client_audit_read,
 };

@@ -3,6 +3,7 @@
 #ifndef MF_SERVER_STORE_OPS_H
 #define MF_SERVER_STORE_OPS_H
 
+#include "server/store_audit.h"
 #include "server/store_feedback.h"
 #include "server/store_instances.h"
 
@@ -74,6 +75,11 @@ struct mf_store_ops {
     bool (*observed)(struct mf_store *store, const char *tenant, const char *model, int64_t cursor,
                      size_t limit, struct mf_arena *arena, struct mf_observed **ret,
                      size_t *ret_count, int64_t *ret_next, struct mf_error *err);
+
+    bool (*audit_add)(struct mf_store *store, const struct mf_audit_row *row, struct mf_error *err);
+    bool (*audit_read)(struct mf_store *store, int64_t after, struct mf_arena *arena,
+                       struct mf_audit_point *ret_base, struct mf_audit_row **ret,
+                       size_t *ret_count, struct mf_error *err);
 };
 
 /* The first member of every implementation's struct. */

@@ -434,6 +434,9 @@ enum mf_served mf_store_serve(struct mf_sqlite_store *s, uint32_t verb, const ch
     *passed = 0;
     if (!arena)
         ok = mf_error_set(&err, MF_ERR_NO_MEMORY, "out of memory in the job store");
+    else if (verb >= MF_VERB_AUDIT_ADD && verb < MF_VERB_COUNT)
+        ok = mf_store_serve_audit(&s->base, verb, &(struct mf_store_exchange){&r.in, &r.out, arena},
+                                  &err);
     else if (verb >= MF_VERB_FEEDBACK && verb < MF_VERB_COUNT)
         ok = mf_store_serve_feedback(&s->base, verb,
                                      &(struct mf_store_exchange){&r.in, &r.out, arena}, &err);

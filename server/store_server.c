@@ -14,6 +14,7 @@
 #include "server/store_socket.h"
 
 #include "core/clock.h"
+#include "core/log.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -39,8 +40,8 @@ struct connection {
     size_t sent;  /* of out */
     size_t reply; /* where in `out` the answer of this turn begins */
     bool parked, closed, answered;
-    bool claimed; /* the answer of this turn is a claim's, and the only one */
-    bool blocked; /* the socket takes no more: EPOLLOUT is watched */
+    bool claimed;   /* the answer of this turn is a claim's, and the only one */
+    bool blocked;   /* the socket takes no more: EPOLLOUT is watched */
     int came, goes; /* descriptors: with the input, and with the answer of this turn; 0 = none */
     uint64_t park_deadline_ns;
     uint64_t park_order;
@@ -195,9 +196,8 @@ static void serve_head(struct server *v, struct connection *c, const struct mf_w
     int wait_ms = 0;
     c->reply = c->answered ? c->reply : c->out.len;
     int passed = c->came;
-    enum mf_served served =
-        mf_store_serve(v->s, header->kind, c->in.data + sizeof *header, (size_t)header->len, final,
-                       &c->out, &passed, &wait_ms);
+    enum mf_served served = mf_store_serve(v->s, header->kind, c->in.data + sizeof *header,
+                                           (size_t)header->len, final, &c->out, &passed, &wait_ms);
     close_passed(&c->came);
     close_passed(&c->goes);
     c->goes = passed;
@@ -307,6 +307,17 @@ static void refuse_all(struct server *v, const struct mf_error *reason)
     }
 }
 
+/* Tells the head of the audit trail, so that it is kept where the log goes. */
+static bool log_head(struct mf_sqlite_store *s, struct mf_error *err)
+{
+    char text[MF_AUDIT_POINT_TEXT];
+    struct mf_audit_point head;
+    if (!mf_sqlite_audit_head(s, &head, err))
+        return false;
+    mf_log(MF_LOG_INFO, "audit.head", MF_LOG_S("head", mf_audit_point_format(&head, text)));
+    return true;
+}
+
 static bool run_timers(struct server *v, uint64_t now, struct mf_error *err)
 {
     serve_overdue(v, now);
@@ -316,7 +327,8 @@ static bool run_timers(struct server *v, uint64_t now, struct mf_error *err)
         return true;
     int removed = 0, studies = 0;
     if (!mf_sqlite_expire_jobs(v->s, EXPIRE_BATCH, &removed, err) ||
-        !mf_sqlite_expire_studies(v->s, EXPIRE_BATCH, &studies, err))
+        !mf_sqlite_expire_studies(v->s, EXPIRE_BATCH, &studies, err) ||
+        !mf_sqlite_expire_audit(v->s, err) || !log_head(v->s, err))
         return false;
     removed = studies > removed ? studies : removed;
     v->next_expiry_ns =

@@ -30,6 +30,10 @@ bool mf_store_serve_instances(struct mf_store *store, uint32_t verb, struct mf_s
 bool mf_store_serve_feedback(struct mf_store *store, uint32_t verb, struct mf_store_exchange *x,
                              struct mf_error *err);
 
+/* The same from MF_VERB_AUDIT_ADD on. */
+bool mf_store_serve_audit(struct mf_store *store, uint32_t verb, struct mf_store_exchange *x,
+                          struct mf_error *err);
+
 /* Whether a parked wait_for_jobs asks for one of the jobs that ended in this group. */
 bool mf_store_wait_concerned(const struct mf_sqlite_store *s, const char *body, size_t len);
 

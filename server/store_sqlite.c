@@ -16,8 +16,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* 2: feedback, which a program that knows 1 would not purge. */
-enum { SCHEMA_VERSION = 2, CHECKPOINT_PAGES = 4000, PATH_BYTES = 4096 };
+/* 2: feedback, which a program that knows 1 would not purge. 3: the audit trail is a chain. */
+enum { SCHEMA_VERSION = 3, CHECKPOINT_PAGES = 4000, PATH_BYTES = 4096 };
 
 static const char PRAGMAS[] = "PRAGMA locking_mode=EXCLUSIVE;"
                               "PRAGMA journal_mode=WAL;"
@@ -51,9 +51,6 @@ static const char SCHEMA[] =
     "CREATE TABLE IF NOT EXISTS idempotency("
     " tenant TEXT NOT NULL, key TEXT NOT NULL, fingerprint BLOB NOT NULL, job TEXT NOT NULL,"
     " created INTEGER NOT NULL, PRIMARY KEY(tenant, key)) WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS audit("
-    " seq INTEGER PRIMARY KEY, time INTEGER NOT NULL, tenant TEXT NOT NULL, job TEXT NOT NULL,"
-    " event TEXT NOT NULL, detail TEXT);"
     "CREATE TABLE IF NOT EXISTS counters(name TEXT PRIMARY KEY, value INTEGER NOT NULL)"
     " WITHOUT ROWID;"
     "CREATE TEMP TABLE leases("
@@ -181,6 +178,7 @@ bool mf_sqlite_end(struct mf_sqlite_store *s, bool ok, struct mf_error *err)
     if (ok)
         return MF_SQLITE_RUN(s, err, "RELEASE verb", "");
     struct mf_error ignored = MF_ERROR_INIT; /* the caller already holds the reason */
+    s->audit_known = false;
     if (MF_SQLITE_RUN(s, &ignored, "ROLLBACK TO verb", ""))
         (void)MF_SQLITE_RUN(s, &ignored, "RELEASE verb", "");
     return false;
@@ -194,11 +192,15 @@ bool mf_sqlite_begin(struct mf_sqlite_store *s, struct mf_error *err)
 bool mf_sqlite_commit(struct mf_sqlite_store *s, bool *ret_fatal, struct mf_error *err)
 {
     *ret_fatal = false;
+    bool known = s->audit_known;
+    s->audit_known = false; /* unless the commit succeeds */
     if (sqlite3_get_autocommit(
             s->db)) /* SQLite has undone the group by itself: disk full or I/O error */
         return mf_error_set(err, MF_ERR_IO, "the job store cannot write; try again later");
-    if (MF_SQLITE_RUN(s, err, "COMMIT", ""))
+    if (MF_SQLITE_RUN(s, err, "COMMIT", "")) {
+        s->audit_known = known;
         return true;
+    }
     *ret_fatal = sqlite3_errcode(s->db) != SQLITE_FULL;
     struct mf_error ignored = MF_ERROR_INIT;
     if (!sqlite3_get_autocommit(s->db) && !MF_SQLITE_RUN(s, &ignored, "ROLLBACK", ""))
@@ -206,15 +208,7 @@ bool mf_sqlite_commit(struct mf_sqlite_store *s, bool *ret_fatal, struct mf_erro
     return false;
 }
 
-/* --- audit, counters, events --- */
-
-bool mf_sqlite_audit(struct mf_sqlite_store *s, const char *tenant, const char *job,
-                     const char *event, const char *detail, struct mf_error *err)
-{
-    return MF_SQLITE_RUN(
-        s, err, "INSERT INTO audit(time, tenant, job, event, detail) VALUES(?, ?, ?, ?, ?)",
-        "itttt", mf_clock_wall_ms(), tenant, job, event, detail);
-}
+/* --- counters, events --- */
 
 bool mf_sqlite_count(struct mf_sqlite_store *s, const char *counter, int64_t by,
                      struct mf_error *err)
@@ -295,6 +289,8 @@ static const struct mf_store_ops OPS = {
     .feedback_put = mf_sqlite_feedback_put,
     .state = mf_sqlite_state,
     .observed = mf_sqlite_observed,
+    .audit_add = mf_sqlite_audit_add,
+    .audit_read = mf_sqlite_audit_read,
 };
 
 static bool check_version(struct mf_sqlite_store *s, const char *path, struct mf_error *err)
@@ -305,7 +301,7 @@ static bool check_version(struct mf_sqlite_store *s, const char *path, struct mf
     if (version < 0 || version > SCHEMA_VERSION) /* older ones lack tables only: SCHEMA adds them */
         return mf_error_set(err, MF_ERR_IO, "%s: schema version %d, this program knows %d", path,
                             (int)version, SCHEMA_VERSION);
-    return execute(s, "PRAGMA user_version=2", err);
+    return execute(s, "PRAGMA user_version=3", err);
 }
 
 /* After a restart: what was running is lost, or (the store alone was restarted) gets a whole lease.
@@ -339,6 +335,7 @@ static bool open_database(struct mf_sqlite_store *s, const char *path, struct mf
     if (!execute(s, "BEGIN IMMEDIATE", err) || !execute(s, SCHEMA, err) ||
         !execute(s, mf_sqlite_instances_schema, err) ||
         !execute(s, mf_sqlite_feedback_schema, err) || !check_version(s, path, err) ||
+        !execute(s, mf_sqlite_audit_schema, err) || !mf_sqlite_audit_migrate(s, err) ||
         !mf_sqlite_outbox_open(s, err) || !execute(s, "COMMIT", err) || !recover(s, err))
         return mf_error_prefix(err, "%s", path);
     mf_sqlite_events_clear(s);

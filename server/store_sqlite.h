@@ -26,6 +26,9 @@ struct mf_sqlite_store {
     } statements[MF_SQLITE_STATEMENTS];
     size_t statement_count;
 
+    bool audit_known; /* audit_head is the last row of the trail */
+    struct mf_audit_point audit_head;
+
     bool purged; /* something was, since the log was last truncated */
 
     /* What the verbs since the last mf_sqlite_events_clear() changed. */
@@ -97,6 +100,10 @@ bool mf_sqlite_observed(struct mf_store *, const char *, const char *, int64_t, 
                         struct mf_arena *, struct mf_observed **, size_t *, int64_t *,
                         struct mf_error *);
 
+bool mf_sqlite_audit_add(struct mf_store *, const struct mf_audit_row *, struct mf_error *);
+bool mf_sqlite_audit_read(struct mf_store *, int64_t, struct mf_arena *, struct mf_audit_point *,
+                          struct mf_audit_row **, size_t *, struct mf_error *);
+
 /* --- for the loop --- */
 
 /* Opens and closes a group. Until the group is committed nothing in it may be acknowledged. A
@@ -120,6 +127,15 @@ bool mf_sqlite_expire_studies(struct mf_sqlite_store *s, int limit, int *ret_rem
 bool mf_sqlite_outbox_open(struct mf_sqlite_store *s, struct mf_error *err);
 extern const char mf_sqlite_instances_schema[]; /* SQL; does nothing when it is there */
 extern const char mf_sqlite_feedback_schema[];  /* the same */
+extern const char mf_sqlite_audit_schema[];     /* the same */
+/* Chains the audit trail of a database from before there was a chain. */
+bool mf_sqlite_audit_migrate(struct mf_sqlite_store *s, struct mf_error *err);
+/* The last row of the trail, to be kept elsewhere. */
+bool mf_sqlite_audit_head(struct mf_sqlite_store *s, struct mf_audit_point *ret,
+                          struct mf_error *err);
+/* Removes the oldest rows of the trail once they are older than audit_retention_s, at most once a
+ * day and some thousand at a time. */
+bool mf_sqlite_expire_audit(struct mf_sqlite_store *s, struct mf_error *err);
 /* Removes versions of states from before then, but for the newest of each. */
 bool mf_sqlite_expire_states(struct mf_sqlite_store *s, int64_t before_ms, struct mf_error *err);
 /* Moves the log into the database file without waiting for anybody. */

@@ -14,11 +14,27 @@ static const char SCHEMA[] =
     " due INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, problem TEXT,"
     " UNIQUE(job, destination));"
     "CREATE INDEX IF NOT EXISTS outbox_due ON outbox(due) WHERE due > 0;"
-    "CREATE TEMP TABLE destinations(address TEXT PRIMARY KEY);"
+    "CREATE TEMP TABLE destinations("
+    " tenant TEXT NOT NULL, address TEXT NOT NULL, PRIMARY KEY(tenant, address));"
     "CREATE TEMP TRIGGER deliver AFTER UPDATE OF state ON main.jobs"
     " WHEN new.state = 2 AND old.state <> 2 BEGIN"
     " INSERT OR IGNORE INTO outbox(tenant, job, destination, due)"
-    "  SELECT new.tenant, new.id, address, 1 FROM destinations; END;";
+    "  SELECT new.tenant, new.id, address, 1 FROM destinations"
+    "  WHERE tenant = new.tenant; END;";
+
+/* "https://…", for the default tenant, or "TENANT=https://…". */
+static bool add_destination(struct mf_sqlite_store *s, char *address, struct mf_error *err)
+{
+    const char *tenant = MF_TENANT_DEFAULT;
+    char *equals = strchr(address, '='), *scheme = strstr(address, "://");
+    if (equals && (!scheme || equals < scheme)) {
+        *equals = '\0';
+        tenant = address;
+        address = equals + 1;
+    }
+    return MF_SQLITE_RUN(s, err, "INSERT OR IGNORE INTO destinations(tenant, address) VALUES(?, ?)",
+                         "tt", tenant, address);
+}
 
 bool mf_sqlite_outbox_open(struct mf_sqlite_store *s, struct mf_error *err)
 {
@@ -37,8 +53,7 @@ bool mf_sqlite_outbox_open(struct mf_sqlite_store *s, struct mf_error *err)
                                 sizeof address - 1);
         memcpy(address, at, len);
         address[len] = '\0';
-        if (!MF_SQLITE_RUN(s, err, "INSERT OR IGNORE INTO destinations(address) VALUES(?)", "t",
-                           address))
+        if (!add_destination(s, address, err))
             return false;
         at += len;
     }
@@ -80,12 +95,14 @@ static bool settle_step(struct mf_sqlite_store *s, int64_t id, const struct mf_e
                         int64_t retry_ms, struct mf_error *err)
 {
     int64_t due = problem && retry_ms > 0 ? mf_clock_wall_ms() + retry_ms : 0;
-    char job[MF_JOB_ID] = "";
-    sqlite3_stmt *q = mf_sqlite_query(s, err, "SELECT job FROM outbox WHERE id = ?", "i", id);
+    char job[MF_JOB_ID] = "", tenant[MF_TENANT] = "";
+    sqlite3_stmt *q =
+        mf_sqlite_query(s, err, "SELECT job, tenant FROM outbox WHERE id = ?", "i", id);
     int row = mf_sqlite_row(s, q, err);
     if (row != 1)
         return row == 0;
     mf_sqlite_text(q, 0, job, sizeof job);
+    mf_sqlite_text(q, 1, tenant, sizeof tenant);
     mf_sqlite_done(q);
     if (!MF_SQLITE_RUN(s, err,
                        "UPDATE outbox SET due = ?, attempts = attempts + 1, problem = ?"
@@ -93,8 +110,8 @@ static bool settle_step(struct mf_sqlite_store *s, int64_t id, const struct mf_e
                        "iti", due, problem ? problem->msg : NULL, id))
         return false;
     return due > 0 ||
-           mf_sqlite_audit(s, MF_TENANT_DEFAULT, job,
-                           problem ? "result.not_delivered" : "result.delivered", NULL, err);
+           mf_sqlite_audit(s, tenant, job, problem ? "result.not_delivered" : "result.delivered",
+                           NULL, err);
 }
 
 bool mf_sqlite_delivery_settle(struct mf_store *store, int64_t id, const struct mf_error *problem,

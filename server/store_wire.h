@@ -41,6 +41,8 @@ enum mf_store_verb {
     MF_VERB_FEEDBACK_PUT,
     MF_VERB_STATE,
     MF_VERB_OBSERVED,
+    MF_VERB_AUDIT_ADD, /* from here on: store_serve_audit.c */
+    MF_VERB_AUDIT_READ,
     MF_VERB_COUNT
 };
 

@@ -84,6 +84,7 @@ static bool store_main(const struct start *start, struct mf_error *err)
                      .max_crashes = s->config->jobs.max_crashes,
                      .max_losses = s->config->jobs.max_losses,
                      .retention_s = s->config->jobs.retention_s,
+                     .audit_retention_s = s->config->audit.retention_s,
                      .destinations = s->config->outbox.destinations,
                      .fresh_start = start->child->starts == 1},
         .listen_fd = s->store_fd,

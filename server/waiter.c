@@ -25,6 +25,7 @@ struct mf_waiter {
     size_t capacity;
     char (*ids)[MF_JOB_ID];
     bool *terminal;
+    char tenant[MF_TENANT];
     struct mf_ended_job ended;
 };
 
@@ -35,6 +36,8 @@ static size_t collect(struct mf_waiter *w, int *ret_wait_ms)
     size_t n = 0;
     for (struct mf_wait *wait = w->waits; wait && n < w->capacity; wait = wait->next) {
         memcpy(w->ids[n++], wait->job, MF_JOB_ID);
+        /* A result comes with the news for one tenant's jobs; the others read theirs then. */
+        snprintf(w->tenant, sizeof w->tenant, "%s", wait->tenant);
         if (wait->until_ns < first)
             first = wait->until_ns;
     }
@@ -124,7 +127,7 @@ struct mf_waiter *mf_waiter_new(const char *directory, int patience_ms, size_t c
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->added, NULL);
     w->capacity = capacity;
-    w->ended.tenant = MF_TENANT_DEFAULT;
+    w->ended.tenant = w->tenant;
     mf_buffer_init(&w->ended.text, MF_STORE_MESSAGE_MAX);
     w->ids = calloc(capacity, sizeof *w->ids);
     w->terminal = calloc(capacity, sizeof *w->terminal);

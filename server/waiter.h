@@ -18,7 +18,8 @@ struct mf_waiter;
  * its result, when they came with the news (else NULL); its text may be taken. */
 struct mf_wait {
     char job[MF_JOB_ID];
-    uint64_t until_ns; /* monotonic */
+    const char *tenant; /* the job's */
+    uint64_t until_ns;  /* monotonic */
     void (*done)(struct mf_wait *wait, struct mf_ended_job *ended);
     struct mf_wait *next; /* the waiter's */
 };
