@@ -449,7 +449,7 @@ int main(int argc, char **argv)
         else if (c == 'r')
             o.runs = n < MAX_RUNS ? (size_t)n : MAX_RUNS;
         else if (c == 'u')
-            o.seconds = (double)n;
+            o.seconds = strtod(optarg, NULL);
         else
             return 2;
     }

@@ -68,9 +68,15 @@ class Peer:
             raise Missing(answer["none"])
         return answer
 
-    def measure(self, seconds):
+    def measure(self, seconds, realtime):
+        pid = str(self.process.pid)
+        if realtime:
+            subprocess.run(["chrt", "-a", "-f", "-p", "10", pid], check=True)
         self.ask({"measure": seconds})
-        return self.answer(900)["ms"]
+        ms = self.answer(900)["ms"]
+        if realtime:
+            subprocess.run(["chrt", "-a", "-o", "-p", "0", pid], check=True)
+        return ms
 
     def stop(self):
         if self.process:
@@ -79,8 +85,8 @@ class Peer:
         self.process = None
 
 
-def program_json(command):
-    out = subprocess.run(command, capture_output=True, text=True)
+def program_json(a, command):
+    out = subprocess.run((["chrt", "-f", "10"] if a.realtime else []) + command, capture_output=True, text=True)
     if out.returncode:
         raise Missing((out.stderr.strip().splitlines() or ["failed"])[-1])
     return json.loads(out.stdout)
@@ -93,10 +99,10 @@ def ours(a, verb, name, size, dtype, threads):
         if verb == "products":
             raise Missing("measured network by network only")
         folder = MODELS / name if name == "foundation" else ROOT / "models" / name
-        stages = program_json([f"{a.build}/medfusion", "bench", "--json", "--model", folder, "--frames", str(size), *common])["cases"][0]["stages"]
+        stages = program_json(a, [f"{a.build}/medfusion", "bench", "--json", "--model", folder, "--frames", str(size), *common])["cases"][0]["stages"]
         return [stages["total"]["min_ms"], stages["total"]["median_ms"]]
     option = "--length" if name == "mamba" else "--size"
-    return program_json([f"{a.build}/tests/engine/bench_engine", verb, MODELS / name, option, str(size), *common])["ms"]
+    return program_json(a, [f"{a.build}/tests/engine/bench_engine", verb, MODELS / name, option, str(size), *common])["ms"]
 
 
 def measure_row(a, peers, name, size, dtype, threads, only_load):
@@ -116,7 +122,7 @@ def measure_row(a, peers, name, size, dtype, threads, only_load):
             time.sleep(0.2)  # threads of the side before stop spinning
             try:
                 verb = "run" if side == "ours" else side
-                ms[side] += peers[side].measure(a.seconds) if side in peers else ours(a, verb, name, size, dtype, threads)
+                ms[side] += peers[side].measure(a.seconds, a.realtime) if side in peers else ours(a, verb, name, size, dtype, threads)
             except Missing as why:
                 none[side] = str(why)
     found = {side: {"min": min(v), "median": statistics.median(v), "runs": len(v)} for side, v in ms.items() if v and side not in none}
@@ -160,7 +166,7 @@ def compare(a):
             networks.make(name)
         sides = measure_row(a, peers, name, size, dtype, threads, a.prepare)
         row = {"case": case, "dtype": dtype, "threads": threads, "commit": commit, "date": datetime.datetime.now().isoformat(timespec="seconds"),
-               "load": round(os.getloadavg()[0], 1), "sides": sides}
+               "load": round(os.getloadavg()[0], 1), "realtime": a.realtime, "sides": sides}
         if not a.prepare:
             with open(a.results, "a") as f:
                 print(json.dumps(row), file=f)
@@ -269,6 +275,7 @@ def main():
     p.add_argument("--load-limit", type=float, default=600, help="seconds that a peer may take to load, export or compile")
     p.add_argument("--results", type=pathlib.Path, default=ROOT / "build/bench-engine.jsonl")
     p.add_argument("--build", default=str(ROOT / "build/release"))
+    p.add_argument("--realtime", action="store_true", help="each side runs ahead of all other work (chrt) while it is measured: for a shared machine")
     for flag in ("again", "prepare", "table", "accuracy", "sequence"):
         p.add_argument(f"--{flag}", action="store_true")
     a = p.parse_args()
