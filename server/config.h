@@ -76,7 +76,8 @@ struct mf_config {
     struct {
         const char *device; /* auto | cpu | cuda:N */
         const char *dtype;  /* f32 | bf16 | int8 */
-        int64_t threads;    /* of the CPU backend; 0 = all cores the process may use */
+        int64_t count;      /* workers of this device */
+        int64_t threads;    /* of the CPU backend in each; 0 = its share of all cores */
         int64_t batch;      /* most jobs claimed at once */
         int64_t job_timeout_s;
     } worker;

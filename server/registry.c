@@ -30,10 +30,12 @@ static bool open_entry(struct mf_registry *r, const char *directory,
                                 mf_bundle_name(e->bundle));
     if (!device)
         return true;
-    const struct mf_engine_options options = {.device = device->device,
-                                              .threads = (int)device->threads,
-                                              .dtype = device->dtype,
-                                              .smoothing = device->smoothing};
+    const struct mf_engine_options options = {
+        .device = device->device,
+        .threads = (int)device->threads,
+        .dtype = device->dtype,
+        .smoothing = device->smoothing,
+        .weights_fd = device->weights ? device->weights[r->count - 1] : 0};
     e->engine = mf_engine_new(e->bundle, &options, err);
     return e->engine && mf_engine_warm(e->engine, 1, err);
 }

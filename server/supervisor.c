@@ -3,6 +3,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "engine/weight_store.h"
 #include "server/access.h"
 #include "server/courier.h"
 #include "server/decoder.h"
@@ -16,8 +17,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/signalfd.h>
@@ -29,7 +32,8 @@ static const char *const NAMES[KINDS] = {"mf-store",  "mf-worker",  "mf-front",
                                          "mf-zygote", "mf-courier", "mf-dimse"};
 
 enum {
-    MAX_CHILDREN = 8,
+    MAX_WORKERS = 16, /* worker.count */
+    MAX_CHILDREN = MAX_WORKERS + 5,
     YOUNG_S = 10, /* a process that lived longer starts again at once */
     FIRST_PAUSE_MS = 100,
     LAST_PAUSE_MS = 10000,
@@ -56,6 +60,7 @@ struct supervisor {
     enum mf_supervise what;
     struct mf_zygote *zygote;
     int listen_fd, dimse_fd, store_fd, lock_fd;
+    int *weights; /* a memory file a bundle, for the workers; 0 = none */
     char url[128];
     int signals;
     struct child children[MAX_CHILDREN];
@@ -93,6 +98,17 @@ static bool store_main(const struct start *start, struct mf_error *err)
     return mf_store_server_run(&server, err);
 }
 
+/* Cores are divided among the workers unless the configuration says how many threads each has. */
+static unsigned worker_threads(const struct mf_config *config)
+{
+    cpu_set_t cores;
+    unsigned workers = (unsigned)config->worker.count;
+    if (config->worker.threads || workers == 1 || sched_getaffinity(0, sizeof cores, &cores) != 0)
+        return (unsigned)config->worker.threads;
+    unsigned share = (unsigned)CPU_COUNT(&cores) / workers;
+    return share ? share : 1;
+}
+
 static bool worker_main(const struct start *start, struct mf_error *err)
 {
     const struct supervisor *s = start->supervisor;
@@ -100,6 +116,8 @@ static bool worker_main(const struct start *start, struct mf_error *err)
     const char *device = s->config->worker.device;
     const struct mf_worker_options options = {.config = s->config,
                                               .device = strcmp(device, "auto") == 0 ? NULL : device,
+                                              .threads = worker_threads(s->config),
+                                              .weights = s->weights,
                                               .decoder_address = mf_zygote_address(s->zygote),
                                               .id = child->id,
                                               .predecessor =
@@ -138,6 +156,13 @@ static bool dimse_main(const struct start *start, struct mf_error *err)
     return mf_dimse_run(&options, err);
 }
 
+static void close_weights(const struct supervisor *s)
+{
+    for (size_t i = 0; s->weights && i < s->config->models.directories.count; i++)
+        if (s->weights[i] > 0)
+            close(s->weights[i]);
+}
+
 static int child_main(void *context)
 {
     const struct start *start = context;
@@ -155,6 +180,8 @@ static int child_main(void *context)
         close(start->supervisor->store_fd);
     if (start->supervisor->lock_fd >= 0)
         close(start->supervisor->lock_fd); /* the lock is the supervisor's alone */
+    if (kind != WORKER)
+        close_weights(start->supervisor);
     bool ok = kind == STORE     ? store_main(start, &err)
               : kind == WORKER  ? worker_main(start, &err)
               : kind == COURIER ? courier_main(start, &err)
@@ -262,14 +289,30 @@ static bool open_sockets(struct supervisor *s, struct mf_error *err)
            (s->store_fd = mf_store_listen(directory, err)) >= 0;
 }
 
+/* Where workers on the CPU pack weights once for all of them, and for those that come after one
+ * that died. */
+static bool open_weights(struct supervisor *s, struct mf_error *err)
+{
+    size_t count = s->config->models.directories.count;
+    s->weights = calloc(count + 1, sizeof *s->weights);
+    for (size_t i = 0; s->weights && i < count; i++) {
+        int fd = mf_weight_store_create();
+        s->weights[i] = fd > 0 ? fd : 0;
+    }
+    return s->weights || mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
+}
+
 static bool start_all(struct supervisor *s, struct mf_error *err)
 {
+    if (!open_weights(s, err))
+        return false;
     if (s->what == MF_SUPERVISE_ALL && !open_sockets(s, err))
         return false;
     add_child(s, ZYGOTE); /* first: the others need its address */
     if (s->what == MF_SUPERVISE_ALL)
         add_child(s, STORE);
-    add_child(s, WORKER);
+    for (long long i = 0; i < s->config->worker.count; i++)
+        add_child(s, WORKER);
     if (s->what == MF_SUPERVISE_ALL) {
         add_child(s, FRONT);
         add_child(s, COURIER);
@@ -502,6 +545,8 @@ bool mf_supervisor_run(const struct mf_config *config, enum mf_supervise what, s
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (fds[i] >= 0)
             close(fds[i]);
+    close_weights(&s);
+    free(s.weights);
     close(s.signals);
     if (s.count)
         mf_log(MF_LOG_INFO, "daemon.stopped");

@@ -370,8 +370,9 @@ static bool open_worker(struct worker *w, struct mf_error *err)
 {
     const struct mf_config *config = w->options->config;
     const struct mf_registry_device device = {.device = w->options->device,
-                                              .threads = (unsigned)config->worker.threads,
-                                              .dtype = config->worker.dtype};
+                                              .threads = w->options->threads,
+                                              .dtype = config->worker.dtype,
+                                              .weights = w->options->weights};
     const struct mf_decoder_limits limits = {
         .memory = (uint64_t)config->decoder.memory_bytes,
         .cpu_seconds = (unsigned)config->decoder.cpu_s,

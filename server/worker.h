@@ -23,6 +23,8 @@ extern "C" {
 struct mf_worker_options {
     const struct mf_config *config;
     const char *device;          /* "cpu", "cuda:0"; NULL = the best that works */
+    unsigned threads;            /* of the CPU backend; 0 = one for each core */
+    const int *weights;          /* shared by the workers, as in struct mf_registry_device */
     const char *decoder_address; /* where the zygote listens */
     const char *id;              /* unique for each start of a worker */
     /* A worker whose end the store does not know of yet, and how it ended; reported before the
