@@ -49,7 +49,6 @@ const struct mf_index_object *mf_artifact_object(const struct mf_index *index,
     return NULL;
 }
 
-bool mf_artifact_make(struct mf_write_set *set, const struct mf_write_item *item,
 json_t *mf_artifact_subject(const struct mf_index *index, const json_t *result)
 {
     const char *study =
@@ -69,6 +68,7 @@ json_t *mf_artifact_subject(const struct mf_index *index, const json_t *result)
     return json_null();
 }
 
+bool mf_artifact_make(struct mf_write_set *set, const struct mf_write_item *item,
                       const struct mf_artifact_images *images, struct mf_buffer *out,
                       struct mf_error *err)
 {
