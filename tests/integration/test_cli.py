@@ -239,6 +239,10 @@ USAGE = {
         ("model", "frobnicate", "x"),
         "medfusion model: expected inspect, verify, sign or smooth, and one DIR; see --help",
     ),
+    "smooth": (
+        ("model", "smooth", "x", "-o", "y"),
+        "medfusion model: smooth needs DIR, -o OUT and at least one PATH",
+    ),
     "unknown key": (
         ("serve", "--http.prot", "80"),
         "medfusion serve: unknown option --http.prot, see --help-config",

@@ -1,5 +1,6 @@
 """The processes of a daemon: what dies is replaced, what is to blame is counted, what stops stops cleanly."""
 import os
+import pathlib
 import signal
 import subprocess
 import time
@@ -183,3 +184,25 @@ def test_a_second_worker_shares_the_jobs(own_daemon, frontal_bundle):
     finally:
         second.terminate()
         assert second.wait(timeout=60) == 0
+
+
+def shared_weights(pid):
+    """Mappings of packed weights in a process: (inode, rights)."""
+    lines = pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {(line.split()[4], line.split()[1]) for line in lines if "memfd:mf-weights" in line}
+
+
+def test_workers_share_one_copy_of_the_weights(own_daemon):
+    daemon = own_daemon(**{"worker.count": 2})
+    first, second = daemon.pids("mf-worker")
+    weights = shared_weights(first)
+    if not weights:
+        pytest.skip("this processor's weights are not packed by the engine")
+    assert shared_weights(second) == weights
+    assert {rights for _, rights in weights} == {"r--s"}
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: len(daemon.pids("mf-worker")) == 2 and first not in daemon.pids("mf-worker"))
+    wait_until(lambda: all(shared_weights(pid) == weights for pid in daemon.pids("mf-worker")))
+    jobs = [daemon.post([NEWEST]) for _ in range(6)]
+    states = [daemon.wait(job.headers["Location"])["state"] for job in jobs]
+    assert states == ["succeeded"] * 6
