@@ -36,8 +36,8 @@ export async function problemOf(response) {
 
 let asking = null; // one dialog for all requests that were refused
 
-/** fetch() that asks for a token when one is needed; a refusal becomes a Problem. */
-export async function request(path, {accept = 'application/json', headers: extra = {}, ...options} = {}) {
+/** fetch() that asks for a token when one is needed (unless `ask` is false); a refusal becomes a Problem. */
+export async function request(path, {accept = 'application/json', headers: extra = {}, ask = true, ...options} = {}) {
   for (;;) {
     const used = token;
     let response;
@@ -48,7 +48,7 @@ export async function request(path, {accept = 'application/json', headers: extra
       throw new Problem(0, 'The server cannot be reached.', null);
     }
     if (response.ok || response.status === 304) return response;
-    if (response.status !== 401 || !askForToken) throw await problemOf(response);
+    if (response.status !== 401 || !ask || !askForToken) throw await problemOf(response);
     if (used === token) {
       asking ??= askForToken().finally(() => (asking = null));
       token = (await asking) ?? null;

@@ -76,7 +76,7 @@ setTheme(localStorage.getItem('theme') === 'light' ? 'light' : 'dark');
 
 // --- signing in ---
 
-const signOut = document.getElementById('sign-out');
+const sign = document.getElementById('sign');
 
 onTokenNeeded(
   () =>
@@ -85,7 +85,7 @@ onTokenNeeded(
       const dialog = h('dialog', {'aria-labelledby': 'token-title'},
         h('form', {method: 'dialog'},
           h('h2', {id: 'token-title'}, 'Sign in'),
-          h('label', {for: 'token'}, 'Access token of this service'),
+          h('label', {for: 'token'}, 'API key or access token of this service'),
           field,
           h('p.small.muted', {}, 'It is kept in memory and forgotten when the page is closed.'),
           h('div.actions', {},
@@ -94,7 +94,8 @@ onTokenNeeded(
       dialog.addEventListener('close', () => {
         dialog.remove();
         const token = dialog.returnValue === 'in' ? field.value.trim() : '';
-        signOut.hidden = !token;
+        sign.hidden = false;
+        sign.textContent = token ? 'Sign out' : 'Sign in';
         resolve(token || null);
       });
       document.body.append(dialog);
@@ -102,10 +103,11 @@ onTokenNeeded(
     }),
 );
 
-signOut.addEventListener('click', () => {
+sign.addEventListener('click', () => {
   setToken(null);
   forget();
-  signOut.hidden = true;
+  sign.hidden = true;
+  live.askAgain();
   show();
 });
 
@@ -168,4 +170,5 @@ live.onState((on) => {
   liveStatus.title = on ? 'The worklist follows the server' : 'Trying to reach the server again';
 });
 
+live.soon();
 show();

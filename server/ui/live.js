@@ -9,6 +9,7 @@ class Live {
   #states = new Set();
   #timer = null;
   #on = null;
+  #ask = true; // whether a token may be asked for: once, not at every look
 
   /** Calls back with the newest jobs (medfusion.job/1) now and whenever they have been looked at; returns how to stop. */
   subscribe(callback) {
@@ -26,6 +27,11 @@ class Live {
     this.#timer = setTimeout(() => this.#look(), 0);
   }
 
+  askAgain() {
+    this.#ask = true;
+    this.soon();
+  }
+
   #tell(on) {
     if (on === this.#on) return;
     this.#on = on;
@@ -35,12 +41,13 @@ class Live {
   async #look() {
     let busy = false;
     try {
-      const {jobs, next} = await getJson(`/v1/jobs?limit=${PAGE}`);
+      const {jobs, next} = await getJson(`/v1/jobs?limit=${PAGE}`, {ask: this.#ask});
       busy = jobs.some((job) => job.state === 'queued' || job.state === 'running');
       this.#tell(true);
       for (const callback of this.#listeners) callback(jobs, next);
     } catch (error) {
-      this.#tell(error.status > 0 && error.status !== 503);
+      if (error.status === 401) this.#ask = false;
+      this.#tell(error.status > 0 && error.status !== 503 && error.status !== 401);
     }
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#look(), document.hidden ? HIDDEN_MS : busy ? BUSY_MS : IDLE_MS);

@@ -122,7 +122,7 @@ export class Uploader {
       select('priority', 'Priority', [['routine', 'Routine'], ['urgent', 'Urgent'], ['stat', 'Stat']]),
       select('alpha', 'Sets hold the truth', [['0.05', '95 % of the time'], ['0.1', '90 % of the time'], ['0.2', '80 % of the time']]),
       check('priors', 'Earlier studies', 'use as history'),
-      check('explain', 'Explanation', 'heat maps (slower)'),
+      check('explain', 'Explanation', 'heat maps (takes much longer)'),
       h('div.end', {},
         reason && h('span.muted.small', {style: {'align-self': 'center'}}, reason),
         this.#chooser('Add files', {'aria-label': 'More files'}),

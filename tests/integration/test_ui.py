@@ -347,3 +347,33 @@ def test_names_from_files_are_only_text(page, server, tmp_path):
     analyse(page, tmp_path / "evil.dcm")
     assert page.locator("h1").inner_text() == "<img src=x onerror=alert(1)>, Eve"
     assert page.locator("h1 img, .study-head b").count() == 0
+
+
+def test_signing_in_with_a_key(browser, frontal_bundle, tmp_path):
+    """Where the service wants a credential the page asks for it, says so when it is wrong, and forgets it with the page."""
+    keys = tmp_path / "keys.json"
+    made = subprocess.run([bundles.PROGRAM, "key", "add", keys, "--name", "reader", "--scopes", "jobs.read jobs.write metrics.read"],
+                          capture_output=True, text=True, check=True)
+    key = made.stdout.split()[-1]
+    guarded = daemons.Daemon(tmp_path / "guarded", frontal_bundle, **{"auth.keys": keys}).start()
+    context = browser.new_context(base_url=guarded.url)
+    page = context.new_page()
+    page.set_default_timeout(20000)
+    page.goto("/ui/")
+    page.fill("#token", "wrong")
+    page.press("#token", "Enter")
+    page.wait_for_function("() => document.querySelector('#token')?.value === ''")  # asked again
+    page.fill("#token", key)
+    page.press("#token", "Enter")
+    page.wait_for_selector("#live[data-state=on]")
+    job = analyse(page, *dicom())
+    assert page.locator(".view").count() == 4
+    assert page.evaluate("() => [Object.keys(localStorage), Object.keys(sessionStorage), document.cookie]") == [[], [], ""]
+    page.reload()
+    page.wait_for_selector("#token")
+    page.click('dialog button:text-is("Cancel")')
+    page.wait_for_selector('#sign:has-text("Sign in")')
+    assert page.locator(".finding").count() == 0
+    assert guarded.get(f"/v1/jobs/{job}/frames/0").status_code == 401
+    context.close()
+    assert guarded.stop() == 0
