@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { SITE_BYTES = 64 };
+
 static bool read_last(const struct mf_request *request, size_t *ret, struct mf_error *err)
 {
     const char *text = mf_request_query(request, "last");
@@ -21,15 +23,24 @@ static bool read_last(const struct mf_request *request, size_t *ret, struct mf_e
     return true;
 }
 
+/* As options.site: see pipeline_options.c. */
+static bool read_site(const struct mf_request *request, const char **ret, struct mf_error *err)
+{
+    *ret = mf_request_query(request, "site");
+    return !*ret || (**ret && strlen(*ret) <= SITE_BYTES) ||
+           mf_error_set(err, MF_ERR_MALFORMED, "site must be a name of at most %d bytes",
+                        SITE_BYTES);
+}
+
 static bool get(struct mf_request *request, struct mf_error *err)
 {
     static const char *const QUERY[] = {"model", "site", "last", NULL};
     struct mf_monitor_window window = {.tenant = request->tenant, .last = MF_MONITOR_LAST};
     const struct mf_services *services = request->services;
-    if (!mf_request_only_query(request, QUERY, err) || !read_last(request, &window.last, err))
+    if (!mf_request_only_query(request, QUERY, err) || !read_last(request, &window.last, err) ||
+        !read_site(request, &window.site, err))
         return false;
     const char *model = mf_request_query(request, "model");
-    window.site = mf_request_query(request, "site");
     MF_AUTO(mf_json) json_t *models = json_array();
     bool found = !model;
     for (size_t i = 0; i < mf_registry_count(services->registry); i++) {

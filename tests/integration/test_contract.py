@@ -54,7 +54,8 @@ def jobs(daemon):
 
 
 @pytest.mark.parametrize("method, path", [
-    ("GET", "/v1/jobs/{id}"), ("GET", "/v1/jobs/{id}/result"), ("GET", "/v1/jobs/{id}/artifacts"), ("DELETE", "/v1/jobs/{id}"),
+    ("GET", "/v1/jobs/{id}"), ("GET", "/v1/jobs/{id}/result"), ("GET", "/v1/jobs/{id}/artifacts"), ("GET", "/v1/jobs/{id}/feedback"),
+    ("DELETE", "/v1/jobs/{id}"),
     ("DELETE", "/v1/jobs/{id}/data")])
 def test_answers_about_real_jobs_follow_the_contract(daemon, jobs, method, path):
     for job in jobs:

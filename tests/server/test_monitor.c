@@ -261,6 +261,7 @@ static void the_endpoint_checks_its_query(void **state)
         {"/v1/quality?last=5001", 400, "last must be a number from 1 to 5000"},
         {"/v1/quality?last=-3", 400, "last must be a number from 1 to 5000"},
         {"/v1/quality?last=1x", 400, "last must be a number from 1 to 5000"},
+        {"/v1/quality?site=", 400, "site must be a name of at most 64 bytes"},
         {"/v1/quality?model=none", 404, "there is no such model"},
     };
     struct fixture *b = *state;
