@@ -26,14 +26,17 @@ static void options_survive_being_stored(void **state)
     (void)state;
     struct mf_pipeline_options o, again;
     struct mf_error err = MF_ERROR_INIT;
-    const char text[] = "{\"alpha\": 0.05, \"model\": \"thorax-nih\", \"priors\": false}";
+    const char text[] = "{\"alpha\": 0.05, \"model\": \"thorax-nih\", \"priors\": false, "
+                        "\"explain\": true}";
     assert_true(mf_pipeline_options_parse(text, sizeof text - 1, &o, &err));
     MF_AUTO(mf_mem) char *stored = mf_pipeline_options_text(&o);
-    assert_string_equal(stored, "{\"model\":\"thorax-nih\",\"alpha\":0.05,\"priors\":false}");
+    assert_string_equal(
+        stored, "{\"model\":\"thorax-nih\",\"alpha\":0.05,\"explain\":true,\"priors\":false}");
     assert_true(mf_pipeline_options_parse(stored, strlen(stored), &again, &err));
     assert_string_equal(again.model, "thorax-nih");
     assert_true(again.alpha == 0.05);
     assert_true(again.no_priors);
+    assert_true(again.explain);
 }
 
 static void wrong_options_are_refused_by_name(void **state)
@@ -53,6 +56,7 @@ static void wrong_options_are_refused_by_name(void **state)
         {"{\"model\": \"\"}", MF_ERR_UNUSABLE, "options: \"model\" must be the name of a model"},
         {"{\"model\": 3}", MF_ERR_UNUSABLE, "options: \"model\" must be the name of a model"},
         {"{\"priors\": 1}", MF_ERR_UNUSABLE, "options: \"priors\" must be true or false"},
+        {"{\"explain\": 1}", MF_ERR_UNUSABLE, "options: \"explain\" must be true or false"},
         {"[]", MF_ERR_UNUSABLE, "options: must be a JSON object"},
         {"{\"alpha\": 0.1, \"alpha\": 0.2}", MF_ERR_MALFORMED,
          "options: a JSON object has the same key"},
