@@ -236,14 +236,16 @@ static void run_tiles(const struct mf_linear *l, const struct mf_norm *norm, con
 static bool use_tiles(struct mf_linear *l, const struct mf_linear_source *source)
 {
     enum {
-        TINY = 1 << 13, /* weights */
-        SMALL = 1 << 16 /* a layer that decides more than it costs: kept exact */
+        TINY = 1 << 13,  /* weights */
+        SMALL = 1 << 16, /* a layer that decides more than it costs: kept exact */
+        MIDDLE = 1 << 17 /* 8 bits would save little: 16 */
     };
     size_t weights = l->out * l->in;
+    bool precise = l->be->precise || (l->be->format == AMX_INT8 && weights < MIDDLE);
     l->format = l->be->format;
     if (weights < SMALL)
         l->format = AMX_BF16X3;
-    else if (l->be->precise && l->format != AMX_BF16X3)
+    else if (precise && l->format != AMX_BF16X3)
         l->format = AMX_BF16X2;
     bool tiny = weights < TINY && l->in >= amx_depth(l->format);
     bool plain = l->format == AMX_BF16X3 && (source->few_rows || tiny);
