@@ -44,12 +44,13 @@ static const char USAGE[] =
     "  --target CSV     unlabelled studies (path, patient_id) of where the model works: conformal\n"
     "                   sets are weighted towards them; not together with --group-by\n"
     "  --device DEV     cpu or cuda:N; default: the best that works\n"
+    "  --dtype TYPE     f32, bf16 or int8, as it will be served; default: f32\n"
     "  --threads N      patients at once; default: all cores\n";
 
 enum { MAX_THREADS = 64 };
 
 struct arguments {
-    const char *model, *manifest, *output, *source, *device, *prevalence, *target;
+    const char *model, *manifest, *output, *source, *device, *dtype, *prevalence, *target;
     enum mf_strata_kind strata;
     unsigned threads;
     bool help;
@@ -213,7 +214,8 @@ static bool run_threads(struct calibrate *c, struct mf_error *err)
 {
     struct thread threads[MAX_THREADS] = {{0}};
     const char *const models[] = {c->a->model};
-    const struct mf_registry_device device = {.device = c->a->device, .threads = 1};
+    const struct mf_registry_device device = {
+        .device = c->a->device, .threads = 1, .dtype = c->a->dtype};
     unsigned count = thread_count(c->a, c->patient_count), started = 0;
     bool ok = true;
     mf_progress_start(&c->progress, c->name, c->patient_count);
@@ -367,6 +369,7 @@ static bool parse(int argc, char **argv, struct arguments *a, struct mf_error *e
                                          {"output", required_argument, NULL, 'o'},
                                          {"source", required_argument, NULL, 's'},
                                          {"device", required_argument, NULL, 'd'},
+                                         {"dtype", required_argument, NULL, 'y'},
                                          {"threads", required_argument, NULL, 't'},
                                          {"group-by", required_argument, NULL, 'g'},
                                          {"prevalence", required_argument, NULL, 'p'},
@@ -390,6 +393,7 @@ static bool parse(int argc, char **argv, struct arguments *a, struct mf_error *e
                             : c == 'o' ? &a->output
                             : c == 's' ? &a->source
                             : c == 'd' ? &a->device
+                            : c == 'y' ? &a->dtype
                             : c == 'p' ? &a->prevalence
                             : c == 'T' ? &a->target
                                        : NULL;
