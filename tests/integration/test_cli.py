@@ -225,11 +225,7 @@ USAGE = {
     ),
     "format": (
         ("predict", "--model", "x", "--format", "pdf", "x"),
-        'medfusion predict: --format: json, fhir, text or sr, not "pdf"',
-    ),
-    "explain": (
-        ("predict", "--model", "x", "--explain", "d", "x"),
-        "medfusion predict: --explain is not in this version",
+        'medfusion predict: --format: json, fhir, text, sr or html, not "pdf"',
     ),
     "calibrate": (
         ("calibrate", "--model", "x"),
