@@ -9,14 +9,14 @@
 #include <math.h>
 #include <string.h>
 
-enum { CHUNK = 256 };
+enum { CHUNK = 256, MOST = CHUNK + 32 }; /* a remainder of one panel goes with the last chunk */
 
 struct head {
     const struct cpu_head *rows; /* where they lie */
     const struct mf_attention *at;
     char *keys, *values;   /* panels */
     char *query, *weights; /* blocks */
-    float *scores;         /* (32, CHUNK) */
+    float *scores;         /* (32, MOST) */
     float *sums;           /* (32, dims) */
     float *totals;         /* (32, 16): of weights, lane by lane */
     float top[AMX_ROWS];
@@ -39,9 +39,9 @@ static size_t lay_out(enum amx_format f, const struct mf_attention *at, char *sc
     h->query = scratch + used;
     used += query;
     h->weights = scratch + used;
-    used += amx_strip_bytes(f, CHUNK);
+    used += amx_strip_bytes(f, MOST);
     h->scores = (float *)(scratch + used);
-    used += AMX_ROWS * CHUNK * sizeof(float);
+    used += AMX_ROWS * MOST * sizeof(float);
     h->totals = (float *)(scratch + used);
     used += AMX_ROWS * 16 * sizeof(float);
     h->sums = (float *)(scratch + used);
@@ -63,7 +63,7 @@ MF_INLINE void score_chunk(enum amx_format f, bool half, const struct head *h, s
         zero_sums(half);
         for (size_t d = 0; d < depths; d++)
             multiply_depth(f, half, h->query + d * step, panel + d * step);
-        store_sums(half, h->scores + p * 32, CHUNK * sizeof(float));
+        store_sums(half, h->scores + p * 32, MOST * sizeof(float));
     }
 }
 
@@ -71,11 +71,14 @@ MF_INLINE void score_chunk(enum amx_format f, bool half, const struct head *h, s
  * weights up to 2^SLACK are as exact as others, and the sums need not be scaled for every larger
  * score. */
 enum { SLACK = 8 };
+static const float NOTHING = -1e30f; /* finite: what is relative to it must not become a NaN */
 
 static void raise_top(struct head *h, size_t r, float top, float scale)
 {
-    float factor = exp2f((h->top[r] - top) * scale);
+    float before = h->top[r], factor = exp2f((before - top) * scale);
     h->top[r] = top;
+    if (before == NOTHING) /* the sums are still zero */
+        return;
     __m512 f = _mm512_set1_ps(factor);
     _mm512_store_ps(h->totals + 16 * r, _mm512_mul_ps(_mm512_load_ps(h->totals + 16 * r), f));
     for (size_t d = 0; d < h->dims; d += 16) {
@@ -87,7 +90,7 @@ static void raise_top(struct head *h, size_t r, float top, float scale)
 /* Scores of row r → weights in tile order. */
 MF_INLINE void soften_row(enum amx_format f, struct head *h, size_t r, size_t vectors, float scale)
 {
-    const float *s = h->scores + r * CHUNK;
+    const float *s = h->scores + r * MOST;
     __m512 most = _mm512_max_ps(_mm512_load_ps(s), _mm512_load_ps(s + 16));
     for (size_t i = 2; i < vectors; i += 2)
         most = _mm512_max_ps(
@@ -114,7 +117,7 @@ static void hide_missing(struct head *h, size_t rows, size_t keys)
     __mmask16 low = lanes(keys % 32), high = lanes(keys % 32 > 16 ? keys % 32 - 16 : 0);
     const __m512 none = _mm512_set1_ps(-INFINITY);
     for (size_t r = 0; r < rows; r++) {
-        float *tail = h->scores + r * CHUNK + keys / 32 * 32;
+        float *tail = h->scores + r * MOST + keys / 32 * 32;
         _mm512_mask_storeu_ps(tail, (__mmask16)~low, none);
         _mm512_mask_storeu_ps(tail + 16, (__mmask16)~high, none);
     }
@@ -155,9 +158,10 @@ MF_INLINE void attend_block(enum amx_format f, bool half, struct head *h, size_t
     memset(h->sums, 0, AMX_ROWS * h->dims * sizeof(float));
     memset(h->totals, 0, AMX_ROWS * 16 * sizeof(float));
     for (size_t r = 0; r < AMX_ROWS; r++)
-        h->top[r] = -1e30f; /* finite: what is relative to it must not become a NaN */
-    for (size_t key = 0; key < count; key += CHUNK) {
-        size_t keys = count - key < CHUNK ? count - key : CHUNK, panels = amx_strips(keys);
+        h->top[r] = NOTHING;
+    for (size_t key = 0, keys; key < count; key += keys) {
+        keys = count - key <= MOST ? count - key : CHUNK;
+        size_t panels = amx_strips(keys);
         score_chunk(f, half, h, key / 32, panels);
         soften_chunk(f, h, rows, keys, scale);
         mix_chunk(f, half, h, key / 32, panels);

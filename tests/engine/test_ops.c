@@ -412,7 +412,8 @@ static void attention_equals_softmax_in_every_shape(void **state)
     /* batch, heads, head size, queries, keys */
     static const size_t SHAPES[][5] = {{1, 1, 1, 1, 1},   {1, 3, 16, 5, 17},    {2, 2, 24, 31, 33},
                                        {3, 4, 8, 64, 64}, {1, 6, 32, 257, 257}, {1, 2, 96, 7, 100},
-                                       {9, 1, 56, 4, 16}, {1, 1, 64, 49, 1}};
+                                       {9, 1, 56, 4, 16}, {1, 1, 64, 49, 1},    {1, 1, 64, 33, 288},
+                                       {1, 2, 64, 5, 289}};
     (void)state;
     for (size_t i = 0; i < ISA_COUNT; i++)
         for (int threads = 1; threads <= 2; threads++) {
