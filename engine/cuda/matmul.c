@@ -89,7 +89,10 @@ static bool describe(struct mf_matmul *p, struct mf_error *err)
     TRY(cublasLtMatmulDescCreate(&p->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F));
     if (!set(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed, err) ||
         !set(p->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue, err) ||
-        (s->bias && !set(p->desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &out, sizeof out, err)))
+        (s->bias && !set(p->desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &out, sizeof out, err)) ||
+        (s->bias &&
+         !set(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->all->work, sizeof p->all->work,
+              err))) /* some address, for the choice of algorithms */
         return false;
     TRY(cublasLtMatrixLayoutCreate(&p->weight, in, s->in, s->out, (int64_t)s->weight_row));
     TRY(cublasLtMatrixLayoutCreate(&p->x, in, s->in, s->m, (int64_t)s->x_row));
@@ -135,7 +138,7 @@ static bool choose(struct mf_matmul *p, struct mf_error *err)
             cublasLtMatmulAlgoGetHeuristic(p->all->handle, p->desc, p->weight, p->x, p->y, p->y,
                                            preference, 1, &found, &count) == CUBLAS_STATUS_SUCCESS;
         cublasLtMatmulPreferenceDestroy(preference);
-        p->has[i] = ok && count > 0;
+        p->has[i] = ok && count > 0 && found.state == CUBLAS_STATUS_SUCCESS;
         if (p->has[i])
             p->algorithms[i] = found.algo;
     }
