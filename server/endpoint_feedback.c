@@ -1,4 +1,5 @@
 /* PUT and GET /v1/jobs/{id}/feedback: what readers say about a result. */
+#include "server/access.h"
 #include "server/endpoints.h"
 #include "server/feedback.h"
 #include "server/job_response.h"
@@ -45,8 +46,10 @@ static bool put(struct mf_request *request, struct mf_error *err)
     const struct mf_buffer *body = request->state;
     const char *id = mf_request_job_id(request, err);
     return id && mf_request_only_query(request, NO_QUERY, err) &&
-           mf_feedback_give(request->store, request->tenant, id, body->data ? body->data : "",
-                            body->len, request->arena, &observed, err) &&
+           mf_feedback_give(request->store, request->tenant,
+                            request->principal ? request->principal->name : NULL, id,
+                            body->data ? body->data : "", body->len, request->arena, &observed,
+                            err) &&
            respond(request, &observed, err);
 }
 

@@ -74,6 +74,7 @@ static char *canonical(const json_t *statement, const json_t *predictions, struc
     return text;
 }
 
+/* *ret_reader: as named, NULL = it names none. */
 static json_t *parse_statement(const char *text, size_t len, const char **ret_reader,
                                struct mf_error *err)
 {
@@ -88,11 +89,21 @@ static json_t *parse_statement(const char *text, size_t len, const char **ret_re
         return NULL;
     }
     const json_t *reader = json_object_get(json, "reader");
-    *ret_reader = reader ? json_string_value(reader) : MF_READER_DEFAULT;
+    *ret_reader = json_string_value(reader);
     if (!mf_json_only_keys(json, KEYS, "feedback", MF_ERR_UNUSABLE, err) ||
-        !check_reader(*ret_reader, err))
+        (reader && !check_reader(*ret_reader, err)))
         return NULL;
     return MF_STEAL(json);
+}
+
+/* Under which name the reader is known; NULL on failure. */
+static const char *full_reader(const char *by, const char *reader, struct mf_arena *arena,
+                               struct mf_error *err)
+{
+    if (!by || !reader)
+        return reader ? reader : by ? by : MF_READER_DEFAULT;
+    const char *name = mf_arena_printf(arena, err, "%s/%s", by, reader);
+    return name && check_reader(name, err) ? name : NULL;
 }
 
 /* --- truth --- */
@@ -254,8 +265,8 @@ bool mf_feedback_read(struct mf_store *store, const char *tenant, const char *id
                         mf_job_state_name(ret->job.state));
 }
 
-bool mf_feedback_give(struct mf_store *store, const char *tenant, const char *id, const char *text,
-                      size_t len, struct mf_arena *arena, struct mf_observed *ret,
+bool mf_feedback_give(struct mf_store *store, const char *tenant, const char *by, const char *id,
+                      const char *text, size_t len, struct mf_arena *arena, struct mf_observed *ret,
                       struct mf_error *err)
 {
     struct giving *g = mf_arena_alloc(arena, 1, sizeof *g, err);
@@ -271,12 +282,11 @@ bool mf_feedback_give(struct mf_store *store, const char *tenant, const char *id
         statement ? mf_json_parse(g->seen.result, g->seen.result_len, NULL, "result", err) : NULL;
     const json_t *predictions = json_object_get(result, "predictions");
     MF_AUTO(mf_mem) char *body = result ? canonical(statement, predictions, err) : NULL;
-    if (!body)
+    if (!body || !(g->reader = full_reader(by, reader, arena, err)))
         return false;
     if (json_array_size(predictions) > MAX_LABELS)
         return mf_error_set(err, MF_ERR_INTERNAL, "the result has too many labels");
     g->result = result;
-    g->reader = reader;
     g->body = body;
     for (int i = 0; i < TRIES && !already_said(g); i++) {
         bool kept = false;

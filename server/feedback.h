@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-/* The reader of a statement that names none. */
+/* The reader of a statement that names none and comes from nobody. */
 #define MF_READER_DEFAULT "anonymous"
 
 /* Truth of each of the result's `predictions` (count) by what the readers say: 1 present, 0 absent,
@@ -25,11 +25,12 @@ bool mf_feedback_truth(const struct mf_observed *observed, const json_t *predict
                        int8_t *ret_truth, struct mf_error *err);
 
 /* Keeps a reader's statement, {"reader": name, "labels": {id: "present"|"absent"|"unknown"}}, about
- * the job's result; again the same changes nothing. `ret` is what is there afterwards, memory of
- * the arena. MF_ERR_MALFORMED, MF_ERR_UNUSABLE: the statement; MF_ERR_CONFLICT, MF_ERR_GONE: there
- * is no result. */
-bool mf_feedback_give(struct mf_store *store, const char *tenant, const char *id, const char *text,
-                      size_t len, struct mf_arena *arena, struct mf_observed *ret,
+ * the job's result; again the same changes nothing. `by` is who authenticated, or NULL: readers are
+ * known under that name ("by", or "by/reader"), so that nobody speaks for somebody else's. `ret` is
+ * what is there afterwards, memory of the arena. MF_ERR_MALFORMED, MF_ERR_UNUSABLE: the statement;
+ * MF_ERR_CONFLICT, MF_ERR_GONE: there is no result. */
+bool mf_feedback_give(struct mf_store *store, const char *tenant, const char *by, const char *id,
+                      const char *text, size_t len, struct mf_arena *arena, struct mf_observed *ret,
                       struct mf_error *err) MF_CHECK_RESULT;
 /* What is there; the same errors. */
 bool mf_feedback_read(struct mf_store *store, const char *tenant, const char *id,

@@ -2,6 +2,7 @@
  * and what adaptive conformal inference learns from it. */
 #include "loopback.h"
 
+#include "server/feedback.h"
 #include "server/levels.h"
 
 #include <math.h>
@@ -186,6 +187,35 @@ static void bad_statements_are_refused_by_name(void **state)
     loopback_end(&l);
 }
 
+static void who_authenticated_speaks_for_its_own_readers_only(void **state)
+{
+    (void)state;
+    struct loopback l;
+    char id[MF_JOB_ID], longest[129];
+    struct mf_observed o;
+    struct mf_error err = MF_ERROR_INIT;
+    static const char anna[] = "{\"reader\":\"anna\",\"labels\":{\"Mass\":\"absent\"}}";
+    static const char nobody[] = "{\"labels\":{\"Mass\":\"present\"}}";
+    loopback_start(&l);
+    finish(&l, "split_conformal", "{}", id);
+    assert_true(mf_feedback_give(l.f.store, MF_TENANT_DEFAULT, "key:pacs", id, anna, strlen(anna),
+                                 l.f.arena, &o, &err));
+    assert_true(mf_feedback_give(l.f.store, MF_TENANT_DEFAULT, "key:page", id, anna, strlen(anna),
+                                 l.f.arena, &o, &err));
+    assert_true(mf_feedback_give(l.f.store, MF_TENANT_DEFAULT, "key:page", id, nobody,
+                                 strlen(nobody), l.f.arena, &o, &err));
+    assert_int_equal(o.feedback_count, 3);
+    assert_string_equal(o.feedback[0].reader, "key:pacs/anna");
+    assert_string_equal(o.feedback[1].reader, "key:page/anna");
+    assert_string_equal(o.feedback[2].reader, "key:page");
+    memset(longest, 'k', 128);
+    longest[128] = '\0';
+    assert_false(mf_feedback_give(l.f.store, MF_TENANT_DEFAULT, longest, id, anna, strlen(anna),
+                                  l.f.arena, &o, &err));
+    assert_string_equal(err.msg, "feedback: \"reader\" must be a name of at most 128 bytes");
+    loopback_end(&l);
+}
+
 static void without_a_result_there_is_nothing_to_speak_about(void **state)
 {
     (void)state;
@@ -217,6 +247,7 @@ int main(void)
         cmocka_unit_test(a_reader_has_one_statement_and_readers_must_agree),
         cmocka_unit_test(adaptive_sets_teach_their_site_once),
         cmocka_unit_test(bad_statements_are_refused_by_name),
+        cmocka_unit_test(who_authenticated_speaks_for_its_own_readers_only),
         cmocka_unit_test(without_a_result_there_is_nothing_to_speak_about),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
