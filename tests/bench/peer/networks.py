@@ -72,6 +72,7 @@ def make_bundle(folder):
     }
     modules = {kind: bundles.make_module(kind, config).eval() for kind, config in configs.items()}
     bundles.save_bundle(MedFusion(about, **modules), FEATURES, folder)
+    bundles.write_manifest(folder)
 
 
 def make_transformer(folder, d=768, layers=4):

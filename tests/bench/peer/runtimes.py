@@ -57,7 +57,7 @@ def in_compiled_torch(module, x, dtype):
 def onnx_file(key, module, x):
     path = networks.MODELS / f"{key}.onnx"
     if not path.exists():
-        part = path.with_suffix(".part")
+        part = path.with_suffix(f".{os.getpid()}")  # two peers may export at once
         names = [f"x{i}" for i in range(len(x))]
         torch.onnx.export(module, x, part, input_names=names, dynamo=False, opset_version=17)
         part.rename(path)
