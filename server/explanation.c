@@ -16,7 +16,7 @@ static void see(void *arg, const char *name, const float *data, const size_t *sh
     struct mf_explanation_inputs *in = arg;
     if (strncmp(name, PREFIX, sizeof PREFIX - 1) != 0 || rank != 3)
         return;
-    size_t frame = (size_t)atoi(name + sizeof PREFIX - 1), n = shape[0] * shape[1] * shape[2];
+    size_t frame = strtoul(name + sizeof PREFIX - 1, NULL, 10), n = shape[0] * shape[1] * shape[2];
     if (frame >= sizeof in->pixels / sizeof *in->pixels || in->pixels[frame])
         return;
     in->pixels[frame] = malloc(n * sizeof *data);

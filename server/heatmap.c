@@ -94,7 +94,7 @@ static bool read_map(const json_t *explanation, const char *name,
                      const struct mf_heatmap_frame *frame, struct map *ret, struct mf_error *err)
 {
     const char *key;
-    double grid[2];
+    double grid[2] = {0, 0};
     const json_t *owner = find_owner(explanation, name, &key);
     long at = find_frame(explanation, frame);
     if (!owner || at < 0)
