@@ -143,7 +143,9 @@ static bool values(const struct mf_frame *f, struct mf_png *png, struct mf_buffe
     png->unit = "modality";
     png->keyword = "Display range";
     png->text = text;
-    return mf_png_encode(png, out, err);
+    bool ok = mf_png_encode(png, out, err);
+    png->samples = png->text = NULL; /* they end here */
+    return ok;
 }
 
 bool mf_frame_picture(const struct mf_frame *f, const struct mf_frame_picture *wanted,
