@@ -23,6 +23,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 
@@ -520,6 +522,16 @@ static int open_signals(struct mf_error *err)
     return fd;
 }
 
+/* What every process inherits: a core file would hold patient data and keys, and no program that is
+ * started may gain rights. */
+static bool give_up_rights(struct mf_error *err)
+{
+    const struct rlimit none = {0, 0};
+    return (setrlimit(RLIMIT_CORE, &none) == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0) ||
+           mf_error_set(err, MF_ERR_INTERNAL, "core files cannot be turned off: %s",
+                        strerror(errno));
+}
+
 bool mf_supervisor_run(const struct mf_config *config, enum mf_supervise what, struct mf_error *err)
 {
     struct supervisor s = {.config = config,
@@ -531,8 +543,7 @@ bool mf_supervisor_run(const struct mf_config *config, enum mf_supervise what, s
     enum mf_log_level level = MF_LOG_INFO;
     mf_log_level_parse(config->log.level, &level);
     mf_log_setup(level, "supervisor");
-    s.signals = open_signals(err);
-    if (s.signals < 0)
+    if (!give_up_rights(err) || (s.signals = open_signals(err)) < 0)
         return false;
     if (!start_all(&s, &s.failure))
         begin_stop(&s);

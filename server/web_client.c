@@ -3,7 +3,9 @@
 
 #include <curl/curl.h>
 #include <inttypes.h>
+#include <netinet/in.h>
 #include <string.h>
+#include <sys/socket.h>
 
 enum { HEADER_BYTES = 16 << 10 };
 
@@ -43,12 +45,48 @@ static struct curl_slist *add_header(struct curl_slist *list, const char *name, 
     return longer ? longer : list;
 }
 
+/* --- where requests may go --- */
+
+static bool allowed_v4(const unsigned char a[4])
+{
+    return a[0] != 0 && !(a[0] == 169 && a[1] == 254) && a[0] < 224;
+}
+
+bool mf_web_address_allowed(const struct sockaddr *address)
+{
+    static const unsigned char mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};
+    static const unsigned char compatible[12] = {0}, translated[12] = {0, 0x64, 0xFF, 0x9B};
+    if (address->sa_family == AF_INET)
+        return allowed_v4(
+            (const unsigned char *)&((const struct sockaddr_in *)(const void *)address)->sin_addr);
+    if (address->sa_family != AF_INET6)
+        return false;
+    const unsigned char *a =
+        ((const struct sockaddr_in6 *)(const void *)address)->sin6_addr.s6_addr;
+    if (memcmp(a, mapped, 12) == 0 || memcmp(a, translated, 12) == 0)
+        return allowed_v4(a + 12);
+    if (memcmp(a, compatible, 12) == 0) /* of these only ::1 */
+        return a[12] == 0 && a[13] == 0 && a[14] == 0 && a[15] == 1;
+    return a[0] != 0xFF && !(a[0] == 0xFE && (a[1] & 0xC0) == 0x80);
+}
+
+/* Called with the very address that the connection will be made to, after every resolution: a name
+ * that changes its mind (DNS rebinding) gains nothing. */
+static curl_socket_t open_socket(void *context, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    (void)context;
+    if (purpose != CURLSOCKTYPE_IPCXN || !mf_web_address_allowed(&address->addr))
+        return CURL_SOCKET_BAD;
+    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
 static void set_options(struct exchange *x, struct curl_slist *headers)
 {
     const struct mf_web_request *r = x->request;
     CURL *c = x->curl;
     curl_easy_setopt(c, CURLOPT_URL, r->url);
     curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(c, CURLOPT_OPENSOCKETFUNCTION, open_socket);
     curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(c, CURLOPT_PROXY, "");
     curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);

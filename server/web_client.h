@@ -38,6 +38,12 @@ bool mf_web_encode(struct mf_buffer *out, const char *text, struct mf_error *err
 bool mf_web_keep(void *context, const char *content_type, const void *data, size_t len,
                  struct mf_error *err);
 
+struct sockaddr;
+/* Whether requests may go to this address: not to link-local ones (where clouds keep credentials),
+ * multicast, broadcast and unspecified ones, in any of their spellings in IPv6. Every connection is
+ * checked. */
+bool mf_web_address_allowed(const struct sockaddr *address);
+
 /* Sends it; *ret_status is the answer's. Only bodies of 2xx answers go to `data`. False: MF_ERR_IO,
  * MF_ERR_TIMEOUT, MF_ERR_TOO_LARGE, or what `data` set. Thread-safe after the first call. */
 bool mf_web_send(const struct mf_web_request *request, long *ret_status,
