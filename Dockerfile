@@ -2,7 +2,7 @@
 # medfusion as a container.
 #   docker build --target cpu  -t medfusion .
 #   docker build --target cuda -t medfusion:cuda .
-#   docker run --read-only --tmpfs /tmp -v medfusion:/var/lib/medfusion -p 127.0.0.1:8080:8080 medfusion
+#   docker run --read-only --tmpfs /tmp -v medfusion:/var/lib/medfusion -e MEDFUSION_HTTP_EXPOSE=open -p 127.0.0.1:8080:8080 medfusion
 # Non-root, read-only root file system, state in the volume /var/lib/medfusion.
 #
 # Both targets build and run on Debian 12, the system that is tested; the CUDA one takes the toolkit and the

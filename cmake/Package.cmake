@@ -1,7 +1,7 @@
 # What is installed beside the program and its data, and the Debian package: cmake --build build/release --target package.
 include(GNUInstallDirs)
 
-set(MEDFUSION_COMMANDS serve worker predict calibrate bench model module dicom fhir)
+set(MEDFUSION_COMMANDS serve worker predict calibrate bench model module dicom fhir key audit)
 foreach(command IN ITEMS "" ${MEDFUSION_COMMANDS})
   set(page medfusion-${command}.1)
   if(NOT command)

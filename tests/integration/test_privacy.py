@@ -52,7 +52,7 @@ def sung(tmp_path_factory, frontal_bundle):
         running.post([image(), image(PatientID="CANARY-2", SOPInstanceUID=ROOT + ".4", SeriesInstanceUID=ROOT + ".5")], headers=wait),
         running.post([image()], ehr=ehr("CANARY-OTHER"), headers=wait), running.post([image()], ehr=ehr()[:-5], headers=wait),
         running.post([image()], ehr=ehr(gender=NAME), headers=wait), running.post([image()], ehr=NAME, headers=wait),
-        running.post([image()], options=json.dumps({ID: NAME}), headers=wait), running.post([image()], headers={**wait, "Idempotency-Key": "CANARY 1"}),
+        running.post([image()], options=json.dumps({"alpha": NAME}), headers=wait), running.post([image()], headers={**wait, "Idempotency-Key": "CANARY 1"}),
         running.get(f"/v1/jobs/{ID}"), running.get(f"/v1/jobs?{ID}=1"), running.get(f"/v1/jobs?state={NAME}"), running.get(f"/{NAME}/{ID}"),
         running.get(f"/dicom-web/studies?PatientID={ID}&PatientName={NAME}&nothing={ID}", headers=HEADERS),
         running.get("/dicom-web/studies/" + ROOT + ".99", headers={"Accept": "*/*"}), running.get(f"/dicom-web/studies/{ID}/series", headers=HEADERS),
@@ -90,11 +90,8 @@ def test_not_in_metrics(sung):
 
 
 def test_not_in_errors(sung):
-    for answer in sung[1]:
-        if answer.status_code < 400:
-            continue
-        for text in PERSON:
-            assert text not in answer.text, (answer.request.url, answer.text)
+    refused = [answer.text for answer in sung[1] if answer.status_code >= 400]
+    assert [text for text in refused if any(word in text for word in PERSON)] == []
 
 
 def test_not_in_core_files(sung):
