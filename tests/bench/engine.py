@@ -107,7 +107,7 @@ def ours(a, verb, name, size, dtype, threads):
 
 def measure_row(a, peers, name, size, dtype, threads, only_load):
     """What every side says: {"min", "median", "runs"} or {"none"}."""
-    ms, none = {side: [] for side in SIDES}, {}
+    ms, none = {side: [] for side in ("ours", "products", *peers)}, {}
     for peer in peers.values():
         peer.ask({"load": [name, size, dtype, threads]})
     for side, peer in peers.items():
@@ -116,7 +116,7 @@ def measure_row(a, peers, name, size, dtype, threads, only_load):
         except Missing as why:
             none[side] = str(why)
     for _ in range(0 if only_load else a.rounds):
-        for side in SIDES:
+        for side in ms:
             if side in none:
                 continue
             time.sleep(0.2)  # threads of the side before stop spinning
