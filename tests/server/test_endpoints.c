@@ -290,6 +290,7 @@ static void the_contract_is_served(void **state)
         const struct mf_endpoint *e = mf_route_at(i);
         const char *method = strcmp(e->method, "GET") == 0    ? "get"
                              : strcmp(e->method, "POST") == 0 ? "post"
+                             : strcmp(e->method, "PUT") == 0  ? "put"
                                                               : "delete";
         assert_non_null(json_object_get(json_object_get(paths, e->pattern), method));
     }
