@@ -8,6 +8,7 @@ import networks
 import numpy as np
 import runtimes
 import torch
+import torch._inductor.config
 from medfusion.bundle import load_bundle
 from medfusion.network import Ehr
 from medfusion.segmenter import Decoded
@@ -118,8 +119,6 @@ def load(side, name, size, dtype, threads):
         use_sessions(model, name, size, lambda key, module, x: runtimes.SESSIONS[side](key, module, x, dtype, threads))
         dtype = "f32"  # of what PyTorch still does
     if side == "compile":
-        import torch._inductor.config
-
         if dtype == "int8":
             raise runtimes.Unavailable("dynamically quantised modules do not compile")
         torch._inductor.config.freezing = True
