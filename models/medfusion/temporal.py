@@ -200,19 +200,19 @@ class Temporal(nn.Module):
             self.encoder = Encoder(config)
 
     def positions(self, frames: int, where: torch.Tensor | None) -> torch.Tensor:
-        """(frames, d). rank: row 0 = newest, `where` unused. days: `where` = days before the newest
-        frame; slice: `where` in [0, 1]; NaN = unknown.
+        """(frames, d), or (b, frames, d) where `where` is (b, frames). rank: row 0 = newest, `where` unused.
+        days: `where` = days before the newest frame; slice: `where` in [0, 1]; NaN = unknown.
         """
         if self.config["position"] == "rank":
             return self.position_embedding(torch.arange(frames - 1, -1, -1))
         value = torch.log1p(where) if self.config["position"] == "days" else where
-        known = self.position_mlp(torch.nan_to_num(value)[:, None])
-        return torch.where(torch.isnan(where)[:, None], self.position_unknown, known)
+        known = self.position_mlp(torch.nan_to_num(value)[..., None])
+        return torch.where(torch.isnan(where)[..., None], self.position_unknown, known)
 
     def embed(self, tokens: torch.Tensor, where: torch.Tensor | None = None) -> torch.Tensor:
         """tokens (b, frames, 17, dv), oldest frame first → (b, frames·17, d)."""
         x = self.projection_norm(self.projection(tokens)) + self.token_type_embedding.weight
-        return (x + self.positions(tokens.shape[1], where)[:, None]).flatten(1, 2)
+        return (x + self.positions(tokens.shape[1], where)[..., None, :]).flatten(1, 2)
 
     def mix(self, x: torch.Tensor) -> torch.Tensor:
         """(b, t, d) → (b, t, d): the sequence model alone."""
