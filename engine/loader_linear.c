@@ -188,7 +188,7 @@ static struct convolution take_convolution(struct mf_loader *ld, const char *nam
     size_t mark = mf_loader_enter(ld, "%s.", name);
     c.weight = mf_loader_take(ld, "weight", 4, shape);
     const struct mf_tensor *bias = mf_loader_take(ld, "bias", 1, &out);
-    c.plain = c.weight ? malloc(c.weight->count * sizeof(float) + 1) : NULL;
+    c.plain = c.weight ? calloc(c.weight->count + 1, sizeof(float)) : NULL;
     if (!c.bias || (c.weight && !c.plain))
         mf_loader_fail(ld, "out of memory for weights");
     if (!ld->failed && !mf_tensor_to_floats(c.weight, c.plain))
