@@ -81,9 +81,9 @@ struct mf_backend {
     int threads;
     const struct cpu_kernels *kernels;
     const char *dtype;
-    bool tiles;             /* products run on AMX */
-    enum amx_format format; /* of new linear layers */
-    bool precise;           /* new linear layers and attention keep 16 bits at least */
+    bool tiles;                    /* products run on AMX */
+    enum amx_format format;        /* of new linear layers */
+    bool precise;                  /* new linear layers and attention keep 16 bits at least */
     struct mf_weight_store *store; /* of new linear layers' panels; NULL: they are private */
     dnnl_engine_t engine;
     dnnl_stream_t stream;
