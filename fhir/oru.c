@@ -89,6 +89,12 @@ static void find_effective(struct message *m)
     }
 }
 
+/* HL7 tables 0123 and 0085: preliminary, or a correction of what was sent before. */
+static const char *status_of(const struct message *m)
+{
+    return m->context->superseded ? "C" : "P";
+}
+
 static bool put_head(struct message *m)
 {
     const struct mf_fhir_report_context *c = m->context;
@@ -97,13 +103,14 @@ static bool put_head(struct message *m)
     const char *id = text_of(m->result, "job");
     to_ts(c->issued, issued, sizeof issued);
     return PUT(m,
-               "MSH|^~\\&|MEDFUSION||||$||ORU^R01^ORU_R01|$|P|2.5.1|||||||UNICODE "
+               "MSH|^~\\&|MEDFUSION||$|$|$||ORU^R01^ORU_R01|$|P|2.5.1|||||||UNICODE "
                "UTF-8\r",
-               issued, *id ? id : text_of(study, "study_instance_uid")) &&
+               c->receiving_application, c->receiving_facility, issued,
+               *id ? id : text_of(study, "study_instance_uid")) &&
            PUT(m, "PID|1||$^^^$\r", c->patient_id, c->patient_issuer) &&
-           PUT(m, "OBR|1|$|$|18748-4^Diagnostic imaging study^LN|||$|||||||||||$||||$||RAD|P\r",
+           PUT(m, "OBR|1|$|$|18748-4^Diagnostic imaging study^LN|||$|||||||||||$||||$||RAD|$\r",
                c->accession_number, text_of(study, "study_instance_uid"), m->effective,
-               c->accession_number, issued);
+               c->accession_number, issued, status_of(m));
 }
 
 /* "http://snomed.info/sct" → "SCT": a coding system by its name in HL7 table 0396. */
@@ -148,16 +155,16 @@ static bool put_label(struct message *m, size_t i, const json_t *prediction)
         return mf_error_set(m->err, MF_ERR_NO_MEMORY, "out of memory for the message");
     if (!mf_buffer_printf(&m->text, m->err, "OBX|%d|CWE|", ++m->observations) ||
         !PUT(m, "$^$^$", code, display, system) ||
-        !mf_buffer_printf(&m->text, m->err, "|%zu|%s|||%s|||P|||%s\r", i + 1, state->value,
-                          state->flag, m->effective) ||
+        !mf_buffer_printf(&m->text, m->err, "|%zu|%s|||%s|||%s|||%s\r", i + 1, state->value,
+                          state->flag, status_of(m), m->effective) ||
         !PUT(m, "NTE|1||$\r", text_of(json_array_get(note, 0), "text")))
         return false;
     if (!json_is_number(probability))
         return true;
     return mf_buffer_printf(&m->text, m->err, "OBX|%d|NM|", ++m->observations) &&
            PUT(m, "$^$^$", code, display, system) &&
-           mf_buffer_printf(&m->text, m->err, "|%zu.1|%.6g|1^^UCUM|||||P|||%s\r", i + 1,
-                            json_number_value(probability), m->effective);
+           mf_buffer_printf(&m->text, m->err, "|%zu.1|%.6g|1^^UCUM|||||%s|||%s\r", i + 1,
+                            json_number_value(probability), status_of(m), m->effective);
 }
 
 static bool check_result(const json_t *result, struct mf_error *err)

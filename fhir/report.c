@@ -127,7 +127,7 @@ static size_t feature_count(const struct builder *b)
 static const char *patient_reference(const struct builder *b)
 {
     const char *found = b->context->patient_reference;
-    for (size_t i = 0; i < feature_count(b) && !found; i++)
+    for (size_t i = 0; i < feature_count(b) && !found && !b->context->foreign; i++)
         found = feature_source(b, i, "Patient");
     return found;
 }
@@ -202,7 +202,10 @@ static json_t *derived_from(struct builder *b)
             again = earlier && strcmp(earlier, source) == 0;
         }
         if (source && !again)
-            append(b, list, reference(source));
+            append(b, list,
+                   b->context->foreign
+                       ? json_pack("{s:s, s:s}", "type", "Observation", "display", source)
+                       : reference(source));
     }
     return list;
 }
@@ -402,13 +405,13 @@ static void add_report(struct builder *b, json_t *results, json_t *codes)
 {
     char urn[UUID_URN];
     make_urn(b, "DiagnosticReport", "", urn);
-    json_t *resource =
-        json_pack("{s:s, s:o, s:o, s:o, s:s, s:[o], s:o, s:o}", "resourceType", "DiagnosticReport",
-                  "id", resource_id(b, urn, ""), "text", mf_fhir_narrative(b->result), "identifier",
-                  urn_identifier(urn), "status", "preliminary", "category",
-                  concept("http://terminology.hl7.org/CodeSystem/v2-0074", "RAD", "Radiology"),
-                  "code", concept("http://loinc.org", "18748-4", "Diagnostic imaging study"),
-                  "conclusion", mf_fhir_conclusion(b->result));
+    json_t *resource = json_pack(
+        "{s:s, s:o, s:o, s:o, s:s, s:[o], s:o, s:o}", "resourceType", "DiagnosticReport", "id",
+        resource_id(b, urn, ""), "text", mf_fhir_narrative(b->result), "identifier",
+        urn_identifier(urn), "status", b->context->superseded ? "amended" : "preliminary",
+        "category", concept("http://terminology.hl7.org/CodeSystem/v2-0074", "RAD", "Radiology"),
+        "code", concept("http://loinc.org", "18748-4", "Diagnostic imaging study"), "conclusion",
+        mf_fhir_conclusion(b->result));
     add_order(b, resource);
     add_subject(b, resource);
     add_times(b, resource);
@@ -430,6 +433,19 @@ static const char *label_urn(const struct builder *b, const json_t *prediction, 
                     mf_json_get_string(prediction, "label", ""), urn);
 }
 
+/* The report that this one takes the place of, as an entity of the Provenance. */
+static json_t *superseded_report(const struct builder *b)
+{
+    const json_t *result = b->context->superseded;
+    const struct builder earlier = {.result = result,
+                                    .study = json_object_get(result, "study"),
+                                    .model = json_object_get(result, "model")};
+    char urn[UUID_URN];
+    make_urn(&earlier, "DiagnosticReport", "", urn);
+    return json_pack("{s:s, s:{s:s, s:{s:s, s:s}}}", "role", "revision", "what", "type",
+                     "DiagnosticReport", "identifier", "system", URI_SYSTEM, "value", urn);
+}
+
 /* Who made what of what: the model's Device, the report and all that belongs to it, the study and
  * the EHR's Observations. Without a time there is none, for FHIR wants to know when. */
 static void add_provenance(struct builder *b, json_t *targets)
@@ -440,6 +456,8 @@ static void add_provenance(struct builder *b, json_t *targets)
         append(b, entities,
                json_pack("{s:s, s:O}", "role", "source", "what", json_array_get(sources, i)));
     json_decref(sources);
+    if (b->context->superseded)
+        append(b, entities, superseded_report(b));
     make_urn(b, "Provenance", "", urn);
     json_t *resource = json_pack(
         "{s:s, s:o, s:o, s:s, s:o, s:[{s:o, s:o}]}", "resourceType", "Provenance", "id",

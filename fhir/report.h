@@ -21,6 +21,10 @@ struct mf_fhir_report_context {
     const char *patient_id, *patient_issuer; /* of the study: a logical reference by identifier */
     const char *accession_number;
     const char *issued; /* FHIR instant: when the result was made */
+    bool foreign; /* the receiver does not have the EHR's resources that the features came from:
+                     they are named, not referred to */
+    const json_t *superseded; /* the result of the same study that this one takes the place of */
+    const char *receiving_application, *receiving_facility; /* MSH-5 and MSH-6 of HL7 v2 */
 };
 
 enum mf_fhir_bundle_type {
@@ -29,16 +33,14 @@ enum mf_fhir_bundle_type {
 };
 
 /* A Bundle of
- *   DiagnosticReport  preliminary (no physician has seen it), the study by its UID, a conclusion, a
- *                     narrative
- *   Observation       one a finding: the label's codings, present / absent / indeterminate by the
- *                     conformal set, components for probability and p-values, a note with the
- *                     guarantee
- *   RiskAssessment    one an outcome (a prediction of kind "outcome"): its probability, the same
- * note Provenance        who made this of what; only when context->issued is known Device the model
- * (name, version, digest) and this software `fullUrl`s are urn:uuid of version 8 (RFC 9562) from
- * SHA-256 over study UID, model digest, job and resource: the same result gives the same Bundle.
- * Resources of a job have the job's id in theirs
+ *   DiagnosticReport  preliminary (no physician has seen it), amended when it supersedes another;
+ * the study by its UID, a conclusion, a narrative Observation       one a finding: the label's
+ * codings, present / absent / indeterminate by the conformal set, components for probability and
+ * p-values, a note with the guarantee RiskAssessment    one an outcome (a prediction of kind
+ * "outcome"): its probability, the same note Provenance        who made this of what; only when
+ * context->issued is known Device the model (name, version, digest) and this software `fullUrl`s
+ * are urn:uuid of version 8 (RFC 9562) from SHA-256 over study UID, model digest, job and resource:
+ * the same result gives the same Bundle. Resources of a job have the job's id in theirs
  * ("JOB", "JOB-0" …, "JOB-device", "JOB-provenance"). In a transaction everything is made
  * conditionally, by that URN as identifier (the Provenance, which has none, is put under its UUID).
  *

@@ -3,6 +3,7 @@
 
 #include "core/outfile.h"
 #include "server/heatmap.h"
+#include "server/predecessor.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -11,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { OBJECT_BYTES = 1 << 30, PATH_BYTES = 4096 };
+enum { OBJECT_BYTES = 1 << 30, PATH_BYTES = 4096, RECORD_BYTES = 512 << 20 };
 
 /* --- the picture --- */
 
@@ -244,6 +245,32 @@ bool mf_job_artifacts_open(const struct mf_job_record *record, const struct mf_b
                                            .made_ms = record->job.finished_ms};
     ret->set = mf_write_set_new(&ret->source, err);
     return ret->set != NULL;
+}
+
+bool mf_job_artifacts_amend(struct mf_job_artifacts *a, struct mf_store *store,
+                            struct mf_error *err)
+{
+    const char *study =
+        mf_json_get_string(json_object_get(a->result, "study"), "study_instance_uid", "");
+    MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(RECORD_BYTES);
+    MF_AUTO(mf_job_artifacts) struct mf_job_artifacts earlier = {.fd = -1};
+    struct mf_job_record record;
+    bool found = false;
+    if (!arena)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a result");
+    if (!mf_predecessor(store, a->record->job.tenant, study, a->record->job.id, arena, &record,
+                        &found, err))
+        return false;
+    if (!found)
+        return true;
+    if (!mf_job_artifacts_open(&record, a->blobs, NULL, &earlier, err))
+        return false;
+    const struct mf_write_item *report = mf_write_set_find(earlier.set, "sr");
+    snprintf(a->replaced_series, sizeof a->replaced_series, "%s", report->series_instance_uid);
+    snprintf(a->replaced_instance, sizeof a->replaced_instance, "%s", report->sop_instance_uid);
+    a->source.replaced_series_uid = a->replaced_series;
+    a->source.replaced_instance_uid = a->replaced_instance;
+    return true;
 }
 
 void mf_job_artifacts_close(struct mf_job_artifacts *a)

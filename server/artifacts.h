@@ -70,6 +70,7 @@ struct mf_job_artifacts {
     struct mf_write_source source;
     const struct mf_job_record *record;
     const struct mf_blobs *blobs;
+    char replaced_series[65], replaced_instance[65];
     int fd; /* the pack that was opened last; −1 = none */
 };
 
@@ -81,6 +82,9 @@ bool mf_job_artifacts_read(const struct mf_job_record *record, const struct mf_b
 bool mf_job_artifacts_open(const struct mf_job_record *record, const struct mf_blobs *blobs,
                            struct mf_decoder *decoder, struct mf_job_artifacts *ret,
                            struct mf_error *err) MF_CHECK_RESULT;
+/* Makes its report the one that replaces the predecessor's, if the job has one (predecessor.h). */
+bool mf_job_artifacts_amend(struct mf_job_artifacts *artifacts, struct mf_store *store,
+                            struct mf_error *err) MF_CHECK_RESULT;
 void mf_job_artifacts_close(struct mf_job_artifacts *artifacts);
 
 #ifdef __cplusplus

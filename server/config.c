@@ -154,13 +154,16 @@ static const struct key KEYS[] = {
     {"dimse.tls_ca", TEXT, AT(dimse.tls_ca), "off", 0, 0,
      "PEM file of the authorities whose certificates peers must show; off = peers need none"},
     {"outbox.destinations", TEXT, AT(outbox.destinations), "off", 0, 0,
-     "Where results are stored back as SR, SEG, SC …: addresses between spaces, "
-     "http(s)://host:port/dicom-web or dicom://AE@host:port, TENANT= before those of a tenant that "
-     "is not the default one; off = nowhere"},
+     "Where results go: addresses between spaces; as SR, SEG, SC … http(s)://host:port/dicom-web "
+     "or dicom://AE@host:port; as a FHIR transaction fhir:NAME (of fhir.servers); as HL7 v2 "
+     "ORU^R01 mllp://host:port[/APPLICATION[/FACILITY]]; TENANT= before those of a tenant that is "
+     "not the default one; off = nowhere"},
     {"outbox.timeout_s", INTEGER, AT(outbox.timeout_s), "60", 1, 3600,
      "How long one delivery may take"},
+    {"outbox.retry_s", INTEGER, AT(outbox.retry_s), "5", 1, 3600,
+     "Pause after a delivery that failed; it doubles each time, up to 1 h"},
     {"outbox.max_attempts", INTEGER, AT(outbox.max_attempts), "60", 1, 10000,
-     "A delivery that failed so often (pauses double from 5 s to 1 h) is given up"},
+     "A delivery that failed so often is given up"},
     {"fetch.sources", TEXT, AT(fetch.sources), "off", 0, 0,
      "DICOMweb servers that jobs may be fetched from: NAME=URL between spaces, TENANT/NAME=URL for "
      "a "

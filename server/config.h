@@ -109,7 +109,7 @@ struct mf_config {
 
     struct {
         const char *destinations; /* "off", or addresses between spaces */
-        int64_t timeout_s, max_attempts;
+        int64_t timeout_s, retry_s, max_attempts;
     } outbox;
 
     struct {

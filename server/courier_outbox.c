@@ -5,6 +5,8 @@
 #include "server/courier_outbox.h"
 
 #include "server/artifacts.h"
+#include "server/courier_push.h"
+#include "server/mllp.h"
 #include "server/web_client.h"
 
 #include "dicom/net.h"
@@ -17,7 +19,6 @@ enum {
     OBJECT_BYTES = 1 << 30,
     ANSWER_BYTES = 4 << 20,
     MAX_OBJECTS = 256,
-    FIRST_PAUSE_MS = 5000,
     LAST_PAUSE_MS = 3600000
 };
 
@@ -38,6 +39,11 @@ static void free_objects(struct objects *o)
 
 MF_AUTO_DEFINE(objects, struct objects *, free_objects(*p))
 
+static bool is_web(const char *address)
+{
+    return strncmp(address, "http://", 7) == 0 || strncmp(address, "https://", 8) == 0;
+}
+
 /* --- making --- */
 
 static bool make_objects(const struct mf_courier_outbox *c, const struct mf_delivery *d,
@@ -53,7 +59,8 @@ static bool make_objects(const struct mf_courier_outbox *c, const struct mf_deli
         return false;
     if (!record.result || !record.index)
         return mf_error_set(err, MF_ERR_GONE, "the result is purged");
-    if (!mf_job_artifacts_open(&record, c->blobs, c->decoder, &a, err))
+    if (!mf_job_artifacts_open(&record, c->blobs, c->decoder, &a, err) ||
+        !mf_job_artifacts_amend(&a, c->store, err))
         return false;
     const struct mf_write_item *items = mf_write_set_items(a.set, &n);
     for (size_t i = 0; i < n && i < MAX_OBJECTS; i++) {
@@ -162,9 +169,9 @@ static bool send_dicom(const struct mf_courier_outbox *c, const char *address,
 
 /* --- one delivery --- */
 
-static int64_t pause_ms(int64_t attempts)
+static int64_t pause_ms(const struct mf_config *config, int64_t attempts)
 {
-    int64_t ms = FIRST_PAUSE_MS;
+    int64_t ms = config->outbox.retry_s * 1000;
     for (int64_t i = 0; i < attempts && ms < LAST_PAUSE_MS; i++)
         ms *= 2;
     return ms < LAST_PAUSE_MS ? ms : LAST_PAUSE_MS;
@@ -177,19 +184,68 @@ static bool may_pass(enum mf_code code)
            code != MF_ERR_USAGE;
 }
 
+static bool send_objects(const struct mf_courier_outbox *c, const struct mf_delivery *d,
+                         struct mf_error *err)
+{
+    MF_AUTO(objects) struct objects *o = calloc(1, sizeof *o);
+    if (!o)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a delivery");
+    return make_objects(c, d, o, err) &&
+           (is_web(d->destination) ? send_stow(c, d->destination, o, err)
+                                   : send_dicom(c, d->destination, o, err));
+}
+
 bool mf_courier_deliver(const struct mf_courier_outbox *c, const struct mf_delivery *d,
                         struct mf_error *err)
 {
     struct mf_error problem = MF_ERROR_INIT;
-    MF_AUTO(objects) struct objects *o = calloc(1, sizeof *o);
-    if (!o)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a delivery");
-    bool web = strncmp(d->destination, "http", 4) == 0;
-    bool ok = make_objects(c, d, o, &problem) && (web ? send_stow(c, d->destination, o, &problem)
-                                                      : send_dicom(c, d->destination, o, &problem));
+    bool ok = mf_courier_push_wants(d->destination) ? mf_courier_push(c, d, &problem)
+                                                    : send_objects(c, d, &problem);
     bool again = !ok && may_pass(problem.code) && d->attempts + 1 < c->config->outbox.max_attempts;
     if (!mf_store_delivery_settle(c->store, d->id, ok ? NULL : &problem,
-                                  again ? pause_ms(d->attempts) : 0, err))
+                                  again ? pause_ms(c->config, d->attempts) : 0, err))
         return false;
     return ok || mf_error_set(err, problem.code, "%s", problem.msg);
+}
+
+/* --- checking the configuration --- */
+
+/* "TENANT=" may stand before the address. */
+static const char *without_tenant(const char *entry)
+{
+    size_t name = strcspn(entry, "=:/");
+    return entry[name] == '=' ? entry + name + 1 : entry;
+}
+
+static bool is_understood(const char *entry, const struct mf_fhir_client *fhir)
+{
+    char ae[17], host[256];
+    int port;
+    struct mf_mllp_peer peer;
+    struct mf_error unknown = MF_ERROR_INIT;
+    const char *address = without_tenant(entry);
+    if (strncmp(address, "fhir:", 5) == 0)
+        return mf_fhir_client_find(fhir, address + 5, &unknown) >= 0;
+    return is_web(address) || mf_mllp_address(address, &peer) ||
+           mf_courier_dicom_address(address, ae, host, &port);
+}
+
+bool mf_courier_outbox_check(const struct mf_config *config, const struct mf_fhir_client *fhir,
+                             struct mf_error *err)
+{
+    const char *at = config->outbox.destinations;
+    if (strcmp(at, "off") == 0)
+        return true;
+    while (*(at += strspn(at, " "))) {
+        char address[MF_DESTINATION];
+        size_t len = strcspn(at, " ");
+        snprintf(address, sizeof address, "%.*s", (int)len, at);
+        if (!is_understood(address, fhir))
+            return mf_error_set(err, MF_ERR_USAGE,
+                                "outbox.destinations: \"%.100s\" is no http(s):// or dicom:// or "
+                                "mllp:// address, nor fhir:NAME of a server in fhir.servers",
+                                address);
+        at += len;
+    }
+    return true;
 }

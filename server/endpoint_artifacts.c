@@ -167,7 +167,8 @@ static bool get_one(struct mf_request *request, struct mf_error *err)
         return respond_kept(request, masks ? record.masks : record.explanation,
                             masks ? record.masks_len : record.explanation_len, err);
     if (!mf_job_artifacts_open(&record, request->services->blobs, request->services->decoder, &a,
-                               err))
+                               err) ||
+        !mf_job_artifacts_amend(&a, request->store, err))
         return false;
     if (picture)
         return respond_heatmap(request, &a, name, err);

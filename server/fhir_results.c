@@ -58,7 +58,7 @@ json_t *mf_fhir_result(struct mf_request *request, const char *job, enum mf_fhir
     }
     if (ret_job)
         *ret_job = stored.job;
-    return mf_stored_result_report(&stored, type, err);
+    return mf_stored_result_report(&stored, request->store, type, err);
 }
 
 /* Reads the subject of the report, which comes first. */

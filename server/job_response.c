@@ -2,7 +2,7 @@
 #include "server/job_response.h"
 
 #include "server/negotiate.h"
-#include "server/upload.h"
+#include "server/result_report.h"
 
 #include "core/clock.h"
 #include "core/result.h"
@@ -92,43 +92,23 @@ void mf_stored_result_free(struct mf_stored_result *stored)
     mf_buffer_free(&stored->index);
 }
 
-/* Whose study it is: from the object of the reported study in the index. */
-static void find_patient(const struct mf_upload *upload, const char *study,
-                         struct mf_fhir_report_context *context)
-{
-    for (size_t i = 0; i < upload->index->object_count; i++) {
-        const struct mf_index_object *o = &upload->index->objects[i];
-        if (!o->study_instance_uid || strcmp(o->study_instance_uid, study) != 0)
-            continue;
-        context->patient_id = o->patient_id;
-        context->patient_issuer = o->patient_id_issuer;
-        context->accession_number = o->accession_number;
-        return;
-    }
-}
-
-json_t *mf_stored_result_report(const struct mf_stored_result *stored,
+json_t *mf_stored_result_report(const struct mf_stored_result *stored, struct mf_store *store,
                                 enum mf_fhir_bundle_type type, struct mf_error *err)
 {
-    char issued[MF_TIME_TEXT];
-    struct mf_fhir_report_context context = {
-        .issued = mf_clock_format_ms(stored->job.finished_ms, issued)};
-    MF_AUTO(mf_upload) struct mf_upload upload = {.index = NULL};
-    MF_AUTO(mf_json)
-    json_t *result = mf_json_parse(stored->text.data ? stored->text.data : "", stored->text.len,
-                                   NULL, "result", err);
-    const json_t *study = json_object_get(result, "study");
-    if (!result || !mf_upload_parse(stored->index.data ? stored->index.data : "", stored->index.len,
-                                    MF_UPLOAD_WITHOUT_EHR, &upload, err))
+    MF_AUTO(mf_result_report) struct mf_result_report report = {.result = NULL};
+    if (!mf_result_report_open(&report, stored->text.data ? stored->text.data : "",
+                               stored->text.len, stored->index.data ? stored->index.data : "",
+                               stored->index.len, stored->job.finished_ms, err) ||
+        !mf_result_report_amend(&report, store, stored->job.tenant, stored->job.id, err))
         return NULL;
-    find_patient(&upload, mf_json_get_string(study, "study_instance_uid", ""), &context);
-    return mf_fhir_report(result, &context, type, err);
+    return mf_fhir_report(report.result, &report.context, type, err);
 }
 
 static bool respond_fhir(struct mf_request *request, const struct mf_stored_result *stored,
                          struct mf_error *err)
 {
-    json_t *bundle = mf_stored_result_report(stored, MF_FHIR_BUNDLE_COLLECTION, err);
+    json_t *bundle =
+        mf_stored_result_report(stored, request->store, MF_FHIR_BUNDLE_COLLECTION, err);
     return bundle && mf_respond_json_take(request, 200, OFFERS[FHIR_TYPE], bundle, err);
 }
 

@@ -30,9 +30,9 @@ bool mf_result_plain(const struct mf_request *request);
 /* Reads it for this request, or takes it from request->ended; free it also after a failure. */
 bool mf_stored_result_read(struct mf_request *request, const char *id, struct mf_stored_result *ret,
                            struct mf_error *err) MF_CHECK_RESULT;
-/* A result that was read with its index, as a FHIR Bundle (fhir/report.h) that names the patient
- * and the order. The caller owns it. */
-json_t *mf_stored_result_report(const struct mf_stored_result *stored,
+/* A result that was read with its index, as a FHIR Bundle (fhir/report.h) that names the patient,
+ * the order, and what it supersedes. The caller owns it. */
+json_t *mf_stored_result_report(const struct mf_stored_result *stored, struct mf_store *store,
                                 enum mf_fhir_bundle_type type,
                                 struct mf_error *err) MF_CHECK_RESULT;
 void mf_stored_result_free(struct mf_stored_result *stored);
