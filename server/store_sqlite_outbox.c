@@ -20,7 +20,7 @@ static const char SCHEMA[] =
     " WHEN new.state = 2 AND old.state <> 2 BEGIN"
     " INSERT OR IGNORE INTO outbox(tenant, job, destination, due)"
     "  SELECT new.tenant, new.id, address, 1 FROM destinations"
-    "  WHERE tenant = new.tenant; END;";
+    "  WHERE tenant = new.tenant ORDER BY destinations.rowid; END;";
 
 /* "https://…", for the default tenant, or "TENANT=https://…". */
 static bool add_destination(struct mf_sqlite_store *s, char *address, struct mf_error *err)
@@ -67,7 +67,7 @@ bool mf_sqlite_deliveries_due(struct mf_store *store, struct mf_delivery *ret, s
     int64_t now = mf_clock_wall_ms();
     sqlite3_stmt *q = mf_sqlite_query(s, err,
                                       "SELECT id, attempts, tenant, job, destination, due"
-                                      " FROM outbox WHERE due > 0 ORDER BY due LIMIT ?",
+                                      " FROM outbox WHERE due > 0 ORDER BY due, id LIMIT ?",
                                       "i", (int64_t)max + 1);
     size_t n = 0;
     int row;

@@ -163,7 +163,8 @@ static int measure(const char *dir, const char *dtype)
     printf("%-5s planned %.1f MB, real %.1f MB (%+.1f %%)\n", dtype, planned / 1e6, real / 1e6,
            100 * (planned / real - 1));
     fflush(stdout);
-    return planned > 0 && fabs(planned / real - 1) <= LIMIT ? 0 : 1;
+    /* Of a network as small as this one a few pages of the allocator are a percent. */
+    return planned > 0 && fabs(planned - real) <= fmax(LIMIT * real, SLACK) ? 0 : 1;
 }
 
 static void planned_memory_is_the_resident_peak(void **state)

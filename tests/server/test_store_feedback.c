@@ -240,14 +240,14 @@ static void a_database_of_version_1_is_brought_up_to_date(void **state)
     mf_store_free(f.store);
     fixture_open(&f);
     assert_true(put(&f, id, "anna", "1", 0, NULL, 0));
-    assert_int_equal(number(&f, "PRAGMA user_version"), 2);
+    assert_int_equal(number(&f, "PRAGMA user_version"), 3);
     s = (struct mf_sqlite_store *)f.store;
-    assert_int_equal(sqlite3_exec(s->db, "PRAGMA user_version=3", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(s->db, "PRAGMA user_version=4", NULL, NULL, NULL), SQLITE_OK);
     mf_store_free(f.store);
     struct mf_error err = MF_ERROR_INIT;
     f.store = mf_store_open_sqlite(f.directory, &f.settings, &err);
     assert_null(f.store);
-    assert_non_null(strstr(err.msg, "schema version 3, this program knows 2"));
+    assert_non_null(strstr(err.msg, "schema version 4, this program knows 3"));
     fixture_end(&f);
 }
 
