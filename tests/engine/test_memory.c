@@ -23,6 +23,7 @@
 enum { WIDTH = 384, LAYERS = 6, PATCH = 14, IMAGE = 224, TENSORS = 128 };
 
 static const double LIMIT = 0.05;
+static const double SLACK = 1e6;
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { SANITIZED = 1 }; /* they keep memory of their own */
