@@ -13,11 +13,11 @@ struct mf_engine {
     const struct mf_bundle *bundle;
     struct mf_exec exec;
     struct mf_weight_store *store; /* NULL: weights are this engine's own */
-    struct mf_arena *arena;      /* the networks' structs and the fixed buffers below */
-    struct mf_sam2 *segmenter;   /* NULL: none */
-    struct mf_sam2_stack *stack; /* NULL: every frame is segmented on its own */
-    size_t key;                  /* the slice that is prompted */
-    bool prompted;               /* boxes were found */
+    struct mf_arena *arena;        /* the networks' structs and the fixed buffers below */
+    struct mf_sam2 *segmenter;     /* NULL: none */
+    struct mf_sam2_stack *stack;   /* NULL: every frame is segmented on its own */
+    size_t key;                    /* the slice that is prompted */
+    bool prompted;                 /* boxes were found */
     struct mf_vit *vision;
     struct mf_temporal *temporal;
     struct mf_ft *ehr; /* NULL: none */

@@ -1,6 +1,7 @@
 /* The execution context: workspace, planning, and the calls that need scratch memory. */
 #include "engine/exec.h"
 
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -69,13 +69,13 @@ static void refresh_keys(struct mf_auth *a)
     if (now.tv_sec == a->keys_modified.tv_sec && now.tv_nsec == a->keys_modified.tv_nsec)
         return;
     a->keys_modified = now;
-    struct mf_api_keys *keys = mf_api_keys_read(a->config->auth.keys, &err), *old = keys;
+    struct mf_api_keys *keys = mf_api_keys_read(a->config->auth.keys, &err);
     if (!keys) {
         mf_log(MF_LOG_ERROR, "auth.keys_unreadable", MF_LOG_S("reason", err.msg));
         return;
     }
     pthread_mutex_lock(&a->lock);
-    old = a->keys;
+    struct mf_api_keys *old = a->keys;
     a->keys = keys;
     pthread_mutex_unlock(&a->lock);
     mf_api_keys_free(old);
@@ -321,7 +321,7 @@ json_t *mf_auth_exchange(struct mf_auth *a, const char *assertion, const char *s
     char chosen[MF_TOKEN_SCOPES], name[MF_PRINCIPAL];
     const struct mf_trusted *client = NULL;
     MF_AUTO(mf_jwt) struct mf_jwt jwt = {.text = NULL};
-    if (!check_assertion(a, assertion, &jwt, &client, err))
+    if (!check_assertion(a, assertion, &jwt, &client, err) || !client)
         return NULL;
     if (!choose_scopes(&client->limit, scopes, chosen, sizeof chosen)) {
         mf_error_set(err, MF_ERR_UNUSABLE, "none of the scopes is the client's");

@@ -3,9 +3,9 @@
  *
  * Streaming put, ranged read through a descriptor, delete. Names are made here (128 random bits),
  * never taken from outside. Members are hashed in the pass that writes them; mf_pack_sync() makes
- * the pack durable with one fsync of the file and one of the directory, of which the latter may have
- * been done ahead (mf_blobs_prepare()). A pack that is not kept is deleted with its handle; what a
- * killed process left behind is found by the sweep.
+ * the pack durable with one fsync of the file and one of the directory, of which the latter may
+ * have been done ahead (mf_blobs_prepare()). A pack that is not kept is deleted with its handle;
+ * what a killed process left behind is found by the sweep.
  */
 #ifndef MF_SERVER_BLOBS_H
 #define MF_SERVER_BLOBS_H

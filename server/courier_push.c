@@ -38,7 +38,8 @@ static const char *source_patient(const json_t *result)
 /* Who the receiver takes the patient for. Only where that is the very Patient that the features
  * came from are their other resources there, too. */
 static bool find_subject(const struct mf_courier_outbox *c, long server,
-                         struct mf_result_report *report, char reference[REFERENCE],
+                         const struct mf_result_report *report,
+                         struct mf_fhir_report_context *context, char reference[REFERENCE],
                          struct mf_error *err)
 {
     const char *id = report->context.patient_id;
@@ -47,8 +48,8 @@ static bool find_subject(const struct mf_courier_outbox *c, long server,
     if (id && *id && !mf_fhir_find(c->fhir, server, id, reference, &found, &problem) &&
         problem.code != MF_ERR_UNUSABLE && problem.code != MF_ERR_NOT_FOUND)
         return mf_error_set(err, problem.code, "%s", problem.msg);
-    report->context.patient_reference = found ? reference : NULL;
-    report->context.foreign = !found || strcmp(source_patient(report->result), reference) != 0;
+    context->patient_reference = found ? reference : NULL;
+    context->foreign = !found || strcmp(source_patient(report->result), reference) != 0;
     return true;
 }
 
@@ -74,15 +75,15 @@ static bool judge_transaction(const struct mf_buffer *answer, struct mf_error *e
 }
 
 static bool push_fhir(const struct mf_courier_outbox *c, const char *name,
-                      struct mf_result_report *report, struct mf_error *err)
+                      const struct mf_result_report *report, struct mf_error *err)
 {
     char reference[REFERENCE];
+    struct mf_fhir_report_context context = report->context;
     long server = mf_fhir_client_find(c->fhir, name, err);
-    if (server < 0 || !find_subject(c, server, report, reference, err))
+    if (server < 0 || !find_subject(c, server, report, &context, reference, err))
         return false;
     MF_AUTO(mf_json)
-    json_t *bundle =
-        mf_fhir_report(report->result, &report->context, MF_FHIR_BUNDLE_TRANSACTION, err);
+    json_t *bundle = mf_fhir_report(report->result, &context, MF_FHIR_BUNDLE_TRANSACTION, err);
     MF_AUTO(mf_mem) char *text = bundle ? mf_json_text(bundle, 0) : NULL;
     if (!text)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a report");
@@ -95,14 +96,15 @@ static bool push_fhir(const struct mf_courier_outbox *c, const char *name,
 /* --- HL7 v2 --- */
 
 static bool push_hl7(const struct mf_courier_outbox *c, const struct mf_delivery *d,
-                     struct mf_result_report *report, struct mf_error *err)
+                     const struct mf_result_report *report, struct mf_error *err)
 {
     struct mf_mllp_peer peer;
+    struct mf_fhir_report_context context = report->context;
     if (!mf_mllp_address(d->destination, &peer))
         return mf_error_set(err, MF_ERR_USAGE, "the destination is no mllp://host:port");
-    report->context.receiving_application = peer.application;
-    report->context.receiving_facility = peer.facility;
-    MF_AUTO(mf_mem) char *message = mf_fhir_oru(report->result, &report->context, err);
+    context.receiving_application = peer.application;
+    context.receiving_facility = peer.facility;
+    MF_AUTO(mf_mem) char *message = mf_fhir_oru(report->result, &context, err);
     return message && mf_mllp_send(&peer, message, d->job, (int)c->config->outbox.timeout_s, err);
 }
 

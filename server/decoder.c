@@ -291,15 +291,15 @@ static bool do_call(struct mf_decoder *d, uint32_t verb, const struct request *r
     for (int i = 0; i < OUTSIDE_KILLS && outcome == KILLED_OUTSIDE; i++) {
         mf_error_clear(&error);
         mf_message_free(answer);
-        MF_AUTO(mf_fd) int fd = take_connection(d, &error);
+        int fd = take_connection(d, &error);
         if (fd < 0) /* MF_ERR_IO: the zygote died between accepting and listening to us */
             outcome = error.code == MF_ERR_IO ? KILLED_OUTSIDE : FAILED;
         else
             outcome = try_connection(d, fd, verb, r, answer, &error);
-        if (outcome == DONE && ret_connection) {
+        if (outcome == DONE && ret_connection)
             *ret_connection = fd;
-            fd = -1;
-        }
+        else if (fd >= 0)
+            close(fd);
     }
     release_slot(d);
     return outcome == DONE || mf_error_set(err, error.code, "%s", error.msg);

@@ -2,8 +2,9 @@
  * The zygote and the life of one decoder. See decoder_process.h.
  *
  * A decoder: fork → limits → sandbox → receive a request → verb → answer → exit; after a scan it
- * waits for one request more, for the frames of what it scanned. The zygote keeps a copy of every connection: when the client closes its end
- * early the decoder is killed, and when the decoder dies the client is told how.
+ * waits for one request more, for the frames of what it scanned. The zygote keeps a copy of every
+ * connection: when the client closes its end early the decoder is killed, and when the decoder dies
+ * the client is told how.
  */
 #include "server/decoder_process.h"
 
@@ -158,7 +159,7 @@ static bool answer(const struct zygote *z, int socket, const struct mf_decoder_l
     bool ok = verb || mf_error_set(&err, MF_ERR_INTERNAL, "decoder: unknown verb %u", m->kind);
     if (ok && m->kind == MF_VERB_FRAMES_AHEAD)
         ok = mf_buffer_append(&reply.payload, m->payload.data, m->payload.len, &err);
-    ok = ok && read_request(m, &request, &err) && verb(&request, &reply, &err);
+    ok = ok && verb && read_request(m, &request, &err) && verb(&request, &reply, &err);
     bool sent = ok ? mf_message_send(socket, MF_ANSWER_OK, reply.payload.data, reply.payload.len,
                                      &reply.fd, reply.fd >= 0 ? 1 : 0, 0, NULL)
                    : send_error(socket, limits, &err);

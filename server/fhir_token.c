@@ -115,7 +115,7 @@ bool mf_fhir_assertion(const struct mf_fhir_server *s, int64_t now_s, const char
               append_part(out,
                           json_pack("{s:s, s:s, s:s, s:s, s:I}", "iss", s->client_id, "sub",
                                     s->client_id, "aud", s->token_url, "jti", jti, "exp",
-                                    (json_int_t)(now_s + ASSERTION_S)),
+                                    (json_int_t)now_s + ASSERTION_S),
                           err) &&
               sign(key, ec, out, begin, err);
     EVP_PKEY_free(key);

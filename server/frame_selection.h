@@ -1,7 +1,7 @@
 /*
- * Frame selection: what a decoder must be told to decode the frames of a plan, and nothing else of a
- * perhaps large index. Front and worker make it of the same plan, so that frames which the one asked
- * for ahead are recognised by the other.
+ * Frame selection: what a decoder must be told to decode the frames of a plan, and nothing else of
+ * a perhaps large index. Front and worker make it of the same plan, so that frames which the one
+ * asked for ahead are recognised by the other.
  */
 #ifndef MF_SERVER_FRAME_SELECTION_H
 #define MF_SERVER_FRAME_SELECTION_H

@@ -112,7 +112,8 @@ static bool exchange(struct mf_store_client *c, bool waiting, uint64_t deadline_
     struct mf_wire_header header;
     mf_buffer_clear(&c->in);
     drop_passed(c);
-    if (!send_all(c, c->out.data, c->out.len, c->passing) || !receive(c, sizeof header, waiting, deadline_ns))
+    if (!send_all(c, c->out.data, c->out.len, c->passing) ||
+        !receive(c, sizeof header, waiting, deadline_ns))
         return false;
     memcpy(&header, c->in.data, sizeof header);
     *ret_kind = header.kind;

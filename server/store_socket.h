@@ -12,8 +12,8 @@ int mf_store_socket_connect(const char *directory, struct mf_error *err);
 /* Whether the other end runs as this user or as root. */
 bool mf_store_socket_trusted(int socket);
 
-/* send(2), with a descriptor beside the bytes when `passed` > 0; and recv(2): a descriptor that comes
- * is the caller's in *passed, whatever was there (> 0) is closed. */
+/* send(2), with a descriptor beside the bytes when `passed` > 0; and recv(2): a descriptor that
+ * comes is the caller's in *passed, whatever was there (> 0) is closed. */
 ssize_t mf_store_socket_send(int socket, const void *data, size_t len, int passed);
 ssize_t mf_store_socket_receive(int socket, void *data, size_t len, int *passed);
 

@@ -42,11 +42,12 @@ static bool read_feedback(struct mf_sqlite_store *s, int64_t seq, struct mf_aren
             &count, err))
         return false;
     struct mf_feedback *rows = mf_arena_alloc(arena, (size_t)count + 1, sizeof *rows, err);
-    sqlite3_stmt *q = rows ? mf_sqlite_query(s, err,
-                                             "SELECT change, reader, time, body FROM feedback"
-                                             " WHERE job = ?1 ORDER BY change",
-                                             "i", seq)
-                           : NULL;
+    if (!rows)
+        return false;
+    sqlite3_stmt *q = mf_sqlite_query(s, err,
+                                      "SELECT change, reader, time, body FROM feedback"
+                                      " WHERE job = ?1 ORDER BY change",
+                                      "i", seq);
     size_t n = 0;
     int row;
     while ((row = mf_sqlite_row(s, q, err)) == 1 && n < (size_t)count) {
