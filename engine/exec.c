@@ -238,16 +238,9 @@ struct mf_linear *mf_exec_keep_linear(struct mf_exec *x, const struct mf_linear_
     return !watch || watch->layer(watch->arg, o->linear, source, err) ? o->linear : NULL;
 }
 
-void mf_exec_tap(struct mf_exec *x, const float *data, int rank, const size_t *shape,
-                 const char *fmt, ...)
+static void show(struct mf_exec *x, const char *name, const float *data, int rank,
+                 const size_t *shape)
 {
-    if (!x->tap || !mf_exec_live(x))
-        return;
-    char name[96];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(name, sizeof name, fmt, ap);
-    va_end(ap);
     size_t n = 1;
     for (int i = 0; i < rank; i++)
         n *= shape[i];
@@ -258,6 +251,19 @@ void mf_exec_tap(struct mf_exec *x, const float *data, int rank, const size_t *s
     }
     x->ops->download(x->backend, host, data, n);
     x->tap->see(x->tap->arg, name, host, shape, rank);
+}
+
+void mf_exec_tap(struct mf_exec *x, const float *data, int rank, const size_t *shape,
+                 const char *fmt, ...)
+{
+    char name[96];
+    va_list ap;
+    va_start(ap, fmt);
+    if (x->tap && mf_exec_live(x)) {
+        vsnprintf(name, sizeof name, fmt, ap);
+        show(x, name, data, rank, shape);
+    }
+    va_end(ap);
 }
 
 void mf_linear_strided(struct mf_exec *x, struct mf_linear *linear, const float *in, size_t m,
