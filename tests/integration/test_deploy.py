@@ -71,7 +71,7 @@ def test_the_packaged_configuration_starts_the_daemon(tmp_path):
 def test_manual_pages_say_what_help_says():
     pages = sorted((BUILD / "man").glob("*.1"))
     commands = re.findall(r"^  ([a-z]+) ", run(bundles.PROGRAM, "--help"), re.M)
-    assert [page.stem for page in pages] == sorted(["medfusion", *(f"medfusion-{command}" for command in commands)])
+    assert sorted(page.stem for page in pages) == sorted(["medfusion", *(f"medfusion-{command}" for command in commands)])
     for page in pages:
         command = [part for part in page.stem.split("-")[1:]]
         shown = subprocess.run(["groff", "-k", "-ww", "-man", "-Tutf8", "-P-c", str(page)], capture_output=True, text=True, check=True)
