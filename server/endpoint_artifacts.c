@@ -4,7 +4,6 @@
 #include "server/endpoints.h"
 #include "server/heatmap.h"
 #include "server/job_response.h"
-#include "server/negotiate.h"
 #include "server/services.h"
 
 #include <string.h>
@@ -16,13 +15,6 @@ static const char MASKS[] = "masks";
 static const char EXPLANATION[] = "explanation";
 static const char *const DICOM_ONLY[] = {"application/dicom"};
 static const char *const PNG_ONLY[] = {"image/png"};
-
-static bool check_accept(const struct mf_request *request, const char *const offers[1],
-                         struct mf_error *err)
-{
-    return mf_negotiate(mf_request_header(request, "Accept"), offers, 1) >= 0 ||
-           mf_error_set(err, MF_ERR_NOT_ACCEPTABLE, "this is given as %s only", offers[0]);
-}
 
 static json_t *item_json(const struct mf_job_record *record, const struct mf_write_item *item)
 {
@@ -81,7 +73,8 @@ static bool get_list(struct mf_request *request, struct mf_error *err)
     MF_AUTO(mf_job_artifacts) struct mf_job_artifacts a = {.fd = -1};
     struct mf_job_record record = {0};
     bool answered = false;
-    if (!check_accept(request, JSON_ONLY, err) || !mf_request_only_query(request, no_query, err) ||
+    if (!mf_request_accepts(request, JSON_ONLY[0], err) ||
+        !mf_request_only_query(request, no_query, err) ||
         !mf_request_record(request, arena, &record, &answered, err))
         return false;
     return answered ||
@@ -153,11 +146,11 @@ static bool get_one(struct mf_request *request, struct mf_error *err)
     MF_AUTO(mf_job_artifacts) struct mf_job_artifacts a = {.fd = -1};
     struct mf_job_record record = {0};
     bool answered = false;
-    if (!check_accept(request,
-                      masks || why ? JSON_ONLY
-                      : picture    ? PNG_ONLY
-                                   : DICOM_ONLY,
-                      err) ||
+    if (!mf_request_accepts(request,
+                            masks || why ? JSON_ONLY[0]
+                            : picture    ? PNG_ONLY[0]
+                                         : DICOM_ONLY[0],
+                            err) ||
         !mf_request_only_query(request, no_query, err) ||
         !mf_request_record(request, arena, &record, &answered, err))
         return false;

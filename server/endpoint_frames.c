@@ -6,7 +6,6 @@
 #include "server/endpoints.h"
 #include "server/frame_picture.h"
 #include "server/job_response.h"
-#include "server/negotiate.h"
 #include "server/services.h"
 
 #include <errno.h>
@@ -16,13 +15,6 @@ enum { PICTURE_BYTES = 512 << 20, MAX_SIDE = 65535, MAX_FRAME = 1 << 20 };
 
 static const char *const JSON_ONLY[] = {"application/json"};
 static const char *const PNG_ONLY[] = {"image/png"};
-
-static bool accepts(const struct mf_request *request, const char *const offers[1],
-                    struct mf_error *err)
-{
-    return mf_negotiate(mf_request_header(request, "Accept"), offers, 1) >= 0 ||
-           mf_error_set(err, MF_ERR_NOT_ACCEPTABLE, "this is given as %s only", offers[0]);
-}
 
 static const json_t *frames_of(const struct mf_job_artifacts *a)
 {
@@ -81,7 +73,8 @@ static bool get_list(struct mf_request *request, struct mf_error *err)
     MF_AUTO(mf_job_artifacts) struct mf_job_artifacts a = {.fd = -1};
     struct mf_job_record record = {0};
     bool answered = false;
-    if (!accepts(request, JSON_ONLY, err) || !mf_request_only_query(request, no_query, err) ||
+    if (!mf_request_accepts(request, JSON_ONLY[0], err) ||
+        !mf_request_only_query(request, no_query, err) ||
         !mf_request_record(request, arena, &record, &answered, err))
         return false;
     return answered ||
@@ -149,7 +142,7 @@ static bool get_one(struct mf_request *request, struct mf_error *err)
     struct mf_frame_picture wanted = {0};
     uint32_t number = 0;
     bool answered = false;
-    if (!accepts(request, PNG_ONLY, err) || !read_query(request, &wanted, err))
+    if (!mf_request_accepts(request, PNG_ONLY[0], err) || !read_query(request, &wanted, err))
         return false;
     if (!read_number(request->parameters[1], MAX_FRAME, &number))
         return mf_error_set(err, MF_ERR_NOT_FOUND, "the result has no such frame");

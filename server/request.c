@@ -2,6 +2,7 @@
 #include "server/request.h"
 
 #include "core/clock.h"
+#include "server/negotiate.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -193,6 +194,12 @@ const char *mf_request_query(const struct mf_request *request, const char *name)
         if (strcmp(request->query[i].name, name) == 0)
             return request->query[i].value;
     return NULL;
+}
+
+bool mf_request_accepts(const struct mf_request *request, const char *type, struct mf_error *err)
+{
+    return mf_negotiate(mf_request_header(request, "Accept"), &type, 1) >= 0 ||
+           mf_error_set(err, MF_ERR_NOT_ACCEPTABLE, "this is given as %s only", type);
 }
 
 bool mf_request_only_query(const struct mf_request *request, const char *const names[],

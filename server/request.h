@@ -120,6 +120,10 @@ const char *mf_request_query(const struct mf_request *request, const char *name)
 /* Refuses query parameters that are not in the NULL-terminated list, and repeated ones. */
 bool mf_request_only_query(const struct mf_request *request, const char *const names[],
                            struct mf_error *err) MF_CHECK_RESULT;
+/* Whether the client takes the one media type that there is ("type/subtype"); else
+ * MF_ERR_NOT_ACCEPTABLE. */
+bool mf_request_accepts(const struct mf_request *request, const char *type,
+                        struct mf_error *err) MF_CHECK_RESULT;
 
 /* `Prefer: wait=n` (RFC 7240) in seconds, at most 60; 0 without one, and for one that is not
  * understood. */
