@@ -68,13 +68,6 @@ json_t *mf_json_read_file(const char *path, const struct mf_json_limits *limits,
     return mf_json_parse(text.data ? text.data : "", text.len, limits, path, err);
 }
 
-char *mf_json_text(const json_t *value, int indent)
-{
-    size_t flags = JSON_ENCODE_ANY | JSON_REAL_PRECISION(9);
-    flags |= indent > 0 ? JSON_INDENT((size_t)indent) : JSON_COMPACT;
-    return json_dumps(value, flags);
-}
-
 const char *mf_json_get_string(const json_t *object, const char *key, const char *fallback)
 {
     const char *s = json_string_value(json_object_get(object, key));

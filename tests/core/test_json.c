@@ -135,6 +135,64 @@ static void numbers_keep_float32(void **state)
     assert_string_equal(text, "0.1");
 }
 
+/* What jansson itself writes for a value. */
+static void assert_as_jansson(const json_t *value)
+{
+    MF_AUTO(mf_mem) char *ours = mf_json_text(value, 0);
+    MF_AUTO(mf_mem)
+    char *theirs = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
+    assert_string_equal(ours, theirs);
+}
+
+static void assert_real_as_jansson(double number)
+{
+    MF_AUTO(mf_json) json_t *value = json_real(number);
+    assert_as_jansson(value);
+}
+
+static void text_is_the_text_of_jansson(void **state)
+{
+    (void)state;
+    static const double edges[] = {0.0,           -0.0,
+                                   1.0,           0.1,
+                                   1e-4,          9.9999999949e-5,
+                                   9.99999999e-5, 0.000999999999949,
+                                   0.9999999995,  9.999999995,
+                                   99999999.95,   999999999.4,
+                                   999999999.5,   1e9,
+                                   1e15,          1e16,
+                                   1e22,          1e300,
+                                   5e-324,        1.7976931348623157e308,
+                                   2.5,           0.5,
+                                   12345678.5,    1234567.885};
+    for (size_t i = 0; i < sizeof edges / sizeof *edges; i++) {
+        assert_real_as_jansson(edges[i]);
+        assert_real_as_jansson(-edges[i]);
+    }
+    uint64_t random = 88172645463325252U;
+    for (int i = 0; i < 200000; i++) {
+        random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+        double size = pow(10.0, (double)(random >> 40) / (1 << 24) * 18 - 8);
+        assert_real_as_jansson(i % 2 ? size : -size);
+        assert_real_as_jansson((double)(float)size);
+        assert_real_as_jansson((double)(random >> 44) / 1000.0); /* ties of decimals */
+    }
+    static const json_int_t whole[] = {0, 1, -1, 10, INT64_MAX, INT64_MIN};
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
+        MF_AUTO(mf_json) json_t *value = json_integer(whole[i]);
+        assert_as_jansson(value);
+    }
+    static const char odd[] =
+        "\"quoted\" \\ / \b\f\n\r\t\x01\x1f\x7f \xc3\xa9 \xf0\x9f\xab\x81 \0 end";
+    MF_AUTO(mf_json) json_t *string = json_stringn(odd, sizeof odd - 1);
+    assert_as_jansson(string);
+    MF_AUTO(mf_json)
+    json_t *all = json_pack("{s:[], s:{}, s:[i, f, b, n], s:{s:O}}", "none", "\x02key\"", "mixed",
+                            -7, 0.25, 1, "in", "string", string);
+    assert_as_jansson(all);
+    assert_null(mf_json_text(NULL, 0));
+}
+
 static void non_numbers_become_null(void **state)
 {
     (void)state;
@@ -217,6 +275,7 @@ int main(void)
         cmocka_unit_test(depth_limit),
         cmocka_unit_test(files),
         cmocka_unit_test(numbers_keep_float32),
+        cmocka_unit_test(text_is_the_text_of_jansson),
         cmocka_unit_test(non_numbers_become_null),
         cmocka_unit_test(optional_members),
         cmocka_unit_test(needed_members),
