@@ -399,6 +399,7 @@ static bool take_events(struct server *v, const struct epoll_event *events, int 
 
 static bool loop(struct server *v, struct mf_error *err)
 {
+    mf_sqlite_checkpoint(v->s); /* the other processes are starting, too */
     for (bool go_on = true; go_on;) {
         struct epoll_event events[EVENTS];
         int n = epoll_wait(v->epoll, events, EVENTS, sleep_ms(v));

@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 
 /* 2: feedback, which a program that knows 1 would not purge. 3: the audit trail is a chain. */
-enum { SCHEMA_VERSION = 3, CHECKPOINT_PAGES = 4000, PATH_BYTES = 4096 };
+enum { SCHEMA_VERSION = 3, PATH_BYTES = 4096 };
 
 static const char PRAGMAS[] = "PRAGMA locking_mode=EXCLUSIVE;"
                               "PRAGMA journal_mode=WAL;"
@@ -330,7 +330,7 @@ static bool open_database(struct mf_sqlite_store *s, const char *path, struct mf
         return mf_error_prefix(err, "%s", path);
     }
     sqlite3_extended_result_codes(s->db, 1);
-    sqlite3_wal_autocheckpoint(s->db, CHECKPOINT_PAGES);
+    mf_sqlite_limit_log(s);
     /* BEGIN IMMEDIATE takes the lock that EXCLUSIVE mode then keeps: a second owner fails here. */
     if (!execute(s, "BEGIN IMMEDIATE", err) || !execute(s, SCHEMA, err) ||
         !execute(s, mf_sqlite_instances_schema, err) ||
@@ -363,13 +363,4 @@ struct mf_store *mf_store_open_sqlite(const char *directory,
     if (!open_database(s, path, err))
         return NULL;
     return MF_STEAL(store);
-}
-
-void mf_sqlite_checkpoint(struct mf_sqlite_store *s)
-{
-    /* A log that is kept is overwritten, which is cheaper to sync than growing it; but what was
-     * purged must leave it. */
-    int mode = s->purged ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE;
-    if (sqlite3_wal_checkpoint_v2(s->db, NULL, mode, NULL, NULL) == SQLITE_OK)
-        s->purged = false;
 }

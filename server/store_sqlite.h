@@ -14,7 +14,7 @@
 
 #include <sqlite3.h>
 
-enum { MF_SQLITE_STATEMENTS = 160 };
+enum { MF_SQLITE_STATEMENTS = 160, MF_SQLITE_LOG_FRAMES = 4000 };
 
 struct mf_sqlite_store {
     struct mf_store base;
@@ -138,7 +138,10 @@ bool mf_sqlite_audit_head(struct mf_sqlite_store *s, struct mf_audit_point *ret,
 bool mf_sqlite_expire_audit(struct mf_sqlite_store *s, struct mf_error *err);
 /* Removes versions of states from before then, but for the newest of each. */
 bool mf_sqlite_expire_states(struct mf_sqlite_store *s, int64_t before_ms, struct mf_error *err);
-/* Moves the log into the database file without waiting for anybody. */
+/* The log is moved into the database file by the commit that makes it MF_SQLITE_LOG_FRAMES long. */
+void mf_sqlite_limit_log(struct mf_sqlite_store *s);
+/* Moves the log into the database file without waiting for anybody, and gives the log its whole
+ * size (16 MB) so that commits need not grow it. For when nothing else is to be done. */
 void mf_sqlite_checkpoint(struct mf_sqlite_store *s);
 
 /* --- what several verbs share --- */
