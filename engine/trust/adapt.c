@@ -62,9 +62,11 @@ struct mf_adapt_norm mf_adapt_source(const struct mf_adapt_head *h)
 void mf_adapt_activation(const struct mf_adapt_head *h, const float *readout, double *u)
 {
     for (size_t i = 0; i < h->width; i++) {
+        const double *w = h->w1 + i * h->inputs;
         double sum = h->b1[i];
+#pragma omp simd reduction(+ : sum)
         for (size_t j = 0; j < h->inputs; j++)
-            sum += h->w1[i * h->inputs + j] * readout[j];
+            sum += w[j] * readout[j];
         u[i] = sum;
     }
 }
