@@ -71,13 +71,13 @@ static bool choose_program(const char *wanted, struct mf_error *err)
     char found[PATH_MAX];
     const char *named = wanted ? wanted : getenv("MEDFUSION_PROGRAM");
     if (named)
-        return executable(named) ? mf_process_set_program(named, err)
+        return executable(named) ? mf_zygote_set_program(named, err)
                                  : mf_error_set(err, MF_ERR_USAGE, "%s: cannot be executed", named);
     if (beside_library("../bin/medfusion", found) || beside_library("../../bin/medfusion", found) ||
         beside_library("medfusion", found))
-        return mf_process_set_program(found, err);
+        return mf_zygote_set_program(found, err);
     return executable(MF_INSTALLED_PROGRAM)
-               ? mf_process_set_program(MF_INSTALLED_PROGRAM, err)
+               ? mf_zygote_set_program(MF_INSTALLED_PROGRAM, err)
                : mf_error_set(err, MF_ERR_USAGE,
                               "the program medfusion is not beside the library: set "
                               "MEDFUSION_PROGRAM to its path");

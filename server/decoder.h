@@ -119,12 +119,15 @@ bool mf_decoder_frames_ahead(int connection, const struct mf_frames_wanted *want
  * if they are the ones it is asked for. */
 void mf_decoder_adopt(struct mf_decoder *decoder, int connection);
 
-/* The zygote, as its parent sees it: re-executes this program with a hidden role, so that the
- * decoders share no memory (secrets, addresses) with the caller. */
+/* The zygote, as its parent sees it: a program of its own, so that the decoders share no memory
+ * (secrets, addresses) and no code but their own with the caller. */
 struct mf_zygote;
 
 /* Starts it and waits until it listens. It dies with its parent. */
 struct mf_zygote *mf_zygote_start(struct mf_error *err);
+/* The program beside which medfusion-decoder lies, where that is not the one that runs: for the
+ * shared library, which lives in programs of others. Before the first start. */
+bool mf_zygote_set_program(const char *path, struct mf_error *err);
 /* Starts it again under the same address after its death was noticed (the listening socket stays
  * ours). */
 bool mf_zygote_restart(struct mf_zygote *zygote, struct mf_error *err);

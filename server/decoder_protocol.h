@@ -39,7 +39,7 @@ enum mf_decoder_answer { MF_ANSWER_OK = 200, MF_ANSWER_ERROR, MF_ANSWER_DIED };
 
 /* The socket's number in the zygote, and the byte it writes to the ready pipe. */
 enum { MF_ZYGOTE_LISTEN_FD = 3, MF_ZYGOTE_READY_FD = 4 };
-#define MF_ZYGOTE_ROLE "@decoder"
+#define MF_ZYGOTE_ROLE "@decoder " MF_VERSION /* both ends are of one version */
 
 enum {
     MF_DECODER_REQUEST_MAX = 128 << 20, /* index text included */

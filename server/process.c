@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
@@ -14,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 enum { FIRST_PASSED_FD = 3, PASSED_FDS = 8 };
 
@@ -52,19 +52,8 @@ pid_t mf_process_fork(const char *name, int (*main)(void *context), void *contex
     _exit(status);
 }
 
-static char program[PATH_MAX] = "/proc/self/exe";
-
-bool mf_process_set_program(const char *path, struct mf_error *err)
-{
-    size_t len = strlen(path);
-    if (len >= sizeof program)
-        return mf_error_set(err, MF_ERR_USAGE, "%.80s…: the path is too long", path);
-    memcpy(program, path, len + 1);
-    return true;
-}
-
 /* In the child between fork and exec: only async-signal-safe calls. */
-static void exec_self(char *const argv[], const int fds[], size_t fd_count, pid_t parent)
+static void execute(int program, char *const argv[], const int fds[], size_t fd_count, pid_t parent)
 {
     int moved[PASSED_FDS];
     reset_signals();
@@ -73,16 +62,18 @@ static void exec_self(char *const argv[], const int fds[], size_t fd_count, pid_
     for (size_t i = 0; i < fd_count; i++) /* out of the way of the numbers they will get */
         if ((moved[i] = fcntl(fds[i], F_DUPFD, FIRST_PASSED_FD + PASSED_FDS)) < 0)
             _exit(127);
+    if ((program = fcntl(program, F_DUPFD, FIRST_PASSED_FD + PASSED_FDS)) < 0)
+        _exit(127);
     for (size_t i = 0; i < fd_count; i++)
         if (dup2(moved[i], FIRST_PASSED_FD + (int)i) < 0)
             _exit(127);
-    close_range(FIRST_PASSED_FD + (unsigned)fd_count, ~0U, 0);
-    execv(program, argv);
+    close_range(FIRST_PASSED_FD + (unsigned)fd_count, ~0U, CLOSE_RANGE_CLOEXEC);
+    execveat(program, "", argv, environ, AT_EMPTY_PATH);
     _exit(127);
 }
 
-pid_t mf_process_spawn_self(char *const argv[], const int fds[], size_t fd_count,
-                            struct mf_error *err)
+pid_t mf_process_spawn(int program, char *const argv[], const int fds[], size_t fd_count,
+                       struct mf_error *err)
 {
     if (fd_count > PASSED_FDS) {
         mf_error_set(err, MF_ERR_INTERNAL, "%zu descriptors for a new process", fd_count);
@@ -91,7 +82,7 @@ pid_t mf_process_spawn_self(char *const argv[], const int fds[], size_t fd_count
     pid_t parent = getpid();
     pid_t pid = fork();
     if (pid == 0)
-        exec_self(argv, fds, fd_count, parent);
+        execute(program, argv, fds, fd_count, parent);
     if (pid < 0)
         mf_error_set(err, MF_ERR_INTERNAL, "cannot start process %s: %s", argv[0], strerror(errno));
     return pid;

@@ -25,15 +25,11 @@ extern "C" {
 pid_t mf_process_fork(const char *name, int (*main)(void *context), void *context,
                       struct mf_error *err);
 
-/* Starts this program anew (/proc/self/exe) with the arguments argv (NULL-terminated, argv[0] is
- * the name in ps). The descriptors fds[i] become 3 + i in the child, everything else but 0–2 is
- * closed. It dies with its parent. −1 on failure. */
-pid_t mf_process_spawn_self(char *const argv[], const int fds[], size_t fd_count,
-                            struct mf_error *err);
-
-/* What mf_process_spawn_self() starts instead of this program: for the shared library, which lives
- * in programs of others. Set it before the first process is started. */
-bool mf_process_set_program(const char *path, struct mf_error *err);
+/* Starts the program that the descriptor `program` is open on (O_PATH is enough) with the arguments
+ * argv (NULL-terminated, argv[0] is the name in ps). The descriptors fds[i] become 3 + i in the
+ * child, everything else but 0–2 is closed. It dies with its parent. −1 on failure. */
+pid_t mf_process_spawn(int program, char *const argv[], const int fds[], size_t fd_count,
+                       struct mf_error *err);
 
 /* How a process ended, for messages: "exit status 3", "signal 11 (Segmentation fault)". Returns
  * `out`. */
