@@ -24,7 +24,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from builder import checkpoints, features, studies, tokens, upper  # noqa: E402
+from builder import checkpoints, features, fhir, studies, tokens, upper  # noqa: E402
 from medfusion import bundle as bundles  # noqa: E402
 from medfusion.network import MedFusion  # noqa: E402
 
@@ -42,7 +42,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--segmenter", type=Path, help="default: none, whole frames")
     parser.add_argument("--vision-size", type=int, help="default: the checkpoint's, else 518")
     parser.add_argument("--cache", type=Path, default=Path("build/tokens"))
-    parser.add_argument("--program", type=Path, help="medfusion, to read DICOM")
+    parser.add_argument("--program", type=Path, help="medfusion, to read DICOM and FHIR")
     parser.add_argument("--name", default="my-bundle")
     parser.add_argument("-o", "--out", type=Path, required=True)
     for kind in (upper.Recipe, upper.Sizes):
@@ -103,6 +103,10 @@ def main(arguments: list[str] | None = None) -> int:
         raise SystemExit(f"{options.out} is not empty")
     found = load_studies(options)
     given = bundles.read_json(options.features) if options.features else None
+    if "ehr" in found.table:
+        if not given or not options.program:
+            raise SystemExit("a manifest with ehr needs --features and --program")
+        found.table = fhir.add(found.table, given, options.program)
     defined = features.define(found.table, given)
     numeric = sum(f["kind"] == "numeric" for f in defined["features"])
     cardinalities = [len(f["categories"]) for f in defined["features"][numeric:]]
@@ -127,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     recipe = {f.name: getattr(options, f.name) for f in dataclasses.fields(upper.Recipe)}
     torch.manual_seed(options.seed)
     model = upper.Upper(sizes, images.shape[2], images.shape[1], ehr, len(found.labels))
-    values = features.values(found.table, defined)
+    values = tuple(map(torch.from_numpy, features.values(found.table, defined)))
     trainer = upper.Trainer(model, images, values, found, upper.Recipe(**recipe))
     history = trainer.fit()
     scores = {part: trainer.score(part) for part in ("train", "val", "test")}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import torch
 
 from .mimic_iv import LABS
 
@@ -72,13 +71,14 @@ def define(table: pd.DataFrame, given: dict | None) -> dict:
     return {**given, "features": kept}
 
 
-def values(table: pd.DataFrame, features: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """x_cont (n, numeric), x_cat (n, categorical), missing (n, all)."""
+def values(table: pd.DataFrame, features: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x_cont (n, numeric) float32, x_cat (n, categorical) int64, missing (n, all) bool. As the engine
+    does it: in double, rounded once."""
     cont, cat, missing = [], [], []
     for feature in features["features"]:
         column = table[feature["id"]]
         if feature["kind"] == "numeric":
-            x = pd.to_numeric(column, errors="coerce").to_numpy(np.float32)
+            x = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
             low, high = feature.get("range") or (-np.inf, np.inf)
             gone = ~((x >= low) & (x <= high))
             cont.append(np.where(gone, 0, (x - feature["mean"]) / feature["std"]))
@@ -89,8 +89,7 @@ def values(table: pd.DataFrame, features: dict) -> tuple[torch.Tensor, torch.Ten
             cat.append(np.where(gone, 0, code))
         missing.append(gone)
 
-    def stack(columns: list[np.ndarray], dtype: type) -> torch.Tensor:
-        array = np.stack(columns, 1) if columns else np.zeros((len(table), 0))
-        return torch.from_numpy(array.astype(dtype))
+    def stack(columns: list[np.ndarray], dtype: type) -> np.ndarray:
+        return (np.stack(columns, 1) if columns else np.zeros((len(table), 0))).astype(dtype)
 
     return stack(cont, np.float32), stack(cat, np.int64), stack(missing, bool)

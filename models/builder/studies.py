@@ -56,9 +56,16 @@ def finish(table: pd.DataFrame, labels: list[str], split_by_patient: bool) -> St
 
 def manifest(path: Path, labels: list[str]) -> Studies:
     """CSV with path (relative to it), patient_id, and optionally date (orders a patient's studies;
-    else the order of lines), split, features by their id, and a column a label.
+    else the order of lines), split, features by their id, ehr (a FHIR file, relative to the CSV, that
+    features are made of; its study needs a date), and a column a label.
     """
     table = pd.read_csv(path, dtype={"patient_id": str, "path": str})
+    if "ehr" in table:
+        if "date" not in table or table["date"].isna().any():
+            raise ValueError("a manifest with ehr needs the date of every study")
+        table["ehr"] = [
+            str((path.parent / e).resolve()) if isinstance(e, str) else None for e in table["ehr"]
+        ]
     table["path"] = [str((path.parent / p).resolve()) for p in table["path"]]
     order = table["date"] if "date" in table else pd.Series(range(len(table)))
     table = table.rename(columns={"patient_id": "patient"}).assign(order=order)

@@ -5,7 +5,8 @@
     python models/covid_course bundle          trains on 60 % of the patients and writes the bundle
     python models/covid_course patients        the other 40 % as DICOM and FHIR with a manifest, for `medfusion calibrate`
 
-The vision module and the segmenter are those of models/thorax-nih, frozen. Options: --data, --work, --out.
+The vision module and the segmenter are those of models/thorax-nih, frozen. Features come from FHIR, by
+the program (--program). Options: --data, --work, --out.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Data:
     """The table, its frozen tokens and its features as the EHR module takes them."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.table = tables.load(options.data)
+        self.table = patients.seen(tables.load(options.data), options.program)
         vision, segmenter = (bundles.load_module(kind, THORAX / kind) for kind in ("vision", "segmenter"))
         self.bundle, self.vision_size = describe(), vision.config.hidden_size
         frozen = MedFusion(self.bundle, segmenter, vision, None, None, None)
@@ -70,7 +71,8 @@ class Data:
         defined = features.define(self.table.assign(split=np.where(train, "train", "test")), tables.definition())
         numeric = sum(f["kind"] == "numeric" for f in defined["features"])
         cardinalities = [len(f["categories"]) for f in defined["features"][numeric:]]
-        samples = network.Samples(self.table, self.tokens, features.values(self.table, defined), tables.LABEL)
+        values = tuple(map(torch.from_numpy, features.values(self.table, defined)))
+        samples = network.Samples(self.table, self.tokens, values, tables.LABEL)
         return defined, samples, network.ehr_config(numeric, cardinalities)
 
     def train(self, kind: str, train: np.ndarray, seed: int):
@@ -165,6 +167,7 @@ def main() -> None:
     parser.add_argument("step", choices=list(STEPS))
     parser.add_argument("--data", type=Path, default=MODELS.parent.parent / "shared" / "data" / "hannover")
     parser.add_argument("--work", type=Path, default=MODELS.parent / "build" / "covid", help="intermediate files, safe to delete")
+    parser.add_argument("--program", type=Path, default=MODELS.parent / "build" / "release" / "medfusion", help="medfusion, which makes features of FHIR")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--out", type=Path, default=MODELS / "covid-course")
     options = parser.parse_args()
