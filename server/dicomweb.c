@@ -1,4 +1,4 @@
-/* DICOMweb: DICOM JSON values, addresses, Accept. */
+/* DICOMweb: DICOM JSON values, addresses, Accept, what a path names. */
 #include "server/dicomweb.h"
 
 #include "server/negotiate.h"
@@ -135,4 +135,59 @@ int mf_dicomweb_accept(const struct mf_request *request, const char *const offer
     if (chosen < 0)
         mf_error_set(err, MF_ERR_NOT_ACCEPTABLE, "Accept: this can be given as %s", offers[0]);
     return chosen;
+}
+
+bool mf_dicomweb_next_range(const char **at, char out[MF_DICOMWEB_RANGE])
+{
+    const char *s = *at + strspn(*at, " \t,");
+    size_t n = 0;
+    bool quoted = false;
+    for (; *s && (quoted || *s != ','); s++) {
+        quoted ^= *s == '"';
+        if (n + 1 < MF_DICOMWEB_RANGE)
+            out[n++] = *s;
+    }
+    out[n] = '\0';
+    *at = s;
+    return n > 0;
+}
+
+/* --- what is stored --- */
+
+bool mf_dicomweb_find(struct mf_request *request, struct mf_found **ret, size_t *ret_count,
+                      struct mf_error *err)
+{
+    static const enum mf_attribute_id ids[] = {MF_STUDY_UID, MF_SERIES_UID, MF_SOP_INSTANCE_UID};
+    static const char *const names[] = {"study", "series", "instance"};
+    struct mf_match matches[3];
+    const char *what = "object";
+    size_t n = 0, count = 0;
+    for (; n < 3 && request->parameters[n]; n++) {
+        what = names[n];
+        matches[n] = (struct mf_match){ids[n], MF_MATCH_EQUAL, request->parameters[n]};
+        if (!mf_dicomweb_uid(request, n, names[n], err))
+            return false;
+    }
+    struct mf_search search = {.tenant = request->tenant,
+                               .level = MF_LEVEL_INSTANCE,
+                               .matches = matches,
+                               .match_count = n,
+                               .limit = MF_STORE_BATCH};
+    struct mf_found *all = NULL, *rows = NULL;
+    for (size_t got = MF_STORE_BATCH; got == MF_STORE_BATCH; search.offset += got) {
+        if (!mf_store_instances_search(request->store, &search, request->arena, &rows, &got, err))
+            return false;
+        struct mf_found *grown =
+            mf_arena_alloc(request->arena, count + got + 1, sizeof *grown, err);
+        if (!grown)
+            return false;
+        if (count)
+            memcpy(grown, all, count * sizeof *grown);
+        memcpy(grown + count, rows, got * sizeof *grown);
+        all = grown;
+        count += got;
+    }
+    *ret = all;
+    *ret_count = count;
+    return count > 0 || mf_error_set(err, MF_ERR_NOT_FOUND, "there is no such %s", what);
 }

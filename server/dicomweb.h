@@ -1,12 +1,13 @@
 /*
  * DICOMweb: what its endpoints share. Values of the DICOM JSON Model (PS3.18 annex F), addresses of
- * what is stored, Accept.
+ * what is stored, Accept, and the instances that a path names.
  */
 #ifndef MF_SERVER_DICOMWEB_H
 #define MF_SERVER_DICOMWEB_H
 
 #include "dicom/instance.h"
 #include "server/request.h"
+#include "server/store_instances.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -14,6 +15,8 @@ extern "C" {
 
 #define MF_DICOM_JSON "application/dicom+json"
 #define MF_DICOMWEB_ROOT "/dicom-web"
+
+enum { MF_DICOMWEB_RANGE = 512 }; /* bytes of a media range, with the NUL */
 
 /* Adds an attribute with one text or integer; false when out of memory. A NULL or empty text gives
  * an attribute without value. */
@@ -40,6 +43,15 @@ const char *mf_dicomweb_uid(const struct mf_request *request, size_t i, const ch
  * has none, or none of these. */
 int mf_dicomweb_accept(const struct mf_request *request, const char *const offers[], size_t count,
                        struct mf_error *err) MF_CHECK_RESULT;
+/* The next media range of an Accept field (commas in quotes do not end it), *at moves behind it;
+ * false at the end. */
+bool mf_dicomweb_next_range(const char **at, char out[MF_DICOMWEB_RANGE]);
+
+/* The instances that the path names: its first parameters are a study, a series, an instance (as
+ * many as it has). Memory of the request. MF_ERR_MALFORMED: one is no UID; MF_ERR_NOT_FOUND:
+ * nothing of it is stored. */
+bool mf_dicomweb_find(struct mf_request *request, struct mf_found **ret, size_t *ret_count,
+                      struct mf_error *err) MF_CHECK_RESULT;
 
 #ifdef __cplusplus
 }

@@ -18,63 +18,9 @@
 #include <strings.h>
 #include <unistd.h>
 
-enum { METADATA_BYTES = 256 << 20, RANGE_BYTES = 512 };
+enum { METADATA_BYTES = 256 << 20 };
 
 /* --- what is asked for --- */
-
-static bool find(struct mf_request *request, struct mf_found **ret, size_t *ret_count,
-                 struct mf_error *err)
-{
-    static const enum mf_attribute_id ids[] = {MF_STUDY_UID, MF_SERIES_UID, MF_SOP_INSTANCE_UID};
-    static const char *const names[] = {"study", "series", "instance"};
-    struct mf_match matches[3];
-    const char *what = "object";
-    size_t n = 0, count = 0;
-    for (; n < 3 && request->parameters[n]; n++) {
-        what = names[n];
-        matches[n] = (struct mf_match){ids[n], MF_MATCH_EQUAL, request->parameters[n]};
-        if (!mf_dicomweb_uid(request, n, names[n], err))
-            return false;
-    }
-    struct mf_search search = {.tenant = request->tenant,
-                               .level = MF_LEVEL_INSTANCE,
-                               .matches = matches,
-                               .match_count = n,
-                               .limit = MF_STORE_BATCH};
-    struct mf_found *all = NULL, *rows = NULL;
-    for (size_t got = MF_STORE_BATCH; got == MF_STORE_BATCH; search.offset += got) {
-        if (!mf_store_instances_search(request->store, &search, request->arena, &rows, &got, err))
-            return false;
-        struct mf_found *grown =
-            mf_arena_alloc(request->arena, count + got + 1, sizeof *grown, err);
-        if (!grown)
-            return false;
-        if (count)
-            memcpy(grown, all, count * sizeof *grown);
-        memcpy(grown + count, rows, got * sizeof *grown);
-        all = grown;
-        count += got;
-    }
-    *ret = all;
-    *ret_count = count;
-    return count > 0 || mf_error_set(err, MF_ERR_NOT_FOUND, "there is no such %s", what);
-}
-
-/* The next media range of an Accept field (commas in quotes do not end it); false at the end. */
-static bool next_range(const char **at, char out[RANGE_BYTES])
-{
-    const char *s = *at + strspn(*at, " \t,");
-    size_t n = 0;
-    bool quoted = false;
-    for (; *s && (quoted || *s != ','); s++) {
-        quoted ^= *s == '"';
-        if (n + 1 < RANGE_BYTES)
-            out[n++] = *s;
-    }
-    out[n] = '\0';
-    *at = s;
-    return n > 0;
-}
 
 static bool fits_syntax(const char *range, const struct mf_found *rows, size_t n)
 {
@@ -110,10 +56,10 @@ static enum form form_of(const char *range, bool single)
 static bool choose_form(const struct mf_request *request, const struct mf_found *rows, size_t n,
                         enum form *ret, struct mf_error *err)
 {
-    char range[RANGE_BYTES];
+    char range[MF_DICOMWEB_RANGE];
     const char *accept = mf_request_header(request, "Accept");
     bool single = request->parameters[2] != NULL;
-    for (const char *at = accept ? accept : ""; next_range(&at, range);) {
+    for (const char *at = accept ? accept : ""; mf_dicomweb_next_range(&at, range);) {
         *ret = form_of(range, single);
         if (*ret != FORM_NONE && fits_syntax(range, rows, n))
             return true;
@@ -251,8 +197,8 @@ static bool retrieve(struct mf_request *request, struct mf_error *err)
     struct mf_found *rows = NULL;
     size_t n = 0;
     enum form form = FORM_NONE;
-    return mf_request_only_query(request, no_query, err) && find(request, &rows, &n, err) &&
-           choose_form(request, rows, n, &form, err) &&
+    return mf_request_only_query(request, no_query, err) &&
+           mf_dicomweb_find(request, &rows, &n, err) && choose_form(request, rows, n, &form, err) &&
            respond_objects(request, rows, n, form, err);
 }
 
@@ -309,7 +255,7 @@ static bool metadata(struct mf_request *request, struct mf_error *err)
     mf_buffer_init(&text, METADATA_BYTES);
     int offer = mf_dicomweb_accept(request, offers, 2, err);
     if (offer < 0 || !mf_request_only_query(request, no_query, err) ||
-        !find(request, &rows, &n, err) || !mf_buffer_append_str(&text, "[", err))
+        !mf_dicomweb_find(request, &rows, &n, err) || !mf_buffer_append_str(&text, "[", err))
         return false;
     for (size_t done = 0, some; done < n; done += some) {
         if ((done > 0 && !mf_buffer_append_str(&text, ",", err)) ||

@@ -6,9 +6,9 @@
 #include "server/endpoints.h"
 #include "server/frame_picture.h"
 #include "server/job_response.h"
+#include "server/numbers.h"
 #include "server/services.h"
 
-#include <errno.h>
 #include <string.h>
 
 enum { PICTURE_BYTES = 512 << 20, MAX_SIDE = 65535, MAX_FRAME = 1 << 20 };
@@ -84,17 +84,6 @@ static bool get_list(struct mf_request *request, struct mf_error *err)
 
 /* --- one picture --- */
 
-/* A decimal number without sign, at most `max`. */
-static bool read_number(const char *text, long max, uint32_t *ret)
-{
-    char *end;
-    errno = 0;
-    long n = strtol(text, &end, 10);
-    *ret = (uint32_t)n;
-    return *text && strspn(text, "0123456789") == strlen(text) && errno == 0 && *end == '\0' &&
-           n <= max;
-}
-
 static bool read_query(const struct mf_request *request, struct mf_frame_picture *ret,
                        struct mf_error *err)
 {
@@ -103,9 +92,9 @@ static bool read_query(const struct mf_request *request, struct mf_frame_picture
     ret->bits = 8;
     if (!mf_request_only_query(request, known, err))
         return false;
-    if (bits && (!read_number(bits, MAX_SIDE, &ret->bits) || (ret->bits != 8 && ret->bits != 16)))
+    if (bits && (!mf_number_parse(bits, 8, 16, &ret->bits) || ret->bits % 8 != 0))
         return mf_error_set(err, MF_ERR_MALFORMED, "query parameter \"bits\" must be 8 or 16");
-    if (side && (!read_number(side, MAX_SIDE, &ret->side) || ret->side == 0))
+    if (side && !mf_number_parse(side, 1, MAX_SIDE, &ret->side))
         return mf_error_set(err, MF_ERR_MALFORMED,
                             "query parameter \"side\" must be a number of pixels from 1 to %d",
                             (int)MAX_SIDE);
@@ -144,7 +133,7 @@ static bool get_one(struct mf_request *request, struct mf_error *err)
     bool answered = false;
     if (!mf_request_accepts(request, PNG_ONLY[0], err) || !read_query(request, &wanted, err))
         return false;
-    if (!read_number(request->parameters[1], MAX_FRAME, &number))
+    if (!mf_number_parse(request->parameters[1], 0, MAX_FRAME, &number))
         return mf_error_set(err, MF_ERR_NOT_FOUND, "the result has no such frame");
     if (!mf_request_record(request, arena, &record, &answered, err))
         return false;

@@ -34,7 +34,7 @@ extern const struct mf_endpoint mf_endpoint_qido_studies, mf_endpoint_qido_serie
     mf_endpoint_qido_series_instances;
 extern const struct mf_endpoint mf_endpoint_wado_study, mf_endpoint_wado_series,
     mf_endpoint_wado_instance, mf_endpoint_wado_study_metadata, mf_endpoint_wado_series_metadata,
-    mf_endpoint_wado_instance_metadata;
+    mf_endpoint_wado_instance_metadata, mf_endpoint_wado_rendered, mf_endpoint_wado_frames_rendered;
 extern const struct mf_endpoint mf_endpoint_fhir_metadata; /* GET    /fhir/metadata */
 extern const struct mf_endpoint mf_endpoint_fhir_infer;    /* POST   /fhir/$infer */
 extern const struct mf_endpoint mf_endpoint_fhir_poll;     /* GET    /fhir/$infer/{id} */

@@ -1,8 +1,9 @@
-/* Pictures of frames: the greyscale pipeline (core/grayscale.h), made smaller, as PNG. */
+/* Pictures of frames: the greyscale pipeline (core/grayscale.h), cut and scaled, as PNG or JPEG. */
 #include "server/frame_picture.h"
 
 #include "core/grayscale.h"
 #include "engine/resample.h"
+#include "server/jpeg.h"
 #include "server/png.h"
 
 #include <math.h>
@@ -19,56 +20,103 @@ void mf_frame_picture_size(const struct mf_frame *f, uint32_t side, uint32_t *re
     *ret_columns = (uint32_t)fmax(1, round(f->columns * scale));
 }
 
-/* The frame's floats in the picture's size; frees or returns what it was given. */
-static float *reduce(const struct mf_frame *f, float *values, uint32_t channels, uint32_t rows,
-                     uint32_t columns, struct mf_error *err)
+/* The whole frame, made smaller. */
+static struct mf_cut whole_frame(const struct mf_frame *f, uint32_t side)
+{
+    struct mf_cut cut = {.columns = f->columns, .rows = f->rows};
+    mf_frame_picture_size(f, side, &cut.shown_rows, &cut.shown_columns);
+    return cut;
+}
+
+/* The floats of a cut in the size that it is shown in; frees or returns what it was given. */
+static float *resize(const struct mf_cut *cut, float *values, uint32_t channels,
+                     struct mf_error *err)
 {
     MF_AUTO(mf_mem) float *from = values;
-    if (!from || (rows == f->rows && columns == f->columns))
+    if (!from || (cut->shown_rows == cut->rows && cut->shown_columns == cut->columns))
         return MF_STEAL(from);
     MF_AUTO(mf_resampler) struct mf_resampler r = {.threads = 1};
-    MF_AUTO(mf_mem) float *to = malloc((size_t)rows * columns * channels * sizeof *to);
+    MF_AUTO(mf_mem)
+    float *to = malloc((size_t)cut->shown_rows * cut->shown_columns * channels * sizeof *to);
     if (!to) {
         mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a picture");
         return NULL;
     }
-    if (!mf_resample(&r, MF_FILTER_BILINEAR_ANTIALIAS, from, f->rows, f->columns, channels,
-                     (size_t)f->columns * channels, to, rows, columns, err))
+    if (!mf_resample(&r, MF_FILTER_BILINEAR_ANTIALIAS, from, cut->rows, cut->columns, channels,
+                     (size_t)cut->columns * channels, to, cut->shown_rows, cut->shown_columns, err))
         return NULL;
     return MF_STEAL(to);
 }
 
 /* --- 8 bits --- */
 
-static bool reduce_bytes(const struct mf_frame *f, struct mf_png *png, uint8_t *bytes,
-                         struct mf_error *err)
+static bool is_whole(const struct mf_frame *f, const struct mf_cut *cut)
 {
-    if (png->rows == f->rows && png->columns == f->columns)
+    return cut->columns == f->columns && cut->rows == f->rows && cut->shown_columns == f->columns &&
+           cut->shown_rows == f->rows && !cut->mirrored && !cut->upside_down;
+}
+
+/* The part of the frame's bytes that is cut out, as floats. */
+static float *cut_out(const struct mf_frame *f, const struct mf_cut *cut, uint32_t channels,
+                      const uint8_t *bytes)
+{
+    size_t width = (size_t)cut->columns * channels, n = 0;
+    float *values = malloc(cut->rows * width * sizeof *values);
+    for (uint32_t y = 0; values && y < cut->rows; y++) {
+        const uint8_t *row = bytes + ((size_t)(cut->y + y) * f->columns + cut->x) * channels;
+        for (size_t x = 0; x < width; x++)
+            values[n++] = row[x];
+    }
+    return values;
+}
+
+/* The frame's bytes become those of the cut, in its size and turned as it says. */
+static bool fit_bytes(const struct mf_frame *f, const struct mf_cut *cut, uint32_t channels,
+                      uint8_t **bytes, struct mf_error *err)
+{
+    if (is_whole(f, cut))
         return true;
-    size_t n = (size_t)f->rows * f->columns * png->channels;
-    float *values = malloc(n * sizeof *values);
-    for (size_t i = 0; values && i < n; i++)
-        values[i] = bytes[i];
-    MF_AUTO(mf_mem) float *small = reduce(f, values, png->channels, png->rows, png->columns, err);
-    if (!small)
+    MF_AUTO(mf_mem) float *shown = resize(cut, cut_out(f, cut, channels, *bytes), channels, err);
+    free(*bytes);
+    *bytes = malloc((size_t)cut->shown_rows * cut->shown_columns * channels);
+    if (!shown || !*bytes)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a picture");
-    n = (size_t)png->rows * png->columns * png->channels;
-    for (size_t i = 0; i < n; i++)
-        bytes[i] = (uint8_t)(small[i] + 0.5F);
+    uint8_t *out = *bytes;
+    for (uint32_t y = 0; y < cut->shown_rows; y++) {
+        size_t row = cut->upside_down ? cut->shown_rows - 1 - y : y;
+        for (uint32_t x = 0; x < cut->shown_columns; x++) {
+            size_t column = cut->mirrored ? cut->shown_columns - 1 - x : x;
+            const float *from = shown + (row * cut->shown_columns + column) * channels;
+            for (uint32_t c = 0; c < channels; c++)
+                *out++ = (uint8_t)(from[c] + 0.5F);
+        }
+    }
     return true;
 }
 
-static bool displayed(const struct mf_frame *f, struct mf_png *png, struct mf_buffer *out,
-                      struct mf_error *err)
+static bool displayed(const struct mf_frame *f, const struct mf_frame_picture *wanted,
+                      struct mf_buffer *out, struct mf_error *err)
 {
-    png->channels = mf_grayscale_channels(f);
-    png->bits = 8;
-    MF_AUTO(mf_mem) uint8_t *bytes = malloc((size_t)f->rows * f->columns * png->channels);
+    struct mf_cut cut = whole_frame(f, wanted->side);
+    uint32_t channels = mf_grayscale_channels(f);
+    if (wanted->viewport && !mf_viewport_cut(wanted->viewport, f->columns, f->rows, &cut, err))
+        return false;
+    MF_AUTO(mf_mem) uint8_t *bytes = malloc((size_t)f->rows * f->columns * channels);
     if (!bytes)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a picture");
-    png->samples = bytes;
-    return mf_grayscale_display8(f, bytes, err) && reduce_bytes(f, png, bytes, err) &&
-           mf_png_encode(png, out, err);
+    if (!mf_grayscale_display8(f, bytes, err) || !fit_bytes(f, &cut, channels, &bytes, err))
+        return false;
+    const struct mf_png png = {.rows = cut.shown_rows,
+                               .columns = cut.shown_columns,
+                               .channels = channels,
+                               .bits = 8,
+                               .samples = bytes};
+    const struct mf_jpeg jpeg = {.rows = cut.shown_rows,
+                                 .columns = cut.shown_columns,
+                                 .channels = channels,
+                                 .quality = wanted->jpeg_quality,
+                                 .samples = bytes};
+    return wanted->jpeg_quality ? mf_jpeg_encode(&jpeg, out, err) : mf_png_encode(&png, out, err);
 }
 
 /* --- 16 bits --- */
@@ -113,45 +161,43 @@ static void choose_scale(const float *values, size_t n, struct mf_png *png)
                                                       : fmax(high, nextafter(low, INFINITY));
 }
 
-static bool values(const struct mf_frame *f, struct mf_png *png, struct mf_buffer *out,
+static bool values(const struct mf_frame *f, uint32_t side, struct mf_buffer *out,
                    struct mf_error *err)
 {
     char text[80];
     double range[2];
+    const struct mf_cut cut = whole_frame(f, side);
+    struct mf_png png = {.rows = cut.shown_rows, .columns = cut.shown_columns};
     if (mf_grayscale_channels(f) != 1)
         return mf_error_set(err, MF_ERR_UNUSABLE, "a colour frame has no values of 16 bits");
-    size_t n = (size_t)f->rows * f->columns, m = (size_t)png->rows * png->columns;
+    size_t n = (size_t)f->rows * f->columns, m = (size_t)png.rows * png.columns;
     float *modality = malloc(n * sizeof *modality);
     MF_AUTO(mf_mem) uint16_t *samples = malloc(m * sizeof *samples);
     if (!modality || !samples || !mf_grayscale_modality(f, modality, err)) {
         free(modality);
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a picture");
     }
-    choose_scale(modality, n, png);
-    MF_AUTO(mf_mem) float *small = reduce(f, modality, 1, png->rows, png->columns, err);
+    choose_scale(modality, n, &png);
+    MF_AUTO(mf_mem) float *small = resize(&cut, modality, 1, err);
     if (!small || !display_range(f, range, err))
         return false;
-    double scale = LARGEST_SAMPLE / (png->high - png->low);
+    double scale = LARGEST_SAMPLE / (png.high - png.low);
     for (size_t i = 0; i < m; i++) {
-        double s = (small[i] - png->low) * scale; /* NaN is shown as the smallest value */
+        double s = (small[i] - png.low) * scale; /* NaN is shown as the smallest value */
         samples[i] = (uint16_t)(s > 0 ? fmin(s + 0.5, LARGEST_SAMPLE) : 0);
     }
     snprintf(text, sizeof text, "%.9g %.9g", range[0], range[1]);
-    png->channels = 1;
-    png->bits = 16;
-    png->samples = samples;
-    png->unit = "modality";
-    png->keyword = "Display range";
-    png->text = text;
-    bool ok = mf_png_encode(png, out, err);
-    png->samples = png->text = NULL; /* they end here */
-    return ok;
+    png.channels = 1;
+    png.bits = 16;
+    png.samples = samples;
+    png.unit = "modality";
+    png.keyword = "Display range";
+    png.text = text;
+    return mf_png_encode(&png, out, err);
 }
 
 bool mf_frame_picture(const struct mf_frame *f, const struct mf_frame_picture *wanted,
                       struct mf_buffer *out, struct mf_error *err)
 {
-    struct mf_png png = {.rows = 0};
-    mf_frame_picture_size(f, wanted->side, &png.rows, &png.columns);
-    return wanted->bits == 16 ? values(f, &png, out, err) : displayed(f, &png, out, err);
+    return wanted->bits == 16 ? values(f, wanted->side, out, err) : displayed(f, wanted, out, err);
 }

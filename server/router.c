@@ -41,6 +41,8 @@ static const struct {
     {&mf_endpoint_wado_study_metadata, MF_ACCESS_DICOM_READ},
     {&mf_endpoint_wado_series_metadata, MF_ACCESS_DICOM_READ},
     {&mf_endpoint_wado_instance_metadata, MF_ACCESS_DICOM_READ},
+    {&mf_endpoint_wado_rendered, MF_ACCESS_DICOM_READ},
+    {&mf_endpoint_wado_frames_rendered, MF_ACCESS_DICOM_READ},
     {&mf_endpoint_artifacts, MF_ACCESS_JOBS_READ},
     {&mf_endpoint_artifact, MF_ACCESS_JOBS_READ},
     {&mf_endpoint_fhir_metadata, MF_ACCESS_PUBLIC},
