@@ -39,14 +39,18 @@ static bool check_models(const struct mf_config *config, struct mf_error *err)
     return registry != NULL;
 }
 
-/* Neither is a mistake in the file of FHIR servers or in a destination left for later. */
+/* Neither is a mistake in the files of FHIR servers and webhooks or in a destination left for
+ * later.
+ */
 static bool check_fhir(const struct mf_config *config, struct mf_error *err)
 {
     MF_AUTO(mf_fhir_client)
     struct mf_fhir_client *client = mf_fhir_client_new(config->fhir.servers, 1, err);
     const char *source = config->fhir.source;
     struct mf_error unknown = MF_ERROR_INIT;
-    if (!client || !mf_courier_outbox_check(config, client, err))
+    MF_AUTO(mf_webhooks)
+    struct mf_webhooks *webhooks = client ? mf_webhooks_load(config->outbox.webhooks, err) : NULL;
+    if (!webhooks || !mf_courier_outbox_check(config, client, webhooks, err))
         return false;
     return strcmp(source, "off") == 0 || mf_fhir_client_find(client, source, &unknown) >= 0 ||
            mf_error_set(err, MF_ERR_USAGE, "fhir.source: there is no server \"%s\" in fhir.servers",

@@ -156,8 +156,12 @@ static const struct key KEYS[] = {
     {"outbox.destinations", TEXT, AT(outbox.destinations), "off", 0, 0,
      "Where results go: addresses between spaces; as SR, SEG, SC … http(s)://host:port/dicom-web "
      "or dicom://AE@host:port; as a FHIR transaction fhir:NAME (of fhir.servers); as HL7 v2 "
-     "ORU^R01 mllp://host:port[/APPLICATION[/FACILITY]]; TENANT= before those of a tenant that is "
-     "not the default one; off = nowhere"},
+     "ORU^R01 mllp://host:port[/APPLICATION[/FACILITY]]; the news that a job has ended "
+     "webhook:NAME "
+     "(of outbox.webhooks); TENANT= before those of a tenant that is not the default one; off = "
+     "nowhere"},
+    {"outbox.webhooks", TEXT, AT(outbox.webhooks), "off", 0, 0,
+     "JSON file of webhooks: {\"NAME\": {\"url\", \"secret_file\", \"ca_file\"}}; off = none"},
     {"outbox.timeout_s", INTEGER, AT(outbox.timeout_s), "60", 1, 3600,
      "How long one delivery may take"},
     {"outbox.retry_s", INTEGER, AT(outbox.retry_s), "5", 1, 3600,

@@ -109,6 +109,7 @@ struct mf_config {
 
     struct {
         const char *destinations; /* "off", or addresses between spaces */
+        const char *webhooks;     /* "off", or a file (webhooks.h) */
         int64_t timeout_s, retry_s, max_attempts;
     } outbox;
 

@@ -142,6 +142,7 @@ static bool start_sender(struct sender *s, const struct mf_courier_options *o, s
         !(s->outbox.blobs = mf_blobs_open(config->data.directory, 0, err)) ||
         !(s->outbox.fhir =
               mf_fhir_client_new(config->fhir.servers, (int)config->outbox.timeout_s, err)) ||
+        !(s->outbox.webhooks = mf_webhooks_load(config->outbox.webhooks, err)) ||
         !(s->outbox.store = mf_store_connect(config->data.directory, PATIENCE_MS, err)))
         return false;
     s->stop = eventfd(0, EFD_CLOEXEC);
@@ -161,6 +162,7 @@ static void stop_sender(struct sender *s)
         close(s->stop);
     }
     mf_store_free(s->outbox.store);
+    mf_webhooks_free(s->outbox.webhooks);
     mf_fhir_client_free(s->outbox.fhir);
     mf_blobs_free(s->outbox.blobs);
     mf_decoder_free(s->outbox.decoder);

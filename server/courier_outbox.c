@@ -6,6 +6,7 @@
 
 #include "server/artifacts.h"
 #include "server/courier_push.h"
+#include "server/courier_webhook.h"
 #include "server/mllp.h"
 #include "server/web_client.h"
 
@@ -199,8 +200,9 @@ bool mf_courier_deliver(const struct mf_courier_outbox *c, const struct mf_deliv
                         struct mf_error *err)
 {
     struct mf_error problem = MF_ERROR_INIT;
-    bool ok = mf_courier_push_wants(d->destination) ? mf_courier_push(c, d, &problem)
-                                                    : send_objects(c, d, &problem);
+    bool ok = mf_courier_push_wants(d->destination)      ? mf_courier_push(c, d, &problem)
+              : mf_courier_webhook_wants(d->destination) ? mf_courier_webhook(c, d, &problem)
+                                                         : send_objects(c, d, &problem);
     bool again = !ok && may_pass(problem.code) && d->attempts + 1 < c->config->outbox.max_attempts;
     if (!mf_store_delivery_settle(c->store, d->id, ok ? NULL : &problem,
                                   again ? pause_ms(c->config, d->attempts) : 0, err))
@@ -217,7 +219,8 @@ static const char *without_tenant(const char *entry)
     return entry[name] == '=' ? entry + name + 1 : entry;
 }
 
-static bool is_understood(const char *entry, const struct mf_fhir_client *fhir)
+static bool is_understood(const char *entry, const struct mf_fhir_client *fhir,
+                          const struct mf_webhooks *webhooks)
 {
     char ae[17], host[256];
     int port;
@@ -226,12 +229,14 @@ static bool is_understood(const char *entry, const struct mf_fhir_client *fhir)
     const char *address = without_tenant(entry);
     if (strncmp(address, "fhir:", 5) == 0)
         return mf_fhir_client_find(fhir, address + 5, &unknown) >= 0;
+    if (mf_courier_webhook_wants(address))
+        return mf_webhooks_find(webhooks, address + strlen("webhook:")) != NULL;
     return is_web(address) || mf_mllp_address(address, &peer) ||
            mf_courier_dicom_address(address, ae, host, &port);
 }
 
 bool mf_courier_outbox_check(const struct mf_config *config, const struct mf_fhir_client *fhir,
-                             struct mf_error *err)
+                             const struct mf_webhooks *webhooks, struct mf_error *err)
 {
     const char *at = config->outbox.destinations;
     if (strcmp(at, "off") == 0)
@@ -240,10 +245,11 @@ bool mf_courier_outbox_check(const struct mf_config *config, const struct mf_fhi
         char address[MF_DESTINATION];
         size_t len = strcspn(at, " ");
         snprintf(address, sizeof address, "%.*s", (int)len, at);
-        if (!is_understood(address, fhir))
+        if (!is_understood(address, fhir, webhooks))
             return mf_error_set(err, MF_ERR_USAGE,
                                 "outbox.destinations: \"%.100s\" is no http(s):// or dicom:// or "
-                                "mllp:// address, nor fhir:NAME of a server in fhir.servers",
+                                "mllp:// address, nor fhir:NAME of a server in fhir.servers or "
+                                "webhook:NAME of outbox.webhooks",
                                 address);
         at += len;
     }

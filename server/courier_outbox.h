@@ -7,6 +7,7 @@
 #include "server/decoder.h"
 #include "server/fhir_client.h"
 #include "server/store_instances.h"
+#include "server/webhooks.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -18,18 +19,20 @@ struct mf_courier_outbox {
     struct mf_blobs *blobs;
     struct mf_store *store;
     struct mf_fhir_client *fhir;
+    struct mf_webhooks *webhooks;
 };
 
 /* Sends the result as the destination's address says (the DICOM objects by STOW-RS or C-STORE, a
- * document as courier_push.h tells) and settles the delivery: done, again later, or given up. The
- * objects have the same UIDs however often they are sent. False: the store or the disk failed, the
- * delivery stays due. */
+ * document as courier_push.h tells, the news as courier_webhook.h) and settles the delivery: done,
+ * again later, or given up. The objects have the same UIDs however often they are sent. False: the
+ * store or the disk failed, the delivery stays due. */
 bool mf_courier_deliver(const struct mf_courier_outbox *c, const struct mf_delivery *delivery,
                         struct mf_error *err) MF_CHECK_RESULT;
 
-/* Whether all addresses of outbox.destinations are understood, and the FHIR servers that they name
- * are known. MF_ERR_USAGE names the address. */
+/* Whether all addresses of outbox.destinations are understood, and the FHIR servers and webhooks
+ * that they name are known. MF_ERR_USAGE names the address. */
 bool mf_courier_outbox_check(const struct mf_config *config, const struct mf_fhir_client *fhir,
+                             const struct mf_webhooks *webhooks,
                              struct mf_error *err) MF_CHECK_RESULT;
 
 /* Splits "dicom://AE@host:port"; false when it is something else. */

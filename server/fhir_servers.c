@@ -4,6 +4,7 @@
 #include "core/arena.h"
 #include "core/buffer.h"
 #include "core/json.h"
+#include "server/web_client.h"
 
 #include <string.h>
 
@@ -48,32 +49,17 @@ static bool take_text(const struct reader *r, const json_t *object, const char *
     return *ret != NULL;
 }
 
-static bool is_loopback(const char *host)
-{
-    static const char *const NAMES[] = {"127.0.0.1", "localhost", "[::1]"};
-    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
-        size_t len = strlen(NAMES[i]);
-        if (strncmp(host, NAMES[i], len) == 0 && strchr(":/", host[len]))
-            return true;
-    }
-    return false;
-}
-
 /* http or https, a host, nothing that hides another one. */
 static bool check_url(const struct reader *r, const char *key, const char *url)
 {
-    const char *host = strncmp(url, "https://", 8) == 0  ? url + 8
-                       : strncmp(url, "http://", 7) == 0 ? url + 7
-                                                         : NULL;
-    if (!host || !*host || *host == '/' || strpbrk(url, "@#? \\\"<>"))
-        return wrong(r, key, "must be an http or https URL without user, query or fragment");
-    return true;
+    return mf_web_url_plain(url) ||
+           wrong(r, key, "must be an http or https URL without user, query or fragment");
 }
 
 /* Secrets and tokens travel over TLS (RFC 6749 3.2), or within this machine. */
 static bool check_tls(const struct reader *r, const char *key, const char *url)
 {
-    return strncmp(url, "https://", 8) == 0 || is_loopback(url + strlen("http://")) ||
+    return mf_web_url_protected(url) ||
            wrong(r, key, "must be https, because credentials are sent there");
 }
 

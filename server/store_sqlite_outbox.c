@@ -1,6 +1,7 @@
 /*
  * SQLite store: the outbox. A trigger fills it in the transaction in which a job becomes succeeded,
  * so that neither a result without its deliveries nor a delivery without its result can exist.
+ * Webhooks are told of every end, failed and cancelled jobs' too.
  */
 #include "server/store_sqlite.h"
 
@@ -17,10 +18,11 @@ static const char SCHEMA[] =
     "CREATE TEMP TABLE destinations("
     " tenant TEXT NOT NULL, address TEXT NOT NULL, PRIMARY KEY(tenant, address));"
     "CREATE TEMP TRIGGER deliver AFTER UPDATE OF state ON main.jobs"
-    " WHEN new.state = 2 AND old.state <> 2 BEGIN"
+    " WHEN new.state IN (2, 3, 4) AND old.state NOT IN (2, 3, 4) BEGIN"
     " INSERT OR IGNORE INTO outbox(tenant, job, destination, due)"
     "  SELECT new.tenant, new.id, address, 1 FROM destinations"
-    "  WHERE tenant = new.tenant ORDER BY destinations.rowid; END;";
+    "  WHERE tenant = new.tenant AND (new.state = 2 OR address GLOB 'webhook:*')"
+    "  ORDER BY destinations.rowid; END;";
 
 /* "https://…", for the default tenant, or "TENANT=https://…". */
 static bool add_destination(struct mf_sqlite_store *s, char *address, struct mf_error *err)

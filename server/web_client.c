@@ -36,16 +36,46 @@ static size_t on_data(char *data, size_t size, size_t n, void *context)
     return r->data(r->context, type ? type : "", data, len, x->err) ? len : 0;
 }
 
+static struct curl_slist *add_field(struct curl_slist *list, const char *field)
+{
+    struct curl_slist *longer = curl_slist_append(list, field);
+    return longer ? longer : list;
+}
+
 static struct curl_slist *add_header(struct curl_slist *list, const char *name, const char *value)
 {
     char text[HEADER_BYTES];
     if (!value || snprintf(text, sizeof text, "%s: %s", name, value) >= (int)sizeof text)
         return list;
-    struct curl_slist *longer = curl_slist_append(list, text);
-    return longer ? longer : list;
+    return add_field(list, text);
 }
 
 /* --- where requests may go --- */
+
+static bool is_loopback(const char *host)
+{
+    static const char *const NAMES[] = {"127.0.0.1", "localhost", "[::1]"};
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
+        size_t len = strlen(NAMES[i]);
+        if (strncmp(host, NAMES[i], len) == 0 && strchr(":/", host[len]))
+            return true;
+    }
+    return false;
+}
+
+bool mf_web_url_plain(const char *url)
+{
+    const char *host = strncmp(url, "https://", 8) == 0  ? url + 8
+                       : strncmp(url, "http://", 7) == 0 ? url + 7
+                                                         : NULL;
+    return host && *host && *host != '/' && !strpbrk(url, "@#? \\\"<>");
+}
+
+bool mf_web_url_protected(const char *url)
+{
+    return strncmp(url, "https://", 8) == 0 ||
+           (strncmp(url, "http://", 7) == 0 && is_loopback(url + strlen("http://")));
+}
 
 static bool allowed_v4(const unsigned char a[4])
 {
@@ -137,6 +167,8 @@ bool mf_web_send(const struct mf_web_request *r, long *ret_status, struct mf_err
     headers = add_header(headers, "Content-Type", r->content_type);
     headers = add_header(headers, "Authorization", r->authorization);
     headers = add_header(headers, "Expect", ""); /* no 100-continue */
+    for (size_t i = 0; r->fields && r->fields[i]; i++)
+        headers = add_field(headers, r->fields[i]);
     set_options(&x, headers);
     CURLcode code = curl_easy_perform(x.curl);
     curl_easy_getinfo(x.curl, CURLINFO_RESPONSE_CODE, ret_status);

@@ -22,6 +22,7 @@ struct mf_web_request {
     const void *body;
     size_t body_len;
     const char *authorization; /* of the header field, or NULL */
+    const char *const *fields; /* further header fields, "name: value"; NULL at the end, or NULL */
     const char *ca_file;       /* PEM; NULL = the system's authorities */
     int timeout_s;
     uint64_t max_bytes; /* of the answer; 0 = 16 MiB */
@@ -37,6 +38,11 @@ bool mf_web_encode(struct mf_buffer *out, const char *text, struct mf_error *err
 /* A `data` that appends to the mf_buffer `context`. */
 bool mf_web_keep(void *context, const char *content_type, const void *data, size_t len,
                  struct mf_error *err);
+
+/* Whether a URL is http or https with a host, and has no user, query or fragment. */
+bool mf_web_url_plain(const char *url);
+/* Whether what is sent to such a URL cannot be read on the way: https, or this machine itself. */
+bool mf_web_url_protected(const char *url);
 
 struct sockaddr;
 /* Whether requests may go to this address: not to link-local ones (where clouds keep credentials),

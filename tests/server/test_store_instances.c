@@ -319,9 +319,33 @@ static void test_a_result_goes_into_the_outbox(void **state)
     fixture_end(&f);
 }
 
+/* Webhooks are told of every end, other destinations of results only. */
+static void test_a_webhook_is_told_of_a_cancelled_job(void **state)
+{
+    struct store_fixture f;
+    struct mf_delivery due[4];
+    struct mf_job job;
+    char id[MF_JOB_ID];
+    size_t n = 0;
+    int64_t next = 0;
+    (void)state;
+    fixture_start(&f);
+    mf_store_free(f.store);
+    f.settings.destinations = "fhir:ehr webhook:ris north=webhook:other";
+    fixture_open(&f);
+    fixture_submit(&f, MF_PRIORITY_ROUTINE, id);
+    assert_true(mf_store_cancel(f.store, MF_TENANT_DEFAULT, id, &job, NULL));
+    assert_true(mf_store_deliveries_due(f.store, due, 4, &n, &next, NULL));
+    assert_int_equal(n, 1);
+    assert_string_equal(due[0].job, id);
+    assert_string_equal(due[0].destination, "webhook:ris");
+    fixture_end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_webhook_is_told_of_a_cancelled_job),
         cmocka_unit_test(test_an_instance_is_found_again_after_a_restart),
         cmocka_unit_test(test_a_uid_is_stored_once),
         cmocka_unit_test(test_a_study_stays_one_patients),
