@@ -2,16 +2,13 @@
  * Single resources, Bundles and NDJSON are one thing here: a stream of resources. */
 #include "fhir/internal.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 
 enum {
     DEFAULT_DEPTH = 64,
     DEFAULT_RESOURCES = 1000000,
     ARENA_BYTES = 1 << 30,
-    RESOURCE_BYTES = 32 << 20,
-    PIECE = 64 << 10
+    RESOURCE_BYTES = 32 << 20
 };
 
 static const size_t DEFAULT_BYTES = 1 << 30;
@@ -179,6 +176,22 @@ void mf_fhir_reader_free(struct mf_fhir_reader *r)
     free(r);
 }
 
+/* What a text that is no JSON is, by its first byte; NULL when that says nothing. */
+static const char *other_form(char first)
+{
+    switch ((unsigned char)first) {
+    case '<':
+        return "XML";
+    case 0x1F: /* RFC 1952, 2.3.1 */
+        return "gzip";
+    case 0xFE: /* the byte order marks of UTF-16, RFC 2781, 3.2 */
+    case 0xFF:
+        return "UTF-16";
+    default:
+        return NULL;
+    }
+}
+
 /* Passes over a byte order mark, and looks at the first character. */
 static bool begin(struct mf_fhir_reader *r, const char **bytes, size_t *len, struct mf_error *err)
 {
@@ -192,9 +205,10 @@ static bool begin(struct mf_fhir_reader *r, const char **bytes, size_t *len, str
     for (size_t i = 0; i < *len && !r->begun; i++) {
         char c = (*bytes)[i];
         r->begun = c != ' ' && c != '\t' && c != '\r' && c != '\n';
-        if (c == '<')
+        const char *form = r->begun ? other_form(c) : NULL;
+        if (form)
             return mf_error_set(err, MF_ERR_UNSUPPORTED,
-                                "%s: FHIR in XML is not supported, send JSON", r->name);
+                                "%s: FHIR in %s is not supported, send JSON", r->name, form);
     }
     return true;
 }
@@ -213,6 +227,10 @@ bool mf_fhir_reader_feed(struct mf_fhir_reader *r, const char *bytes, size_t len
 
 struct mf_fhir_document *mf_fhir_reader_finish(struct mf_fhir_reader *r, struct mf_error *err)
 {
+    if (!r->begun) {
+        mf_error_set(err, MF_ERR_MALFORMED, "%s: empty, no FHIR in it", r->name);
+        return NULL;
+    }
     if (!mf_fhir_tree_finish(r->tree, err))
         return NULL;
     r->doc->total = mf_fhir_tree_total(r->tree);
@@ -234,33 +252,6 @@ struct mf_fhir_document *mf_fhir_document_parse(const char *text, size_t len,
         return NULL;
     }
     return r && mf_fhir_reader_feed(r, text, len, err) ? mf_fhir_reader_finish(r, err) : NULL;
-}
-
-struct mf_fhir_document *
-mf_fhir_document_load(const char *path, const struct mf_fhir_limits *limits, struct mf_error *err)
-{
-    MF_AUTO(mf_fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        mf_error_set(err, errno == ENOENT ? MF_ERR_NOT_FOUND : MF_ERR_IO, "%s: %s", path,
-                     strerror(errno));
-        return NULL;
-    }
-    MF_AUTO(mf_fhir_reader) struct mf_fhir_reader *r = mf_fhir_reader_new(limits, path, err);
-    MF_AUTO(mf_mem) char *piece = malloc(PIECE);
-    if (r && !piece)
-        mf_error_set(err, MF_ERR_NO_MEMORY, "%s: out of memory", path);
-    while (r && piece) {
-        ssize_t n = read(fd, piece, PIECE);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n == 0)
-            return mf_fhir_reader_finish(r, err);
-        if (n < 0)
-            mf_error_set(err, MF_ERR_IO, "%s: %s", path, strerror(errno));
-        if (n < 0 || !mf_fhir_reader_feed(r, piece, (size_t)n, err))
-            break;
-    }
-    return NULL;
 }
 
 void mf_fhir_document_free(struct mf_fhir_document *doc)
@@ -290,11 +281,15 @@ const struct mf_fhir_patient *mf_fhir_patient(const struct mf_fhir_document *doc
     return index < doc->patient_count ? &doc->patients[index] : NULL;
 }
 
-static struct mf_time latest_of(const struct mf_fhir_patient *patient, struct mf_time latest)
+/* The later of `latest` and the newest time of the patient's Observations, or of everything else.
+ */
+static struct mf_time latest_of(const struct mf_fhir_patient *patient, bool observations,
+                                struct mf_time latest)
 {
     for (size_t i = 0; i < patient->record_count; i++) {
         const struct mf_fhir_record *record = patient->records[i];
-        if (record->type != MF_RESOURCE_OBSERVATION || record->standing == MF_FHIR_VOID)
+        if ((record->type == MF_RESOURCE_OBSERVATION) != observations ||
+            record->standing == MF_FHIR_VOID)
             continue;
         struct mf_time t = mf_fhir_record_time(record, false, NULL);
         if (t.precision != MF_TIME_UNKNOWN &&
@@ -309,8 +304,11 @@ struct mf_time mf_fhir_latest_time(const struct mf_fhir_document *doc,
 {
     struct mf_time latest = {.precision = MF_TIME_UNKNOWN};
     if (patient)
-        return latest_of(patient, latest);
+        return latest_of(patient, true, latest);
     for (size_t p = 0; p < doc->patient_count; p++)
-        latest = latest_of(&doc->patients[p], latest);
+        latest = latest_of(&doc->patients[p], true, latest);
+    bool none = latest.precision == MF_TIME_UNKNOWN;
+    for (size_t p = 0; none && p < doc->patient_count; p++)
+        latest = latest_of(&doc->patients[p], false, latest);
     return latest;
 }

@@ -44,7 +44,8 @@ struct mf_fhir_document *mf_fhir_document_parse(const char *text, size_t len,
                                                 const struct mf_fhir_limits *limits,
                                                 const char *name,
                                                 struct mf_error *err) MF_CHECK_RESULT;
-/* The same from a file, or from a descriptor up to its end; the text is never whole in memory. */
+/* The same from a file, plain or compressed with gzip (how exports of bulk data lie on disks); the
+ * text is never whole in memory, and max_bytes is of the text. */
 struct mf_fhir_document *mf_fhir_document_load(const char *path,
                                                const struct mf_fhir_limits *limits,
                                                struct mf_error *err) MF_CHECK_RESULT;
@@ -94,9 +95,9 @@ const struct mf_fhir_patient *mf_fhir_find_patient(const struct mf_fhir_document
                                                    const char *patient_id, const char *issuer,
                                                    struct mf_error *err) MF_CHECK_RESULT;
 
-/* The latest clinical date of a patient (all patients for NULL): the newest
- * Observation.effective[x] of an Observation that counts (see extract.h). MF_TIME_UNKNOWN when
- * there is none. */
+/* The latest clinical date of a patient: the newest Observation.effective[x] of an Observation that
+ * counts (see extract.h). For NULL of all patients, and when no Observation has a time, the newest
+ * beginning of any other record. MF_TIME_UNKNOWN when there is none. */
 struct mf_time mf_fhir_latest_time(const struct mf_fhir_document *doc,
                                    const struct mf_fhir_patient *patient);
 

@@ -20,12 +20,14 @@ static const char USAGE[] =
     "       medfusion fhir check DIR|FILE\n"
     "\n"
     "features prints the EHR features that a model would read from a FHIR R4 file (a Bundle, a\n"
-    "resource or NDJSON), for each patient: one JSON object a line, or a table on a terminal.\n"
+    "resource or NDJSON, also compressed with gzip), for each patient: one JSON object a line, or\n"
+    "a table on a terminal.\n"
     "check tells every mistake in a feature definition (a model's ehr/features.json).\n"
     "\n"
     "  --model DIR     a model bundle; only its ehr/features.json is read\n"
     "  --at DATETIME   the moment of the study, as FHIR writes it (2019-03-07T10:20:00+01:00);\n"
-    "                  without it, the latest Observation of each patient\n"
+    "                  without it, the latest Observation of each patient; in a file without\n"
+    "                  Observations, the latest date\n"
     "  --format FORM   json or table\n"
     "  FILE            - reads standard input\n";
 
@@ -152,7 +154,7 @@ static bool print_features(const struct options *o, struct mf_error *err)
         if (at.precision == MF_TIME_UNKNOWN)
             at = latest; /* a patient without Observations */
         if (at.precision == MF_TIME_UNKNOWN)
-            return mf_error_set(err, MF_ERR_UNUSABLE, "%s: no Observation has a time, use --at",
+            return mf_error_set(err, MF_ERR_UNUSABLE, "%s: nothing in it has a time, use --at",
                                 o->file);
         if (!print_patient(o, set, patient, &at, err))
             return false;

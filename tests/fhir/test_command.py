@@ -1,5 +1,6 @@
 """`medfusion fhir features` as a command: arguments, exit statuses, one line of error, what it prints for whom."""
 
+import gzip
 import json
 import subprocess
 
@@ -48,10 +49,11 @@ def test_usage(arguments, sentence):
 
 
 @pytest.mark.parametrize("text, sentence", [
-    ("", "not valid JSON (line 1, column 0)"),
+    ("", "empty, no FHIR in it"),
+    (" \n\n", "empty, no FHIR in it"),
     ("<Bundle/>", "FHIR in XML is not supported, send JSON"),
     ('{"resourceType": "Medication"}', "no Patient in the FHIR data"),
-    (json.dumps(PATIENT), "no Observation has a time, use --at"),
+    (json.dumps(PATIENT), "nothing in it has a time, use --at"),
     ("[" * 10000 + "]" * 10000, "JSON is nested deeper than 64 levels"),
 ])
 def test_files_that_cannot_be_used(tmp_path, text, sentence):
@@ -59,6 +61,42 @@ def test_files_that_cannot_be_used(tmp_path, text, sentence):
     path.write_text(text)
     done = run("features", "--model", MODEL, path)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"medfusion fhir: {path}: {sentence}\n")
+
+
+@pytest.mark.parametrize("change, sentence", [
+    (lambda packed: packed[:-20], "damaged gzip data (unexpected end of file)"),
+    (lambda packed: packed[:-6] + b"\0" + packed[-5:], "damaged gzip data (incorrect data check)"),
+    (lambda packed: packed + gzip.compress(b"<Bundle/>\n"), "not valid JSON (line 2, column 1)"),
+])
+def test_damaged_archives(tmp_path, change, sentence):
+    path = tmp_path / "ehr.ndjson.gz"
+    path.write_bytes(change(gzip.compress(json.dumps(PATIENT).encode() + b"\n")))
+    done = run("features", "--model", MODEL, "--at", "2020", path)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"medfusion fhir: {path}: {sentence}\n")
+
+
+def test_other_encodings_are_named(tmp_path):
+    path = tmp_path / "ehr.json"
+    path.write_bytes(json.dumps(PATIENT).encode("utf-16"))
+    done = run("features", "--model", MODEL, path)
+    assert (done.returncode, done.stderr) == (1, f"medfusion fhir: {path}: FHIR in UTF-16 is not supported, send JSON\n")
+
+
+def test_compressed_files_are_read_like_others(tmp_path):
+    path = tmp_path / "ehr.ndjson.gz"
+    path.write_bytes(gzip.compress(ndjson(PATIENT).encode()) + gzip.compress(ndjson(WEIGHT).encode()))  # two members are one text
+    assert features(path) == features("-", stdin=ndjson(PATIENT, WEIGHT))
+
+
+def test_a_file_without_observations_has_the_latest_date_of_the_rest():
+    stay = {"resourceType": "Encounter", "id": "e", "status": "finished", "class": {"code": "IMP"}, "subject": {"reference": "Patient/1"},
+            "period": {"start": "2021-03-04T05:06:07Z", "end": "2021-03-09T00:00:00Z"}}
+    gone = {"resourceType": "Condition", "id": "c", "subject": {"reference": "Patient/1"}, "recordedDate": "2024-01-01",
+            "verificationStatus": {"coding": [{"code": "entered-in-error"}]}}
+    (line,) = features("-", stdin=ndjson(PATIENT, stay, gone))
+    assert line["reference_time"] == "2021-03-04T05:06:07Z" and line["features"][0]["value"] == 40
+    (line,) = features("-", stdin=ndjson(PATIENT, stay, gone, WEIGHT))
+    assert line["reference_time"] == "2020-06-14"
 
 
 def test_missing_files():

@@ -137,7 +137,10 @@ static void bad_documents_are_refused_with_a_reason(void **state)
         enum mf_code code;
         const char *msg;
     } ROWS[] = {
-        {"", MF_ERR_MALFORMED, "ehr: not valid JSON (line 1, column 0)"},
+        {"", MF_ERR_MALFORMED, "ehr: empty, no FHIR in it"},
+        {"\xEF\xBB\xBF \n", MF_ERR_MALFORMED, "ehr: empty, no FHIR in it"},
+        {"\x1F\x8B\x08", MF_ERR_UNSUPPORTED, "ehr: FHIR in gzip is not supported, send JSON"},
+        {"\xFE\xFF\0{", MF_ERR_UNSUPPORTED, "ehr: FHIR in UTF-16 is not supported, send JSON"},
         {"{\"resourceType\":", MF_ERR_MALFORMED, "ehr: not valid JSON (line 1, column 16)"},
         {"# Title\n\nText {with} {braces}", MF_ERR_MALFORMED,
          "ehr: not valid JSON (line 1, column 1)"},

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,22 @@ def test_synthea(number, at):
     path = SHARED / "synthea" / f"patient_{number:02}.json"
     lines = printed(*(["--at", at] if at else []), path)
     compare(lines, reference.resources(path), at)
+
+
+@needs_program
+@needs_data
+@pytest.mark.parametrize("name", ["thorax-nih", "covid-course"])
+@pytest.mark.parametrize("at", [None, "2012-01-15T12:00:00Z"])
+def test_bundles_that_ship(monkeypatch, name, at):
+    """Every file there, compressed ones as they are."""
+    monkeypatch.setattr(sys.modules[__name__], "MODEL", ROOT / "models" / name)
+    monkeypatch.setattr(sys.modules[__name__], "DEFINITION", json.loads((MODEL / "ehr" / "features.json").read_text()))
+    seen = []
+    for path in sorted([*SHARED.glob("synthea/*.json"), *SHARED.glob("mimic_iv_demo/*.gz")]):
+        resources = reference.resources(path)
+        moment = at or ("2180" if latest_of_all(reference.patients(resources)) is None else None)
+        seen += compare(printed(*(["--at", moment] if moment else []), path), resources, moment)
+    assert len(seen) > 600 * len(DEFINITION["features"]) and ("sex", "used") in seen
 
 
 @needs_program
