@@ -91,6 +91,13 @@ static const struct mf_aci *job_levels(void *context, const struct mf_bundle *bu
     return job->levels(job->context, bundle, site, alpha, err);
 }
 
+static void job_deliver(void *context, const json_t *result)
+{
+    const struct mf_pipeline_job *job = context;
+    if (job->deliver)
+        job->deliver(job->context, result);
+}
+
 json_t *mf_pipeline_run(struct mf_pipeline *pipeline, const struct mf_pipeline_job *job,
                         struct mf_error *err)
 {
@@ -107,6 +114,7 @@ json_t *mf_pipeline_run(struct mf_pipeline *pipeline, const struct mf_pipeline_j
                          .stopped = job_stopped,
                          .progress = job_progress,
                          .levels = job->levels ? job_levels : NULL,
+                         .deliver = job_deliver,
                          .context = (void *)(uintptr_t)job,
                          .masks = job->masks,
                          .explanation = job->options->explain ? job->explanation : NULL};

@@ -99,6 +99,7 @@ struct mf_pipeline_job {
     /* As in struct mf_run; may be NULL. */
     const struct mf_aci *(*levels)(void *context, const struct mf_bundle *bundle, const char *site,
                                    double alpha, struct mf_error *err);
+    void (*deliver)(void *context, const json_t *result); /* as in struct mf_run; may be NULL */
     void *context;
     json_t **masks, **explanation; /* as in struct mf_run */
 };

@@ -482,6 +482,8 @@ json_t *mf_pipeline_run_plan(struct mf_pipeline *p, const struct mf_run *run, st
     }
     if (result && run->masks)
         *run->masks = MF_STEAL(s.masks);
+    if (result && run->deliver)
+        run->deliver(run->context, result);
     json_decref(s.masks);
     mf_explanation_inputs_free(&s.inputs);
     mf_frame_set_free(&s.frames);

@@ -25,6 +25,9 @@ struct mf_run {
      * borrowed for the run; NULL on failure. The member may be NULL: there are none. */
     const struct mf_aci *(*levels)(void *context, const struct mf_bundle *bundle, const char *site,
                                    double alpha, struct mf_error *err);
+    /* Given the result once it is there with all that was asked for, before the run's memory is
+     * given back: whoever waits for it need not wait for that. May be NULL. */
+    void (*deliver)(void *context, const json_t *result);
     void *context;
     /* Gets the raw output when not NULL (`calibrate`): label_count and readout_size floats. */
     float *logits, *readout;

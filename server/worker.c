@@ -115,11 +115,16 @@ static bool open_inputs(const struct worker *w, const struct mf_claim *claim,
     return true;
 }
 
-/* What the pipeline asks and tells during a job. */
-struct watch {
-    const struct worker *w;
-    size_t job; /* its place among those in hand */
-    const char *tenant;
+/* A job in hand: what the pipeline asks and tells, and how it ended. */
+struct job {
+    struct worker *w;
+    const struct mf_claim *claim;
+    size_t place; /* among those in hand */
+    struct mf_job_ref ref;
+    json_t *masks, *explanation;
+    bool delivered, told;     /* there is a result; the store knows */
+    struct mf_error problem;  /* why there is none */
+    struct mf_error *failure; /* why the store could not be told */
 };
 
 static bool drain_is_over(const struct worker *w)
@@ -130,55 +135,23 @@ static bool drain_is_over(const struct worker *w)
 
 static bool stopped(void *context)
 {
-    const struct watch *watch = context;
-    return mf_heartbeat_lease(watch->w->heartbeat, watch->job) != MF_LEASE_KEPT ||
-           drain_is_over(watch->w);
+    const struct job *job = context;
+    return mf_heartbeat_lease(job->w->heartbeat, job->place) != MF_LEASE_KEPT ||
+           drain_is_over(job->w);
 }
 
 static void progress(void *context, double done)
 {
-    const struct watch *watch = context;
-    mf_heartbeat_progress(watch->w->heartbeat, done);
+    const struct job *job = context;
+    mf_heartbeat_progress(job->w->heartbeat, done);
 }
 
 static const struct mf_aci *levels(void *context, const struct mf_bundle *bundle, const char *site,
                                    double alpha, struct mf_error *err)
 {
-    const struct watch *watch = context;
-    return mf_levels_get(watch->w->levels, watch->w->store, watch->tenant, bundle, site, alpha,
+    const struct job *job = context;
+    return mf_levels_get(job->w->levels, job->w->store, job->claim->tenant, bundle, site, alpha,
                          err);
-}
-
-static json_t *run_pipeline(struct worker *w, const struct mf_claim *claim, struct mf_arena *arena,
-                            size_t place, json_t **ret_masks, json_t **ret_explanation,
-                            struct mf_error *err)
-{
-    struct mf_pipeline_options options;
-    struct inputs in = {.count = 0};
-    struct watch watch = {w, place, claim->tenant};
-    if (!mf_pipeline_options_parse(claim->options, claim->options ? strlen(claim->options) : 0,
-                                   &options, err))
-        return NULL;
-    if (claim->model)
-        snprintf(options.model, sizeof options.model, "%s", claim->model);
-    json_t *result = NULL;
-    if (open_inputs(w, claim, arena, &in, err)) {
-        struct mf_pipeline_job job = {.id = claim->id,
-                                      .parts = in.parts,
-                                      .part_count = in.count,
-                                      .index = claim->index,
-                                      .index_len = claim->index_len,
-                                      .options = &options,
-                                      .stopped = stopped,
-                                      .progress = progress,
-                                      .levels = w->levels ? levels : NULL,
-                                      .context = &watch,
-                                      .masks = ret_masks,
-                                      .explanation = ret_explanation};
-        result = mf_pipeline_run(w->pipeline, &job, err);
-    }
-    close_inputs(&in);
-    return result;
 }
 
 /* Repeats a call to the store through its restarts. */
@@ -211,56 +184,101 @@ static bool report_predecessor(struct worker *w, struct mf_error *err)
         mf_store_worker_gone(w->store, w->options->predecessor, w->options->predecessor_end, err));
 }
 
-/* Tells the store how a run that gave no result ended. */
-static bool end_without_result(struct worker *w, const struct mf_job_ref *job, size_t place,
-                               const struct mf_error *problem, struct mf_error *err)
+/* Tells the store the result, before the pipeline tidies up after the run. */
+static void deliver(void *context, const json_t *result)
 {
-    struct mf_outcome outcome = {.job = *job, .state = MF_JOB_FAILED, .problem = *problem};
-    enum mf_lease lease = mf_heartbeat_lease(w->heartbeat, place);
+    struct job *job = context;
+    MF_AUTO(mf_mem) char *text = mf_json_text(result, 0);
+    MF_AUTO(mf_mem) char *masks = job->masks ? mf_json_text(job->masks, 0) : NULL;
+    MF_AUTO(mf_mem) char *why = job->explanation ? mf_json_text(job->explanation, 0) : NULL;
+    if (!text || (job->masks && !masks) || (job->explanation && !why)) {
+        mf_error_set(&job->problem, MF_ERR_NO_MEMORY, "out of memory for the result");
+        return;
+    }
+    struct mf_outcome outcome = {.job = job->ref,
+                                 .state = MF_JOB_SUCCEEDED,
+                                 .result = text,
+                                 .result_len = strlen(text),
+                                 .masks = masks,
+                                 .masks_len = masks ? strlen(masks) : 0,
+                                 .explanation = why,
+                                 .explanation_len = why ? strlen(why) : 0};
+    mf_heartbeat_running(job->w->heartbeat, -1);
+    job->delivered = true;
+    job->told = finish(job->w, &outcome, job->failure);
+}
+
+static void run_pipeline(struct job *job, struct mf_arena *arena)
+{
+    const struct mf_claim *claim = job->claim;
+    struct mf_pipeline_options options;
+    struct inputs in = {.count = 0};
+    if (!mf_pipeline_options_parse(claim->options, claim->options ? strlen(claim->options) : 0,
+                                   &options, &job->problem))
+        return;
+    if (claim->model)
+        snprintf(options.model, sizeof options.model, "%s", claim->model);
+    if (open_inputs(job->w, claim, arena, &in, &job->problem)) {
+        const struct mf_pipeline_job run = {.id = claim->id,
+                                            .parts = in.parts,
+                                            .part_count = in.count,
+                                            .index = claim->index,
+                                            .index_len = claim->index_len,
+                                            .options = &options,
+                                            .stopped = stopped,
+                                            .progress = progress,
+                                            .levels = job->w->levels ? levels : NULL,
+                                            .deliver = deliver,
+                                            .context = job,
+                                            .masks = &job->masks,
+                                            .explanation = &job->explanation};
+        json_decref(mf_pipeline_run(job->w->pipeline, &run, &job->problem));
+    }
+    close_inputs(&in);
+}
+
+/* Tells the store how a run that gave no result ended. */
+static bool end_without_result(const struct job *job, struct mf_error *err)
+{
+    const struct mf_error *problem = &job->problem;
+    struct mf_outcome outcome = {.job = job->ref, .state = MF_JOB_FAILED, .problem = *problem};
+    enum mf_lease lease = mf_heartbeat_lease(job->w->heartbeat, job->place);
     if (lease == MF_LEASE_LOST)
         return true; /* somebody else's now */
     if (lease == MF_LEASE_CANCEL)
         outcome.state = MF_JOB_CANCELLED;
     else if (problem->code == MF_ERR_CONFLICT) /* the drain is over */
-        return release(w, job, 1, MF_END_RETURNED, err);
+        return release(job->w, &job->ref, 1, MF_END_RETURNED, err);
     else if (problem->code == MF_ERR_IO || problem->code == MF_ERR_UNAVAILABLE)
-        return release(w, job, 1, MF_END_LOST, err); /* not the job's fault */
-    return finish(w, &outcome, err);
+        return release(job->w, &job->ref, 1, MF_END_LOST, err); /* not the job's fault */
+    return finish(job->w, &outcome, err);
 }
 
 /* Runs one claimed job to an outcome. False when the store cannot be told: the worker must end. */
 static bool run_job(struct worker *w, const struct mf_claim *claim, struct mf_arena *arena,
                     size_t place, struct mf_error *err)
 {
-    struct mf_job_ref ref = {.fence = claim->fence};
-    struct mf_error problem = MF_ERROR_INIT;
-    memcpy(ref.id, claim->id, sizeof ref.id);
+    struct job job = {.w = w,
+                      .claim = claim,
+                      .place = place,
+                      .ref = {.fence = claim->fence},
+                      .problem = MF_ERROR_INIT,
+                      .failure = err};
+    memcpy(job.ref.id, claim->id, sizeof job.ref.id);
     uint64_t start = mf_clock_monotonic_ns();
     mf_heartbeat_running(w->heartbeat, (long)place);
-    MF_AUTO(mf_json) json_t *masks = NULL, *explanation = NULL;
-    MF_AUTO(mf_json)
-    json_t *result = run_pipeline(w, claim, arena, place, &masks, &explanation, &problem);
-    MF_AUTO(mf_mem) char *text = result ? mf_json_text(result, 0) : NULL;
-    MF_AUTO(mf_mem) char *masks_text = text && masks ? mf_json_text(masks, 0) : NULL;
-    MF_AUTO(mf_mem) char *why = text && explanation ? mf_json_text(explanation, 0) : NULL;
-    if (result && (!text || (masks && !masks_text) || (explanation && !why)))
-        mf_error_set(&problem, MF_ERR_NO_MEMORY, "out of memory for the result");
+    run_pipeline(&job, arena);
     mf_heartbeat_running(w->heartbeat, -1);
-    struct mf_outcome outcome = {.job = ref,
-                                 .state = MF_JOB_SUCCEEDED,
-                                 .result = text,
-                                 .result_len = text ? strlen(text) : 0,
-                                 .masks = masks_text,
-                                 .masks_len = masks_text ? strlen(masks_text) : 0,
-                                 .explanation = why,
-                                 .explanation_len = why ? strlen(why) : 0};
     double ms = (double)(mf_clock_monotonic_ns() - start) / 1e6;
-    bool told = text ? finish(w, &outcome, err) : end_without_result(w, &ref, place, &problem, err);
+    if (!job.delivered)
+        job.told = end_without_result(&job, err);
+    json_decref(job.masks);
+    json_decref(job.explanation);
     mf_decoder_prepare(w->decoder); /* for the next job, now that nobody waits for this one */
-    mf_log(text ? MF_LOG_INFO : MF_LOG_WARN, text ? "job.ran" : "job.no_result",
+    mf_log(job.delivered ? MF_LOG_INFO : MF_LOG_WARN, job.delivered ? "job.ran" : "job.no_result",
            MF_LOG_S("job", claim->id), MF_LOG_I("attempt", claim->attempt), MF_LOG_R("ms", ms),
-           MF_LOG_S("reason", text ? "" : problem.msg));
-    return told;
+           MF_LOG_S("reason", job.delivered ? "" : job.problem.msg));
+    return job.told;
 }
 
 /* --- many jobs --- */
