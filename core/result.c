@@ -138,8 +138,9 @@ static json_t *findings_to_json(const struct mf_result *r)
     json_t *labels = json_array();
     for (size_t i = 0; i < r->findings.label_count; i++)
         labels = append(labels, json_string(r->predictions[r->findings.labels[i]].label));
-    return json_pack("{s:s, s:s, s:o, s:o}", "method", "conformal_risk_control", "risk", "fnr",
-                     "alpha", mf_json_real(r->alpha), "labels", labels);
+    const char *method = r->findings.method ? r->findings.method : "conformal_risk_control";
+    return json_pack("{s:s, s:s, s:o, s:o}", "method", method, "risk", "fnr", "alpha",
+                     mf_json_real(r->alpha), "labels", labels);
 }
 
 static json_t *calibration_to_json(const struct mf_result *r)

@@ -72,6 +72,7 @@ struct mf_finding_set {
     bool available;         /* false: no risk control calibration; written as null */
     const uint32_t *labels; /* indices into predictions, most probable first */
     size_t label_count;
+    const char *method; /* NULL = "conformal_risk_control" */
 };
 
 struct mf_skipped {

@@ -287,6 +287,11 @@ static bool accepts_one(const struct mf_bundle *b, const struct mf_string_list *
                         value, b->name);
 }
 
+bool mf_bundle_exclusive(const struct mf_bundle *b)
+{
+    return b->exclusive;
+}
+
 uint32_t mf_bundle_refused_quality(const struct mf_bundle *b)
 {
     return b->refused_quality;

@@ -71,6 +71,7 @@ const char *mf_bundle_digest(const struct mf_bundle *bundle);     /* 64 hex digi
 const char *mf_bundle_model_hash(const struct mf_bundle *bundle); /* 64 hex digits */
 size_t mf_bundle_label_count(const struct mf_bundle *bundle);
 const struct mf_label *mf_bundle_labels(const struct mf_bundle *bundle); /* in logit order */
+bool mf_bundle_exclusive(const struct mf_bundle *bundle); /* of the labels exactly one holds */
 const struct mf_modules *mf_bundle_modules(const struct mf_bundle *bundle);
 const struct mf_feature_set *mf_bundle_features(const struct mf_bundle *bundle); /* NULL: no EHR */
 uint32_t mf_bundle_max_frames(const struct mf_bundle *bundle);

@@ -106,6 +106,12 @@ static bool parse_labels(struct mf_bundle *b, struct mf_error *err)
                 return mf_error_set(err, MF_ERR_MODEL, "labels[%zu]: \"%.60s\" is there twice", i,
                                     label->id);
     }
+    const json_t *exclusive = json_object_get(b->json, "exclusive");
+    b->exclusive = json_is_true(exclusive);
+    if (exclusive && !json_is_boolean(exclusive))
+        return mf_error_set(err, MF_ERR_MODEL, "\"exclusive\" must be true or false");
+    if (b->exclusive && b->label_count < 2)
+        return mf_error_set(err, MF_ERR_MODEL, "\"exclusive\" needs two labels");
     return b->labels != NULL;
 }
 
@@ -303,10 +309,10 @@ static bool parse_quality(struct mf_bundle *b, struct mf_error *err)
 
 bool mf_bundle_parse(struct mf_bundle *b, struct mf_error *err)
 {
-    static const char *const KEYS[] = {
-        "schema",       "name",    "version",  "licence",     "intended_use",
-        "accepts",      "labels",  "modules",  "directories", "preprocessing",
-        "segmentation", "regions", "sequence", "quality",     NULL};
+    static const char *const KEYS[] = {"schema",       "name",          "version",      "licence",
+                                       "intended_use", "accepts",       "labels",       "modules",
+                                       "directories",  "preprocessing", "segmentation", "regions",
+                                       "sequence",     "quality",       "exclusive",    NULL};
     const char *schema = mf_json_get_string(b->json, "schema", "");
     if (strcmp(schema, "medfusion.bundle/1") != 0)
         return mf_error_set(err, MF_ERR_MODEL, "not a medfusion.bundle/1");

@@ -48,6 +48,7 @@ struct mf_bundle {
     struct mf_weights *weights[MF_MODULE_COUNT];
     struct mf_label *labels;
     size_t label_count;
+    bool exclusive; /* exactly one label holds */
     struct mf_string_list modalities, views, body_parts, require;
     enum mf_equalisation equalisation;
     struct mf_image_input segmenter, vision;

@@ -62,7 +62,7 @@ json_t *mf_bundle_describe(const struct mf_bundle *b, struct mf_error *err)
         json_deep_copy(json_object_get(b->json, "accepts")), "modules", describe_modules(b),
         "labels", labels, "max_frames", (json_int_t)b->max_frames, "position",
         POSITIONS[b->position], "features", describe_features(b), "calibration", calibration);
-    if (!out)
+    if (!out || (b->exclusive && json_object_set_new(out, "exclusive", json_true()) != 0))
         mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
     return out;
 }

@@ -189,10 +189,12 @@ static const char *site_of(const struct state *s)
     return s->run->site ? s->run->site : "";
 }
 
-/* Adapted logits in place of the network's, as the mode says; `calibrate` wants the network's. */
+/* Adapted logits in place of the network's, as the mode says; `calibrate` wants the network's.
+ * Labels that exclude each other are not adapted: their entropy is not the one that is minimised.
+ */
 static bool adapt(struct mf_pipeline *p, struct state *s, struct mf_error *err)
 {
-    if (s->run->logits)
+    if (s->run->logits || mf_bundle_exclusive(s->bundle))
         return true;
     s->adapter = mf_adaptation_adapter(p->adaptation, s->bundle, site_of(s), err);
     return s->adapter &&

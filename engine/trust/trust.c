@@ -46,6 +46,7 @@ void mf_trust_free(struct mf_trust *t)
         for (size_t i = 0; t->groups[g].calibrations && i < t->label_count; i++)
             mf_calibration_clear(&t->groups[g].calibrations[i]);
     mf_density_ratio_clear(&t->ratio);
+    mf_exclusive_clear(&t->exclusive);
     mf_ood_free(t->ood);
     json_decref(t->adaptation);
     json_decref(t->reference);
@@ -193,14 +194,12 @@ static double probability_of(const struct judgement *j, size_t i, double logit)
                : p;
 }
 
-/* Labels above the threshold, most probable first (ties in label order). */
-static void find_labels(const struct mf_trust *t, double alpha, struct mf_trust_statement *s)
+/* The labels of the finding set, most probable first (ties in label order). */
+static void list_findings(const bool *include, size_t label_count, struct mf_trust_statement *s)
 {
-    float threshold = mf_conformal_risk_threshold(t->risk_logits, t->risk_weights, t->risk_count,
-                                                  t->risk_cases, alpha);
     size_t n = 0;
-    for (size_t i = 0; i < t->label_count; i++) {
-        if (!((float)s->predictions[i].logit >= threshold))
+    for (size_t i = 0; i < label_count; i++) {
+        if (!include[i])
             continue;
         size_t at = n++;
         for (; at > 0 && s->predictions[s->finding_labels[at - 1]].probability <
@@ -209,7 +208,41 @@ static void find_labels(const struct mf_trust *t, double alpha, struct mf_trust_
             s->finding_labels[at] = s->finding_labels[at - 1];
         s->finding_labels[at] = (uint32_t)i;
     }
-    s->findings = (struct mf_finding_set){true, s->finding_labels, n};
+    s->findings = (struct mf_finding_set){true, s->finding_labels, n, NULL};
+}
+
+/* Of labels that exclude each other; without a calibration the network's own. */
+static double temperature_of(const struct mf_trust *t)
+{
+    return t->exclusive.temperature > 0 ? t->exclusive.temperature : 1;
+}
+
+/* What a case is judged by, a value a label. */
+struct scores {
+    bool exclusive;
+    const float *raw, *logits; /* the network's, and those of each label alone: raw or `odds` */
+    float *odds;
+    double *p;
+    bool *include;
+};
+
+/* Labels above the threshold of risk control or, where they exclude each other, the RAPS set. */
+static void find_labels(const struct mf_trust *t, const struct scores *scores, double alpha,
+                        struct mf_trust_statement *s)
+{
+    if (scores->exclusive && t->exclusive.scores) {
+        mf_exclusive_set(&t->exclusive, scores->raw, t->label_count, alpha, scores->p,
+                         scores->include);
+    } else if (!scores->exclusive && t->has_risk) {
+        float threshold = mf_conformal_risk_threshold(t->risk_logits, t->risk_weights,
+                                                      t->risk_count, t->risk_cases, alpha);
+        for (size_t i = 0; i < t->label_count; i++)
+            scores->include[i] = scores->logits[i] >= threshold;
+    } else {
+        return;
+    }
+    list_findings(scores->include, t->label_count, s);
+    s->findings.method = scores->exclusive ? "raps" : NULL;
 }
 
 /* Feedback counts for the model and the alpha that it was learnt at. */
@@ -221,6 +254,23 @@ static const double *levels_of(const struct mf_trust *t, const struct mf_aci *ac
     return fits ? mf_aci_levels(aci) : NULL;
 }
 
+/* Checks the network's logits and, of labels that exclude each other, makes log-odds of them. */
+static bool prepare(const float *raw, size_t n, struct scores *scores, struct mf_error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(raw[i]))
+            return mf_error_set(err, MF_ERR_INTERNAL,
+                                "the network gave a logit that is not finite");
+    if (!scores->include || !scores->p || !scores->odds)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
+    scores->raw = scores->logits = raw;
+    if (scores->exclusive) {
+        mf_exclusive_log_odds(raw, n, scores->odds);
+        scores->logits = scores->odds;
+    }
+    return true;
+}
+
 bool mf_trust_apply(const struct mf_bundle *bundle, const struct mf_trust_case *c, double alpha,
                     struct mf_trust_statement *s, struct mf_error *err)
 {
@@ -228,10 +278,12 @@ bool mf_trust_apply(const struct mf_bundle *bundle, const struct mf_trust_case *
     const struct mf_label *labels = mf_bundle_labels(bundle);
     if (!(alpha > 0 && alpha < 1))
         return mf_error_set(err, MF_ERR_UNUSABLE, "alpha must lie between 0 and 1");
-    for (size_t i = 0; i < t->label_count; i++)
-        if (!isfinite(c->logits[i]))
-            return mf_error_set(err, MF_ERR_INTERNAL,
-                                "the network gave a logit that is not finite");
+    MF_AUTO(mf_mem) bool *include = calloc(t->label_count, sizeof *include);
+    MF_AUTO(mf_mem) double *p = calloc(t->label_count, sizeof *p);
+    MF_AUTO(mf_mem) float *odds = calloc(t->label_count, sizeof *odds);
+    struct scores scores = {mf_bundle_exclusive(bundle), NULL, NULL, odds, p, include};
+    if (!prepare(c->logits, t->label_count, &scores, err))
+        return false;
     const struct judgement j = {.trust = t,
                                 .group = find_group(t, &c->strata),
                                 .levels = levels_of(t, c->aci, alpha),
@@ -242,21 +294,25 @@ bool mf_trust_apply(const struct mf_bundle *bundle, const struct mf_trust_case *
                                          strcmp(t->model_hash, mf_bundle_model_hash(bundle)) == 0,
                                 .shifted = c->shifted};
     for (size_t i = 0; i < t->label_count; i++) {
-        struct mf_prediction *p = &s->predictions[i];
-        *p = (struct mf_prediction){.label = labels[i].id,
-                                    .display = labels[i].display,
-                                    .codings = labels[i].codings,
-                                    .coding_count = labels[i].coding_count,
-                                    .outcome = labels[i].outcome,
-                                    .horizon = labels[i].horizon,
-                                    .logit = c->logits[i],
-                                    .probability = probability_of(&j, i, c->logits[i])};
-        judge(&j, i, p);
+        struct mf_prediction *one = &s->predictions[i];
+        *one = (struct mf_prediction){.label = labels[i].id,
+                                      .display = labels[i].display,
+                                      .codings = labels[i].codings,
+                                      .coding_count = labels[i].coding_count,
+                                      .outcome = labels[i].outcome,
+                                      .horizon = labels[i].horizon,
+                                      .logit = scores.logits[i],
+                                      .probability = probability_of(&j, i, scores.logits[i])};
+        judge(&j, i, one);
     }
+    if (scores.exclusive)
+        mf_softmax(c->logits, t->label_count, temperature_of(t), p);
+    for (size_t i = 0; scores.exclusive && i < t->label_count; i++)
+        s->predictions[i].probability = p[i];
     s->levels = t->classes ? j.levels : NULL;
     s->findings = (struct mf_finding_set){0};
-    if (t->has_risk && j.bound)
-        find_labels(t, alpha, s);
+    if (j.bound)
+        find_labels(t, &scores, alpha, s);
     bool same = own->model_hash && strcmp(own->model_hash, mf_bundle_model_hash(bundle)) == 0;
     s->ood_p_value = own->ood && c->readout && same ? mf_ood_p_value(own->ood, c->readout) : NAN;
     return true;

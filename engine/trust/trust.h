@@ -24,6 +24,8 @@
  *                "groups"?: {name: {"positive", "negative"}}}],
  *    "density_ratio"?: {"intercept", "coefficients": […], "mean": […], "scale": […]},
  *    "risk_control": {"risk": "fnr", "cases", "logits": [ascending], "positives_in_case": […]}}
+ * Labels that exclude each other add a member to both and have no risk_control:
+ * engine/trust/exclusive.h.
  * ood.json: engine/trust/ood.h; adaptation.json: engine/trust/adapter.h; reference.json:
  * server/reference.h
  */

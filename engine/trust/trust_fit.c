@@ -48,6 +48,7 @@ struct selection {
     const uint32_t *patient; /* a small integer a case */
     const char *stratum;     /* only cases of this key; NULL = all */
     const float *weights;    /* a case; NULL: all count the same */
+    bool exclusive;          /* probabilities are made of all labels, not of each */
 };
 
 static bool is_selected(const struct selection *s, size_t i)
@@ -118,6 +119,21 @@ static bool gather(struct mf_trust *t, const struct selection *s, size_t label,
            keep_sorted(t, w->negative, c->n_neg, weighted, &c->negative, &c->negative_weights, err);
 }
 
+/* The map of a label on its gathered cases. */
+static bool fit_map(const struct selection *s, const struct label_work *w,
+                    const struct mf_class_logits *c, struct mf_calibration *ret,
+                    struct mf_error *err)
+{
+    if (!s->exclusive)
+        return mf_calibration_choose(w->z, w->truth, w->patient, w->n, FOLDS, ret, err);
+    *ret = (struct mf_calibration){.method = MF_CALIBRATION_IDENTITY,
+                                   .n_pos = (uint32_t)c->n_pos,
+                                   .n_neg = (uint32_t)c->n_neg};
+    for (int m = 0; m < MF_CALIBRATION_METHODS; m++)
+        ret->nll[m] = NAN;
+    return true;
+}
+
 /* A stratum's own map where there are enough cases of both classes and it is better, by
  * cross-validation, on them than the map of all cases. */
 static bool fit_own(const struct mf_calibration *all, const struct label_work *w,
@@ -143,15 +159,15 @@ static bool fit_label(struct mf_trust *t, struct selection *s, size_t label, str
 {
     s->stratum = NULL;
     if (!gather(t, s, label, w, &t->classes[label], err) ||
-        !mf_calibration_choose(w->z, w->truth, w->patient, w->n, FOLDS, &t->calibrations[label],
-                               err))
+        !fit_map(s, w, &t->classes[label], &t->calibrations[label], err))
         return false;
     for (size_t g = 0; g < t->group_count; g++) {
         struct mf_trust_group *group = &t->groups[g];
         s->stratum = group->name;
-        if (!gather(t, s, label, w, &group->classes[label], err) ||
-            !fit_own(&t->calibrations[label], w, &group->calibrations[label], &group->own[label],
-                     err))
+        if (!gather(t, s, label, w, &group->classes[label], err))
+            return false;
+        if (!s->exclusive && !fit_own(&t->calibrations[label], w, &group->calibrations[label],
+                                      &group->own[label], err))
             return false;
     }
     return true;
@@ -372,15 +388,19 @@ struct mf_trust *mf_trust_fit(const struct mf_bundle *bundle, const struct mf_tr
     if (!find_strata(t, cases, err) || !take_prevalence(t, cases, err) ||
         !weigh(t, cases, &weights, err))
         return NULL;
-    struct selection selection = {cases, group, NULL, weights};
-    if (!fit_labels(t, &selection, err))
+    bool exclusive = mf_bundle_exclusive(bundle);
+    struct mf_trust_cases judged = *cases; /* by each label's own score */
+    MF_AUTO(mf_mem) float *odds = exclusive ? mf_exclusive_odds_of(cases, err) : NULL;
+    if (exclusive && (!odds || !mf_exclusive_fit(cases, group, &t->exclusive, err)))
         return NULL;
-    if (!fit_risk(t, cases, err))
+    judged.logits = exclusive ? odds : cases->logits;
+    struct selection selection = {&judged, group, NULL, weights, exclusive};
+    if (!fit_labels(t, &selection, err) || (!exclusive && !fit_risk(t, cases, err)))
         return NULL;
     struct mf_error own = MF_ERROR_INIT;
     if (cases->readouts)
         t->ood = mf_ood_fit(cases->readouts, cases->count, cases->readout_size, group, &own);
-    if (own.code == MF_OK)
+    if (own.code == MF_OK && !exclusive)
         t->adaptation = mf_adapt_cases_to_json(bundle, cases, group, &own);
     if (own.code != MF_OK) {
         mf_error_set(err, own.code, "%s", own.msg);

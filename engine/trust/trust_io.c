@@ -167,7 +167,8 @@ static bool read_calibration(struct mf_trust *t, const json_t *json, struct mf_e
             !read_calibration_extras(t, entry, i, err))
             return mf_error_prefix(err, "label %s", t->label_ids[i]);
     }
-    return t->calibrations != NULL;
+    const json_t *softmax = json_object_get(json, "softmax");
+    return t->calibrations && (!softmax || mf_exclusive_read_softmax(softmax, &t->exclusive, err));
 }
 
 /* An ascending list of finite numbers. */
@@ -317,7 +318,9 @@ static bool read_conformal(struct mf_trust *t, const json_t *json, struct mf_err
             !read_conformal_groups(t, json_object_get(entry, "groups"), i, err))
             return mf_error_prefix(err, "label %s", t->label_ids[i]);
     }
-    return t->classes && read_risk(t, json_object_get(json, "risk_control"), err);
+    const json_t *raps = json_object_get(json, "raps");
+    return t->classes && read_risk(t, json_object_get(json, "risk_control"), err) &&
+           (!raps || mf_exclusive_read_raps(raps, &t->exclusive, err));
 }
 
 /* ood.json counts only for the model it was made with. */

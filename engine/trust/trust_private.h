@@ -5,6 +5,7 @@
 #include "core/arena.h"
 #include "engine/trust/calibrate.h"
 #include "engine/trust/conformal.h"
+#include "engine/trust/exclusive.h"
 #include "engine/trust/ood.h"
 #include "engine/trust/trust.h"
 #include "engine/trust/weighted.h"
@@ -42,9 +43,10 @@ struct mf_trust {
     float *risk_logits;
     uint32_t *risk_weights;
     size_t risk_count, risk_cases;
-    struct mf_ood *ood; /* NULL: none */
-    json_t *adaptation; /* adaptation.json of a fit, to be written; else NULL */
-    json_t *reference;  /* the same of reference.json */
+    struct mf_exclusive exclusive; /* zeros: not fitted, or the labels do not exclude each other */
+    struct mf_ood *ood;            /* NULL: none */
+    json_t *adaptation;            /* adaptation.json of a fit, to be written; else NULL */
+    json_t *reference;             /* the same of reference.json */
 };
 
 /* The content of calibration.json, conformal.json and ood.json, in this order; json null = there is

@@ -62,6 +62,8 @@ static json_t *calibration_to_json(const struct mf_trust *t)
     for (size_t i = 0; i < t->label_count; i++)
         json_array_append_new(labels, calibration_label_to_json(t, i));
     json_object_set_new(json, "labels", labels);
+    if (t->exclusive.scores)
+        json_object_set_new(json, "softmax", mf_exclusive_softmax_to_json(&t->exclusive));
     return json;
 }
 
@@ -126,7 +128,7 @@ static json_t *conformal_to_json(const struct mf_trust *t)
         json_array_append_new(labels, conformal_label_to_json(t, i));
     json_object_set_new(json, "method", json_string("split_conformal"));
     json_object_set_new(json, "taxonomy", json_string(mf_strata_taxonomy(t->strata)));
-    json_object_set_new(json, "score", json_string("logit"));
+    json_object_set_new(json, "score", json_string(t->exclusive.scores ? "log_odds" : "logit"));
     json_object_set_new(json, "labels", labels);
     if (t->has_ratio)
         json_object_set_new(json, "density_ratio",
@@ -135,6 +137,8 @@ static json_t *conformal_to_json(const struct mf_trust *t)
                                       "mean", reals(t->ratio.mean, t->ratio.size), "scale",
                                       reals(t->ratio.scale, t->ratio.size)));
     json_object_set_new(json, "risk_control", risk_to_json(t));
+    if (t->exclusive.scores)
+        json_object_set_new(json, "raps", mf_exclusive_raps_to_json(&t->exclusive));
     return json;
 }
 
