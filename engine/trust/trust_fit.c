@@ -375,7 +375,7 @@ struct mf_trust *mf_trust_fit(const struct mf_bundle *bundle, const struct mf_tr
         return NULL;
     MF_AUTO(mf_trust)
     struct mf_trust *t = mf_trust_new(mf_bundle_labels(bundle), cases->label_count, err);
-    MF_AUTO(mf_mem) uint32_t *group = malloc((cases->count + 1) * sizeof *group);
+    MF_AUTO(mf_mem) uint32_t *group = calloc(cases->count + 1, sizeof *group);
     if (!t || !group || !number_patients(cases, group, &t->patients)) {
         mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a calibration");
         return NULL;
