@@ -9,6 +9,7 @@ import numpy
 import pydicom
 import pytest
 import requests
+from jsonschema import Draft202012Validator
 
 import bad_input
 import bundles
@@ -38,6 +39,12 @@ def calibrate(bundle):
     return bundle
 
 
+def valid(name, document):
+    schema = json.loads((bundles.ROOT / f"schemas/{name}.schema.json").read_text())
+    assert [error.message for error in Draft202012Validator(schema).iter_errors(document)] == []
+    return document
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     return calibrate(bundles.make_bundle(tmp_path_factory.mktemp("bundle") / "calibrated", name="calibrated", accepts=FRONTAL))
@@ -60,7 +67,13 @@ def result(daemon, site="north"):
 def say(daemon, job, labels, reader="anna"):
     response = requests.put(f"{daemon.url}/v1/jobs/{job}/feedback", json={"reader": reader, "labels": labels}, timeout=60)
     assert response.status_code == 200, response.text
-    return response.json()
+    return valid("feedback", response.json())
+
+
+def quality(daemon, query=""):
+    """The report on the only model."""
+    (model,) = valid("quality", daemon.get(f"/v1/quality{query}").json())["models"]
+    return model
 
 
 def levels(document, label):
@@ -90,16 +103,16 @@ def test_feedback_moves_the_levels_of_its_site_across_restarts(adaptive):
 
 def test_quality_counts_results_and_feedback_until_they_are_purged(adaptive):
     jobs = [result(adaptive)["job"] for _ in range(3)]
-    label = adaptive.get("/v1/quality").json()["models"][0]["labels"][0]["label"]
+    label = quality(adaptive)["labels"][0]["label"]
     say(adaptive, jobs[0], {label: "absent"})
-    report = adaptive.get("/v1/quality?model=calibrated&last=10").json()["models"][0]
+    report = quality(adaptive, "?model=calibrated&last=10")
     assert report["window"]["results"] == 3 and report["window"]["with_feedback"] == 1
     assert report["labels"][0]["coverage"]["absent"]["n"] == 1
     assert report["labels"][0]["scores"]["reference"] == 198 and report["alarms"] == []
-    assert adaptive.get("/v1/quality?site=elsewhere").json()["models"][0]["window"]["results"] == 0
+    assert quality(adaptive, "?site=elsewhere")["window"]["results"] == 0
     assert 'medfusion_quality_alarms{model="calibrated",kind="coverage"} 0' in adaptive.get("/metrics").text
     assert adaptive.delete(f"/v1/jobs/{jobs[0]}/data").status_code == 204
-    report = adaptive.get("/v1/quality").json()["models"][0]
+    report = quality(adaptive)
     assert report["window"]["results"] == 2 and report["window"]["with_feedback"] == 0
     assert adaptive.get(f"/v1/jobs/{jobs[0]}/feedback").status_code == 410
 

@@ -111,3 +111,65 @@ def test_jobs():
 ])
 def test_wrong_problems_are_refused(change):
     assert errors("problem", load("tests/core/result/problem.json") | change)
+
+
+FEEDBACK = {"schema": "medfusion.feedback/1", "job": "0123456789abcdef", "agreed": {"Mass": "absent"},
+            "feedback": [{"reader": "anna", "time": "2026-11-22T13:24:00.123Z", "labels": {"Mass": "absent", "Effusion": "present"}},
+                         {"reader": "anonymous", "time": "2026-11-22T14:00:00.000Z", "labels": {"Effusion": "absent"}}]}
+COVERAGE = {"n": 4, "covered": 3, "coverage": 0.75, "low": 0.19, "high": 0.99, "promised": 0.9}
+QUALITY = {"schema": "medfusion.quality/1", "models": [{
+    "model": "thorax-nih", "version": "1.0.0", "model_hash": "0" * 64, "site": "north",
+    "window": {"last": 1000, "results": 60, "with_feedback": 4, "other_versions": 1, "from": "2026-11-22T13:24:00.123Z", "to": "2026-11-22T14:24:00.123Z"},
+    "labels": [{"label": "Mass", "scores": {"n": 60, "reference": 230, "psi": 0.31, "psi_noise": 0.05, "ks": 0.4, "p_value": 0.001},
+                "sets": {"present": 0.2, "absent": 0.5, "uncertain": 0.3, "empty": 0.0, "mean_size": 1.3},
+                "coverage": {"present": COVERAGE, "absent": COVERAGE | {"n": 0, "covered": 0, "coverage": None, "promised": None}},
+                "calibration": {"n": 4, "positives": 1, "observed": 0.25, "low": 0.05, "high": 0.7, "predicted": 0.3, "brier": 0.2}}],
+    "features": [{"id": "age", "used": 58, "missing": 2, "psi": 0.1, "psi_noise": 0.04}],
+    "outliers": {"n": 60, "share_0_05": 0.1, "low": 0.04, "high": 0.2, "ks": 0.1, "p_value": 0.5},
+    "flags": {"blank": 1}, "alarms": [{"kind": "score_drift", "name": "Mass", "detail": "scores have moved: PSI 0.31, KS 0.40 over 60 results"}]}]}
+OPEN = {"labels", "agreed", "flags"}  # objects whose members are labels or flags
+
+
+@pytest.mark.parametrize("name, document, path", [
+    (name, document, path) for name, document in (("feedback", FEEDBACK), ("quality", QUALITY))
+    for path in members(document) if len(path) < 2 or path[-2] not in OPEN], ids=lambda v: ".".join(map(str, v)) if isinstance(v, tuple) else "")
+def test_no_member_of_feedback_and_quality_may_be_left_out_or_added(name, document, path):
+    assert errors(name, document) == []
+    changed = copy.deepcopy(document)
+    inner = parent(changed, path)
+    inner["stranger"] = inner[path[-1]]
+    assert errors(name, changed)
+    del inner["stranger"], inner[path[-1]]
+    assert errors(name, changed)
+
+
+def test_a_quiet_model_is_described_with_nulls():
+    model = copy.deepcopy(QUALITY["models"][0])
+    model |= {"site": None, "outliers": None, "flags": {}, "alarms": [], "features": []}
+    model["labels"][0] |= {"scores": None, "sets": None, "calibration": None}
+    model["window"] |= {"results": 0, "from": None, "to": None}
+    assert errors("quality", {"schema": "medfusion.quality/1", "models": [model]}) == []
+
+
+@pytest.mark.parametrize("name, path, value", [
+    ("feedback", ("feedback", 0, "labels", "Mass"), "unknown"),
+    ("feedback", ("feedback", 0, "time"), "yesterday"),
+    ("feedback", ("agreed", "Mass"), 1),
+    ("quality", ("models", 0, "alarms", 0, "kind"), "fire"),
+    ("quality", ("models", 0, "labels", 0, "sets", "mean_size"), 3),
+    ("quality", ("models", 0, "labels", 0, "coverage", "present", "covered"), -1),
+    ("quality", ("models", 0, "window", "last"), 0),
+    ("quality", ("models", 0, "flags", "blank"), "often"),
+    ("quality", ("models", 0, "outliers", "share_0_05"), 1.5),
+])
+def test_wrong_feedback_and_quality_are_refused(name, path, value):
+    document = copy.deepcopy({"feedback": FEEDBACK, "quality": QUALITY}[name])
+    parent(document, path)[path[-1]] = value
+    assert errors(name, document)
+
+
+def test_statements_of_readers():
+    statement = {"$ref": "urn:medfusion:feedback:1#/$defs/statement"}
+    valid = Draft202012Validator(statement, registry=REGISTRY).is_valid
+    assert valid({"labels": {"Mass": "unknown"}}) and valid({"reader": "anna", "labels": {}})
+    assert not valid({"reader": "anna"}) and not valid({"reader": "", "labels": {}}) and not valid({"labels": {"Mass": True}})
