@@ -19,7 +19,7 @@ install(FILES ${pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES deploy/completion/medfusion.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME medfusion)
 install(FILES deploy/systemd/medfusion.service DESTINATION lib/systemd/system)
 install(FILES deploy/systemd/config.json DESTINATION ${CMAKE_INSTALL_DATADIR}/medfusion) # postinst copies it to /etc/medfusion
-install(FILES deploy/prometheus/medfusion.rules.yaml deploy/grafana/medfusion.json deploy/config.example.json
+install(FILES deploy/prometheus/medfusion.rules.yaml deploy/grafana/medfusion.json deploy/orthanc/medfusion.lua deploy/config.example.json
   DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 set(CPACK_GENERATOR DEB)

@@ -23,9 +23,10 @@ def free_port():
 
 
 class Orthanc:
-    """modalities: {name: (AE title, port)} of DICOM peers on this machine; servers: {name: URL} of DICOMweb peers."""
+    """modalities: {name: (AE title, port)} of DICOM peers on this machine; servers: {name: URL} of DICOMweb peers; options: more of
+    its configuration."""
 
-    def __init__(self, directory, modalities=None, servers=None):
+    def __init__(self, directory, modalities=None, servers=None, **options):
         self.directory = pathlib.Path(directory)
         self.http, self.dicom = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.http}"
@@ -37,6 +38,7 @@ class Orthanc:
             "DicomModalities": {name: [title, "127.0.0.1", port] for name, (title, port) in (modalities or {}).items()},
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "EnableWado": False,
                          "Servers": {name: {"Url": url} for name, url in (servers or {}).items()}},
+            **options,
         }
         self.process = None
 
@@ -70,3 +72,16 @@ class Orthanc:
         response = requests.get(self.url + "/dicom-web/instances", params=query, headers={"Accept": "application/dicom+json"}, timeout=60)
         response.raise_for_status()
         return response.json() if response.content else []
+
+    def wait_until_sent(self, study, seconds=30):
+        """Until every series of a study was found stable, so that scripts have heard of it, and no job of theirs is left."""
+        def get(path):
+            return requests.get(self.url + path, timeout=60).json()
+
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            stable = all(series["IsStable"] for series in get(f"/studies/{study}/series"))
+            if stable and all(job["State"] in ("Success", "Failure") for job in get("/jobs?expand")):
+                return
+            time.sleep(0.2)
+        raise RuntimeError(f"the series of {study} did not become stable")

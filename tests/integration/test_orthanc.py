@@ -6,6 +6,7 @@ import pydicom
 import pytest
 import requests
 
+import bundles
 import daemon as daemons
 import orthanc
 from dicom_net import JSON, part10, radiograph, related, sample, wait_for_study
@@ -105,3 +106,27 @@ def test_a_study_is_fetched_with_its_priors(tmp_path, frontal_bundle):
         assert post(study).status_code == status, study
     assert daemon.stop() == 0
     pacs.stop()
+
+
+@pytest.fixture
+def scripted(tmp_path, frontal_bundle):
+    ours = orthanc.free_port()
+    pacs = orthanc.Orthanc(tmp_path / "orthanc", modalities={"medfusion": ("MEDFUSION", ours)}, StableAge=1,
+                           LuaScripts=[str(bundles.ROOT / "deploy/orthanc/medfusion.lua")]).start()
+    daemon = daemons.Daemon(tmp_path / "d", frontal_bundle, **{
+        "intake.quiet_s": 1, "dimse.listen": f"127.0.0.1:{ours}", "dimse.allow": "ORTHANC@127.0.0.1",
+        "outbox.destinations": f"{pacs.url}/dicom-web"}).start()
+    yield pacs, daemon
+    assert daemon.stop() == 0
+    pacs.stop()
+
+
+def test_the_script_that_ships_forwards_radiographs_only(scripted):
+    """deploy/orthanc/medfusion.lua: what becomes stable is sent; the results, which come back into the same study, are not."""
+    pacs, daemon = scripted
+    ds = sample()
+    stored = pacs.store(part10(ds))
+    assert wait_for(pacs, ds.StudyInstanceUID, "SR")
+    pacs.wait_until_sent(stored["ParentStudy"])
+    assert len(pacs.instances(StudyInstanceUID=ds.StudyInstanceUID)) > 1
+    assert daemon.get(f"/v1/studies/{ds.StudyInstanceUID}").json()["instances"] == 1
