@@ -11,6 +11,7 @@
 #include "fhir/report.h"
 
 #include "core/digest.h"
+#include "fhir/links.h"
 #include "fhir/narrative.h"
 
 #include <stdio.h>
@@ -383,6 +384,10 @@ static void add_risk(struct builder *b, const json_t *prediction, const char *ur
         "performer", reference(b->device), "prediction", outcome, "note",
         mf_fhir_prediction_note(b->result, prediction));
     add_subject(b, resource);
+    if (!json_object_get(resource, "subject")) /* it must have one */
+        add_part(
+            b, resource, "subject",
+            json_pack("{s:s, s:s}", "type", "Patient", "display", "Patient without an identifier"));
     add_text(b, resource, "occurrenceDateTime", *b->effective ? b->effective : NULL);
     add_list(b, resource, "basis", derived_from(b));
     add_entry(b, urn, resource);
@@ -539,6 +544,8 @@ json_t *mf_fhir_report(const json_t *result, const struct mf_fhir_report_context
         urn + strlen("urn:uuid:"), "identifier", "system", URI_SYSTEM, "value", urn, "type",
         type == MF_FHIR_BUNDLE_TRANSACTION ? "transaction" : "collection", "entry", entries);
     add_text(&b, bundle, "timestamp", b.context->issued);
+    if (bundle && type == MF_FHIR_BUNDLE_STORED)
+        b.failed |= !mf_fhir_link_by_id(entries);
     if (b.failed || !bundle) {
         mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the FHIR report");
         return NULL;

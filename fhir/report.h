@@ -29,7 +29,9 @@ struct mf_fhir_report_context {
 
 enum mf_fhir_bundle_type {
     MF_FHIR_BUNDLE_COLLECTION,
-    MF_FHIR_BUNDLE_TRANSACTION /* POST with ifNoneExist: sending it twice stores it once */
+    MF_FHIR_BUNDLE_TRANSACTION, /* POST with ifNoneExist: sending it twice stores it once */
+    MF_FHIR_BUNDLE_STORED /* a collection whose resources refer to each other by type and id, as
+                             they do when each is read from here alone */
 };
 
 /* A Bundle of

@@ -5,6 +5,7 @@
  */
 #include "server/endpoints.h"
 #include "server/fhir_results.h"
+#include "server/web_client.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 
 enum { DEFAULT_COUNT = 20, MAX_COUNT = 100 }; /* results a page */
+enum { URL_BYTES = 16384 };
 
 static const char FHIR_JSON[] = "application/fhir+json";
 
@@ -58,7 +60,7 @@ static bool read_one(struct mf_request *request, struct mf_error *err)
     if (!job_of(id, job))
         return mf_error_set(err, MF_ERR_NOT_FOUND, "there is no such resource");
     MF_AUTO(mf_json)
-    json_t *bundle = mf_fhir_result(request, job, MF_FHIR_BUNDLE_COLLECTION, NULL, err);
+    json_t *bundle = mf_fhir_result(request, job, MF_FHIR_BUNDLE_STORED, NULL, err);
     const json_t *found = find_resource(bundle, type, id);
     if (!found)
         return mf_error_set(err, MF_ERR_NOT_FOUND, "there is no such resource");
@@ -150,24 +152,41 @@ static bool run(struct mf_request *request, struct search *s, int64_t cursor, in
         return true;
     struct mf_error cause = MF_ERROR_INIT;
     MF_AUTO(mf_json)
-    json_t *bundle = mf_fhir_result(request, job, MF_FHIR_BUNDLE_COLLECTION, NULL, &cause);
+    json_t *bundle = mf_fhir_result(request, job, MF_FHIR_BUNDLE_STORED, NULL, &cause);
     if (!bundle)
         return cause.code == MF_ERR_NOT_FOUND || mf_error_set(err, cause.code, "%s", cause.msg);
     take(s, NULL, bundle);
     return true;
 }
 
-static json_t *links_of(struct mf_request *request, const struct search *s, int64_t next)
+static const char *const QUERY[] = {"_id", "_count", "_cursor", "identifier", "patient.identifier",
+                                    NULL};
+
+/* {"relation", "url"}: the same search as it was asked, or the page that begins at `cursor`. */
+static json_t *link_of(struct mf_request *request, const char *relation, int64_t cursor)
 {
-    json_t *links = json_pack("[{s:s, s:s}]", "relation", "self", "url", request->path);
-    if (!next || !links)
-        return links;
-    json_t *url =
-        json_sprintf("%s?_count=%zu&_cursor=%" PRId64 "%s%s%s%s", request->path, s->count, next,
-                     s->patient ? "&patient.identifier=" : "", s->patient ? s->patient : "",
-                     s->identifier ? "&identifier=" : "", s->identifier ? s->identifier : "");
-    if (json_array_append_new(links, json_pack("{s:s, s:o}", "relation", "next", "url", url)) !=
-        0) {
+    MF_AUTO(mf_buffer) struct mf_buffer url;
+    const char *separator = "?";
+    mf_buffer_init(&url, URL_BYTES);
+    bool ok = mf_buffer_append_str(&url, request->path, NULL);
+    for (size_t i = 0; ok && QUERY[i]; i++) {
+        const char *value = mf_request_query(request, QUERY[i]);
+        if (!value || (cursor && strcmp(QUERY[i], "_cursor") == 0))
+            continue;
+        ok = mf_buffer_printf(&url, NULL, "%s%s=", separator, QUERY[i]) &&
+             mf_web_encode(&url, value, NULL);
+        separator = "&";
+    }
+    if (ok && cursor)
+        ok = mf_buffer_printf(&url, NULL, "%s_cursor=%" PRId64, separator, cursor);
+    return ok ? json_pack("{s:s, s:s}", "relation", relation, "url", url.data) : NULL;
+}
+
+static json_t *links_of(struct mf_request *request, int64_t next)
+{
+    json_t *links = json_array();
+    if (json_array_append_new(links, link_of(request, "self", 0)) != 0 ||
+        (next && json_array_append_new(links, link_of(request, "next", next)) != 0)) {
         json_decref(links);
         return NULL;
     }
@@ -176,8 +195,6 @@ static json_t *links_of(struct mf_request *request, const struct search *s, int6
 
 static bool search(struct mf_request *request, struct mf_error *err)
 {
-    static const char *const QUERY[] = {
-        "_id", "_count", "_cursor", "identifier", "patient.identifier", NULL};
     int64_t count = DEFAULT_COUNT, cursor = 0, next = 0;
     if (strcmp(request->parameters[0], "$infer") == 0) /* this pattern takes its path too */
         return mf_respond_field(request, err, "Allow", "POST") &&
@@ -199,7 +216,7 @@ static bool search(struct mf_request *request, struct mf_error *err)
     if (s.failed)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a search");
     json_t *bundle = json_pack("{s:s, s:s, s:o}", "resourceType", "Bundle", "type", "searchset",
-                               "link", links_of(request, &s, next));
+                               "link", links_of(request, next));
     if (bundle && json_array_size(entries) > 0 && json_object_set(bundle, "entry", entries) != 0) {
         json_decref(bundle);
         bundle = NULL;

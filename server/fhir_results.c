@@ -82,7 +82,7 @@ static bool visit(struct mf_request *request, const struct mf_fhir_walk *walk,
     if (job->purged || (known && !walk->wanted(walk->context, &owner)))
         return true;
     MF_AUTO(mf_json)
-    json_t *bundle = mf_fhir_result(request, job->id, MF_FHIR_BUNDLE_COLLECTION, NULL, &cause);
+    json_t *bundle = mf_fhir_result(request, job->id, MF_FHIR_BUNDLE_STORED, NULL, &cause);
     if (!bundle) /* it may have been purged since it was listed */
         return cause.code == MF_ERR_NOT_FOUND || mf_error_set(err, cause.code, "%s", cause.msg);
     read_owner(bundle, &owner);

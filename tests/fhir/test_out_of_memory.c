@@ -109,6 +109,11 @@ static char *make_report(struct mf_error *err)
     return text_of(mf_fhir_report(full_result(), &context, MF_FHIR_BUNDLE_TRANSACTION, err));
 }
 
+static char *make_stored_report(struct mf_error *err)
+{
+    return text_of(mf_fhir_report(full_result(), NULL, MF_FHIR_BUNDLE_STORED, err));
+}
+
 static char *make_outcome(struct mf_error *err)
 {
     const struct mf_error problem = {MF_ERR_UNUSABLE, "reason"};
@@ -247,6 +252,7 @@ static void reports(void **state)
 {
     (void)state;
     starve(make_report, true);
+    starve(make_stored_report, true);
     starve(make_outcome, false);
 }
 

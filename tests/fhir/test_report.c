@@ -20,6 +20,8 @@ static const struct mf_fhir_report_context BY_REFERENCE = {
     .patient_reference = "Patient/1",
     .patient_id = "007",
 };
+static const struct mf_fhir_report_context NOBODY = {.issued = "2026-11-22T13:24:00.123Z",
+                                                     .foreign = true};
 
 static const struct {
     const char *result;
@@ -31,6 +33,7 @@ static const struct {
     {"full.json", &BY_REFERENCE, MF_FHIR_BUNDLE_TRANSACTION, "full_transaction.json"},
     {"bare.json", NULL, MF_FHIR_BUNDLE_COLLECTION, "bare_collection.json"},
     {"full.json", &CONTEXT, MF_FHIR_BUNDLE_TRANSACTION, "risk_transaction.json"},
+    {"full.json", &NOBODY, MF_FHIR_BUNDLE_STORED, "risk_stored.json"},
 };
 
 /* Turns the second label of a result into an outcome. */
