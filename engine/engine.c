@@ -99,8 +99,8 @@ static bool make_buffers(struct mf_engine *e, struct mf_error *err)
         e->mask_logits = room(e, 2 * e->mask_cells, sizeof(float), &ok);
         e->masks = room(e, 2 * size * size, 1, &ok);
         e->region.runs = room(e, size, sizeof *e->region.runs, &ok);
-        e->region.soft = room(e, size * size, sizeof(float), &ok);
-        e->region.between = room(e, size * size, sizeof(float), &ok);
+        e->region.soft = room(e, size * (size + 1), sizeof(float), &ok);
+        e->region.between = room(e, size * (size + 1), sizeof(float), &ok);
     }
     if (e->ehr) {
         e->x_cont = room(e, mf_ft_numeric(e->ehr), sizeof *e->x_cont, &ok);

@@ -22,7 +22,7 @@ bool mf_image_input_fill(struct mf_resampler *r, const float *image, size_t rows
                          struct mf_error *err);
 
 /* Clears all but the largest 8-connected component of a square mask of 0 and 1; of equals the one
- * met first row by row stays. `roots` and `counts` are scratch of size · size each. */
+ * met first row by row stays. `roots` and `counts` are scratch of size · (size + 1) each. */
 void mf_keep_largest(uint8_t *mask, size_t size, uint32_t *roots, uint32_t *counts);
 
 /* The run of set pixels of each row of a convex region: [begin, end), empty when begin = end. */
@@ -32,7 +32,7 @@ struct mf_run {
 
 /* Boxes of both lungs on a square frame in [0, 1] where no box head has learnt to draw them: x0 y0
  * x1 y1 in pixels, image-left first, each MF_PROMPT_MARGIN wider on every side. False when a side
- * has no dark component of MF_PROMPT_LEAST of the frame. Scratch of size · size each. */
+ * has no dark component of MF_PROMPT_LEAST of the frame. Scratch of size · (size + 1) each. */
 #define MF_PROMPT_MARGIN 0.05f
 #define MF_PROMPT_LEAST 0.01
 struct mf_prompt_scratch {
@@ -51,7 +51,7 @@ void mf_blur(float *image, size_t rows, size_t cols, double sigma, float *scratc
 
 struct mf_region_scratch {
     struct mf_run *runs;   /* size */
-    float *soft, *between; /* size · size each */
+    float *soft, *between; /* size · (size + 1) each */
 };
 
 /* Masks of both structures (size × size, joined: 0 or 1) → the region of interest in frame pixels

@@ -8,8 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The first pixel, row by row, of the component that i is known to belong to; halves the way for
- * the next one. */
+/* The runs of set pixels of a mask, row by row; a run's root is the first run of its component.
+ * A row of n pixels has at most (n + 1) / 2 runs, so four lists fit in the two scratch planes. */
+struct runs {
+    uint32_t *roots, *begins, *counts, *ends;
+    uint32_t count;
+};
+
+/* The first run of the component that run i is known to belong to; halves the way for the next. */
 static uint32_t root_of(uint32_t *roots, uint32_t i)
 {
     while (roots[i] != i)
@@ -17,43 +23,55 @@ static uint32_t root_of(uint32_t *roots, uint32_t i)
     return i;
 }
 
-/* Joins the set pixel i with its set neighbours that came before it: west, and the three above. */
-static void join_before(const uint8_t *mask, size_t size, uint32_t i, uint32_t *roots)
+static void find_runs(const uint8_t *mask, size_t y, size_t size, struct runs *r)
 {
-    size_t x = i % size, y = i / size;
-    const struct {
-        bool inside;
-        size_t at;
-    } before[] = {{x > 0, i - 1},
-                  {y > 0 && x > 0, i - size - 1},
-                  {y > 0, i - size},
-                  {y > 0 && x + 1 < size, i - size + 1}};
-    roots[i] = i;
-    for (size_t n = 0; n < sizeof before / sizeof *before; n++) {
-        if (!before[n].inside || !mask[before[n].at])
-            continue;
-        uint32_t a = root_of(roots, i), b = root_of(roots, (uint32_t)before[n].at);
-        roots[a < b ? b : a] = a < b ? a : b;
+    const uint8_t *row = mask + y * size, *end = row + size;
+    for (const uint8_t *at = row; at < end && (at = memchr(at, 1, (size_t)(end - at)));) {
+        const uint8_t *stop = memchr(at, 0, (size_t)(end - at));
+        stop = stop ? stop : end;
+        r->roots[r->count] = r->count;
+        r->begins[r->count] = (uint32_t)(at - mask);
+        r->ends[r->count] = (uint32_t)(stop - mask);
+        r->count++;
+        at = stop;
+    }
+}
+
+/* Joins the runs from `first` on with those of the row above (from `above` on) that they touch,
+ * also by a corner. */
+static void join_rows(struct runs *r, uint32_t above, uint32_t first, uint32_t size)
+{
+    for (uint32_t i = first, k = above; i < r->count; i++) {
+        uint32_t begin = r->begins[i] - size, end = r->ends[i] - size; /* in the row above */
+        while (k < first && r->ends[k] < begin)
+            k++;
+        for (uint32_t n = k; n < first && r->begins[n] <= end; n++) {
+            uint32_t a = root_of(r->roots, i), b = root_of(r->roots, n);
+            r->roots[a < b ? b : a] = a < b ? a : b;
+        }
     }
 }
 
 void mf_keep_largest(uint8_t *mask, size_t size, uint32_t *roots, uint32_t *counts)
 {
-    uint32_t pixels = (uint32_t)(size * size), best = pixels;
-    for (uint32_t i = 0; i < pixels; i++) {
-        counts[i] = 0;
-        if (mask[i])
-            join_before(mask, size, i, roots);
+    size_t most = size * ((size + 1) / 2);
+    struct runs r = {roots, roots + most, counts, counts + most, 0};
+    uint32_t above = 0, best = 0;
+    for (size_t y = 0; y < size; y++) {
+        uint32_t first = r.count;
+        find_runs(mask, y, size, &r);
+        if (y > 0)
+            join_rows(&r, above, first, (uint32_t)size);
+        above = first;
     }
-    for (uint32_t i = 0; i < pixels; i++)
-        if (mask[i])
-            counts[root_of(roots, i)]++;
-    for (uint32_t i = 0; i < pixels; i++)
-        if (counts[i] && (best == pixels || counts[i] > counts[best]))
-            best = i;
-    for (uint32_t i = 0; i < pixels; i++)
-        if (mask[i])
-            mask[i] = root_of(roots, i) == best;
+    memset(r.counts, 0, r.count * sizeof *r.counts);
+    for (uint32_t i = 0; i < r.count; i++)
+        r.counts[root_of(r.roots, i)] += r.ends[i] - r.begins[i];
+    for (uint32_t i = 1; i < r.count; i++)
+        best = r.counts[i] > r.counts[best] ? i : best;
+    for (uint32_t i = 0; i < r.count; i++)
+        if (root_of(r.roots, i) != best)
+            memset(mask + r.begins[i], 0, r.ends[i] - r.begins[i]);
 }
 
 enum { MAX_SIDE = 4096 };
@@ -172,6 +190,18 @@ static long clamp_index(long i, long n)
     return i < 0 ? 0 : i >= n ? n - 1 : i;
 }
 
+/* out[x] += k · row[x + by], the row's ends repeated. */
+static void add_shifted(const float *row, long n, long by, float k, float *out)
+{
+    long low = clamp_index(-by, n + 1), high = clamp_index(n - by, n + 1);
+    for (long x = 0; x < low; x++)
+        out[x] += k * row[0];
+    for (long x = low; x < high; x++)
+        out[x] += k * row[x + by];
+    for (long x = high; x < n; x++)
+        out[x] += k * row[n - 1];
+}
+
 void mf_blur(float *image, size_t rows, size_t cols, double sigma, float *scratch)
 {
     float kernel[2 * MAX_REACH + 1] = {0};
@@ -183,25 +213,15 @@ void mf_blur(float *image, size_t rows, size_t cols, double sigma, float *scratc
         sum += exp(-(double)(i * i) / (2 * sigma * sigma));
     for (long i = -reach; i <= reach; i++)
         kernel[i + reach] = (float)(exp(-(double)(i * i) / (2 * sigma * sigma)) / sum);
+    memset(scratch, 0, rows * cols * sizeof *scratch);
     for (long y = 0; y < h; y++)
-        for (long x = 0; x < w; x++) {
-            float s = 0;
-            if (x >= reach && x + reach < w)
-                for (long i = -reach; i <= reach; i++)
-                    s += kernel[i + reach] * image[y * w + x + i];
-            else
-                for (long i = -reach; i <= reach; i++)
-                    s += kernel[i + reach] * image[y * w + clamp_index(x + i, w)];
-            scratch[y * w + x] = s;
-        }
-    for (long y = 0; y < h; y++) {
-        memset(image + y * w, 0, cols * sizeof *image);
-        for (long i = -reach; i <= reach; i++) {
-            const float *row = scratch + clamp_index(y + i, h) * w;
-            for (long x = 0; x < w; x++)
-                image[y * w + x] += kernel[i + reach] * row[x];
-        }
-    }
+        for (long i = -reach; i <= reach; i++)
+            add_shifted(image + y * w, w, i, kernel[i + reach], scratch + y * w);
+    memset(image, 0, rows * cols * sizeof *image);
+    for (long y = 0; y < h; y++)
+        for (long i = -reach; i <= reach; i++)
+            add_shifted(scratch + clamp_index(y + i, h) * w, w, 0, kernel[i + reach],
+                        image + y * w);
 }
 
 /* First and last set position along one axis, widened by the margin, in frame pixels. */

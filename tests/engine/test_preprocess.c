@@ -61,7 +61,8 @@ static void component_case(struct golden *g)
     float *values = floats(g->in, "mask", &t);
     size_t size = t->shape[0], n = t->count;
     uint8_t *mask = malloc(n);
-    uint32_t *roots = malloc(n * sizeof *roots), *counts = malloc(n * sizeof *counts);
+    size_t room = size * (size + 1);
+    uint32_t *roots = malloc(room * sizeof *roots), *counts = malloc(room * sizeof *counts);
     for (size_t i = 0; i < n; i++)
         mask[i] = values[i] > 0;
     mf_keep_largest(mask, size, roots, counts);
@@ -125,8 +126,8 @@ static void prompt_case(struct golden *g)
     const struct mf_tensor *t;
     float *image = floats(g->in, "image", &t), boxes[8] = {0};
     size_t n = t->count;
-    struct mf_prompt_scratch scratch = {malloc(n), malloc(n), malloc(n * sizeof(uint32_t)),
-                                        malloc(n * sizeof(uint32_t))};
+    size_t room = t->shape[0] * (t->shape[0] + 1) * sizeof(uint32_t);
+    struct mf_prompt_scratch scratch = {malloc(n), malloc(n), malloc(room), malloc(room)};
     bool found = mf_prompt_lungs(image, t->shape[0], &scratch, boxes);
     assert_int_equal(found, mf_safetensors_find(g->want, "boxes") != NULL);
     parity_compare(&g->parity, g->name, g->want, "boxes", boxes, 8);
@@ -255,10 +256,52 @@ static void a_gate_names_what_fails(void **state)
                         "iou_score");
 }
 
+/* The component of a pixel, marked 2; returns its size. */
+static uint32_t flood(uint8_t *mask, int size, int y, int x)
+{
+    if (y < 0 || x < 0 || y >= size || x >= size || mask[y * size + x] != 1)
+        return 0;
+    mask[y * size + x] = 2;
+    uint32_t n = 1;
+    for (int k = 0; k < 9; k++)
+        n += flood(mask, size, y + k / 3 - 1, x + k % 3 - 1);
+    return n;
+}
+
+static void the_largest_component_is_that_of_a_flood(void **state)
+{
+    (void)state;
+    enum { MOST = 24 };
+    uint8_t mask[MOST * MOST], left[MOST * MOST];
+    uint32_t roots[MOST * (MOST + 1)], counts[MOST * (MOST + 1)];
+    uint32_t random = 2463534242;
+    for (int turn = 0; turn < 4000; turn++) {
+        int size = 1 + turn % MOST, best = -1;
+        uint32_t most = 0;
+        for (int i = 0; i < size * size; i++) {
+            random ^= random << 13, random ^= random >> 17, random ^= random << 5;
+            left[i] = mask[i] = random % 100 < (uint32_t)(turn % 11) * 10;
+        }
+        for (int i = 0; i < size * size; i++) {
+            uint32_t n = flood(left, size, i / size, i % size);
+            best = n > most ? i : best;
+            most = n > most ? n : most;
+        }
+        for (int i = 0; i < size * size; i++)
+            left[i] = mask[i];
+        if (best >= 0)
+            flood(left, size, best / size, best % size);
+        mf_keep_largest(mask, (size_t)size, roots, counts);
+        for (int i = 0; i < size * size; i++)
+            assert_int_equal(mask[i], left[i] == 2);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_case_equals_python),
+        cmocka_unit_test(the_largest_component_is_that_of_a_flood),
         cmocka_unit_test(threads_do_not_change_the_result),
         cmocka_unit_test(the_weight_applied_is_the_weight_shown),
         cmocka_unit_test(an_empty_mask_has_no_region),
