@@ -50,6 +50,12 @@ def test_the_package_runs_from_its_own_files(package, tmp_path):
     assert config["models"]["directories"] == ["/usr/share/medfusion/models/thorax-nih"]
     unit = (tmp_path / "usr/lib/systemd/system/medfusion.service").read_text()
     assert "--config /etc/medfusion/config.json" in unit
+    decoder = tmp_path / "usr/libexec/medfusion/medfusion-decoder"
+    assert "has no use of its own" in subprocess.run([decoder], capture_output=True, text=True).stderr
+    decoder.write_text("no program")  # it is this one that decodes, and no other
+    broken = subprocess.run([program, "predict", "--model", share / "models/thorax-nih", SAMPLE / "dicom/2016-07-08.dcm"],
+                            capture_output=True, text=True)
+    assert broken.returncode == 1 and "the decoder process did not start" in broken.stderr
 
 
 def test_the_packaged_configuration_starts_the_daemon(tmp_path):
