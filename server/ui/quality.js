@@ -78,7 +78,7 @@ function report(m) {
       tile(percent(mean), 'of sets uncertain'),
       tile(percent(outliers?.share_0_05 ?? null), 'unusual images (p < 0.05; 5 % expected)'),
       tile(alarms.length ? String(alarms.length) : 'none', 'alarms')),
-    h('div.cards', {},
+    h('div.cards.wide', {},
       h('section.card', {'aria-label': 'Findings'}, h('h2', {}, 'Findings', h('span.note', {}, 'against the calibration cases')), labelTable(labels)),
       h('section.card', {'aria-label': 'Calibration'}, h('h2', {}, 'Calibration', h('span.note', {}, 'by feedback')), calibrationPlot(labels)),
       h('section.card', {'aria-label': 'Coverage'}, h('h2', {}, 'Coverage', h('span.note', {}, 'by feedback')), coverageTable(labels)),

@@ -2,6 +2,7 @@
 import pytest
 
 import bundles
+import chromium
 import daemon as daemons
 
 FRONTAL = {"modalities": ["CR", "DX"], "views": ["PA", "AP"], "body_parts": [], "require": []}
@@ -18,3 +19,16 @@ def daemon(tmp_path_factory, frontal_bundle):
     running = daemons.Daemon(tmp_path_factory.mktemp("daemon"), frontal_bundle).start()
     yield running
     assert running.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium.opened() as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser, server):
+    """A page of the module's fixture `server`: see chromium.quiet_page()."""
+    with chromium.quiet_page(browser, server) as quiet:
+        yield quiet

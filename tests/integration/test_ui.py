@@ -4,22 +4,19 @@ import io
 import json
 import pathlib
 import re
-import shutil
 import subprocess
 
 import numpy
 import pydicom
 import pytest
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 import bad_input
 import bundles
 import daemon as daemons
+from chromium import analyse, check_accessibility, dicom, upload
 
 SAMPLE = bad_input.SAMPLE
-CHROMIUM = next((path for name in ("chromium-headless-shell", "chromium", "chromium-browser") if (path := shutil.which(name))), None)
-CHECKS = (pathlib.Path(__file__).parent / "ui_checks.js").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -29,57 +26,6 @@ def server(tmp_path_factory):
     running = daemons.Daemon(tmp_path_factory.mktemp("ui"), bundle).start()
     yield running
     assert running.stop() == 0
-
-
-@pytest.fixture(scope="module")
-def browser():
-    assert CHROMIUM, "no Chromium is installed, see deploy/packages"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def page(browser, server):
-    """A page whose console must stay silent, unless the test says what it expects in page.expected."""
-    context = browser.new_context(base_url=server.url, viewport={"width": 1440, "height": 900}, accept_downloads=True)
-    page = context.new_page()
-    page.set_default_timeout(20000)
-    heard, outside = [], []
-    page.expected = None
-    page.on("console", lambda m: heard.append(f"{m.type}: {m.text}") if m.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: heard.append(f"uncaught: {error}"))
-    page.on("request", lambda r: outside.append(r.url) if not r.url.startswith((server.url, "blob:", "data:")) else None)
-    yield page
-    unexpected = [text for text in heard if not (page.expected and re.search(page.expected, text))]
-    context.close()
-    assert unexpected == []
-    assert outside == []
-
-
-def upload(page, *files):
-    page.goto("/ui/#/")
-    page.wait_for_selector("#files", state="attached")
-    page.set_input_files("#files", [str(file) for file in files])
-    page.click("#analyse")
-
-
-def analyse(page, *files):
-    """The way from the files to the study's page; returns the job."""
-    upload(page, *files)
-    page.wait_for_url("**/#/study/*")
-    page.wait_for_selector(".findings, .finding")
-    return page.url.rsplit("/", 1)[1]
-
-
-def dicom(*years):
-    return [file for file in sorted((SAMPLE / "dicom").glob("*.dcm")) if not years or file.name.startswith(years)]
-
-
-def check_accessibility(page):
-    problems = page.evaluate(CHECKS)
-    assert problems == []
 
 
 @pytest.fixture(scope="module")
