@@ -71,6 +71,13 @@ bool mf_pack_write(struct mf_pack *pack, const void *data, size_t len,
                    struct mf_error *err) MF_CHECK_RESULT;
 bool mf_pack_end(struct mf_pack *pack, struct mf_pack_member *ret,
                  struct mf_error *err) MF_CHECK_RESULT;
+/* Members are not hashed while they are written (their sha256 is zeros): for small packs, whose
+ * owner has time to call mf_pack_hash() while something else is waited for. Before the first one.
+ */
+void mf_pack_hash_later(struct mf_pack *pack);
+/* The digest of a member of a pack that has been flushed. */
+bool mf_pack_hash(struct mf_pack *pack, uint64_t offset, uint64_t size,
+                  unsigned char ret_sha256[MF_SHA256_BYTES], struct mf_error *err) MF_CHECK_RESULT;
 /* Hands everything written so far to the kernel and returns the descriptor (the pack's own: do not
  * close) for readers; it is not durable yet. −1 on failure. */
 int mf_pack_flush(struct mf_pack *pack, struct mf_error *err) MF_CHECK_RESULT;

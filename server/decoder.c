@@ -251,13 +251,16 @@ static enum outcome judge_death(const struct mf_decoder *d, const struct mf_mess
 
 /* Sends the request over one connection and takes the answer. */
 static enum outcome try_connection(const struct mf_decoder *d, int fd, uint32_t verb,
-                                   const struct request *r, struct mf_message *answer,
-                                   struct mf_error *err)
+                                   const struct request *r,
+                                   const struct mf_decoder_meanwhile *meanwhile,
+                                   struct mf_message *answer, struct mf_error *err)
 {
     uint64_t deadline = mf_clock_monotonic_ns() + d->limits.wall_seconds * 1000000000ULL;
     struct mf_error send_error = MF_ERROR_INIT, error = MF_ERROR_INIT;
     bool sent = mf_message_send(fd, verb, r->payload.data, r->payload.len, r->fds, r->fd_count,
                                 deadline, &send_error);
+    if (meanwhile)
+        meanwhile->work(meanwhile->context);
     /* also after a failed send: the zygote may have said how the decoder ended */
     if (!mf_message_receive(fd, answer, sent ? deadline : mf_clock_monotonic_ns() + 1000000000,
                             &error)) {
@@ -283,7 +286,8 @@ static enum outcome try_connection(const struct mf_decoder *d, int fd, uint32_t 
 
 /* As mf_decoder_do(); the connection stays open when `ret_connection` is not NULL. */
 static bool do_call(struct mf_decoder *d, uint32_t verb, const struct request *r,
-                    struct mf_message *answer, int *ret_connection, struct mf_error *err)
+                    const struct mf_decoder_meanwhile *meanwhile, struct mf_message *answer,
+                    int *ret_connection, struct mf_error *err)
 {
     take_slot(d);
     enum outcome outcome = KILLED_OUTSIDE;
@@ -295,7 +299,9 @@ static bool do_call(struct mf_decoder *d, uint32_t verb, const struct request *r
         if (fd < 0) /* MF_ERR_IO: the zygote died between accepting and listening to us */
             outcome = error.code == MF_ERR_IO ? KILLED_OUTSIDE : FAILED;
         else
-            outcome = try_connection(d, fd, verb, r, answer, &error);
+            outcome = try_connection(d, fd, verb, r, meanwhile, answer, &error);
+        if (fd >= 0)
+            meanwhile = NULL; /* it is done */
         if (outcome == DONE && ret_connection)
             *ret_connection = fd;
         else if (fd >= 0)
@@ -311,11 +317,12 @@ bool mf_decoder_do(struct mf_decoder *d, const struct mf_decoder_call *call,
     MF_AUTO(request) struct request request = {.fd_count = 0};
     mf_message_init(answer, MF_DECODER_ANSWER_MAX);
     return build_request(call, &request, err) &&
-           do_call(d, call->verb, &request, answer, NULL, err);
+           do_call(d, call->verb, &request, NULL, answer, NULL, err);
 }
 
 static bool scan(struct mf_decoder *d, const struct mf_part *parts, size_t part_count,
-                 struct mf_buffer *ret_index, int *ret_connection, struct mf_error *err)
+                 const struct mf_decoder_meanwhile *meanwhile, struct mf_buffer *ret_index,
+                 int *ret_connection, struct mf_error *err)
 {
     struct mf_decoder_call call = {.verb = MF_VERB_SCAN, .parts = parts, .part_count = part_count};
     MF_AUTO(request) struct request request = {.fd_count = 0};
@@ -323,7 +330,8 @@ static bool scan(struct mf_decoder *d, const struct mf_part *parts, size_t part_
     MF_AUTO(mf_fd) int connection = -1;
     mf_message_init(&answer, MF_DECODER_ANSWER_MAX);
     if (!build_request(&call, &request, err) ||
-        !do_call(d, call.verb, &request, &answer, ret_connection ? &connection : NULL, err) ||
+        !do_call(d, call.verb, &request, meanwhile, &answer, ret_connection ? &connection : NULL,
+                 err) ||
         !mf_buffer_append(ret_index, answer.payload.data, answer.payload.len, err))
         return false;
     if (ret_connection) {
@@ -336,14 +344,15 @@ static bool scan(struct mf_decoder *d, const struct mf_part *parts, size_t part_
 bool mf_decoder_scan(struct mf_decoder *d, const struct mf_part *parts, size_t part_count,
                      struct mf_buffer *ret_index, struct mf_error *err)
 {
-    return scan(d, parts, part_count, ret_index, NULL, err);
+    return scan(d, parts, part_count, NULL, ret_index, NULL, err);
 }
 
 bool mf_decoder_scan_and_stay(struct mf_decoder *d, const struct mf_part *parts, size_t part_count,
+                              const struct mf_decoder_meanwhile *meanwhile,
                               struct mf_buffer *ret_index, int *ret_connection,
                               struct mf_error *err)
 {
-    return scan(d, parts, part_count, ret_index, ret_connection, err);
+    return scan(d, parts, part_count, meanwhile, ret_index, ret_connection, err);
 }
 
 /* --- frames --- */
@@ -437,7 +446,7 @@ bool mf_decoder_frames(struct mf_decoder *d, const struct mf_frames_wanted *want
         return false;
     if (!take_adopted(d, &request, wanted->frame_count, &set)) {
         mf_frame_set_free(&set);
-        if (!do_call(d, MF_VERB_FRAMES, &request, &answer, NULL, err) ||
+        if (!do_call(d, MF_VERB_FRAMES, &request, NULL, &answer, NULL, err) ||
             !unpack_frames(&answer, 0, wanted->frame_count, &set, err))
             return false;
     }

@@ -107,10 +107,18 @@ void mf_frame_set_free(struct mf_frame_set *set);
  * the upload, and whoever runs the job finds them decoded. It is an offer: what does not come of it
  * is asked for anew, so nothing here can fail a job. */
 
+/* What the calling thread can do while a decoder is at work: called once, if the request could be
+ * sent at all. */
+struct mf_decoder_meanwhile {
+    void (*work)(void *context);
+    void *context;
+};
+
 /* As mf_decoder_scan(); on success *ret_connection is the decoder's connection, which the caller
- * closes or passes on. */
+ * closes or passes on. `meanwhile` may be NULL. */
 bool mf_decoder_scan_and_stay(struct mf_decoder *decoder, const struct mf_part *parts,
-                              size_t part_count, struct mf_buffer *ret_index, int *ret_connection,
+                              size_t part_count, const struct mf_decoder_meanwhile *meanwhile,
+                              struct mf_buffer *ret_index, int *ret_connection,
                               struct mf_error *err) MF_CHECK_RESULT;
 /* Asks the decoder of such a connection for frames, without waiting for them. */
 bool mf_decoder_frames_ahead(int connection, const struct mf_frames_wanted *wanted,

@@ -21,7 +21,11 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { OPTIONS_BYTES = 64 << 10, INDEX_BYTES = 128 << 20 };
+enum {
+    OPTIONS_BYTES = 64 << 10,
+    INDEX_BYTES = 128 << 20,
+    HASH_LATER_BYTES = 4 << 20 /* bodies up to this are hashed while a decoder reads them */
+};
 
 /* How old the last look at the queue may be to refuse by it. */
 static const uint64_t QUEUE_SEEN_NS = 1000000000;
@@ -38,6 +42,8 @@ struct upload {
     bool has_ehr, has_options;
     bool reference; /* the body is JSON that says what to fetch; it is kept in `options` */
     bool pulled;    /* the part "ehr" came from a FHIR server */
+    bool unhashed;  /* the digests of the inputs are still to be made */
+    struct mf_error hash_error;
     struct mf_buffer options;
     const char *key; /* reserved Idempotency-Key, or NULL */
 };
@@ -163,6 +169,10 @@ static bool begin(struct mf_request *request, struct mf_error *err)
     if (key && !mf_keys_reserve(request->services->keys, request->tenant, key, err))
         return false;
     u->key = key;
+    u->unhashed =
+        !u->reference && request->has_length && request->content_length <= HASH_LATER_BYTES;
+    if (u->unhashed)
+        mf_pack_hash_later(u->pack);
     return true;
 }
 
@@ -322,6 +332,17 @@ static bool fingerprint(const struct upload *u, unsigned char out[MF_SHA256_BYTE
     return true;
 }
 
+/* Makes the digests of a small upload's inputs, while a decoder reads them. */
+static void hash_inputs(void *context)
+{
+    struct upload *u = context;
+    bool ok = true;
+    for (size_t i = 0; ok && u->unhashed && i < u->input_count; i++)
+        ok = mf_pack_hash(u->pack, u->inputs[i].offset, u->inputs[i].size, u->inputs[i].sha256,
+                          &u->hash_error);
+    u->unhashed = false;
+}
+
 static bool scan(struct upload *u, const char *options, struct mf_scanned *ret,
                  struct mf_error *err)
 {
@@ -332,9 +353,15 @@ static bool scan(struct upload *u, const char *options, struct mf_scanned *ret,
                               .options = options,
                               .options_len = strlen(options),
                               .ahead = __atomic_load_n(&services->queued, __ATOMIC_RELAXED) <=
-                                       MF_STORE_FRAMES_AHEAD};
+                                       MF_STORE_FRAMES_AHEAD,
+                              .meanwhile = hash_inputs,
+                              .meanwhile_context = u};
     mf_pack_begin_sync(u->pack); /* it goes to the disk while a decoder reads it */
-    return request.fd >= 0 && services->scanner.scan(services->scanner.context, &request, ret, err);
+    if (request.fd < 0 || !services->scanner.scan(services->scanner.context, &request, ret, err))
+        return false;
+    hash_inputs(u); /* unless that is done */
+    return u->hash_error.code == MF_OK ||
+           mf_error_set(err, u->hash_error.code, "%s", u->hash_error.msg);
 }
 
 static void end_scan(struct mf_scanned *scanned)
@@ -411,7 +438,7 @@ static bool make_job(struct upload *u, struct mf_submitted *made, struct mf_erro
     MF_AUTO(scanned) struct mf_scanned scanned = {.model = "", .frames_ahead = -1};
     mf_buffer_init(&scanned.index, INDEX_BYTES);
     if (!end_body(u, err) || !(sub.options = read_options(u, &sub.priority, err)) ||
-        !fingerprint(u, sub.fingerprint, err) || !scan(u, sub.options, &scanned, err))
+        !scan(u, sub.options, &scanned, err) || !fingerprint(u, sub.fingerprint, err))
         return false;
     sub.model = scanned.model[0] ? scanned.model : NULL;
     sub.index = scanned.index.data ? scanned.index.data : "";

@@ -31,15 +31,16 @@ static struct mf_part *make_parts(const struct mf_scan *scan, size_t *ret_count,
 
 /* A decoder that was killed from outside says nothing about the input: it gets a second chance. */
 static bool scan_twice(struct mf_decoder *decoder, const struct mf_part *parts, size_t n,
-                       struct mf_buffer *ret_index, int *ret_connection, struct mf_error *err)
+                       const struct mf_decoder_meanwhile *meanwhile, struct mf_buffer *ret_index,
+                       int *ret_connection, struct mf_error *err)
 {
     struct mf_error first = MF_ERROR_INIT;
-    if (mf_decoder_scan_and_stay(decoder, parts, n, ret_index, ret_connection, &first))
+    if (mf_decoder_scan_and_stay(decoder, parts, n, meanwhile, ret_index, ret_connection, &first))
         return true;
     if (first.code != MF_ERR_CRASHED && first.code != MF_ERR_UNAVAILABLE)
         return mf_error_set(err, first.code, "%s", first.msg);
     mf_buffer_clear(ret_index);
-    return mf_decoder_scan_and_stay(decoder, parts, n, ret_index, ret_connection, err);
+    return mf_decoder_scan_and_stay(decoder, parts, n, NULL, ret_index, ret_connection, err);
 }
 
 bool mf_front_scan(void *context, const struct mf_scan *scan, struct mf_scanned *ret,
@@ -53,7 +54,9 @@ bool mf_front_scan(void *context, const struct mf_scan *scan, struct mf_scanned 
     if (!mf_pipeline_options_parse(scan->options, scan->options_len, &options, err))
         return false;
     MF_AUTO(mf_mem) struct mf_part *parts = make_parts(scan, &n, err);
-    if (!parts || !scan_twice(s->decoder, parts, n, &ret->index, &connection, err))
+    const struct mf_decoder_meanwhile meanwhile = {scan->meanwhile, scan->meanwhile_context};
+    if (!parts || !scan_twice(s->decoder, parts, n, scan->meanwhile ? &meanwhile : NULL,
+                              &ret->index, &connection, err))
         return false;
     struct mf_pipeline_ahead ahead = {connection, parts, n, false};
     if (!mf_pipeline_accept(s->registry, ret->index.data ? ret->index.data : "", ret->index.len,

@@ -2,7 +2,7 @@
  * Packs: appending members to one file.
  *
  * Writes go through one buffer per pack so that the byte-sized pieces of a parser become large
- * writes; the digest is taken as bytes enter the buffer.
+ * writes; the digest is taken as bytes enter the buffer, or later.
  */
 #include "server/blobs_private.h"
 
@@ -21,7 +21,7 @@ struct mf_pack {
     const struct mf_blobs *blobs;
     char name[MF_BLOB_NAME];
     int fd;
-    bool keep, failed;
+    bool keep, failed, hash_later;
     bool syncing, naming; /* `content`, `named` have begun and nobody has waited for them yet */
     struct mf_sync content, named;
     uint64_t size; /* bytes appended, buffered ones included */
@@ -155,7 +155,8 @@ bool mf_pack_begin(struct mf_pack *pack, struct mf_error *err)
 
 bool mf_pack_write(struct mf_pack *pack, const void *data, size_t len, struct mf_error *err)
 {
-    mf_sha256_update(pack->hash, data, len);
+    if (!pack->hash_later)
+        mf_sha256_update(pack->hash, data, len);
     pack->size += len;
     if (pack->buffered + len > PACK_BUFFER && !write_buffer(pack, err))
         return false;
@@ -172,7 +173,35 @@ bool mf_pack_end(struct mf_pack *pack, struct mf_pack_member *ret, struct mf_err
         return mf_error_set(err, MF_ERR_IO, "an upload could not be stored");
     ret->offset = pack->member_start;
     ret->size = pack->size - pack->member_start;
-    mf_sha256_final(pack->hash, ret->sha256);
+    if (pack->hash_later)
+        memset(ret->sha256, 0, sizeof ret->sha256);
+    else
+        mf_sha256_final(pack->hash, ret->sha256);
+    return true;
+}
+
+void mf_pack_hash_later(struct mf_pack *pack)
+{
+    pack->hash_later = true;
+}
+
+bool mf_pack_hash(struct mf_pack *pack, uint64_t offset, uint64_t size,
+                  unsigned char ret_sha256[MF_SHA256_BYTES], struct mf_error *err)
+{
+    for (uint64_t done = 0; done < size;) {
+        size_t want = size - done < PACK_BUFFER ? (size_t)(size - done) : PACK_BUFFER;
+        ssize_t n = pread(pack->fd, pack->buffer, want, (off_t)(offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            mf_sha256_final(pack->hash, ret_sha256); /* begins anew */
+            return mf_error_set(err, MF_ERR_IO, "an upload cannot be read back (%s)",
+                                n < 0 ? strerror(errno) : "it ends too soon");
+        }
+        mf_sha256_update(pack->hash, pack->buffer, (size_t)n);
+        done += (uint64_t)n;
+    }
+    mf_sha256_final(pack->hash, ret_sha256);
     return true;
 }
 

@@ -25,6 +25,9 @@ struct mf_scan {
     const char *options; /* JSON text */
     size_t options_len;
     bool ahead; /* have its frames decoded ahead of the job */
+    /* What its thread may do while it waits for a decoder, at most once; NULL: nothing. */
+    void (*meanwhile)(void *context);
+    void *meanwhile_context;
 };
 
 /* What a scan found out. */

@@ -77,6 +77,37 @@ static void members_come_back_whole_with_their_digests(void **state)
     end(&f);
 }
 
+static void members_may_be_hashed_later(void **state)
+{
+    (void)state;
+    enum { BIG = 200001 };
+    static const unsigned char none[MF_SHA256_BYTES];
+    struct fixture f;
+    start(&f);
+    char *big = malloc(BIG);
+    memset(big, 'b', BIG);
+    struct mf_pack_member small, large;
+    struct mf_pack *pack = mf_pack_new(f.blobs, NULL);
+    mf_pack_hash_later(pack);
+    write_member(pack, "abc", 3, 3, &small);
+    write_member(pack, big, BIG, 4096, &large);
+    assert_memory_equal(small.sha256, none, MF_SHA256_BYTES);
+    assert_true(mf_pack_flush(pack, NULL) >= 0);
+    unsigned char digest[MF_SHA256_BYTES], expected[MF_SHA256_BYTES];
+    struct mf_error err = MF_ERROR_INIT;
+    assert_false(mf_pack_hash(pack, large.offset, large.size + 1, digest, &err));
+    assert_int_equal(err.code, MF_ERR_IO);
+    assert_true(mf_pack_hash(pack, large.offset, large.size, digest, NULL));
+    mf_sha256(big, BIG, expected);
+    assert_memory_equal(digest, expected, MF_SHA256_BYTES);
+    assert_true(mf_pack_hash(pack, small.offset, small.size, digest, NULL));
+    mf_sha256("abc", 3, expected);
+    assert_memory_equal(digest, expected, MF_SHA256_BYTES);
+    mf_pack_free(pack);
+    free(big);
+    end(&f);
+}
+
 static void what_is_flushed_can_be_read_before_it_is_durable(void **state)
 {
     (void)state;
@@ -256,6 +287,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(members_come_back_whole_with_their_digests),
+        cmocka_unit_test(members_may_be_hashed_later),
         cmocka_unit_test(what_is_flushed_can_be_read_before_it_is_durable),
         cmocka_unit_test(a_pack_that_is_not_kept_is_gone),
         cmocka_unit_test(a_pack_made_ahead_is_taken_once),

@@ -132,7 +132,7 @@ static void scan_and_stay(struct fixture *f, struct scanned *s)
     mf_buffer_init(&text, 16 << 20);
     s->part = part_of(SAMPLE "dicom/2015-03-16.dcm", MF_PART_DICOM);
     s->frame = (struct mf_frame_request){0, 0};
-    if (!mf_decoder_scan_and_stay(f->decoder, &s->part, 1, &text, &s->connection, &err) ||
+    if (!mf_decoder_scan_and_stay(f->decoder, &s->part, 1, NULL, &text, &s->connection, &err) ||
         !mf_upload_parse(text.data, text.len, MF_UPLOAD_ALL, &upload, &err))
         fail_msg("%s", err.msg);
     MF_AUTO(mf_json) json_t *json = mf_index_to_json(upload.index);
