@@ -38,6 +38,8 @@ static const struct key KEYS[] = {
      "Open connections in all"},
     {"http.max_connections_per_ip", INTEGER, AT(http.max_connections_per_ip), "256", 1, 65536,
      "Open connections of one address; raise it behind a proxy"},
+    {"http.max_event_streams", INTEGER, AT(http.max_event_streams), "200", 0, 65536,
+     "Clients that may follow jobs at once (/v1/events); of one tenant at most half"},
     {"http.header_timeout_s", INTEGER, AT(http.header_timeout_s), "10", 1, 600,
      "A request's header must be complete within this time"},
     {"http.idle_timeout_s", INTEGER, AT(http.idle_timeout_s), "30", 1, 3600,

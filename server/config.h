@@ -34,7 +34,7 @@ struct mf_config {
         const char *listen; /* "address:port", "[::1]:port"; port 0 = any free one */
         int64_t threads;    /* event loops that read and write sockets */
         int64_t handlers;   /* threads for uploads that wait for a decoder */
-        int64_t max_connections, max_connections_per_ip;
+        int64_t max_connections, max_connections_per_ip, max_event_streams;
         int64_t header_timeout_s, idle_timeout_s, drain_timeout_s;
         int64_t min_body_rate; /* bytes a second, averaged after the first header_timeout_s */
         int64_t max_header_bytes, max_body_bytes, max_parts, max_ehr_bytes;

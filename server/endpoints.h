@@ -9,6 +9,8 @@ extern const struct mf_endpoint mf_endpoint_jobs_list;   /* GET    /v1/jobs */
 extern const struct mf_endpoint mf_endpoint_job_get;     /* GET    /v1/jobs/{id} */
 extern const struct mf_endpoint mf_endpoint_job_cancel;  /* DELETE /v1/jobs/{id} */
 extern const struct mf_endpoint mf_endpoint_job_purge;   /* DELETE /v1/jobs/{id}/data */
+extern const struct mf_endpoint mf_endpoint_events;      /* GET    /v1/events */
+extern const struct mf_endpoint mf_endpoint_job_events;  /* GET    /v1/jobs/{id}/events */
 extern const struct mf_endpoint mf_endpoint_result;      /* GET    /v1/jobs/{id}/result */
 extern const struct mf_endpoint mf_endpoint_artifacts;   /* GET    /v1/jobs/{id}/artifacts */
 extern const struct mf_endpoint mf_endpoint_artifact;    /* GET    /v1/jobs/{id}/artifacts/{name} */

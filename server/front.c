@@ -2,12 +2,13 @@
  * Front: making the services, serving, draining.
  *
  * Threads: event loops and a guard (http.c), pools for what blocks (uploads apart from the rest), a
- * waiter for what waits; this one waits for the signal to stop and, now and then, sweeps payloads
- * that no job refers to.
+ * waiter for what waits, a feed for what follows; this one waits for the signal to stop and, now
+ * and then, sweeps payloads that no job refers to.
  */
 #include "server/front.h"
 
 #include "server/auth.h"
+#include "server/feed.h"
 #include "server/fhir_client.h"
 #include "server/front_scan.h"
 #include "server/http.h"
@@ -116,7 +117,9 @@ static bool open_services(struct front *f, const struct mf_front_options *o, str
            (f->pool = mf_pool_new(QUICK_THREADS, directory, PATIENCE_MS, err)) &&
            (f->slow = mf_pool_new((size_t)config->http.handlers, directory, PATIENCE_MS, err)) &&
            (f->waiter =
-                mf_waiter_new(directory, PATIENCE_MS, (size_t)config->http.max_connections, err));
+                mf_waiter_new(directory, PATIENCE_MS, (size_t)config->http.max_connections, err)) &&
+           (s->feed =
+                mf_feed_new(directory, PATIENCE_MS, (size_t)config->http.max_event_streams, err));
 }
 
 /* In this order: no request is left that could use what goes next. */
@@ -125,7 +128,10 @@ static void close_services(struct front *f)
     mf_waiter_free(f->waiter);
     mf_pool_free(f->slow);
     mf_pool_free(f->pool);
+    if (f->services.feed)
+        mf_feed_stop(f->services.feed);
     mf_http_stop(f->http);
+    mf_feed_free(f->services.feed);
     mf_tls_free(f->tls);
     mf_auth_free(f->services.auth);
     mf_quota_free(f->services.quota);
@@ -177,6 +183,7 @@ static void drain(struct front *f)
 {
     __atomic_store_n(&f->services.draining, 1, __ATOMIC_RELAXED);
     mf_waiter_stop(f->waiter);
+    mf_feed_stop(f->services.feed);
     mf_http_drain(f->http, (int)f->services.config->http.drain_timeout_s * 1000);
 }
 

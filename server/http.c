@@ -34,6 +34,7 @@ enum {
     RESPONSE_S = 120,          /* to take a response, and a second more for each … */
     RESPONSE_RATE = 256 << 10, /* … of its bytes */
     STREAM_BLOCK = 128 << 10,
+    FOLLOW_BLOCK = 8 << 10,
     DROP_BYTES = 8 << 20 /* a refused body announced as larger is not read at all */
 };
 
@@ -59,6 +60,7 @@ struct exchange {
     enum stage stage;
     bool unframed; /* refused because of its framing: where its body ends is anybody's guess */
     uint64_t body_start_ns;
+    uint64_t followed_ns; /* when a body without an end began; 0 = it is another one */
     struct mf_task task;
     struct mf_wait wait;
 };
@@ -177,7 +179,8 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
         return;
     const struct mf_request *r = x->request;
     if (r && r->response.status) {
-        double seconds = (double)(mf_clock_monotonic_ns() - r->started_ns) / 1e9;
+        uint64_t answered = x->followed_ns ? x->followed_ns : mf_clock_monotonic_ns();
+        double seconds = (double)(answered - r->started_ns) / 1e9;
         mf_metrics_request(http->options.services->metrics, r->endpoint, r->response.status,
                            seconds, r->body_bytes);
         log_request(r, seconds);
@@ -199,6 +202,44 @@ static ssize_t read_body(void *cls, uint64_t position, char *out, size_t max)
     return n > 0 ? n : MHD_CONTENT_READER_END_WITH_ERROR;
 }
 
+static void pause_connection(void *connection)
+{
+    MHD_suspend_connection(connection);
+}
+
+static void wake_connection(void *connection)
+{
+    MHD_resume_connection(connection);
+}
+
+/* A client that takes nothing of it for RESPONSE_S is cut off. */
+static ssize_t follow_body(void *cls, uint64_t position, char *out, size_t max)
+{
+    struct exchange *x = cls;
+    const struct mf_response *r = &x->request->response;
+    const struct mf_rest rest = {pause_connection, wake_connection, x->connection};
+    (void)position;
+    set_deadline(x->owner, RESPONSE_S);
+    ssize_t n = r->follow(r->read_context, &rest, out, max);
+    return n >= 0 ? n : MHD_CONTENT_READER_END_OF_STREAM;
+}
+
+/* The library's form of a response, without its header fields. */
+static struct MHD_Response *make_response(struct exchange *x)
+{
+    const struct mf_response *r = &x->request->response;
+    if (r->follow) {
+        x->followed_ns = mf_clock_monotonic_ns();
+        return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, FOLLOW_BLOCK, follow_body, x,
+                                                 NULL);
+    }
+    if (r->read)
+        return MHD_create_response_from_callback(r->body_len, STREAM_BLOCK, read_body,
+                                                 (void *)(uintptr_t)r, NULL);
+    return MHD_create_response_from_buffer(r->body_len, (void *)(uintptr_t)r->body,
+                                           MHD_RESPMEM_PERSISTENT);
+}
+
 static bool has_field(const struct mf_response *r, const char *name)
 {
     for (size_t i = 0; i < r->field_count; i++)
@@ -210,11 +251,7 @@ static bool has_field(const struct mf_response *r, const char *name)
 static enum MHD_Result send_response(struct exchange *x)
 {
     const struct mf_response *r = &x->request->response;
-    struct MHD_Response *out =
-        r->read ? MHD_create_response_from_callback(r->body_len, STREAM_BLOCK, read_body,
-                                                    (void *)(uintptr_t)r, NULL)
-                : MHD_create_response_from_buffer(r->body_len, (void *)(uintptr_t)r->body,
-                                                  MHD_RESPMEM_PERSISTENT);
+    struct MHD_Response *out = make_response(x);
     if (!out)
         return MHD_NO;
     bool ok = MHD_add_response_header(out, "X-Content-Type-Options", "nosniff") == MHD_YES;

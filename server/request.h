@@ -36,6 +36,14 @@ struct mf_field {
     const char *name, *value;
 };
 
+/* How a connection waits for more of a body that is still being made (http.c gives it). `pause`
+ * before `wake`; the maker of the body may hold its own lock meanwhile. */
+struct mf_rest {
+    void (*pause)(void *connection);
+    void (*wake)(void *connection);
+    void *connection;
+};
+
 struct mf_response {
     int status; /* 0 = none yet */
     const char *content_type;
@@ -47,6 +55,9 @@ struct mf_response {
     /* A body that is read piece by piece while it is sent, body_len bytes; NULL = `body`. */
     ssize_t (*read)(void *context, uint64_t position, char *out, size_t max);
     void *read_context;
+    /* A body without a known end: gives what there is, −1 at its end; or 0 after it has paused the
+     * connection, which it will wake. */
+    ssize_t (*follow)(void *context, const struct mf_rest *rest, char *out, size_t max);
 };
 
 struct mf_request;
@@ -145,6 +156,12 @@ void mf_respond_take(struct mf_request *request, int status, const char *content
 void mf_respond_stream(struct mf_request *request, int status, const char *content_type,
                        ssize_t (*read)(void *context, uint64_t position, char *out, size_t max),
                        void *context, uint64_t len);
+/* A body that `follow` gives until its end (see struct mf_response); it runs on the event loop
+ * until the request is freed. */
+void mf_respond_follow(struct mf_request *request, int status, const char *content_type,
+                       ssize_t (*follow)(void *context, const struct mf_rest *rest, char *out,
+                                         size_t max),
+                       void *context);
 /* A JSON body; the reference is given away. */
 bool mf_respond_json_take(struct mf_request *request, int status, const char *content_type,
                           json_t *value, struct mf_error *err) MF_CHECK_RESULT;

@@ -22,6 +22,7 @@ static void set_body(struct mf_request *request, int status, const char *content
     r->body_len = len;
     r->owned = owned;
     r->read = NULL;
+    r->follow = NULL;
 }
 
 bool mf_respond_field(struct mf_request *request, struct mf_error *err, const char *name,
@@ -60,6 +61,16 @@ void mf_respond_stream(struct mf_request *request, int status, const char *conte
 {
     set_body(request, status, content_type, NULL, (size_t)len, NULL);
     request->response.read = read;
+    request->response.read_context = context;
+}
+
+void mf_respond_follow(struct mf_request *request, int status, const char *content_type,
+                       ssize_t (*follow)(void *context, const struct mf_rest *rest, char *out,
+                                         size_t max),
+                       void *context)
+{
+    set_body(request, status, content_type, NULL, 0, NULL);
+    request->response.follow = follow;
     request->response.read_context = context;
 }
 

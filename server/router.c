@@ -15,6 +15,8 @@ static const struct {
     {&mf_endpoint_job_get, MF_ACCESS_JOBS_READ},
     {&mf_endpoint_job_cancel, MF_ACCESS_JOBS_WRITE},
     {&mf_endpoint_job_purge, MF_ACCESS_JOBS_WRITE},
+    {&mf_endpoint_events, MF_ACCESS_JOBS_READ},
+    {&mf_endpoint_job_events, MF_ACCESS_JOBS_READ},
     {&mf_endpoint_result, MF_ACCESS_JOBS_READ},
     {&mf_endpoint_feedback_put, MF_ACCESS_JOBS_WRITE},
     {&mf_endpoint_feedback_get, MF_ACCESS_JOBS_READ},

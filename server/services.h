@@ -47,6 +47,7 @@ struct mf_scanner {
 };
 
 struct mf_auth;
+struct mf_feed;
 struct mf_fhir_client;
 struct mf_quota;
 struct mf_registry;
@@ -66,6 +67,7 @@ struct mf_services {
     const struct mf_registry *registry; /* descriptions of the bundles; NULL in tests */
     struct mf_auth *auth;               /* NULL: nobody has to authenticate */
     struct mf_quota *quota;             /* NULL: none */
+    struct mf_feed *feed;               /* for those who follow jobs; NULL in tests */
     struct mf_keys *keys;               /* idempotency keys of requests under way */
     struct mf_metrics *metrics;
     struct mf_monitor *monitor;

@@ -72,6 +72,12 @@ void mf_store_free(struct mf_store *store)
         store->ops->free(store);
 }
 
+bool mf_store_changes(struct mf_store *store, const char *tenant, int64_t after, int wait_ms,
+                      struct mf_arena *arena, struct mf_changes *ret, struct mf_error *err)
+{
+    return store->ops->changes(store, tenant, after, wait_ms, arena, ret, err);
+}
+
 void mf_store_interrupt(struct mf_store *store)
 {
     store->ops->interrupt(store);

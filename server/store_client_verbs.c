@@ -377,6 +377,27 @@ static bool client_wait_for_jobs(struct mf_store *store, const char (*ids)[MF_JO
     return get_ended(&reply, ended, err);
 }
 
+static bool client_changes(struct mf_store *store, const char *tenant, int64_t after, int wait_ms,
+                           struct mf_arena *arena, struct mf_changes *ret, struct mf_error *err)
+{
+    struct mf_store_client *c = self(store);
+    struct mf_wire_reader reply = {.at = NULL};
+    struct mf_wire_writer w = mf_client_begin(c, MF_VERB_CHANGES);
+    mf_wire_put_int(&w, wait_ms);
+    mf_wire_put_text(&w, tenant);
+    mf_wire_put_int(&w, after);
+    if (!mf_client_call(c, &w, wait_ms, &reply, err))
+        return false;
+    ret->head = mf_wire_get_int(&reply);
+    ret->lost = mf_wire_get_int(&reply) != 0;
+    ret->count = mf_wire_get_count(&reply, sizeof *ret->list);
+    ret->list = mf_arena_alloc(arena, ret->count + 1, sizeof *ret->list, err);
+    if (!ret->list)
+        return false;
+    mf_wire_get(&reply, ret->list, ret->count * sizeof *ret->list);
+    return mf_client_check(&reply, err);
+}
+
 const struct mf_store_ops mf_client_verbs = {
     .submit = client_submit,
     .claim = client_claim,
@@ -395,6 +416,7 @@ const struct mf_store_ops mf_client_verbs = {
     .locators_used = client_locators_used,
     .counts = client_counts,
     .wait_for_jobs = client_wait_for_jobs,
+    .changes = client_changes,
     .instances_add = mf_client_instances_add,
     .instances_search = mf_client_instances_search,
     .studies_due = mf_client_studies_due,

@@ -4,6 +4,7 @@
 #define MF_SERVER_STORE_OPS_H
 
 #include "server/store_audit.h"
+#include "server/store_changes.h"
 #include "server/store_feedback.h"
 #include "server/store_instances.h"
 
@@ -46,6 +47,8 @@ struct mf_store_ops {
     bool (*wait_for_jobs)(struct mf_store *store, const char (*ids)[MF_JOB_ID], size_t n,
                           int wait_ms, bool *ret_terminal, struct mf_ended_job *ended,
                           struct mf_error *err);
+    bool (*changes)(struct mf_store *store, const char *tenant, int64_t after, int wait_ms,
+                    struct mf_arena *arena, struct mf_changes *ret, struct mf_error *err);
     void (*interrupt)(struct mf_store *store);
 
     bool (*instances_add)(struct mf_store *store, const char *tenant, int64_t quiet_ms,

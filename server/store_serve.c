@@ -382,6 +382,22 @@ static bool serve_wait_for_jobs(struct request *r, struct mf_error *err)
     return true;
 }
 
+static bool serve_changes(struct request *r, struct mf_error *err)
+{
+    r->wait_ms = (int)mf_wire_get_int(&r->in);
+    const char *tenant = mf_wire_get_text(&r->in);
+    int64_t after = mf_wire_get_int(&r->in);
+    struct mf_changes changes;
+    if (!check(r, err) || !mf_store_changes(store(r), tenant, after, 0, r->arena, &changes, err))
+        return false;
+    r->later = after >= 0 && !changes.lost && changes.count == 0;
+    mf_wire_put_int(&r->out, changes.head);
+    mf_wire_put_int(&r->out, changes.lost);
+    mf_wire_put_int(&r->out, (int64_t)changes.count);
+    mf_wire_put(&r->out, changes.list, changes.count * sizeof *changes.list);
+    return true;
+}
+
 bool mf_store_wait_concerned(const struct mf_sqlite_store *s, const char *body, size_t len)
 {
     struct mf_wire_reader in = {body, len, false};
@@ -415,6 +431,7 @@ static const serve_fn SERVE[MF_VERB_COUNT] = {
     [MF_VERB_LOCATORS_USED] = serve_locators_used,
     [MF_VERB_COUNTS] = serve_counts,
     [MF_VERB_WAIT_FOR_JOBS] = serve_wait_for_jobs,
+    [MF_VERB_CHANGES] = serve_changes,
 };
 
 enum mf_served mf_store_serve(struct mf_sqlite_store *s, uint32_t verb, const char *body,

@@ -251,9 +251,23 @@ static struct connection *next_parked(struct server *v, uint32_t verb, uint64_t 
     return best;
 }
 
+static void serve_waits(struct server *v, bool changed)
+{
+    struct mf_wire_header header = {0};
+    for (struct connection *c = v->connections; c; c = c->next) {
+        if (!c->parked || c->closed || !peek(c, 0, &header))
+            continue;
+        if (header.kind == MF_VERB_CHANGES
+                ? changed
+                : header.kind == MF_VERB_WAIT_FOR_JOBS && v->s->ended_count > 0 &&
+                      mf_store_wait_concerned(v->s, c->in.data + sizeof header, (size_t)header.len))
+            serve_head(v, c, &header, false);
+    }
+}
+
 /* Lets the parked requests see what this turn changed: claims in the order they came, then waits.
- */
-static void serve_parked(struct server *v)
+ * `before`: the changes of the database when the turn began. */
+static void serve_parked(struct server *v, int before)
 {
     struct mf_wire_header header = {0};
     struct connection *c = NULL;
@@ -264,12 +278,7 @@ static void serve_parked(struct server *v)
         peek(c, 0, &header);
         serve_head(v, c, &header, false);
     }
-    for (c = v->connections; c && v->s->ended_count > 0; c = c->next) {
-        if (c->parked && !c->closed && peek(c, 0, &header) &&
-            header.kind == MF_VERB_WAIT_FOR_JOBS &&
-            mf_store_wait_concerned(v->s, c->in.data + sizeof header, (size_t)header.len))
-            serve_head(v, c, &header, false);
-    }
+    serve_waits(v, sqlite3_total_changes(v->s->db) != before);
 }
 
 static void serve_overdue(struct server *v, uint64_t now)
@@ -349,7 +358,7 @@ static bool turn(struct server *v, struct mf_error *err)
         for (struct connection *c = v->connections; c; c = c->next)
             serve_input(v, c);
         ok = run_timers(v, mf_clock_monotonic_ns(), &failure);
-        serve_parked(v);
+        serve_parked(v, changes);
         if (ok && !sqlite3_get_autocommit(v->s->db))
             send_claims(v);
         v->busy = v->busy || sqlite3_total_changes(v->s->db) != changes;

@@ -74,6 +74,8 @@ bool mf_sqlite_locators_used(struct mf_store *, const char *const *, size_t, boo
 bool mf_sqlite_counts(struct mf_store *, struct mf_store_counts *, struct mf_error *);
 bool mf_sqlite_wait_for_jobs(struct mf_store *, const char (*)[MF_JOB_ID], size_t, int, bool *,
                              struct mf_ended_job *, struct mf_error *);
+bool mf_sqlite_changes(struct mf_store *, const char *, int64_t, int, struct mf_arena *,
+                       struct mf_changes *, struct mf_error *);
 
 bool mf_sqlite_instances_add(struct mf_store *, const char *, int64_t, const struct mf_stored *,
                              size_t, struct mf_added *, struct mf_error *);
@@ -125,6 +127,8 @@ bool mf_sqlite_expire_studies(struct mf_sqlite_store *s, int limit, int *ret_rem
                               struct mf_error *err);
 /* The outbox: its table, and what fills it when a job succeeds. */
 bool mf_sqlite_outbox_open(struct mf_sqlite_store *s, struct mf_error *err);
+/* The table of changed jobs, and what fills it. */
+bool mf_sqlite_changes_open(struct mf_sqlite_store *s, struct mf_error *err);
 extern const char mf_sqlite_instances_schema[]; /* SQL; does nothing when it is there */
 extern const char mf_sqlite_feedback_schema[];  /* the same */
 extern const char mf_sqlite_audit_schema[];     /* the same */

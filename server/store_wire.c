@@ -1,6 +1,8 @@
 /* Store messages: writing and reading of frames (store_wire.h). */
 #include "server/store_wire.h"
 
+#include "server/store_changes.h"
+
 #include <string.h>
 
 uint32_t mf_wire_magic(void)
@@ -11,6 +13,7 @@ uint32_t mf_wire_magic(void)
                       sizeof(struct mf_heartbeat),
                       sizeof(struct mf_store_counts),
                       sizeof(struct mf_error),
+                      sizeof(struct mf_job_change),
                       MF_VERB_COUNT};
     uint32_t magic = 0x4d465331; /* "MFS1" */
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)

@@ -29,6 +29,7 @@ enum mf_store_verb {
     MF_VERB_LOCATORS_USED,
     MF_VERB_COUNTS,
     MF_VERB_WAIT_FOR_JOBS,
+    MF_VERB_CHANGES,
     MF_VERB_INTERRUPT,     /* no reply of its own: ends the wait that is parked, if any */
     MF_VERB_INSTANCES_ADD, /* from here on: store_serve_instances.c */
     MF_VERB_INSTANCES_SEARCH,

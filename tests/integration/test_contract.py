@@ -21,6 +21,7 @@ CONTRACT = bundles.ROOT / "openapi.yaml"
 CHECKS = [schemathesis.checks.not_a_server_error, status_code_conformance, content_type_conformance,
           response_headers_conformance, response_schema_conformance, unsupported_method, negative_data_rejection]
 schema = schemathesis.openapi.from_path(CONTRACT)
+ending = schema.exclude(path="/v1/events")  # its answer has no end: test_events.py
 
 
 @schemathesis.serializer("application/zip", "multipart/related")
@@ -35,7 +36,7 @@ def test_the_server_serves_the_contract(daemon):
     assert subprocess.run([sys.executable, str(check), "--check"]).returncode == 0
 
 
-@schema.parametrize()
+@ending.parametrize()
 @hypothesis.settings(max_examples=30, deadline=None, derandomize=True,
                      suppress_health_check=list(hypothesis.HealthCheck))
 def test_generated_requests_are_answered_as_the_contract_says(daemon, case):
@@ -55,6 +56,7 @@ def jobs(daemon):
 
 @pytest.mark.parametrize("method, path", [
     ("GET", "/v1/jobs/{id}"), ("GET", "/v1/jobs/{id}/result"), ("GET", "/v1/jobs/{id}/artifacts"), ("GET", "/v1/jobs/{id}/feedback"),
+    ("GET", "/v1/jobs/{id}/events"),
     ("DELETE", "/v1/jobs/{id}"),
     ("DELETE", "/v1/jobs/{id}/data")])
 def test_answers_about_real_jobs_follow_the_contract(daemon, jobs, method, path):
