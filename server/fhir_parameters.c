@@ -33,10 +33,15 @@ static bool wrong(struct writer *w, size_t i, const char *member, const char *re
                         *member ? "." : "", member, reason);
 }
 
-/* Decodes base64 (RFC 4648; line breaks inside are allowed) in place of a copy; *ret is owned. */
+/* Decodes base64 (RFC 4648, 4; line breaks and blanks are allowed) in place of a copy; *ret is
+ * owned. The alphabet is checked here: to OpenSSL a "-" is the end of the data. */
 static bool decode(const char *text, unsigned char **ret, size_t *ret_len)
 {
+    static const char ALPHABET[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/= \t\r\n";
     size_t len = strlen(text);
+    if (strspn(text, ALPHABET) != len)
+        return false;
     EVP_ENCODE_CTX *context = EVP_ENCODE_CTX_new();
     unsigned char *out = malloc(len / 4 * 3 + 4);
     int n = 0, last = 0;

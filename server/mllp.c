@@ -171,9 +171,9 @@ static const char *field(const char *at, char separator, size_t n, size_t *ret_l
     return at;
 }
 
-static bool judge(const struct mf_buffer *answer, const char *control_id, struct mf_error *err)
+bool mf_mllp_accepted(const char *answer, const char *control_id, struct mf_error *err)
 {
-    const char *text = answer->data + (answer->data[0] == START);
+    const char *text = answer + (answer[0] == START);
     char separator = strncmp(text, "MSH", 3) == 0 ? text[3] : '\0';
     const char *msa = separator && separator != RETURN ? strstr(text, "\rMSA") : NULL;
     size_t code_len = 0, id_len = 0;
@@ -204,5 +204,5 @@ bool mf_mllp_send(const struct mf_mllp_peer *peer, const char *message, const ch
         return false;
     MF_AUTO(mf_fd) int fd = connect_peer(peer, deadline_ns, err);
     return fd >= 0 && send_all(fd, block.data, block.len, deadline_ns, err) &&
-           receive(fd, &answer, deadline_ns, err) && judge(&answer, control_id, err);
+           receive(fd, &answer, deadline_ns, err) && mf_mllp_accepted(answer.data, control_id, err);
 }

@@ -29,6 +29,11 @@ bool mf_mllp_address(const char *address, struct mf_mllp_peer *ret);
 bool mf_mllp_send(const struct mf_mllp_peer *peer, const char *message, const char *control_id,
                   int timeout_s, struct mf_error *err) MF_CHECK_RESULT;
 
+/* What a receiver's answer says (HL7 v2.5.1, 2.9.2), the block's text with or without the character
+ * that begins it: true and errors as mf_mllp_send tells them. */
+bool mf_mllp_accepted(const char *answer, const char *control_id,
+                      struct mf_error *err) MF_CHECK_RESULT;
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,4 +1,4 @@
-/* server/mllp.c: addresses. The protocol is tested over real connections in
+/* server/mllp.c: addresses, acknowledgements. The protocol is tested over real connections in
  * tests/integration/test_push.py. */
 #include "server/mllp.h"
 
@@ -45,8 +45,48 @@ static void addresses(void **state)
     }
 }
 
+static void acknowledgements(void **state)
+{
+    (void)state;
+    static const char NONE[] = "the receiver's answer is not an HL7 acknowledgement";
+    static const char OTHER[] = "the receiver acknowledged another message";
+    static const struct {
+        const char *answer;
+        enum mf_code code;
+        const char *msg;
+    } ROWS[] = {
+        {"MSH|^~\\&|RIS\rMSA|AA|7", MF_OK, ""},
+        {"\x0BMSH|^~\\&|RIS\rMSA|CA|7|fine\r", MF_OK, ""},
+        {"MSH$^~\\&$RIS\rSFT$x\rMSA$AA$7\r", MF_OK, ""},
+        {"MSH|^~\\&\rMSA|AE|7\r", MF_ERR_UNUSABLE, "the receiver answered AE"},
+        {"MSH|^~\\&\rMSA|CR|7\r", MF_ERR_UNUSABLE, "the receiver answered CR"},
+        {"MSH|^~\\&\rMSA|AA|70\r", MF_ERR_UNAVAILABLE, OTHER},
+        {"MSH|^~\\&\rMSA|AA\r7|7\r", MF_ERR_UNAVAILABLE, OTHER},
+        {"MSH|^~\\&\rMSA|AA", MF_ERR_UNAVAILABLE, OTHER},
+        {"MSH|^~\\&\rMSA|AX|7\r", MF_ERR_UNAVAILABLE, NONE},
+        {"MSH|^~\\&\rMSA|A|7\r", MF_ERR_UNAVAILABLE, NONE},
+        {"MSH|^~\\&\rMSA|BA|7\r", MF_ERR_UNAVAILABLE, NONE},
+        {"MSH|^~\\&\rMSA$AA$7\r", MF_ERR_UNAVAILABLE, NONE},
+        {"MSH|^~\\&\rMSA", MF_ERR_UNAVAILABLE, NONE},
+        {"MSH|^~\\&\r", MF_ERR_UNAVAILABLE, NONE},
+        {"MSH\rMSA\rAA\r7\r", MF_ERR_UNAVAILABLE, NONE},
+        {"MSH", MF_ERR_UNAVAILABLE, NONE},
+        {"\x0B", MF_ERR_UNAVAILABLE, NONE},
+        {"", MF_ERR_UNAVAILABLE, NONE},
+    };
+    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
+        struct mf_error err = MF_ERROR_INIT;
+        bool ok = mf_mllp_accepted(ROWS[i].answer, "7", &err);
+        if (ok != (ROWS[i].code == MF_OK))
+            fail_msg("%s", ROWS[i].answer);
+        assert_int_equal(err.code, ROWS[i].code);
+        assert_string_equal(err.msg, ROWS[i].msg);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(addresses)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(addresses),
+                                       cmocka_unit_test(acknowledgements)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
