@@ -186,6 +186,14 @@ size_t mf_engine_memory(const struct mf_engine *e, size_t *ret_weights)
     return e->exec.capacity + mf_arena_used(e->arena) + e->frame_room * (sizeof(float) + 1);
 }
 
+bool mf_engine_works(struct mf_engine *e, struct mf_error *err)
+{
+    struct mf_error failure = MF_ERROR_INIT;
+    const struct mf_exec *x = &e->exec;
+    return !x->ops->finish || x->ops->finish(x->backend, &failure) ||
+           mf_error_set(err, MF_ERR_UNAVAILABLE, "%s", failure.msg);
+}
+
 static bool check_count(const struct mf_engine *e, size_t n, struct mf_error *err)
 {
     size_t most =

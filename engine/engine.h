@@ -53,6 +53,10 @@ size_t mf_engine_readout_size(const struct mf_engine *engine);
  * metrics. */
 size_t mf_engine_memory(const struct mf_engine *engine, size_t *ret_weights);
 
+/* Whether its device still works. A GPU that has failed once stays failed for the process that used
+ * it (CUDA's sticky errors): the process must end. MF_ERR_UNAVAILABLE says what failed. */
+bool mf_engine_works(struct mf_engine *engine, struct mf_error *err);
+
 struct mf_engine_input {
     /* 1 … max_frames frames, oldest first (or by slice position); checked by mf_frame_check()
      * before. */

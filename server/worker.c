@@ -3,6 +3,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "engine/engine.h"
 #include "engine/bundle.h"
 #include "server/blobs.h"
 #include "server/heartbeat.h"
@@ -254,6 +255,27 @@ static bool end_without_result(const struct job *job, struct mf_error *err)
     return finish(job->w, &outcome, err);
 }
 
+/* Whether every device that was computed on can be computed on again. */
+static bool devices_work(const struct worker *w, struct mf_error *err)
+{
+    for (size_t i = 0; i < mf_registry_count(w->registry); i++) {
+        struct mf_engine *engine = mf_registry_engine(w->registry, i);
+        if (engine && !mf_engine_works(engine, err))
+            return false;
+    }
+    return true;
+}
+
+/* The device failed under this job: that counts as a crash, and the worker must end. Always false.
+ */
+static bool give_up(const struct job *job, const struct mf_error *failure, struct mf_error *err)
+{
+    mf_log(MF_LOG_ERROR, "worker.device_failed", MF_LOG_S("job", job->claim->id),
+           MF_LOG_S("reason", failure->msg));
+    return release(job->w, &job->ref, 1, MF_END_CRASHED, err) &&
+           mf_error_set(err, failure->code, "%s", failure->msg);
+}
+
 /* Runs one claimed job to an outcome. False when the store cannot be told: the worker must end. */
 static bool run_job(struct worker *w, const struct mf_claim *claim, struct mf_arena *arena,
                     size_t place, struct mf_error *err)
@@ -270,7 +292,10 @@ static bool run_job(struct worker *w, const struct mf_claim *claim, struct mf_ar
     run_pipeline(&job, arena);
     mf_heartbeat_running(w->heartbeat, -1);
     double ms = (double)(mf_clock_monotonic_ns() - start) / 1e6;
-    if (!job.delivered)
+    struct mf_error failure = MF_ERROR_INIT;
+    if (!job.delivered && !devices_work(w, &failure))
+        job.told = give_up(&job, &failure, err);
+    else if (!job.delivered)
         job.told = end_without_result(&job, err);
     json_decref(job.masks);
     json_decref(job.explanation);
