@@ -3,8 +3,8 @@
 
 #include "core/clock.h"
 #include "core/log.h"
-#include "engine/engine.h"
 #include "engine/bundle.h"
+#include "engine/engine.h"
 #include "server/blobs.h"
 #include "server/heartbeat.h"
 #include "server/levels.h"
