@@ -39,7 +39,7 @@ def describe() -> dict:
     out = checkpoints.describe("covid-course", [tables.LABEL], THORAX / "vision", THORAX / "segmenter", True, "mamba", network.MAX_FRAMES, 224)
     thorax = bundles.read_json(THORAX / "bundle.json")
     out |= {key: thorax[key] for key in ("accepts", "preprocessing", "segmentation", "regions")}
-    out["version"] = "1.0.0"
+    out["version"] = "1.1.0"
     out["licence"] = "Weights CC BY 4.0. Trained on the COVID-19 image repository of Hannover Medical School (CC BY 3.0) and NIH ChestX-ray14"
     out["intended_use"] = "Research and demonstration; not a medical device, not for decisions about patients. 71 patients of one hospital in 2020."
     out["labels"] = [
