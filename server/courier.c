@@ -41,14 +41,7 @@ static bool open_courier(struct mf_courier_study *c, const struct mf_courier_opt
                          struct mf_error *err)
 {
     const struct mf_config *config = o->config;
-    const struct mf_decoder_limits limits = {
-        .memory = (uint64_t)config->decoder.memory_bytes,
-        .cpu_seconds = (unsigned)config->decoder.cpu_s,
-        .expanded_bytes = (uint64_t)config->decoder.max_total_bytes,
-        .expansion_ratio = (unsigned)config->decoder.max_ratio,
-        .objects = (unsigned)config->decoder.max_objects,
-        .ehr_bytes = (uint64_t)config->http.max_ehr_bytes,
-    };
+    const struct mf_decoder_limits limits = mf_decoder_limits_of(config);
     c->config = config;
     return (c->registry = mf_registry_open(config->models.directories.items,
                                            config->models.directories.count, NULL, err)) &&
@@ -132,8 +125,7 @@ static void *sender_main(void *context)
 static bool start_sender(struct sender *s, const struct mf_courier_options *o, struct mf_error *err)
 {
     const struct mf_config *config = o->config;
-    const struct mf_decoder_limits limits = {.memory = (uint64_t)config->decoder.memory_bytes,
-                                             .cpu_seconds = (unsigned)config->decoder.cpu_s};
+    const struct mf_decoder_limits limits = mf_decoder_limits_of(config);
     s->stop = -1;
     if (strcmp(config->outbox.destinations, "off") == 0)
         return true;

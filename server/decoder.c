@@ -2,6 +2,7 @@
 #include "server/decoder.h"
 
 #include "core/clock.h"
+#include "server/config.h"
 #include "server/decoder_protocol.h"
 
 #include <errno.h>
@@ -43,6 +44,18 @@ static void fill_limits(struct mf_decoder_limits *l)
     l->expansion_ratio = l->expansion_ratio ? l->expansion_ratio : 200;
     l->objects = l->objects ? l->objects : 10000;
     l->ehr_bytes = l->ehr_bytes ? l->ehr_bytes : 16 << 20;
+}
+
+struct mf_decoder_limits mf_decoder_limits_of(const struct mf_config *config)
+{
+    return (struct mf_decoder_limits){
+        .memory = (uint64_t)config->decoder.memory_bytes,
+        .cpu_seconds = (unsigned)config->decoder.cpu_s,
+        .expanded_bytes = (uint64_t)config->decoder.max_total_bytes,
+        .expansion_ratio = (unsigned)config->decoder.max_ratio,
+        .objects = (unsigned)config->decoder.max_objects,
+        .ehr_bytes = (uint64_t)config->http.max_ehr_bytes,
+    };
 }
 
 struct mf_decoder *mf_decoder_new(const char *address, unsigned connections,

@@ -51,7 +51,11 @@ struct mf_decoder_limits {
     bool lenient; /* parts that are not DICOM are listed as skipped, not refused (directories) */
 };
 
+struct mf_config;
 struct mf_decoder;
+
+/* The limits that the keys decoder.* and http.max_ehr_bytes set. */
+struct mf_decoder_limits mf_decoder_limits_of(const struct mf_config *config);
 
 /* Connects lazily to the zygote listening at `address` (mf_zygote_address()) with at most
  * `connections` decoders in use at once, and keeps fresh ones waiting: every call makes one at its

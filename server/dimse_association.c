@@ -191,8 +191,7 @@ static bool open_association(struct association *a, const struct mf_dimse_option
 {
     const struct mf_config *config = o->config;
     const char *directory = config->data.directory;
-    const struct mf_decoder_limits limits = {.memory = (uint64_t)config->decoder.memory_bytes,
-                                             .cpu_seconds = (unsigned)config->decoder.cpu_s};
+    const struct mf_decoder_limits limits = mf_decoder_limits_of(config);
     a->config = config;
     a->intake = (struct mf_intake){.tenant = config->dimse.tenant,
                                    .source = a->source,

@@ -6,10 +6,9 @@
  * The patient is found by the identifiers of the prefetched Patient, else by the reference of the
  * Patient that a result was made with.
  */
+#include "server/collected_body.h"
 #include "server/endpoints.h"
 #include "server/fhir_results.h"
-
-#include "core/buffer.h"
 
 #include <string.h>
 
@@ -134,24 +133,12 @@ static bool take(void *context, const struct mf_job *job, const json_t *bundle)
 
 static bool begin(struct mf_request *request, struct mf_error *err)
 {
-    struct mf_buffer *body = mf_arena_alloc(request->arena, 1, sizeof *body, err);
-    if (!body)
-        return false;
-    mf_buffer_init(body, BODY_BYTES);
-    request->state = body;
-    return true;
+    return mf_collect_begin(request, BODY_BYTES, err);
 }
 
 static bool data(struct mf_request *request, const void *bytes, size_t len, struct mf_error *err)
 {
-    return mf_buffer_append(request->state, bytes, len, NULL) ||
-           mf_error_set(err, MF_ERR_TOO_LARGE, "a CDS Hooks call has at most %d bytes", BODY_BYTES);
-}
-
-static void dispose(struct mf_request *request)
-{
-    if (request->state)
-        mf_buffer_free(request->state);
+    return mf_collect_data(request, "a CDS Hooks call", bytes, len, err);
 }
 
 /* What the call says of its patient. */
@@ -179,7 +166,7 @@ static bool call_service(struct mf_request *request, struct mf_error *err)
 {
     static const char *const NO_QUERY[] = {NULL};
     const struct service *service = NULL;
-    const struct mf_buffer *text = request->state;
+    const struct mf_buffer *text = mf_collected(request);
     const struct mf_json_limits limits = {BODY_BYTES, 64};
     int64_t ignored;
     for (size_t i = 0; i < SERVICE_COUNT; i++)
@@ -210,4 +197,4 @@ const struct mf_endpoint mf_endpoint_cds_call = {.method = "POST",
                                                  .begin = begin,
                                                  .data = data,
                                                  .handle = call_service,
-                                                 .dispose = dispose};
+                                                 .dispose = mf_collect_dispose};

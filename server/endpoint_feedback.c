@@ -1,5 +1,6 @@
 /* PUT and GET /v1/jobs/{id}/feedback: what readers say about a result. */
 #include "server/access.h"
+#include "server/collected_body.h"
 #include "server/endpoints.h"
 #include "server/feedback.h"
 #include "server/job_response.h"
@@ -13,24 +14,12 @@ static bool begin(struct mf_request *request, struct mf_error *err)
 {
     if (!mf_media_type_is(mf_request_header(request, "Content-Type"), "application/json"))
         return mf_error_set(err, MF_ERR_UNSUPPORTED, "Content-Type must be application/json");
-    struct mf_buffer *body = mf_arena_alloc(request->arena, 1, sizeof *body, err);
-    if (!body)
-        return false;
-    mf_buffer_init(body, BODY_BYTES);
-    request->state = body;
-    return true;
+    return mf_collect_begin(request, BODY_BYTES, err);
 }
 
 static bool data(struct mf_request *request, const void *bytes, size_t len, struct mf_error *err)
 {
-    return mf_buffer_append(request->state, bytes, len, NULL) ||
-           mf_error_set(err, MF_ERR_TOO_LARGE, "feedback has at most %d bytes", BODY_BYTES);
-}
-
-static void dispose(struct mf_request *request)
-{
-    if (request->state)
-        mf_buffer_free(request->state);
+    return mf_collect_data(request, "feedback", bytes, len, err);
 }
 
 static bool respond(struct mf_request *request, const struct mf_observed *observed,
@@ -43,7 +32,7 @@ static bool respond(struct mf_request *request, const struct mf_observed *observ
 static bool put(struct mf_request *request, struct mf_error *err)
 {
     struct mf_observed observed;
-    const struct mf_buffer *body = request->state;
+    const struct mf_buffer *body = mf_collected(request);
     const char *id = mf_request_job_id(request, err);
     return id && mf_request_only_query(request, NO_QUERY, err) &&
            mf_feedback_give(request->store, request->tenant,
@@ -67,6 +56,6 @@ const struct mf_endpoint mf_endpoint_feedback_put = {.method = "PUT",
                                                      .begin = begin,
                                                      .data = data,
                                                      .handle = put,
-                                                     .dispose = dispose};
+                                                     .dispose = mf_collect_dispose};
 const struct mf_endpoint mf_endpoint_feedback_get = {
     .method = "GET", .pattern = "/v1/jobs/{id}/feedback", .handle = get};

@@ -4,6 +4,7 @@
  * DELETE ends it. Underneath it is a job like any other: what POST /v1/jobs checks and promises
  * holds here too.
  */
+#include "server/collected_body.h"
 #include "server/endpoints.h"
 #include "server/fhir_parameters.h"
 #include "server/fhir_results.h"
@@ -49,19 +50,14 @@ static bool begin(struct mf_request *request, struct mf_error *err)
         return false;
     if (!is_parameters(request))
         return mf_endpoint_jobs_post.begin(request, err);
-    struct mf_buffer *body = mf_arena_alloc(request->arena, 1, sizeof *body, err);
-    if (!body)
-        return false;
-    mf_buffer_init(body, PARAMETERS_BYTES);
-    request->state = body;
-    return true;
+    return mf_collect_begin(request, PARAMETERS_BYTES, err);
 }
 
 static bool data(struct mf_request *request, const void *bytes, size_t len, struct mf_error *err)
 {
     if (!is_parameters(request))
         return mf_endpoint_jobs_post.data(request, bytes, len, err);
-    return mf_buffer_append(request->state, bytes, len, NULL) ||
+    return mf_buffer_append(mf_collected(request), bytes, len, NULL) ||
            mf_error_set(err, MF_ERR_TOO_LARGE,
                         "a Parameters resource of more than %d bytes; send multipart/form-data",
                         PARAMETERS_BYTES);
@@ -76,7 +72,7 @@ static bool pass_on(void *context, const void *bytes, size_t len, struct mf_erro
 static bool unwrap(struct mf_request *request, struct mf_error *err)
 {
     char boundary[MF_FHIR_BOUNDARY] = "medfusion";
-    MF_AUTO(mf_buffer) struct mf_buffer body = *(struct mf_buffer *)request->state;
+    MF_AUTO(mf_buffer) struct mf_buffer body = *mf_collected(request);
     request->state = NULL;
     mf_job_id_new(boundary + strlen(boundary));
     const char *type =
@@ -131,8 +127,8 @@ static void dispose(struct mf_request *request)
 {
     if (!is_parameters(request))
         mf_endpoint_jobs_post.dispose(request);
-    else if (request->state)
-        mf_buffer_free(request->state);
+    else
+        mf_collect_dispose(request);
 }
 
 /* --- GET --- */

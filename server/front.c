@@ -76,14 +76,7 @@ static bool open_models(struct front *f, const struct mf_config *config, struct 
 static bool open_decoder(struct front *f, const struct mf_front_options *o, struct mf_error *err)
 {
     const struct mf_config *config = o->config;
-    const struct mf_decoder_limits limits = {
-        .memory = (uint64_t)config->decoder.memory_bytes,
-        .cpu_seconds = (unsigned)config->decoder.cpu_s,
-        .expanded_bytes = (uint64_t)config->decoder.max_total_bytes,
-        .expansion_ratio = (unsigned)config->decoder.max_ratio,
-        .objects = (unsigned)config->decoder.max_objects,
-        .ehr_bytes = (uint64_t)config->http.max_ehr_bytes,
-    };
+    const struct mf_decoder_limits limits = mf_decoder_limits_of(config);
     f->scan.decoder =
         mf_decoder_new(o->decoder_address, (unsigned)config->decoder.processes, &limits, err);
     f->services.scanner = (struct mf_scanner){mf_front_scan, &f->scan, mf_front_prepare};

@@ -416,10 +416,7 @@ static bool open_worker(struct worker *w, struct mf_error *err)
                                               .threads = w->options->threads,
                                               .dtype = config->worker.dtype,
                                               .weights = w->options->weights};
-    const struct mf_decoder_limits limits = {
-        .memory = (uint64_t)config->decoder.memory_bytes,
-        .cpu_seconds = (unsigned)config->decoder.cpu_s,
-    };
+    const struct mf_decoder_limits limits = mf_decoder_limits_of(config);
     return (w->registry = mf_registry_open(config->models.directories.items,
                                            config->models.directories.count, &device, err)) &&
            (w->decoder = mf_decoder_new(w->options->decoder_address, 1, &limits, err)) &&
