@@ -6,6 +6,7 @@
 #include "server/fhir_client.h"
 #include "server/registry.h"
 #include "server/supervisor.h"
+#include "server/syslog_client.h"
 #include "server/tls.h"
 
 #include <errno.h>
@@ -51,6 +52,8 @@ static bool check_fhir(const struct mf_config *config, struct mf_error *err)
     MF_AUTO(mf_webhooks)
     struct mf_webhooks *webhooks = client ? mf_webhooks_load(config->outbox.webhooks, err) : NULL;
     if (!webhooks || !mf_courier_outbox_check(config, client, webhooks, err))
+        return false;
+    if (strcmp(config->audit.syslog, "off") != 0 && !mf_syslog_check(config->audit.syslog, err))
         return false;
     return strcmp(source, "off") == 0 || mf_fhir_client_find(client, source, &unknown) >= 0 ||
            mf_error_set(err, MF_ERR_USAGE, "fhir.source: there is no server \"%s\" in fhir.servers",

@@ -55,6 +55,8 @@ struct mf_config {
 
     struct {
         int64_t retention_s; /* 0 = for ever */
+        const char *syslog;  /* "off", or an address (syslog_client.h) */
+        const char *syslog_ca, *syslog_certificate, *syslog_key; /* PEM files, or "off" */
     } audit;
 
     struct {

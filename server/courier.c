@@ -2,10 +2,12 @@
  * Courier: opening, the loops, stopping. One thread looks for studies that are due. Nothing can
  * become due earlier than its quiet time from now, so it sleeps until the next one is due, or for
  * the quiet time. A second thread, when there are destinations, delivers results; it looks again
- * every two seconds, for a delivery is due as soon as its job has succeeded.
+ * every two seconds, for a delivery is due as soon as its job has succeeded. A third one
+ * (courier_audit.c) sends the audit trail where it is to be kept.
  */
 #include "server/courier.h"
 
+#include "server/courier_audit.h"
 #include "server/courier_outbox.h"
 #include "server/courier_study.h"
 
@@ -170,7 +172,12 @@ bool mf_courier_run(const struct mf_courier_options *o, struct mf_error *err)
     signal(SIGPIPE, SIG_IGN);
     struct mf_courier_study c = {.config = NULL};
     struct sender sender = {.stop = -1};
+    struct mf_error silent = MF_ERROR_INIT;
     bool ok = mf_dicom_init(err) && open_courier(&c, o, err) && start_sender(&sender, o, err);
+    MF_AUTO(mf_courier_audit)
+    struct mf_courier_audit *audit = ok ? mf_courier_audit_start(o->config, &silent) : NULL;
+    if (silent.code)
+        ok = mf_error_set(err, silent.code, "%s", silent.msg);
     if (ok && o->ready_fd >= 0) {
         ssize_t ignored = write(o->ready_fd, "1", 1);
         (void)ignored; /* whoever waited is gone */
