@@ -178,7 +178,7 @@ export async function worklist(root, _, {uploader}) {
   const detach = uploader.attach(uploadRoot);
   let first = true;
   const stop = live.subscribe((jobs, next) => {
-    if (first) {
+    if (first && next !== undefined) {
       older = next;
       more.hidden = !older;
       first = false;
