@@ -13,9 +13,9 @@
 extern "C" {
 #endif
 
-/* The role of the program medfusion-decoder: `argv[1]` is MF_ZYGOTE_ROLE, the listening socket and the ready
- * pipe are at their numbers. `extra` are verbs MF_VERB_EXTRA + i of a test program. Returns the
- * exit status. */
+/* The role of the program medfusion-decoder: `argv[1]` is MF_ZYGOTE_ROLE, the listening socket and
+ * the ready pipe are at their numbers. `extra` are verbs MF_VERB_EXTRA + i of a test program.
+ * Returns the exit status. */
 int mf_zygote_main(const mf_decoder_verb extra[], size_t extra_count);
 
 #ifdef __cplusplus

@@ -32,24 +32,38 @@ SEXES = ["female", "male"]
 AGE_MEAN, AGE_STD = 46.0, 17.0
 
 
-def temporal_config(vision_size: int) -> dict:
-    return {
-        "model_type": "mamba",
-        "hidden_size": D,
+def temporal_config(
+    vision_size: int, kind: str = "mamba", width: int = D, frames: int = MAX_FRAMES
+) -> dict:
+    common = {
+        "model_type": kind,
+        "hidden_size": width,
         "vision_hidden_size": vision_size,
-        "max_frames": MAX_FRAMES,
+        "max_frames": frames,
         "tokens_per_frame": TOKENS,
         "position": "rank",
-        "bidirectional": True,
-        "state_size": 8,
-        "conv_kernel": 4,
-        "expand": 2,
-        "time_step_rank": 8,
-        "num_hidden_layers": 2,
-        "layer_norm_epsilon": 1e-5,
-        "use_bias": False,
-        "use_conv_bias": True,
+        "bidirectional": kind == "mamba",
     }
+    own = {
+        "mamba": {
+            "state_size": 8,
+            "conv_kernel": 4,
+            "expand": 2,
+            "time_step_rank": 8,
+            "num_hidden_layers": 2,
+            "layer_norm_epsilon": 1e-5,
+            "use_bias": False,
+            "use_conv_bias": True,
+        },
+        "transformer": {
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 2 * width,
+            "layer_norm_eps": 1e-5,
+        },
+        "none": {},
+    }
+    return common | own[kind]
 
 
 def ehr_config() -> dict:
@@ -65,29 +79,39 @@ def ehr_config() -> dict:
     }
 
 
-def fusion_config(ehr: bool) -> dict:
+def fusion_config(ehr: bool, width: int = D) -> dict:
     return {
         "model_type": "fusion",
-        "hidden_size": D,
+        "hidden_size": width,
         "num_layers": 2 if ehr else 0,
         "num_attention_heads": 4,
-        "intermediate_size": 2 * D,
+        "intermediate_size": 2 * width,
         "layer_norm_eps": 1e-5,
         "ehr_hidden_size": 64 if ehr else None,
-        "head_hidden_size": D,
+        "head_hidden_size": width,
         "num_labels": LABELS,
         "batch_norm_eps": 1e-5,
     }
 
 
 class Upper(nn.Module):
-    """Everything above the ViT."""
+    """Everything above the ViT: by default what ships, else another sequence model and width, of the
+    newest `frames` frames.
+    """
 
-    def __init__(self, vision_size: int, ehr: bool) -> None:
+    def __init__(
+        self,
+        vision_size: int,
+        ehr: bool,
+        temporal: str = "mamba",
+        width: int = D,
+        frames: int = MAX_FRAMES,
+    ) -> None:
         super().__init__()
-        self.temporal = Temporal(temporal_config(vision_size))
+        self.frames = frames
+        self.temporal = Temporal(temporal_config(vision_size, temporal, width, frames))
         self.ehr = FtTransformer(ehr_config()) if ehr else None
-        self.fusion = Fusion(fusion_config(ehr))
+        self.fusion = Fusion(fusion_config(ehr, width))
         nn.init.normal_(self.temporal.token_type_embedding.weight, std=0.02)
         nn.init.normal_(self.temporal.position_embedding.weight, std=0.02)
 
@@ -96,7 +120,7 @@ class Upper(nn.Module):
     ) -> torch.Tensor:
         """tokens (b, frames, 17, dv) → logits (b, labels)."""
         context = None if self.ehr is None else self.ehr(*ehr)
-        return self.fusion(self.temporal(tokens), context, TOKENS)
+        return self.fusion(self.temporal(tokens[:, -self.frames :]), context, TOKENS)
 
 
 class EhrOnly(nn.Module):

@@ -110,6 +110,12 @@ def regions(run: Run, frames: np.ndarray, cache: Path) -> tuple[np.ndarray, np.n
     return boxes, weights
 
 
+def whole_frames(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """What `regions` says where there is no segmenter."""
+    boxes = np.tile(np.array([0, 0, 1, 1], np.float32), (n, 1))
+    return boxes, np.full((n, 1, 1), 255, np.uint8)
+
+
 def own_regions(run: Run) -> tuple[np.ndarray, np.ndarray]:
     return regions(run, run.frames(256), run.shared / "regions-nih.npz")
 
@@ -135,9 +141,11 @@ def step_views(run: Run) -> None:
     torch.save(views, out)
 
 
-def shown(run: Run, rows: np.ndarray) -> torch.Tensor:
-    """Network inputs (n, 1, 224, 224) of NIH rows without augmentation, from the cached frames."""
-    boxes, weights = own_regions(run)
+def shown(run: Run, rows: np.ndarray, segmented: bool = True) -> torch.Tensor:
+    """Network inputs (n, 1, 224, 224) of NIH rows without augmentation, from the cached frames: the
+    region of interest, or the whole frame.
+    """
+    boxes, weights = own_regions(run) if segmented else whole_frames(len(run.table))
     plain = data.Augmentation(scale=(1, 1), aspect=0, rotation=0, shift=0, flip=0)
     frames, out = run.frames(384), [torch.empty(0, 1, vision.SIZE, vision.SIZE)]
     for pick in np.array_split(rows, max(1, len(rows) // 64)) if len(rows) else []:

@@ -30,6 +30,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         float readout[64] = {0};
         mf_ood_p_value(t->ood, readout);
     }
+    if (t && t->exclusive.scores) {
+        const float logits[] = {1, -1};
+        double work[2];
+        bool include[2];
+        mf_exclusive_set(&t->exclusive, logits, 2, 0.1, work, include);
+    }
     mf_trust_free(t);
     mf_aci_free(mf_aci_from_json(all, NULL));
     for (size_t i = 0; i < MF_TRUST_FILES; i++)
