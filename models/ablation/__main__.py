@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -92,18 +91,23 @@ def train(options: argparse.Namespace, chosen: list, own: dict) -> tuple[dict, i
     return thresholds, len(run.part("train"))
 
 
+# A process starts with the peak of the one that it was forked from, so a small one stands between.
+MEASURE = (
+    "import resource, subprocess, sys; status = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL); "
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(status)"
+)
+
+
 def peak_mib(program: str, bundle: Path, case: data.Case) -> float:
     """Largest resident memory of the program, or of a process of it, while it predicts one study."""
     files = [str(file) for study in case.studies for file in study.files]
-    child = subprocess.Popen(
-        [program, "predict", "--model", str(bundle), "--format", "json", *files],
-        stdout=subprocess.DEVNULL,
+    command = [program, "predict", "--model", str(bundle), "--format", "json", *files]
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, *command], capture_output=True, text=True
     )
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"{program} predict: exit status {child.returncode}")
-    return usage.ru_maxrss / 1024
+    if done.returncode:
+        raise SystemExit(f"{program} predict: {done.stderr.strip()[-500:]}")
+    return int(done.stdout) / 1024
 
 
 def evaluate(

@@ -92,6 +92,21 @@ def test_differences_are_paired_and_adjusted():
     assert found["Seg + ViT − ViT"]["p_holm"] > 0.2
 
 
+def test_peak_memory_is_that_of_the_program_alone(tmp_path):
+    from ablation import __main__ as command
+    from evaluation import cases
+
+    held = np.ones(30_000_000)  # 229 MiB of our own
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    case = cases.Case("p", "", None, np.zeros(1), [cases.Study("1.2", "", [tmp_path / "a.dcm"])])
+    assert 0.5 < command.peak_mib(str(program), tmp_path, case) < 100 < held.nbytes / 2**20
+    program.write_text("#!/bin/sh\necho broken >&2\nexit 1\n")
+    with pytest.raises(SystemExit, match="broken"):
+        command.peak_mib(str(program), tmp_path, case)
+
+
 def test_networks_have_the_modules_of_their_configuration(tmp_path):
     torch = pytest.importorskip("torch")
     pytest.importorskip("transformers")
