@@ -1,6 +1,7 @@
 /* Authentication: judging a request. RFC 6750 for what is answered to those who may not. */
 #include "server/auth.h"
 
+#include "server/job_response.h"
 #include "server/router.h"
 #include "server/services.h"
 #include "server/store_audit.h"
@@ -74,28 +75,10 @@ bool mf_auth_admit(struct mf_request *r, struct mf_error *err)
     return mf_grant_allows(&principal->grant, access, fhir_type(r)) || forbid(r, access, err);
 }
 
-/* The job that a request is about: in its path, or where its response says that it is. */
-static void find_job(const struct mf_request *r, char job[MF_JOB_ID])
-{
-    static const char prefix[] = "/v1/jobs/";
-    const char *id = strncmp(r->endpoint->pattern, "/v1/jobs/{", 10) == 0 ||
-                             strncmp(r->endpoint->pattern, "/fhir/$infer/{", 14) == 0
-                         ? r->parameters[0]
-                         : "";
-    for (size_t i = 0; i < r->response.field_count; i++) {
-        const struct mf_field *f = &r->response.fields[i];
-        if (strstr(f->name, "Location") && strncmp(f->value, prefix, sizeof prefix - 1) == 0)
-            id = f->value + sizeof prefix - 1;
-    }
-    snprintf(job, MF_JOB_ID, "%s", id);
-    if (!mf_job_id_valid(job))
-        job[0] = '\0';
-}
-
 bool mf_auth_record(const struct mf_request *r, struct mf_error *err)
 {
     char detail[256], job[MF_JOB_ID];
-    find_job(r, job);
+    mf_request_job(r, job);
     snprintf(detail, sizeof detail, "%.16s %.200s %d", r->method, r->path, r->response.status);
     const struct mf_audit_row row = {.tenant = r->tenant,
                                      .actor = r->principal->name,

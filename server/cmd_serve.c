@@ -8,6 +8,7 @@
 #include "server/supervisor.h"
 #include "server/syslog_client.h"
 #include "server/tls.h"
+#include "server/trace.h"
 
 #include <errno.h>
 #include <string.h>
@@ -52,6 +53,8 @@ static bool check_fhir(const struct mf_config *config, struct mf_error *err)
     MF_AUTO(mf_webhooks)
     struct mf_webhooks *webhooks = client ? mf_webhooks_load(config->outbox.webhooks, err) : NULL;
     if (!webhooks || !mf_courier_outbox_check(config, client, webhooks, err))
+        return false;
+    if (!mf_trace_check(config, err))
         return false;
     if (strcmp(config->audit.syslog, "off") != 0 && !mf_syslog_check(config->audit.syslog, err))
         return false;

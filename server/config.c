@@ -193,6 +193,14 @@ static const struct key KEYS[] = {
      "Name of the server that is asked for the patients of stored studies; off = none"},
     {"fhir.timeout_s", INTEGER, AT(fhir.timeout_s), "30", 1, 600,
      "How long one exchange with a FHIR server may take"},
+    {"trace.endpoint", TEXT, AT(trace.endpoint), "off", 0, 0,
+     "OpenTelemetry collector: URL for spans of requests and jobs (OTLP/HTTP as JSON, "
+     "http://host:4318/v1/traces); off = none"},
+    {"trace.ca", TEXT, AT(trace.ca), "off", 0, 0,
+     "PEM file of the authorities that may vouch for it; off = the system's"},
+    {"trace.percent", INTEGER, AT(trace.percent), "100", 0, 100,
+     "How many of the traces that begin here are recorded; what comes with a traceparent follows "
+     "that"},
     {"log.level", TEXT, AT(log.level), "info", 0, 0, "debug | info | warn | error"},
 };
 

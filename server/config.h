@@ -128,6 +128,12 @@ struct mf_config {
     } fhir;
 
     struct {
+        const char *endpoint; /* "off", or the URL that spans are POSTed to */
+        const char *ca;       /* PEM file, or "off" */
+        int64_t percent;      /* of the traces that begin here */
+    } trace;
+
+    struct {
         const char *level; /* debug | info | warn | error */
     } log;
 };

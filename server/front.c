@@ -13,6 +13,7 @@
 #include "server/front_scan.h"
 #include "server/http.h"
 #include "server/quota.h"
+#include "server/trace.h"
 
 #include "core/log.h"
 
@@ -94,6 +95,10 @@ static bool open_services(struct front *f, const struct mf_front_options *o, str
     s->stop = stop_front;
     if (mf_tls_wanted(config) && !(f->tls = mf_tls_load(config, err)))
         return false;
+    struct mf_error untraced = MF_ERROR_INIT;
+    s->trace = mf_trace_new(config, "front", &untraced);
+    if (untraced.code)
+        return mf_error_set(err, untraced.code, "%s", untraced.msg);
     if (mf_access_guarded(config) &&
         (!(s->auth = mf_auth_new(config, err)) || !mf_auth_start(s->auth, err)))
         return false;
@@ -125,6 +130,7 @@ static void close_services(struct front *f)
         mf_feed_stop(f->services.feed);
     mf_http_stop(f->http);
     mf_feed_free(f->services.feed);
+    mf_trace_free(f->services.trace);
     mf_tls_free(f->tls);
     mf_auth_free(f->services.auth);
     mf_quota_free(f->services.quota);

@@ -16,6 +16,7 @@
 #include "server/guard.h"
 #include "server/quota.h"
 #include "server/router.h"
+#include "server/spans.h"
 
 #include "core/clock.h"
 #include "core/log.h"
@@ -184,6 +185,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
         mf_metrics_request(http->options.services->metrics, r->endpoint, r->response.status,
                            seconds, r->body_bytes);
         log_request(r, seconds);
+        mf_span_request(http->options.services->trace, r, seconds);
     }
     *con_cls = NULL;
     free_exchange(x);

@@ -53,6 +53,10 @@ bool mf_request_record(struct mf_request *request, struct mf_arena *arena,
                        struct mf_job_record *record, bool *ret_answered,
                        struct mf_error *err) MF_CHECK_RESULT;
 
+/* The job that an answered request is about: in its path, or where its response says that it is; ""
+ * when there is none. */
+void mf_request_job(const struct mf_request *request, char job[MF_JOB_ID]);
+
 /* The path parameter that names a job. MF_ERR_NOT_FOUND unless it looks like an id. */
 const char *mf_request_job_id(const struct mf_request *request, struct mf_error *err);
 

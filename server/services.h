@@ -51,6 +51,7 @@ struct mf_feed;
 struct mf_fhir_client;
 struct mf_quota;
 struct mf_registry;
+struct mf_trace;
 
 /* A model that is served, for /v2/models. */
 struct mf_served_model {
@@ -71,6 +72,7 @@ struct mf_services {
     struct mf_keys *keys;               /* idempotency keys of requests under way */
     struct mf_metrics *metrics;
     struct mf_monitor *monitor;
+    struct mf_trace *trace; /* NULL: none */
     const struct mf_served_model *models;
     size_t model_count;
     void (*stop)(

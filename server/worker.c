@@ -9,6 +9,7 @@
 #include "server/heartbeat.h"
 #include "server/levels.h"
 #include "server/pipeline.h"
+#include "server/spans.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -31,7 +32,8 @@ struct worker {
     struct mf_store *store;
     struct mf_levels *levels; /* NULL: sets do not follow feedback */
     struct mf_heartbeat_thread *heartbeat;
-    char *models; /* JSON text for the announcement */
+    char *models;           /* JSON text for the announcement */
+    struct mf_trace *trace; /* NULL: none */
 };
 
 /* --- stopping: the handler only notes the time and wakes a claim that waits --- */
@@ -297,6 +299,7 @@ static bool run_job(struct worker *w, const struct mf_claim *claim, struct mf_ar
         job.told = give_up(&job, &failure, err);
     else if (!job.delivered)
         job.told = end_without_result(&job, err);
+    mf_span_job(w->trace, claim, start, job.delivered ? NULL : &job.problem);
     json_decref(job.masks);
     json_decref(job.explanation);
     mf_decoder_prepare(w->decoder); /* for the next job, now that nobody waits for this one */
@@ -417,6 +420,10 @@ static bool open_worker(struct worker *w, struct mf_error *err)
                                               .dtype = config->worker.dtype,
                                               .weights = w->options->weights};
     const struct mf_decoder_limits limits = mf_decoder_limits_of(config);
+    struct mf_error untraced = MF_ERROR_INIT;
+    w->trace = mf_trace_new(config, "worker", &untraced);
+    if (untraced.code)
+        return mf_error_set(err, untraced.code, "%s", untraced.msg);
     return (w->registry = mf_registry_open(config->models.directories.items,
                                            config->models.directories.count, &device, err)) &&
            (w->decoder = mf_decoder_new(w->options->decoder_address, 1, &limits, err)) &&
@@ -463,6 +470,7 @@ static void close_worker(struct worker *w)
     mf_levels_free(w->levels);
     mf_decoder_free(w->decoder);
     mf_registry_free(w->registry);
+    mf_trace_free(w->trace);
     free(w->models);
 }
 
