@@ -95,6 +95,10 @@ const struct mf_fhir_patient *mf_fhir_find_patient(const struct mf_fhir_document
                                                    const char *patient_id, const char *issuer,
                                                    struct mf_error *err) MF_CHECK_RESULT;
 
+/* Whether this identifier is that PatientID, as mf_fhir_find_patient compares them. */
+bool mf_fhir_identifies(const struct mf_fhir_identifier *identifier, const char *patient_id,
+                        const char *issuer);
+
 /* The latest clinical date of a patient: the newest Observation.effective[x] of an Observation that
  * counts (see extract.h). For NULL of all patients, and when no Observation has a time, the newest
  * beginning of any other record. MF_TIME_UNKNOWN when there is none. */

@@ -54,6 +54,12 @@ static enum match match(const struct mf_fhir_identifier *id, const char *patient
     return id->system && excludes(issuer, id->system) ? NO_MATCH : MATCH;
 }
 
+bool mf_fhir_identifies(const struct mf_fhir_identifier *identifier, const char *patient_id,
+                        const char *issuer)
+{
+    return match(identifier, patient_id, issuer) != NO_MATCH;
+}
+
 const struct mf_fhir_patient *mf_fhir_find_patient(const struct mf_fhir_document *doc,
                                                    const char *patient_id, const char *issuer,
                                                    struct mf_error *err)

@@ -63,6 +63,13 @@ static bool check_fhir(const struct mf_config *config, struct mf_error *err)
                         source);
 }
 
+static bool check_identity(const struct mf_config *config, struct mf_error *err)
+{
+    const char *mismatch = config->ehr.mismatch;
+    return strcmp(mismatch, "refuse") == 0 || strcmp(mismatch, "report") == 0 ||
+           mf_error_set(err, MF_ERR_USAGE, "ehr.mismatch: must be refuse or report");
+}
+
 /* Nor is a wrong certificate told by a front that dies. */
 static bool check_tls(const struct mf_config *config, struct mf_error *err)
 {
@@ -96,8 +103,8 @@ int mf_cmd_serve(int argc, char **argv)
     if (help)
         return MF_EXIT_OK;
     if (!config || !check_models(config, &err) || !check_fhir(config, &err) ||
-        !check_tls(config, &err) || !check_auth(config, &err) || !make_directory(config, &err) ||
-        !mf_supervisor_run(config, MF_SUPERVISE_ALL, &err))
+        !check_identity(config, &err) || !check_tls(config, &err) || !check_auth(config, &err) ||
+        !make_directory(config, &err) || !mf_supervisor_run(config, MF_SUPERVISE_ALL, &err))
         return mf_cli_fail("serve", &err);
     return MF_EXIT_OK;
 }

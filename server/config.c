@@ -201,6 +201,12 @@ static const struct key KEYS[] = {
     {"trace.percent", INTEGER, AT(trace.percent), "100", 0, 100,
      "How many of the traces that begin here are recorded; what comes with a traceparent follows "
      "that"},
+    {"ehr.identifier_systems", TEXT, AT(ehr.identifier_systems), "off", 0, 0,
+     "Systems, between spaces, of the FHIR patient's identifiers that may be the study's PatientID "
+     "(urn:oid:1.2.3 https://hospital.example/mrn); off = any"},
+    {"ehr.mismatch", TEXT, AT(ehr.mismatch), "refuse", 0, 0,
+     "FHIR data without the study's patient: refuse (422) | report (the study is run without it, "
+     "quality flag ehr_of_another_patient)"},
     {"log.level", TEXT, AT(log.level), "info", 0, 0, "debug | info | warn | error"},
 };
 

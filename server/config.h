@@ -27,6 +27,13 @@ struct mf_string_list {
     size_t count;
 };
 
+/* Whose FHIR data may be used for a study. */
+struct mf_config_ehr {
+    const char *identifier_systems; /* whose identifiers may be the PatientID, between spaces; or
+                                       "off" = any */
+    const char *mismatch;           /* refuse | report */
+};
+
 struct mf_config {
     struct mf_arena *arena; /* owns every string */
 
@@ -98,6 +105,8 @@ struct mf_config {
     struct {
         int64_t quiet_s; /* a stored study is complete when nothing of it came for so long */
     } intake;
+
+    struct mf_config_ehr ehr;
 
     struct {
         const char *listen; /* "off", or "address:port" */

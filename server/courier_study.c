@@ -288,11 +288,12 @@ static void add_ehr(struct collection *l, const struct mf_found *current)
 static bool judge(struct collection *l, size_t count, struct mf_buffer *index,
                   struct mf_acceptance *ret, struct mf_error *err)
 {
-    const struct mf_pipeline_options options = MF_PIPELINE_OPTIONS_INIT;
+    struct mf_pipeline_options options = MF_PIPELINE_OPTIONS_INIT;
     struct mf_part *parts = mf_arena_alloc(l->arena, count + 2, sizeof *parts, err);
     if (!parts)
         return false;
     size_t n = count;
+    options.identity = &l->c->config->ehr;
     for (size_t i = 0; i < count; i++)
         parts[i] = (struct mf_part){MF_PART_DICOM, need_pack(l, l->inputs[i].locator, err),
                                     l->inputs[i].offset, l->inputs[i].size};

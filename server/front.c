@@ -78,6 +78,7 @@ static bool open_decoder(struct front *f, const struct mf_front_options *o, stru
 {
     const struct mf_config *config = o->config;
     const struct mf_decoder_limits limits = mf_decoder_limits_of(config);
+    f->scan.identity = &config->ehr;
     f->scan.decoder =
         mf_decoder_new(o->decoder_address, (unsigned)config->decoder.processes, &limits, err);
     f->services.scanner = (struct mf_scanner){mf_front_scan, &f->scan, mf_front_prepare};

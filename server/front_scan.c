@@ -53,6 +53,7 @@ bool mf_front_scan(void *context, const struct mf_scan *scan, struct mf_scanned 
     size_t n = 0;
     if (!mf_pipeline_options_parse(scan->options, scan->options_len, &options, err))
         return false;
+    options.identity = s->identity;
     MF_AUTO(mf_mem) struct mf_part *parts = make_parts(scan, &n, err);
     const struct mf_decoder_meanwhile meanwhile = {scan->meanwhile, scan->meanwhile_context};
     if (!parts || !scan_twice(s->decoder, parts, n, scan->meanwhile ? &meanwhile : NULL,

@@ -14,6 +14,7 @@ extern "C" {
 struct mf_front_scan {
     struct mf_decoder *decoder;
     const struct mf_registry *registry;
+    const struct mf_config_ehr *identity; /* NULL = any identifier may be the PatientID */
 };
 
 /* The functions of an mf_scanner; context is a struct mf_front_scan. */

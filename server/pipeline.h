@@ -32,11 +32,13 @@ struct mf_pipeline_options {
     bool no_priors;  /* ignore earlier studies of the patient */
     bool explain;    /* keep an explanation beside the result */
     char site[65];   /* where the study was made, for calibrations by site; "" = unknown */
+    const struct mf_config_ehr *identity; /* whose FHIR data may be used, by the configuration: no
+                                             option of a request; NULL = any identifier, or none */
 };
 
 #define MF_PIPELINE_OPTIONS_INIT                                                                   \
     {                                                                                              \
-        "", __builtin_nan(""), false, false, ""                                                    \
+        "", __builtin_nan(""), false, false, "", NULL                                              \
     }
 
 /* Reads {"model": "name", "alpha": 0.1, "priors": true, "explain": false, "site": "name"}, every

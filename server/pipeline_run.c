@@ -21,7 +21,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_FRAMES = MF_SELECTION_FRAMES, MAX_FLAGS = 3 + MF_QUALITY_COUNT };
+enum { MAX_FRAMES = MF_SELECTION_FRAMES, MAX_FLAGS = 4 + MF_QUALITY_COUNT };
 
 static const double DEFAULT_ALPHA = 0.1;
 /* Below this p-value an input is said to lie outside the calibrated population. */
@@ -285,6 +285,8 @@ static void find_flags(struct state *s)
         s->flags[s->flag_count++] = "segmentation_fallback";
     if (set && !used)
         s->flags[s->flag_count++] = "no_ehr_features";
+    if (s->run->plan->ehr_refused)
+        s->flags[s->flag_count++] = "ehr_of_another_patient";
 }
 
 /* --- the result --- */

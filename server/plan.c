@@ -2,6 +2,7 @@
 #include "server/plan.h"
 
 #include "engine/bundle.h"
+#include "server/config.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -92,6 +93,47 @@ bool mf_plan_attach_ehr(const struct mf_fhir_document *ehr, struct mf_plan *plan
     return !ehr || plan->ehr;
 }
 
+/* Whether the system is one of those in the list, which stand between spaces. */
+static bool is_listed(const char *list, const char *system)
+{
+    size_t len = strlen(system);
+    while (len > 0 && *list) {
+        size_t n = strcspn(list, " ");
+        if (n == len && memcmp(list, system, len) == 0)
+            return true;
+        list += n + strspn(list + n, " ");
+    }
+    return false;
+}
+
+/* Whether an identifier of a configured system is the study's PatientID. An index of an earlier
+ * version does not tell; it was accepted by the rules of then. */
+static bool system_counts(const struct mf_upload *upload, const struct mf_config_ehr *identity)
+{
+    const char *list = identity ? identity->identifier_systems : "off";
+    size_t i;
+    const json_t *system;
+    bool found = strcmp(list, "off") == 0 || !upload->ehr_systems;
+    json_array_foreach(upload->ehr_systems, i, system) found =
+        found || is_listed(list, json_string_value(system));
+    return found;
+}
+
+/* Adds the upload's FHIR to the plan, if it is of the study's patient. */
+static bool attach_own_ehr(const struct mf_upload *upload, const struct mf_config_ehr *identity,
+                           struct mf_plan *plan, struct mf_error *err)
+{
+    struct mf_error problem = upload->ehr_problem;
+    if (problem.code == MF_OK && !system_counts(upload, identity))
+        mf_error_set(&problem, MF_ERR_UNUSABLE,
+                     "the FHIR data is of another patient: no identifier of a configured system "
+                     "equals the study's PatientID");
+    if (problem.code == MF_OK)
+        return mf_plan_attach_ehr(upload->ehr, plan, err);
+    plan->ehr_refused = identity && strcmp(identity->mismatch, "report") == 0;
+    return plan->ehr_refused || mf_error_set(err, problem.code, "%s", problem.msg);
+}
+
 bool mf_plan_job(const struct mf_registry *registry, const struct mf_upload *upload,
                  const struct mf_pipeline_options *options, struct mf_plan *ret,
                  struct mf_error *err)
@@ -104,9 +146,7 @@ bool mf_plan_job(const struct mf_registry *registry, const struct mf_upload *upl
                          : choose_bundle(registry, upload, options, &plan, err);
     if (!ok)
         return false;
-    if (upload->ehr_problem.code != MF_OK)
-        ok = mf_error_set(err, upload->ehr_problem.code, "%s", upload->ehr_problem.msg);
-    if (!ok || !mf_plan_attach_ehr(upload->ehr, &plan, err)) {
+    if (!attach_own_ehr(upload, options->identity, &plan, err)) {
         mf_plan_free(&plan);
         return false;
     }

@@ -20,12 +20,14 @@ struct mf_plan {
     bool owns_list;
     const struct mf_study_request *request;
     const struct mf_fhir_patient *ehr; /* borrowed from the upload; NULL without FHIR */
-    const struct mf_study *only;       /* list as skipped only objects of this study; NULL = all */
+    bool ehr_refused;            /* there was FHIR, of another patient: left out, and to be told */
+    const struct mf_study *only; /* list as skipped only objects of this study; NULL = all */
 };
 
 /* One patient's upload: the newest usable study is reported (mf_study_list_job). The bundle is the
- * one of options->model, else the only one that accepts the study. `upload` must outlive the plan.
- * MF_ERR_UNUSABLE says why not. */
+ * one of options->model, else the only one that accepts the study. FHIR of another patient, by
+ * options->identity, is refused or left out. `upload` must outlive the plan. MF_ERR_UNUSABLE says
+ * why not. */
 bool mf_plan_job(const struct mf_registry *registry, const struct mf_upload *upload,
                  const struct mf_pipeline_options *options, struct mf_plan *ret,
                  struct mf_error *err) MF_CHECK_RESULT;

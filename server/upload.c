@@ -46,17 +46,35 @@ static json_t *all_patients(const struct mf_fhir_document *ehr)
                      entries);
 }
 
+/* Systems of the patient's identifiers that are the PatientID. */
+static json_t *matched_systems(const struct mf_fhir_patient *patient, const char *id,
+                               const char *issuer)
+{
+    json_t *systems = json_array();
+    for (size_t i = 0; systems && i < patient->identifier_count; i++) {
+        const struct mf_fhir_identifier *identifier = &patient->identifiers[i];
+        if (mf_fhir_identifies(identifier, id, issuer) &&
+            json_array_append_new(systems,
+                                  json_string(identifier->system ? identifier->system : "")) != 0) {
+            json_decref(systems);
+            return NULL;
+        }
+    }
+    return systems;
+}
+
 static json_t *ehr_json(const struct mf_index *index, const struct mf_fhir_document *ehr)
 {
     const char *id, *issuer;
     struct mf_error problem = MF_ERROR_INIT;
     if (!index || !one_patient(index, &id, &issuer))
         return json_pack("{s:n, s:o}", "problem", "bundle", all_patients(ehr));
-    const struct mf_fhir_patient *patient =
-        mf_fhir_find_patient(ehr, id, *issuer ? issuer : NULL, &problem);
+    issuer = *issuer ? issuer : NULL;
+    const struct mf_fhir_patient *patient = mf_fhir_find_patient(ehr, id, issuer, &problem);
     if (!patient)
         return json_pack("{s:o, s:n}", "problem", problem_json(&problem), "bundle");
-    return json_pack("{s:n, s:o}", "problem", "bundle", mf_fhir_reduce(ehr, patient));
+    return json_pack("{s:n, s:o, s:o}", "problem", "systems", matched_systems(patient, id, issuer),
+                     "bundle", mf_fhir_reduce(ehr, patient));
 }
 
 char *mf_upload_text(const struct mf_index *index, const struct mf_fhir_document *ehr,
@@ -73,10 +91,26 @@ char *mf_upload_text(const struct mf_index *index, const struct mf_fhir_document
     return text;
 }
 
+static bool parse_systems(json_t *systems, struct mf_upload *u, struct mf_error *err)
+{
+    size_t i;
+    const json_t *system;
+    if (!systems)
+        return true;
+    json_array_foreach(systems, i, system) if (!json_is_string(system)) return mf_error_set(
+        err, MF_ERR_MALFORMED, "ehr.systems: not a list of strings");
+    if (!json_is_array(systems))
+        return mf_error_set(err, MF_ERR_MALFORMED, "ehr.systems: not a list of strings");
+    u->ehr_systems = json_incref(systems);
+    return true;
+}
+
 static bool parse_ehr(const json_t *ehr, enum mf_upload_read what, struct mf_upload *u,
                       struct mf_error *err)
 {
     const json_t *problem = json_object_get(ehr, "problem");
+    if (!parse_systems(json_object_get(ehr, "systems"), u, err))
+        return false;
     if (json_is_object(problem)) {
         mf_error_set(&u->ehr_problem, mf_code_from_name(mf_json_get_string(problem, "code", "")),
                      "%s", mf_json_get_string(problem, "detail", "the FHIR part cannot be used"));
@@ -133,6 +167,7 @@ void mf_upload_free(struct mf_upload *u)
     if (!u)
         return;
     mf_fhir_document_free(u->ehr);
+    json_decref(u->ehr_systems);
     mf_index_free(u->index);
     *u = (struct mf_upload){0};
 }

@@ -4,10 +4,11 @@
  *
  *   {"schema": "medfusion.scan/1",
  *    "dicom": medfusion.index/1 (dicom/index.h); object.input counts the DICOM parts in their
- * order, "ehr": null, or {"problem": null | {"code", "detail"}, "bundle": a FHIR Bundle with what
- * the features need}}
+ * order, "ehr": null, or {"problem": null | {"code", "detail"}, "systems": […], "bundle": a FHIR
+ * Bundle with what the features need}}
  *
- * With DICOM of one patient the bundle holds that patient's resources only, and `problem` says why
+ * With DICOM of one patient the bundle holds that patient's resources only, `systems` those of the
+ * patient's identifiers that are the PatientID ("" = an identifier without), and `problem` says why
  * there are none ("another patient's"). Scanned alone, FHIR of all patients is kept. The text comes
  * from a sandboxed process that hostile bytes may own: readers check everything.
  */
@@ -15,6 +16,7 @@
 #define MF_SERVER_UPLOAD_H
 
 #include "core/error.h"
+#include "core/json.h"
 #include "dicom/index.h"
 #include "fhir/document.h"
 
@@ -31,6 +33,7 @@ struct mf_upload {
     struct mf_index *index;       /* owned; never NULL after parsing */
     struct mf_fhir_document *ehr; /* owned; NULL without a FHIR part, or with a problem */
     struct mf_error ehr_problem;  /* MF_OK when there is none */
+    json_t *ehr_systems;          /* owned; strings; NULL when they are not told */
 };
 
 /* Writes the document. `index` may be NULL (FHIR alone), `ehr` NULL (no FHIR). The caller frees the

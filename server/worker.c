@@ -219,6 +219,7 @@ static void run_pipeline(struct job *job, struct mf_arena *arena)
     if (!mf_pipeline_options_parse(claim->options, claim->options ? strlen(claim->options) : 0,
                                    &options, &job->problem))
         return;
+    options.identity = &job->w->options->config->ehr;
     if (claim->model)
         snprintf(options.model, sizeof options.model, "%s", claim->model);
     if (open_inputs(job->w, claim, arena, &in, &job->problem)) {

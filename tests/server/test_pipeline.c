@@ -6,7 +6,9 @@
 
 #include "core/buffer.h"
 #include "engine/bundle.h"
+#include "server/config.h"
 #include "server/decoder_process.h"
+#include "tests/expect.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -234,6 +236,68 @@ static void fhir_of_another_patient_is_refused(void **state)
                    "PatientID");
 }
 
+/* Accepting the sample with its FHIR, its PatientID replaced by `id` where it is not NULL. */
+static bool accept_with(struct fixture *f, const char *id, const struct mf_config_ehr *identity,
+                        struct upload *u, struct mf_error *err)
+{
+    struct mf_acceptance a;
+    struct mf_pipeline_options o = MF_PIPELINE_OPTIONS_INIT;
+    o.identity = identity;
+    add_patched(u, MF_PART_DICOM, NEWEST, id ? 0x00100020 : 0, id);
+    add_file(u, MF_PART_EHR, SAMPLE "ehr.json");
+    scan(f, u);
+    return mf_pipeline_accept(f->registry, u->index.data, u->index.len, &o, &a, NULL, err);
+}
+
+static const char OTHER_SYSTEMS[] = "urn:oid:1.2.3 urn:medfusion:nih urn:medfusion:nih-cxr14/2";
+static const char OWN_SYSTEM[] = "urn:oid:1.2.3  urn:medfusion:nih-cxr14 urn:x";
+
+static void only_identifiers_of_configured_systems_count(void **state)
+{
+    const struct mf_config_ehr other = {OTHER_SYSTEMS, "refuse"};
+    const struct mf_config_ehr own = {OWN_SYSTEM, "refuse"};
+    struct mf_error err = MF_ERROR_INIT;
+    MF_AUTO(upload) struct upload u = {.count = 0}, v = {.count = 0};
+    assert_false(accept_with(*state, NULL, &other, &u, &err));
+    assert_error(&err, MF_ERR_UNUSABLE,
+                 "the FHIR data is of another patient: no identifier of a configured system "
+                 "equals the study's PatientID");
+    mf_error_clear(&err);
+    assert_true(accept_with(*state, NULL, &own, &v, &err));
+    assert_no_error(&err);
+}
+
+/* What is left out is not used, and the result says so. */
+static void fhir_of_another_patient_can_be_left_out_and_told(void **state)
+{
+    const struct mf_config_ehr rows[] = {{"off", "report"}, {OTHER_SYSTEMS, "report"}};
+    struct fixture *f = *state;
+    for (size_t i = 0; i < 2; i++) {
+        struct mf_error err = MF_ERROR_INIT;
+        struct mf_pipeline_options o = MF_PIPELINE_OPTIONS_INIT;
+        MF_AUTO(upload) struct upload u = {.count = 0};
+        assert_true(accept_with(f, i == 0 ? "0" : NULL, &rows[i], &u, &err));
+        o.identity = &rows[i];
+        const struct mf_pipeline_job job = {.id = "0123",
+                                            .parts = u.parts,
+                                            .part_count = u.count,
+                                            .index = u.index.data,
+                                            .index_len = u.index.len,
+                                            .options = &o};
+        MF_AUTO(mf_json) json_t *result = mf_pipeline_run(f->pipeline, &job, &err);
+        assert_no_error(&err);
+        const json_t *flags = json_object_get(json_object_get(result, "quality"), "flags");
+        const json_t *last = json_array_get(flags, json_array_size(flags) - 1);
+        assert_string_equal(json_string_value(last), "ehr_of_another_patient");
+        const json_t *features = json_object_get(json_object_get(result, "ehr"), "features");
+        for (size_t k = 0; k < json_array_size(features); k++) {
+            const json_t *source = json_object_get(json_array_get(features, k), "source");
+            assert_true(json_is_null(source) ||
+                        strncmp(json_string_value(source), "dicom:", 6) == 0);
+        }
+    }
+}
+
 static void two_models_that_accept_need_a_choice(void **state)
 {
     struct fixture *f = *state;
@@ -346,8 +410,14 @@ static void a_job_stops_when_it_is_told_to(void **state)
 static void an_index_that_was_tampered_with_is_refused(void **state)
 {
     static const char *const TEXTS[] = {
-        "", "{}", "[]", "{\"schema\":\"medfusion.scan/1\"}",
-        "{\"schema\":\"medfusion.scan/1\",\"dicom\":{},\"ehr\":null}"};
+        "",
+        "{}",
+        "[]",
+        "{\"schema\":\"medfusion.scan/1\"}",
+        "{\"schema\":\"medfusion.scan/1\",\"dicom\":{},\"ehr\":null}",
+        "{\"schema\":\"medfusion.scan/1\",\"dicom\":{\"schema\":\"medfusion.index/"
+        "1\",\"objects\":[],"
+        "\"skipped\":[]},\"ehr\":{\"problem\":null,\"systems\":[7],\"bundle\":null}}"};
     for (size_t i = 0; i < sizeof TEXTS / sizeof *TEXTS; i++) {
         struct mf_error err = MF_ERROR_INIT;
         struct upload u = {.count = 0};
@@ -369,6 +439,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_modality_that_the_model_does_not_accept_is_refused),
         cmocka_unit_test(two_patients_in_one_job_are_refused),
         cmocka_unit_test(fhir_of_another_patient_is_refused),
+        cmocka_unit_test(only_identifiers_of_configured_systems_count),
+        cmocka_unit_test(fhir_of_another_patient_can_be_left_out_and_told),
         cmocka_unit_test(two_models_that_accept_need_a_choice),
         cmocka_unit_test(two_bundles_of_one_name_are_refused),
         cmocka_unit_test(a_result_tells_what_was_done),
