@@ -40,3 +40,15 @@ bool mf_net_fail(const OFCondition &condition, const char *what, struct mf_error
     return mf_error_set(err, code, "%s (DCMTK %04x:%04x)", what, condition.module(),
                         condition.code());
 }
+
+void mf_net_prepare(DcmSCU &scu, const struct mf_net_peer &peer)
+{
+    scu.setAETitle(peer.calling);
+    scu.setPeerAETitle(peer.called);
+    scu.setPeerHostName(peer.host);
+    scu.setPeerPort(static_cast<Uint16>(peer.port));
+    scu.setACSETimeout(static_cast<Uint32>(peer.timeout_s));
+    scu.setDIMSETimeout(static_cast<Uint32>(peer.timeout_s));
+    scu.setDIMSEBlockingMode(DIMSE_NONBLOCKING);
+    scu.setConnectionTimeout(peer.timeout_s);
+}

@@ -1,4 +1,4 @@
-/* Private to the fence of DCMTK's network (dcmtk_net*.cpp): TLS, errors. */
+/* Private to the fence of DCMTK's network (dcmtk_net*.cpp): TLS, errors, reports. */
 #ifndef MF_DICOM_DCMTK_NET_HPP
 #define MF_DICOM_DCMTK_NET_HPP
 
@@ -8,6 +8,7 @@
 
 #include "dcmtk/dcmnet/assoc.h"
 #include "dcmtk/dcmnet/dcmtrans.h"
+#include "dcmtk/dcmnet/scu.h"
 #include "dcmtk/dcmtls/tlslayer.h"
 
 #include <memory>
@@ -15,6 +16,16 @@
 /* A transport layer of the BCP 195 profile for this side; null with an error. */
 std::unique_ptr<DcmTLSTransportLayer>
 mf_net_tls_layer(T_ASC_NetworkRole role, const struct mf_net_tls &tls, struct mf_error *err);
+
+/* A requesting side that has still to be told its presentation contexts. */
+void mf_net_prepare(DcmSCU &scu, const struct mf_net_peer &peer);
+
+/* Storage commitment on an association that the peer has opened: our answer to its request, and our
+ * report, which the peer will answer. */
+OFCondition mf_net_answer_action(T_ASC_Association *association, T_ASC_PresentationContextID id,
+                                 const T_DIMSE_N_ActionRQ &request, Uint16 result);
+OFCondition mf_net_send_report(T_ASC_Association *association, T_ASC_PresentationContextID id,
+                               const struct mf_commitment &commitment);
 
 /* A DCMTK condition as an error: code by what it is, text without what the peer sent. */
 bool mf_net_fail(const OFCondition &condition, const char *what, struct mf_error *err);

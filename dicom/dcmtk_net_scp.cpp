@@ -1,7 +1,7 @@
 /*
- * DCMTK fence: one association from the accepting side (PS3.8), with C-ECHO (PS3.7 9.1.5) and
- * C-STORE (PS3.7 9.1.1). Data sets are taken from the PDVs as they arrive, without DCMTK parsing
- * them.
+ * DCMTK fence: one association from the accepting side (PS3.8), with C-ECHO (PS3.7 9.1.5), C-STORE
+ * (PS3.7 9.1.1) and storage commitment (PS3.4 annex J). Data sets are taken from the PDVs as they
+ * arrive, without DCMTK parsing them.
  */
 #include "dicom/dcmtk_net.hpp"
 
@@ -18,11 +18,13 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <vector>
 
 namespace
 {
 
-const unsigned MIN_PDU_RATE = 4096; /* bytes a second inside one PDU */
+const unsigned MIN_PDU_RATE = 4096;  /* bytes a second inside one PDU */
+const size_t ARENA_BYTES = 64 << 20; /* of what one commitment asks about */
 
 struct Association {
     const struct mf_net_options &options;
@@ -32,6 +34,7 @@ struct Association {
     int socket = -1;
     T_ASC_Network *network = nullptr;
     T_ASC_Association *association = nullptr;
+    unsigned reports = 0; /* sent, not answered yet */
 
     Association(const struct mf_net_options &o, const struct mf_net_handler &h, void *c)
         : options(o), handler(h), context(c)
@@ -73,13 +76,24 @@ bool is_storage(const char *uid)
     return std::strncmp(uid, "1.2.840.10008.5.1.4.1.1.", 24) == 0; /* newer than DCMTK's list */
 }
 
+bool is_commitment(const char *uid)
+{
+    return std::strcmp(uid, MF_COMMITMENT_CLASS) == 0;
+}
+
+bool is_little_endian(const char *uid)
+{
+    return std::strcmp(uid, UID_LittleEndianExplicitTransferSyntax) == 0 ||
+           std::strcmp(uid, UID_LittleEndianImplicitTransferSyntax) == 0;
+}
+
 /* The first proposed syntax that is known, but Explicit VR Little Endian rather than implicit. */
 const char *choose_syntax(const T_ASC_PresentationContext &pc)
 {
     const char *chosen = nullptr;
     for (int i = 0; i < pc.transferSyntaxCount; i++) {
         const char *uid = pc.proposedTransferSyntaxes[i];
-        if (!mf_syntax_find(uid))
+        if (is_commitment(pc.abstractSyntax) ? !is_little_endian(uid) : !mf_syntax_find(uid))
             continue;
         if (!chosen || (std::strcmp(chosen, UID_LittleEndianImplicitTransferSyntax) == 0 &&
                         std::strcmp(uid, UID_LittleEndianExplicitTransferSyntax) == 0))
@@ -95,7 +109,7 @@ void negotiate(T_ASC_Parameters *params)
         if (ASC_getPresentationContext(params, i, &pc).bad())
             continue;
         bool known = std::strcmp(pc.abstractSyntax, UID_VerificationSOPClass) == 0 ||
-                     is_storage(pc.abstractSyntax);
+                     is_commitment(pc.abstractSyntax) || is_storage(pc.abstractSyntax);
         const char *syntax = known ? choose_syntax(pc) : nullptr;
         if (syntax)
             (void)ASC_acceptPresentationContext(params, pc.presentationContextID, syntax,
@@ -162,7 +176,9 @@ bool too_slow(const Association &a, time_t begin, uint64_t received)
                                          static_cast<uint64_t>(elapsed);
 }
 
-OFCondition receive_data_set(Association &a, T_ASC_PresentationContextID id)
+/* `take` gets the data set in pieces; false: it takes no more of it. */
+template <typename Take>
+OFCondition receive_data_set(Association &a, T_ASC_PresentationContextID id, Take take)
 {
     const time_t begin = time(nullptr);
     uint64_t received = 0;
@@ -173,7 +189,8 @@ OFCondition receive_data_set(Association &a, T_ASC_PresentationContextID id)
             return status;
         if (pdv.pdvType != DUL_DATASETPDV || pdv.presentationContextID != id)
             return DIMSE_UNEXPECTEDPDVTYPE;
-        a.handler.store_data(a.context, pdv.data, pdv.fragmentLength);
+        if (!take(pdv.data, pdv.fragmentLength))
+            return DIMSE_RECEIVEFAILED;
         received += pdv.fragmentLength;
         if (pdv.lastPDV)
             return EC_Normal;
@@ -202,8 +219,12 @@ OFCondition store(Association &a, T_ASC_PresentationContextID id, const T_DIMSE_
     OFStandard::strlcpy(object.transfer_syntax, pc.acceptedTransferSyntax,
                         sizeof object.transfer_syntax);
     a.handler.store_begin(a.context, &object);
-    status =
-        request.DataSetType == DIMSE_DATASET_NULL ? DIMSE_RECEIVEFAILED : receive_data_set(a, id);
+    auto keep = [&a](const void *data, size_t len) {
+        a.handler.store_data(a.context, data, len);
+        return true;
+    };
+    status = request.DataSetType == DIMSE_DATASET_NULL ? DIMSE_RECEIVEFAILED
+                                                       : receive_data_set(a, id, keep);
     alarm(0); /* what follows is our own work */
     uint16_t result = a.handler.store_end(a.context, status.good());
     if (status.bad())
@@ -218,6 +239,69 @@ OFCondition store(Association &a, T_ASC_PresentationContextID id, const T_DIMSE_
     OFStandard::strlcpy(response.AffectedSOPInstanceUID, request.AffectedSOPInstanceUID,
                         sizeof response.AffectedSOPInstanceUID);
     return DIMSE_sendStoreResponse(a.association, id, &request, &response, nullptr);
+}
+
+/* --- storage commitment --- */
+
+/* An answer to one of our reports. */
+OFCondition reported(Association &a, const T_DIMSE_N_EventReportRSP &response)
+{
+    if (a.reports == 0 || response.DataSetType != DIMSE_DATASET_NULL)
+        return DIMSE_BADMESSAGE;
+    a.reports--;
+    a.handler.reported(a.context, response.DimseStatus);
+    return EC_Normal;
+}
+
+/* PS3.7 10.1.4.1.10: the status that the request deserves; with success, what it asks about. */
+Uint16 judge_action(Association &a, const T_DIMSE_N_ActionRQ &request,
+                    const std::vector<unsigned char> &data, bool implicit_vr,
+                    struct mf_arena *arena, struct mf_commitment *ret)
+{
+    struct mf_error problem = MF_ERROR_INIT;
+    if (!is_commitment(request.RequestedSOPClassUID))
+        return STATUS_N_NoSuchSOPClass;
+    if (std::strcmp(request.RequestedSOPInstanceUID, MF_COMMITMENT_INSTANCE) != 0)
+        return STATUS_N_NoSuchSOPInstance;
+    if (request.ActionTypeID != 1)
+        return STATUS_N_NoSuchAction;
+    if (!mf_commitment_read(data.data(), data.size(), implicit_vr, arena, ret, &problem))
+        return problem.code == MF_ERR_TOO_LARGE ? STATUS_N_ResourceLimitation
+                                                : STATUS_N_InvalidArgumentValue;
+    return a.handler.commit(a.context, ret) ? STATUS_Success : STATUS_N_ProcessingFailure;
+}
+
+OFCondition action(Association &a, T_ASC_PresentationContextID id,
+                   const T_DIMSE_N_ActionRQ &request)
+{
+    T_ASC_PresentationContext pc;
+    std::vector<unsigned char> data;
+    std::unique_ptr<struct mf_arena, void (*)(struct mf_arena *)> arena(mf_arena_new(ARENA_BYTES),
+                                                                        mf_arena_free);
+    OFCondition status = ASC_findAcceptedPresentationContext(a.association->params, id, &pc);
+    if (status.bad())
+        return status;
+    auto keep = [&data](const void *piece, size_t len) {
+        const unsigned char *bytes = static_cast<const unsigned char *>(piece);
+        data.insert(data.end(), bytes, bytes + len);
+        return data.size() <= MF_COMMITMENT_BYTES;
+    };
+    if (request.DataSetType != DIMSE_DATASET_NULL)
+        status = receive_data_set(a, id, keep);
+    if (status.bad())
+        return status;
+    alarm(0); /* what follows is our own work */
+    if (!arena)
+        throw std::bad_alloc();
+    struct mf_commitment commitment = {};
+    bool implicit_vr =
+        std::strcmp(pc.acceptedTransferSyntax, UID_LittleEndianImplicitTransferSyntax) == 0;
+    Uint16 result = judge_action(a, request, data, implicit_vr, arena.get(), &commitment);
+    status = mf_net_answer_action(a.association, id, request, result);
+    if (status.bad() || result != STATUS_Success || a.handler.report(a.context, &commitment))
+        return status;
+    a.reports++; /* its answer comes as a command (step) */
+    return mf_net_send_report(a.association, id, commitment);
 }
 
 /* One command and what it asks for. */
@@ -238,6 +322,10 @@ OFCondition step(Association &a)
         return echo(a, id, message.msg.CEchoRQ);
     if (message.CommandField == DIMSE_C_STORE_RQ)
         return store(a, id, message.msg.CStoreRQ);
+    if (message.CommandField == DIMSE_N_ACTION_RQ)
+        return action(a, id, message.msg.NActionRQ);
+    if (message.CommandField == DIMSE_N_EVENT_REPORT_RSP)
+        return reported(a, message.msg.NEventReportRSP);
     return DIMSE_BADCOMMANDTYPE;
 }
 

@@ -3,7 +3,6 @@
 
 #include "dcmtk/dcmdata/dcfilefo.h"
 #include "dcmtk/dcmdata/dcistrmb.h"
-#include "dcmtk/dcmnet/scu.h"
 
 #include <exception>
 #include <memory>
@@ -72,14 +71,7 @@ bool store(const struct mf_net_peer &peer, const struct mf_net_file *from, size_
 {
     std::vector<std::unique_ptr<DcmFileFormat>> files;
     DcmSCU scu;
-    scu.setAETitle(peer.calling);
-    scu.setPeerAETitle(peer.called);
-    scu.setPeerHostName(peer.host);
-    scu.setPeerPort(static_cast<Uint16>(peer.port));
-    scu.setACSETimeout(static_cast<Uint32>(peer.timeout_s));
-    scu.setDIMSETimeout(static_cast<Uint32>(peer.timeout_s));
-    scu.setDIMSEBlockingMode(DIMSE_NONBLOCKING);
-    scu.setConnectionTimeout(peer.timeout_s);
+    mf_net_prepare(scu, peer);
     for (size_t i = 0; i < n; i++) {
         OFString sop_class, syntax;
         files.push_back(read_file(from[i]));

@@ -2,13 +2,13 @@
  * DICOM associations (PS3.7, PS3.8). Behind DCMTK's fence (dcmtk_net_scp.cpp, dcmtk_net_scu.cpp).
  *
  * The accepting side: one call serves one association on a connected socket: negotiation, C-ECHO,
- * C-STORE. Data sets go to the handler in pieces as they arrive; nothing is parsed here but
- * commands.
+ * C-STORE, storage commitment. Objects go to the handler in pieces as they arrive; nothing is
+ * parsed here but commands and commitments.
  */
 #ifndef MF_DICOM_NET_H
 #define MF_DICOM_NET_H
 
-#include "core/error.h"
+#include "dicom/commitment.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -43,6 +43,13 @@ struct mf_net_handler {
     void (*store_begin)(void *context, const struct mf_net_object *object);
     void (*store_data)(void *context, const void *data, size_t len);
     uint16_t (*store_end)(void *context, bool whole);
+    /* Storage commitment (PS3.4 annex J): sets the reason of each item that is not committed.
+     * False: nothing can be said now (the request is answered with a processing failure). */
+    bool (*commit)(void *context, struct mf_commitment *commitment);
+    /* After the response: sends the report elsewhere. False: it goes out on this association. */
+    bool (*report)(void *context, const struct mf_commitment *commitment);
+    /* The peer has answered a report on this association with this status. */
+    void (*reported)(void *context, uint16_t status);
 };
 
 struct mf_net_options {
@@ -73,6 +80,12 @@ struct mf_net_file {
     const void *data;
     size_t len;
 };
+
+/* Reports the outcome of a storage commitment (N-EVENT-REPORT, as SCP) over an association of its
+ * own. MF_ERR_IO, MF_ERR_TIMEOUT: the peer cannot be reached or broke off; MF_ERR_UNUSABLE: it does
+ * not take reports, or refused this one. */
+bool mf_net_report(const struct mf_net_peer *peer, const struct mf_commitment *commitment,
+                   struct mf_error *err) MF_CHECK_RESULT;
 
 /* Sends the files by C-STORE over one association. True when the peer has answered success or a
  * warning for each. MF_ERR_IO, MF_ERR_TIMEOUT: the peer cannot be reached or broke off;

@@ -3,6 +3,7 @@
 #include "server/cli.h"
 #include "server/cmd.h"
 #include "server/courier_outbox.h"
+#include "server/dimse_commitment.h"
 #include "server/fhir_client.h"
 #include "server/registry.h"
 #include "server/supervisor.h"
@@ -52,7 +53,8 @@ static bool check_fhir(const struct mf_config *config, struct mf_error *err)
     struct mf_error unknown = MF_ERROR_INIT;
     MF_AUTO(mf_webhooks)
     struct mf_webhooks *webhooks = client ? mf_webhooks_load(config->outbox.webhooks, err) : NULL;
-    if (!webhooks || !mf_courier_outbox_check(config, client, webhooks, err))
+    if (!webhooks || !mf_courier_outbox_check(config, client, webhooks, err) ||
+        !mf_dimse_report_check(config, err))
         return false;
     if (!mf_trace_check(config, err))
         return false;

@@ -138,7 +138,8 @@ static const struct key KEYS[] = {
     {"intake.quiet_s", INTEGER, AT(intake.quiet_s), "30", 0, 86400,
      "A study that was sent (STOW-RS, C-STORE) becomes a job when nothing of it came for so long"},
     {"dimse.listen", TEXT, AT(dimse.listen), "off", 0, 0,
-     "Address and port for DICOM associations (C-ECHO, C-STORE), such as 0.0.0.0:11112; off = "
+     "Address and port for DICOM associations (C-ECHO, C-STORE, storage commitment), such as "
+     "0.0.0.0:11112; off = "
      "none"},
     {"dimse.ae_title", TEXT, AT(dimse.ae_title), "MEDFUSION", 0, 0,
      "Our AE title; associations that call another are rejected"},
@@ -158,6 +159,9 @@ static const struct key KEYS[] = {
      "An association on which nothing comes is aborted after this time"},
     {"dimse.max_object_bytes", INTEGER, AT(dimse.max_object_bytes), "2147483648", 1024, 1024 * GIB,
      "Bytes of an object; a larger one is refused with A700"},
+    {"dimse.report_to", TEXT, AT(dimse.report_to), "off", 0, 0,
+     "Where reports of storage commitments go: dicom://AE@host:port between spaces; AE titles that "
+     "are not among them get theirs on the association that asked; off = all of them do"},
     {"dimse.tls_certificate", TEXT, AT(dimse.tls_certificate), "off", 0, 0,
      "PEM file; with it associations must use TLS (BCP 195 profile)"},
     {"dimse.tls_key", TEXT, AT(dimse.tls_key), "off", 0, 0, "PEM file of its private key"},

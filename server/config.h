@@ -115,6 +115,7 @@ struct mf_config {
         const char *tenant;
         int64_t max_associations, max_associations_per_ip, max_per_minute;
         int64_t max_pdu, timeout_s, max_object_bytes;
+        const char *report_to; /* "off", or dicom:// addresses between spaces */
         const char *tls_certificate, *tls_key, *tls_ca; /* PEM files, or "off" */
     } dimse;
 

@@ -1,9 +1,10 @@
 /*
  * Courier: opening, the loops, stopping. One thread looks for studies that are due. Nothing can
  * become due earlier than its quiet time from now, so it sleeps until the next one is due, or for
- * the quiet time. A second thread, when there are destinations, delivers results; it looks again
- * every two seconds, for a delivery is due as soon as its job has succeeded. A third one
- * (courier_audit.c) sends the audit trail where it is to be kept.
+ * the quiet time; where storage commitments may make a study due at once, for two seconds at most.
+ * A second thread, when there are destinations, delivers results; it looks again every two seconds,
+ * for a delivery is due as soon as its job has succeeded. A third one (courier_audit.c) sends the
+ * audit trail where it is to be kept.
  */
 #include "server/courier.h"
 
@@ -28,6 +29,7 @@ enum {
     TROUBLE_MS = 5000, /* pause after the store or the disk failed */
     LEAST_MS = 200,    /* between two looks */
     MOST_MS = 60000,
+    HASTE_MS = 2000, /* between two looks where a study may become due early */
     OUTBOX_BATCH = 8,
     OUTBOX_MS = 2000
 };
@@ -91,6 +93,8 @@ static int64_t look(const struct mf_courier_study *c)
     if (n == STUDY_BATCH)
         return 0;
     int64_t sleep_ms = next_ms >= 0 && next_ms < quiet_ms ? next_ms : quiet_ms;
+    if (strcmp(c->config->dimse.listen, "off") != 0 && sleep_ms > HASTE_MS)
+        sleep_ms = HASTE_MS;
     return sleep_ms < LEAST_MS ? LEAST_MS : sleep_ms > MOST_MS ? MOST_MS : sleep_ms;
 }
 

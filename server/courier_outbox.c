@@ -7,6 +7,7 @@
 #include "server/artifacts.h"
 #include "server/courier_push.h"
 #include "server/courier_webhook.h"
+#include "server/dicom_address.h"
 #include "server/mllp.h"
 #include "server/web_client.h"
 
@@ -131,25 +132,6 @@ static bool send_stow(const struct mf_courier_outbox *c, const char *address,
 
 /* --- C-STORE --- */
 
-bool mf_courier_dicom_address(const char *address, char ae[17], char host[256], int *port)
-{
-    static const char scheme[] = "dicom://";
-    if (strncmp(address, scheme, strlen(scheme)) != 0)
-        return false;
-    const char *title = address + strlen(scheme), *at = strchr(title, '@');
-    const char *colon = at ? strrchr(at, ':') : NULL;
-    if (!colon || at == title || at - title > 16 || colon - at < 2 || colon - at > 255)
-        return false;
-    char *end;
-    long number = strtol(colon + 1, &end, 10);
-    if (*end || number < 1 || number > 65535)
-        return false;
-    snprintf(ae, 17, "%.*s", (int)(at - title), title);
-    snprintf(host, 256, "%.*s", (int)(colon - at - 1), at + 1);
-    *port = (int)number;
-    return true;
-}
-
 static bool send_dicom(const struct mf_courier_outbox *c, const char *address,
                        const struct objects *o, struct mf_error *err)
 {
@@ -159,7 +141,7 @@ static bool send_dicom(const struct mf_courier_outbox *c, const char *address,
                                .called = ae,
                                .calling = c->config->dimse.ae_title,
                                .timeout_s = (int)c->config->outbox.timeout_s};
-    if (!mf_courier_dicom_address(address, ae, host, &peer.port))
+    if (!mf_dicom_address(address, ae, host, &peer.port))
         return mf_error_set(err, MF_ERR_USAGE,
                             "outbox.destinations: an address is neither http(s)://host/path nor "
                             "dicom://AE@host:port");
@@ -232,7 +214,7 @@ static bool is_understood(const char *entry, const struct mf_fhir_client *fhir,
     if (mf_courier_webhook_wants(address))
         return mf_webhooks_find(webhooks, address + strlen("webhook:")) != NULL;
     return is_web(address) || mf_mllp_address(address, &peer) ||
-           mf_courier_dicom_address(address, ae, host, &port);
+           mf_dicom_address(address, ae, host, &port);
 }
 
 bool mf_courier_outbox_check(const struct mf_config *config, const struct mf_fhir_client *fhir,

@@ -35,9 +35,6 @@ bool mf_courier_outbox_check(const struct mf_config *config, const struct mf_fhi
                              const struct mf_webhooks *webhooks,
                              struct mf_error *err) MF_CHECK_RESULT;
 
-/* Splits "dicom://AE@host:port"; false when it is something else. */
-bool mf_courier_dicom_address(const char *address, char ae[17], char host[256], int *port);
-
 #ifdef __cplusplus
 }
 #endif

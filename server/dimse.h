@@ -1,7 +1,8 @@
 /*
- * DIMSE: the process that takes DICOM associations (C-ECHO, C-STORE). It accepts connections, keeps
- * the limits, and serves each association in a forked child: what a peer does to one cannot reach
- * the next, and a child that is killed loses nothing that it answered with success.
+ * DIMSE: the process that takes DICOM associations (C-ECHO, C-STORE, storage commitment). It
+ * accepts connections, keeps the limits, and serves each association in a forked child: what a peer
+ * does to one cannot reach the next, and a child that is killed loses nothing that it answered with
+ * success.
  */
 #ifndef MF_SERVER_DIMSE_H
 #define MF_SERVER_DIMSE_H

@@ -1,13 +1,15 @@
 /*
  * DIMSE: one association. Objects are received straight into a pack, one after the other; after
  * each the pack is made durable while a decoder says what the object is, then it is committed, and
- * only then answered with success. Objects of one association share packs of moderate size.
+ * only then answered with success. Objects of one association share packs of moderate size. A
+ * request for storage commitment is answered from the store.
  */
 #include "server/dimse.h"
 
 #include "core/log.h"
 #include "dicom/net.h"
 #include "dicom/part10.h"
+#include "server/dimse_commitment.h"
 #include "server/intake.h"
 
 #include <inttypes.h>
@@ -184,6 +186,45 @@ static uint16_t store_end(void *context, bool whole)
                                                         : mf_intake_status(a->problem.code));
 }
 
+/* --- storage commitment --- */
+
+static bool commit(void *context, struct mf_commitment *commitment)
+{
+    struct association *a = context;
+    struct mf_error err = MF_ERROR_INIT;
+    bool ok = mf_dimse_commit(a->intake.store, a->intake.tenant, commitment, &err);
+    size_t failed = 0;
+    for (size_t i = 0; i < commitment->count; i++)
+        failed += commitment->items[i].reason != MF_COMMITTED;
+    mf_log(ok ? MF_LOG_INFO : MF_LOG_WARN, "dimse.commitment", MF_LOG_S("calling", a->calling),
+           MF_LOG_I("objects", (int64_t)commitment->count),
+           MF_LOG_I("missing", ok ? (int64_t)failed : -1), MF_LOG_S("reason", err.msg));
+    return ok;
+}
+
+static bool report(void *context, const struct mf_commitment *commitment)
+{
+    struct association *a = context;
+    struct mf_net_peer peer;
+    struct mf_error err = MF_ERROR_INIT;
+    char called[MF_NET_AE], host[256];
+    if (!mf_dimse_report_peer(a->config, a->calling, called, host, &peer))
+        return false;
+    bool ok = mf_net_report(&peer, commitment, &err);
+    if (!ok)
+        mf_log(MF_LOG_WARN, "dimse.report_failed", MF_LOG_S("calling", a->calling),
+               MF_LOG_S("reason", err.msg));
+    return ok; /* what cannot be reported there is reported here */
+}
+
+static void reported(void *context, uint16_t status)
+{
+    const struct association *a = context;
+    if (status != 0)
+        mf_log(MF_LOG_WARN, "dimse.report_refused", MF_LOG_S("calling", a->calling),
+               MF_LOG_I("status", status));
+}
+
 /* --- the whole --- */
 
 static bool open_association(struct association *a, const struct mf_dimse_options *o,
@@ -222,7 +263,8 @@ static const char *file_or_null(const char *setting)
 
 bool mf_dimse_association_run(const struct mf_dimse_options *o, int socket, struct mf_error *err)
 {
-    static const struct mf_net_handler handler = {admit, store_begin, store_data, store_end};
+    static const struct mf_net_handler handler = {admit,  store_begin, store_data, store_end,
+                                                  commit, report,      reported};
     const struct mf_config *config = o->config;
     const struct mf_net_options options = {.max_pdu = (uint32_t)config->dimse.max_pdu,
                                            .timeout_s = (int)config->dimse.timeout_s,

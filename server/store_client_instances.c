@@ -129,6 +129,17 @@ bool mf_client_study_settle(struct mf_store *store, const struct mf_due_study *s
     return mf_client_call(c, &w, 0, &reply, err);
 }
 
+bool mf_client_study_hasten(struct mf_store *store, const char *tenant, const char *uid,
+                            struct mf_error *err)
+{
+    struct mf_store_client *c = self(store);
+    struct mf_wire_reader reply = {.at = NULL};
+    struct mf_wire_writer w = mf_client_begin(c, MF_VERB_STUDY_HASTEN);
+    mf_wire_put_text(&w, tenant);
+    mf_wire_put_text(&w, uid);
+    return mf_client_call(c, &w, 0, &reply, err);
+}
+
 bool mf_client_study(struct mf_store *store, const char *tenant, const char *uid,
                      struct mf_arena *arena, struct mf_study_state *ret, struct mf_error *err)
 {

@@ -421,6 +421,7 @@ const struct mf_store_ops mf_client_verbs = {
     .instances_search = mf_client_instances_search,
     .studies_due = mf_client_studies_due,
     .study_settle = mf_client_study_settle,
+    .study_hasten = mf_client_study_hasten,
     .study = mf_client_study,
     .deliveries_due = mf_client_deliveries_due,
     .delivery_settle = mf_client_delivery_settle,

@@ -28,6 +28,12 @@ bool mf_store_study_settle(struct mf_store *store, const struct mf_due_study *st
     return store->ops->study_settle(store, study, job, problem, retry_ms, err);
 }
 
+bool mf_store_study_hasten(struct mf_store *store, const char *tenant, const char *uid,
+                           struct mf_error *err)
+{
+    return store->ops->study_hasten(store, tenant, uid, err);
+}
+
 bool mf_store_study(struct mf_store *store, const char *tenant, const char *uid,
                     struct mf_arena *arena, struct mf_study_state *ret, struct mf_error *err)
 {

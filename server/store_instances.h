@@ -103,6 +103,11 @@ bool mf_store_study_settle(struct mf_store *store, const struct mf_due_study *st
                            const char *job, const struct mf_error *problem, int64_t retry_ms,
                            struct mf_error *err) MF_CHECK_RESULT;
 
+/* The sender has said that it has sent everything: if the study is waiting for its quiet time, it
+ * is due now. */
+bool mf_store_study_hasten(struct mf_store *store, const char *tenant, const char *uid,
+                           struct mf_error *err) MF_CHECK_RESULT;
+
 /* What is known of one study. */
 struct mf_study_state {
     int64_t instances, revision, first_ms, last_ms;

@@ -61,6 +61,8 @@ struct mf_store_ops {
                         size_t *ret_count, int64_t *ret_next_ms, struct mf_error *err);
     bool (*study_settle)(struct mf_store *store, const struct mf_due_study *study, const char *job,
                          const struct mf_error *problem, int64_t retry_ms, struct mf_error *err);
+    bool (*study_hasten)(struct mf_store *store, const char *tenant, const char *uid,
+                         struct mf_error *err);
     bool (*study)(struct mf_store *store, const char *tenant, const char *uid,
                   struct mf_arena *arena, struct mf_study_state *ret, struct mf_error *err);
     bool (*deliveries_due)(struct mf_store *store, struct mf_delivery *ret, size_t max,

@@ -81,6 +81,12 @@ static bool serve_settle(struct mf_store *store, struct mf_store_exchange *x, st
     return mf_store_study_settle(store, &study, job, problem.code ? &problem : NULL, retry_ms, err);
 }
 
+static bool serve_hasten(struct mf_store *store, struct mf_store_exchange *x, struct mf_error *err)
+{
+    const char *tenant = mf_wire_get_text(x->in), *uid = mf_wire_get_text(x->in);
+    return tenant && uid ? mf_store_study_hasten(store, tenant, uid, err) : incomplete(err);
+}
+
 static bool serve_study(struct mf_store *store, struct mf_store_exchange *x, struct mf_error *err)
 {
     const char *tenant = mf_wire_get_text(x->in), *uid = mf_wire_get_text(x->in);
@@ -135,6 +141,8 @@ bool mf_store_serve_instances(struct mf_store *store, uint32_t verb, struct mf_s
         return serve_due(store, x, err);
     case MF_VERB_STUDY_SETTLE:
         return serve_settle(store, x, err);
+    case MF_VERB_STUDY_HASTEN:
+        return serve_hasten(store, x, err);
     case MF_VERB_STUDY:
         return serve_study(store, x, err);
     case MF_VERB_DELIVERIES_DUE:

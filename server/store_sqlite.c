@@ -283,6 +283,7 @@ static const struct mf_store_ops OPS = {
     .instances_search = mf_sqlite_instances_search,
     .studies_due = mf_sqlite_studies_due,
     .study_settle = mf_sqlite_study_settle,
+    .study_hasten = mf_sqlite_study_hasten,
     .study = mf_sqlite_study,
     .deliveries_due = mf_sqlite_deliveries_due,
     .delivery_settle = mf_sqlite_delivery_settle,

@@ -85,6 +85,7 @@ bool mf_sqlite_studies_due(struct mf_store *, struct mf_due_study *, size_t, siz
                            struct mf_error *);
 bool mf_sqlite_study_settle(struct mf_store *, const struct mf_due_study *, const char *,
                             const struct mf_error *, int64_t, struct mf_error *);
+bool mf_sqlite_study_hasten(struct mf_store *, const char *, const char *, struct mf_error *);
 bool mf_sqlite_study(struct mf_store *, const char *, const char *, struct mf_arena *,
                      struct mf_study_state *, struct mf_error *);
 bool mf_sqlite_deliveries_due(struct mf_store *, struct mf_delivery *, size_t, size_t *, int64_t *,

@@ -280,6 +280,23 @@ bool mf_sqlite_study_settle(struct mf_store *store, const struct mf_due_study *s
            mf_sqlite_end(s, settle_step(s, study, job, problem, retry_ms, err), err);
 }
 
+static bool hasten_step(struct mf_sqlite_store *s, const char *tenant, const char *uid,
+                        struct mf_error *err)
+{
+    int64_t now = mf_clock_wall_ms();
+    return MF_SQLITE_RUN(s, err,
+                         "UPDATE studies SET due = ?1"
+                         " WHERE tenant = ?2 AND StudyInstanceUID = ?3 AND due > ?1",
+                         "itt", now, tenant, uid);
+}
+
+bool mf_sqlite_study_hasten(struct mf_store *store, const char *tenant, const char *uid,
+                            struct mf_error *err)
+{
+    struct mf_sqlite_store *s = self(store);
+    return mf_sqlite_savepoint(s, err) && mf_sqlite_end(s, hasten_step(s, tenant, uid, err), err);
+}
+
 static bool load_jobs(struct mf_sqlite_store *s, int64_t study, struct mf_arena *arena,
                       struct mf_study_state *ret, struct mf_error *err)
 {

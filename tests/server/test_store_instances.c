@@ -197,6 +197,35 @@ static void test_a_study_is_due_when_it_is_quiet(void **state)
     fixture_end(&f);
 }
 
+static void test_a_study_that_is_said_to_be_complete_is_due(void **state)
+{
+    struct store_fixture f;
+    struct mf_due_study due[4];
+    struct mf_study_state study;
+    size_t n = 0;
+    int64_t next = 0;
+    (void)state;
+    fixture_start(&f);
+    add(&f, make("1.2", "1.2.1", "1.2.1.1", "P1"), 60000);
+    add(&f, make("1.3", "1.3.1", "1.3.1.1", "P1"), 60000);
+    assert_true(mf_store_study_hasten(f.store, "another tenant", "1.2", NULL));
+    assert_true(mf_store_study_hasten(f.store, MF_TENANT_DEFAULT, "9.9", NULL));
+    assert_true(mf_store_studies_due(f.store, due, 4, &n, &next, NULL));
+    assert_int_equal(n, 0);
+    assert_true(mf_store_study_hasten(f.store, MF_TENANT_DEFAULT, "1.2", NULL));
+    assert_true(mf_store_studies_due(f.store, due, 4, &n, &next, NULL));
+    assert_int_equal(n, 1);
+    assert_string_equal(due[0].uid, "1.2");
+
+    char job[MF_JOB_ID];
+    mf_job_id_new(job);
+    assert_true(mf_store_study_settle(f.store, &due[0], job, NULL, 0, NULL));
+    assert_true(mf_store_study_hasten(f.store, MF_TENANT_DEFAULT, "1.2", NULL)); /* again */
+    assert_true(mf_store_study(f.store, MF_TENANT_DEFAULT, "1.2", f.arena, &study, NULL));
+    assert_int_equal(study.due_in_ms, -1); /* a settled study stays so */
+    fixture_end(&f);
+}
+
 static void test_a_late_image_makes_a_study_due_again(void **state)
 {
     struct store_fixture f;
@@ -352,6 +381,7 @@ int main(void)
         cmocka_unit_test(test_counts_and_modalities_of_a_study),
         cmocka_unit_test(test_matching),
         cmocka_unit_test(test_a_study_is_due_when_it_is_quiet),
+        cmocka_unit_test(test_a_study_that_is_said_to_be_complete_is_due),
         cmocka_unit_test(test_a_late_image_makes_a_study_due_again),
         cmocka_unit_test(test_a_study_without_a_job_says_why),
         cmocka_unit_test(test_a_pack_of_an_instance_is_in_use),

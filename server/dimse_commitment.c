@@ -1,0 +1,127 @@
+/*
+ * DIMSE: storage commitment. What is in the store is durable (intake.h), so an object is committed
+ * when its row is there. Rows are looked up a batch of UIDs at a time.
+ */
+#include "server/dimse_commitment.h"
+
+#include "server/dicom_address.h"
+
+#include <string.h>
+
+enum { UIDS = 100, ARENA_BYTES = 16 << 20, ENTRY_BYTES = 512 };
+
+static const struct mf_found *find_row(const struct mf_found *rows, size_t n, const char *uid)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(rows[i].stored.instance.values[MF_SOP_INSTANCE_UID], uid) == 0)
+            return &rows[i];
+    return NULL;
+}
+
+static bool find_rows(struct mf_store *store, const char *tenant,
+                      const struct mf_commitment_item *items, size_t n, struct mf_arena *arena,
+                      struct mf_found **ret, size_t *ret_count, struct mf_error *err)
+{
+    MF_AUTO(mf_buffer) struct mf_buffer uids;
+    mf_buffer_init(&uids, (size_t)UIDS * (MF_NET_UID + 1));
+    for (size_t i = 0; i < n; i++)
+        if (!mf_buffer_printf(&uids, err, "%s%s", i ? "," : "", items[i].sop_instance))
+            return false;
+    const struct mf_match match = {MF_SOP_INSTANCE_UID, MF_MATCH_LIST, uids.data};
+    const struct mf_search search = {.tenant = tenant,
+                                     .level = MF_LEVEL_INSTANCE,
+                                     .matches = &match,
+                                     .match_count = 1,
+                                     .limit = MF_STORE_BATCH};
+    return mf_store_instances_search(store, &search, arena, ret, ret_count, err);
+}
+
+/* Judges a batch; `hasten`: also makes the studies of its objects due, of which neighbours mostly
+ * share one. */
+static bool judge(struct mf_store *store, const char *tenant, struct mf_commitment_item *items,
+                  size_t n, bool hasten, bool *all, struct mf_error *err)
+{
+    MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(ARENA_BYTES);
+    struct mf_found *rows = NULL;
+    size_t found = 0;
+    const char *last = "";
+    if (!arena)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a commitment");
+    if (!find_rows(store, tenant, items, n, arena, &rows, &found, err))
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        const struct mf_found *row = find_row(rows, found, items[i].sop_instance);
+        const char *const *values = row ? row->stored.instance.values : NULL;
+        items[i].reason = !row ? MF_COMMITMENT_NO_SUCH_OBJECT
+                          : strcmp(values[MF_SOP_CLASS_UID], items[i].sop_class) != 0
+                              ? MF_COMMITMENT_CLASS_CONFLICT
+                              : MF_COMMITTED;
+        *all = *all && items[i].reason == MF_COMMITTED;
+        if (!hasten || !row || strcmp(last, values[MF_STUDY_UID]) == 0)
+            continue;
+        last = values[MF_STUDY_UID];
+        if (!mf_store_study_hasten(store, tenant, last, err))
+            return false;
+    }
+    return true;
+}
+
+static bool judge_all(struct mf_store *store, const char *tenant, struct mf_commitment *c,
+                      bool hasten, bool *all, struct mf_error *err)
+{
+    for (size_t i = 0; i < c->count; i += UIDS) {
+        size_t n = c->count - i < UIDS ? c->count - i : UIDS;
+        if (!judge(store, tenant, c->items + i, n, hasten, all, err))
+            return false;
+    }
+    return true;
+}
+
+bool mf_dimse_commit(struct mf_store *store, const char *tenant, struct mf_commitment *c,
+                     struct mf_error *err)
+{
+    bool all = true;
+    return judge_all(store, tenant, c, false, &all, err) &&
+           (!all || judge_all(store, tenant, c, true, &all, err));
+}
+
+/* --- addresses --- */
+
+/* The next address of the list; false at its end. */
+static bool next_address(const char **at, char out[ENTRY_BYTES])
+{
+    *at += strspn(*at, " ");
+    size_t len = strcspn(*at, " ");
+    snprintf(out, ENTRY_BYTES, "%.*s", (int)len, *at);
+    *at += len;
+    return len > 0;
+}
+
+bool mf_dimse_report_peer(const struct mf_config *config, const char *ae, char called[MF_NET_AE],
+                          char host[256], struct mf_net_peer *ret)
+{
+    char entry[ENTRY_BYTES];
+    const char *at = config->dimse.report_to;
+    *ret = (struct mf_net_peer){.host = host,
+                                .called = called,
+                                .calling = config->dimse.ae_title,
+                                .timeout_s = (int)config->dimse.timeout_s};
+    while (next_address(&at, entry))
+        if (mf_dicom_address(entry, called, host, &ret->port) && strcmp(called, ae) == 0)
+            return true;
+    return false;
+}
+
+bool mf_dimse_report_check(const struct mf_config *config, struct mf_error *err)
+{
+    char entry[ENTRY_BYTES], called[MF_NET_AE], host[256];
+    int port;
+    const char *at = config->dimse.report_to;
+    if (strcmp(at, "off") == 0)
+        return true;
+    while (next_address(&at, entry))
+        if (!mf_dicom_address(entry, called, host, &port))
+            return mf_error_set(err, MF_ERR_USAGE,
+                                "dimse.report_to: \"%.100s\" is no dicom://AE@host:port", entry);
+    return true;
+}
