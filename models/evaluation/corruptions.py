@@ -38,18 +38,21 @@ def blur(pixels: np.ndarray, radius: float, sigma: float, angle: float) -> np.nd
     steps = np.arange(2 * round(radius) + 1)
     weights = np.exp(-(steps**2) / (2 * sigma**2))
     weights /= weights.sum()
-    rows, cols = pixels.shape
-    y, x = np.mgrid[0:rows, 0:cols].astype(np.float32)
-    out = np.zeros(pixels.shape, np.float32)
     dy, dx = math.sin(math.radians(angle)), math.cos(math.radians(angle))
+    taps: dict[tuple[int, int], float] = {}  # a step lies between the same four pixels everywhere
     for step, weight in zip(steps, weights, strict=True):
-        sy, sx = np.clip(y + step * dy, 0, rows - 1), np.clip(x + step * dx, 0, cols - 1)
-        y0, x0 = sy.astype(int), sx.astype(int)
-        y1, x1 = np.minimum(y0 + 1, rows - 1), np.minimum(x0 + 1, cols - 1)
-        fy, fx = sy - y0, sx - x0
-        top = pixels[y0, x0] * (1 - fx) + pixels[y0, x1] * fx
-        bottom = pixels[y1, x0] * (1 - fx) + pixels[y1, x1] * fx
-        out += weight * (top * (1 - fy) + bottom * fy)
+        y, x = math.floor(step * dy), math.floor(step * dx)
+        fy, fx = step * dy - y, step * dx - x
+        for at_y, share_y in ((y, 1 - fy), (y + 1, fy)):
+            for at_x, share_x in ((x, 1 - fx), (x + 1, fx)):
+                taps[at_y, at_x] = taps.get((at_y, at_x), 0.0) + weight * share_y * share_x
+    (rows, cols), pad = pixels.shape, len(steps) + 1
+    padded = np.pad(pixels.astype(np.float32), pad, mode="edge")
+    out = np.zeros(pixels.shape, np.float32)
+    for (y, x), weight in taps.items():
+        if weight:
+            top, left = pad + y, pad + x
+            out += np.float32(weight) * padded[top : top + rows, left : left + cols]
     return out
 
 

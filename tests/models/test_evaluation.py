@@ -109,6 +109,25 @@ def test_corruptions_are_deterministic_and_grow(kind):
         assert (corruptions.corrupt(pixels, "1.2.4", kind, 3) != again).any()
 
 
+def test_motion_is_the_weighted_mean_of_what_was_before():
+    """Every step by itself: places between pixels interpolated, places outside on the edge."""
+    image, angle = np.random.default_rng(2).random((9, 12)).astype(np.float32), 33
+    weights = np.exp(-(np.arange(7) ** 2) / (2 * 2.0**2))
+    want = np.zeros(image.shape)
+    for step, weight in enumerate(weights / weights.sum()):
+        for row in range(9):
+            for column in range(12):
+                y = min(max(row + step * np.sin(np.radians(angle)), 0), 8)
+                x = min(max(column + step * np.cos(np.radians(angle)), 0), 11)
+                top, left = min(int(y), 7), min(int(x), 10)
+                fy, fx = y - top, x - left
+                want[row, column] += weight * (
+                    (1 - fy) * ((1 - fx) * image[top, left] + fx * image[top, left + 1])
+                    + fy * ((1 - fx) * image[top + 1, left] + fx * image[top + 1, left + 1])
+                )
+    assert np.abs(corruptions.blur(image, 3, 2, angle) - want).max() < 1e-6
+
+
 def test_motion_along_an_edge_leaves_it():
     rows = np.repeat(np.arange(64, dtype=np.float32)[:, None], 80, 1)
     assert np.abs(corruptions.blur(rows, 10, 3, 0) - rows).max() < 1e-4
