@@ -1,7 +1,5 @@
 /*
- * `medfusion model`: inspect, verify, sign and smooth (cmd_smooth.c) a bundle. A signature is
- * Ed25519 (RFC 8032, OpenSSL's) over the bytes of manifest.json, 64 bytes in manifest.sig; the
- * manifest holds the SHA-256 of every other file.
+ * `medfusion model`: inspect, verify, sign (signature.h) and smooth (cmd_smooth.c) a bundle.
  */
 #include "server/cli.h"
 #include "server/cmd.h"
@@ -11,11 +9,8 @@
 #include "engine/engine.h"
 #include "engine/smoothing.h"
 #include "server/cmd_smooth.h"
+#include "server/signature.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -39,87 +34,6 @@ static const char USAGE[] =
     "         dwarf the others. --alpha: how much of that moves into the weights, 0 to 1, default "
     "0.5.\n"
     "         The factors are part of the model hash: calibrate OUT afterwards\n";
-
-enum { SIGNATURE_BYTES = 64, MANIFEST_MAX = 16 << 20 };
-
-MF_AUTO_DEFINE(pkey, EVP_PKEY *, EVP_PKEY_free(*p))
-MF_AUTO_DEFINE(md_context, EVP_MD_CTX *, EVP_MD_CTX_free(*p))
-
-static bool path_in(const char *dir, const char *name, char *path, size_t size,
-                    struct mf_error *err)
-{
-    if ((size_t)snprintf(path, size, "%s/%s", dir, name) >= size)
-        return mf_error_set(err, MF_ERR_USAGE, "%s: the path is too long", dir);
-    return true;
-}
-
-static EVP_PKEY *read_key(const char *path, bool private_key, struct mf_error *err)
-{
-    MF_AUTO(mf_file) FILE *f = fopen(path, "re");
-    if (!f) {
-        mf_error_set(err, MF_ERR_NOT_FOUND, "%s: %s", path, strerror(errno));
-        return NULL;
-    }
-    EVP_PKEY *key = private_key ? PEM_read_PrivateKey(f, NULL, NULL, NULL)
-                                : PEM_read_PUBKEY(f, NULL, NULL, NULL);
-    if (key && EVP_PKEY_get_base_id(key) == EVP_PKEY_ED25519)
-        return key;
-    EVP_PKEY_free(key);
-    mf_error_set(err, MF_ERR_UNUSABLE, "%s: not %s Ed25519 key in PEM", path,
-                 private_key ? "a private" : "a public");
-    return NULL;
-}
-
-static bool read_manifest(const char *dir, struct mf_buffer *manifest, struct mf_error *err)
-{
-    char path[4096];
-    mf_buffer_init(manifest, MANIFEST_MAX);
-    return path_in(dir, "manifest.json", path, sizeof path, err) &&
-           mf_buffer_read_file(manifest, path, err);
-}
-
-static bool verify_signature(const char *dir, const char *key_path, struct mf_error *err)
-{
-    char path[4096];
-    MF_AUTO(mf_buffer) struct mf_buffer manifest, signature;
-    mf_buffer_init(&signature, SIGNATURE_BYTES);
-    if (!read_manifest(dir, &manifest, err) ||
-        !path_in(dir, "manifest.sig", path, sizeof path, err) ||
-        !mf_buffer_read_file(&signature, path, err))
-        return false;
-    MF_AUTO(pkey) EVP_PKEY *key = read_key(key_path, false, err);
-    MF_AUTO(md_context) EVP_MD_CTX *context = EVP_MD_CTX_new();
-    if (!key || !context)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
-    if (EVP_DigestVerifyInit(context, NULL, NULL, NULL, key) != 1 ||
-        EVP_DigestVerify(context, (const unsigned char *)signature.data, signature.len,
-                         (const unsigned char *)manifest.data, manifest.len) != 1)
-        return mf_error_set(err, MF_ERR_MODEL, "%s: manifest.sig is not this key's signature", dir);
-    return true;
-}
-
-static bool write_signature(const char *dir, const char *key_path, struct mf_error *err)
-{
-    char path[4096];
-    unsigned char signature[SIGNATURE_BYTES];
-    size_t len = sizeof signature;
-    MF_AUTO(mf_buffer) struct mf_buffer manifest;
-    if (!read_manifest(dir, &manifest, err) ||
-        !path_in(dir, "manifest.sig", path, sizeof path, err))
-        return false;
-    MF_AUTO(pkey) EVP_PKEY *key = read_key(key_path, true, err);
-    MF_AUTO(md_context) EVP_MD_CTX *context = EVP_MD_CTX_new();
-    if (!key || !context)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
-    if (EVP_DigestSignInit(context, NULL, NULL, NULL, key) != 1 ||
-        EVP_DigestSign(context, signature, &len, (const unsigned char *)manifest.data,
-                       manifest.len) != 1)
-        return mf_error_set(err, MF_ERR_INTERNAL, "%s: cannot sign", key_path);
-    FILE *f = fopen(path, "we");
-    bool ok = f && fwrite(signature, 1, len, f) == len;
-    ok = f && fclose(f) == 0 && ok;
-    return ok || mf_error_set(err, MF_ERR_IO, "%s: %s", path, strerror(errno));
-}
 
 /* Bytes that a worker with this bundle plans for on the CPU: a study of one frame, and of the most.
  */
@@ -164,7 +78,8 @@ static bool run(const char *verb, const char *dir, const char *key, struct mf_er
     if (strcmp(verb, "inspect") == 0)
         return inspect(bundle, err);
     bool sign = strcmp(verb, "sign") == 0;
-    if (sign ? !write_signature(dir, key, err) : key && !verify_signature(dir, key, err))
+    if (sign ? !mf_signature_write(dir, key, err)
+             : key && !mf_signature_verify(dir, &key, 1, NULL, err))
         return false;
     printf("%s %s %s: %s\n", mf_bundle_name(bundle), mf_bundle_version(bundle),
            mf_bundle_digest(bundle),

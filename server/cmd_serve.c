@@ -5,7 +5,7 @@
 #include "server/courier_outbox.h"
 #include "server/dimse_commitment.h"
 #include "server/fhir_client.h"
-#include "server/registry.h"
+#include "server/model_policy.h"
 #include "server/supervisor.h"
 #include "server/syslog_client.h"
 #include "server/tls.h"
@@ -29,6 +29,14 @@ static const char USAGE[] =
     "  --help-config         every key with its meaning and default\n"
     "  --example-config      a configuration file with all defaults\n";
 
+static bool make_directory(const struct mf_config *config, struct mf_error *err)
+{
+    const char *directory = config->data.directory;
+    if (mkdir(directory, 0700) != 0 && errno != EEXIST)
+        return mf_error_set(err, MF_ERR_IO, "%s: %s", directory, strerror(errno));
+    return true;
+}
+
 /* A wrong bundle is told at once, not by a worker that dies. The descriptions are closed again: the
  * supervisor holds no model. */
 static bool check_models(const struct mf_config *config, struct mf_error *err)
@@ -37,9 +45,8 @@ static bool check_models(const struct mf_config *config, struct mf_error *err)
     if (list->count == 0)
         return mf_error_set(err, MF_ERR_USAGE,
                             "no model: name bundle directories in models.directories");
-    MF_AUTO(mf_registry)
-    struct mf_registry *registry = mf_registry_open(list->items, list->count, NULL, err);
-    return registry != NULL;
+    MF_AUTO(mf_registry) struct mf_registry *registry = mf_model_policy_open(config, NULL, err);
+    return registry && make_directory(config, err) && mf_model_policy_record(config, registry, err);
 }
 
 /* Neither is a mistake in the files of FHIR servers and webhooks or in a destination left for
@@ -89,14 +96,6 @@ static bool check_auth(const struct mf_config *config, struct mf_error *err)
     return auth != NULL;
 }
 
-static bool make_directory(const struct mf_config *config, struct mf_error *err)
-{
-    const char *directory = config->data.directory;
-    if (mkdir(directory, 0700) != 0 && errno != EEXIST)
-        return mf_error_set(err, MF_ERR_IO, "%s: %s", directory, strerror(errno));
-    return true;
-}
-
 int mf_cmd_serve(int argc, char **argv)
 {
     struct mf_error err = MF_ERROR_INIT;
@@ -106,7 +105,7 @@ int mf_cmd_serve(int argc, char **argv)
         return MF_EXIT_OK;
     if (!config || !check_models(config, &err) || !check_fhir(config, &err) ||
         !check_identity(config, &err) || !check_tls(config, &err) || !check_auth(config, &err) ||
-        !make_directory(config, &err) || !mf_supervisor_run(config, MF_SUPERVISE_ALL, &err))
+        !mf_supervisor_run(config, MF_SUPERVISE_ALL, &err))
         return mf_cli_fail("serve", &err);
     return MF_EXIT_OK;
 }

@@ -107,6 +107,10 @@ static const struct key KEYS[] = {
      "Finished jobs, their results and payloads are removed after this time"},
     {"models.directories", LIST, AT(models.directories), "", 0, 0,
      "Bundles to serve (in the environment separated by ':')"},
+    {"models.trusted_keys", LIST, AT(models.trusted_keys), "", 0, 0,
+     "PEM files of Ed25519 public keys: only bundles that one of them signed are run, and none "
+     "older "
+     "than what has run here; empty = bundles need no signature"},
     {"worker.device", TEXT, AT(worker.device), "auto", 0, 0,
      "auto | cpu | cuda:N; auto is the first GPU that works, else the CPU"},
     {"worker.count", INTEGER, AT(worker.count), "1", 1, 16,

@@ -79,7 +79,8 @@ struct mf_config {
     } jobs;
 
     struct {
-        struct mf_string_list directories; /* bundles */
+        struct mf_string_list directories;  /* bundles */
+        struct mf_string_list trusted_keys; /* PEM files; none = bundles need no signature */
     } models;
 
     struct {

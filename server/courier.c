@@ -11,6 +11,7 @@
 #include "server/courier_audit.h"
 #include "server/courier_outbox.h"
 #include "server/courier_study.h"
+#include "server/model_policy.h"
 
 #include "core/log.h"
 #include "dicom/dicom.h"
@@ -47,8 +48,7 @@ static bool open_courier(struct mf_courier_study *c, const struct mf_courier_opt
     const struct mf_config *config = o->config;
     const struct mf_decoder_limits limits = mf_decoder_limits_of(config);
     c->config = config;
-    return (c->registry = mf_registry_open(config->models.directories.items,
-                                           config->models.directories.count, NULL, err)) &&
+    return (c->registry = mf_model_policy_open(config, NULL, err)) &&
            (c->decoder = mf_decoder_new(o->decoder_address, 1, &limits, err)) &&
            (c->fhir = mf_fhir_client_new(config->fhir.servers, (int)config->fhir.timeout_s, err)) &&
            (c->blobs = mf_blobs_open(config->data.directory, 0, err)) &&

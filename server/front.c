@@ -12,6 +12,7 @@
 #include "server/fhir_client.h"
 #include "server/front_scan.h"
 #include "server/http.h"
+#include "server/model_policy.h"
 #include "server/quota.h"
 #include "server/trace.h"
 
@@ -54,8 +55,7 @@ static void stop_front(void)
 
 static bool open_models(struct front *f, const struct mf_config *config, struct mf_error *err)
 {
-    f->registry = mf_registry_open(config->models.directories.items,
-                                   config->models.directories.count, NULL, err);
+    f->registry = mf_model_policy_open(config, NULL, err);
     if (!f->registry)
         return false;
     size_t n = mf_registry_count(f->registry);

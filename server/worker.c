@@ -8,6 +8,7 @@
 #include "server/blobs.h"
 #include "server/heartbeat.h"
 #include "server/levels.h"
+#include "server/model_policy.h"
 #include "server/pipeline.h"
 #include "server/spans.h"
 
@@ -425,8 +426,7 @@ static bool open_worker(struct worker *w, struct mf_error *err)
     w->trace = mf_trace_new(config, "worker", &untraced);
     if (untraced.code)
         return mf_error_set(err, untraced.code, "%s", untraced.msg);
-    return (w->registry = mf_registry_open(config->models.directories.items,
-                                           config->models.directories.count, &device, err)) &&
+    return (w->registry = mf_model_policy_open(config, &device, err)) &&
            (w->decoder = mf_decoder_new(w->options->decoder_address, 1, &limits, err)) &&
            (w->pipeline = mf_pipeline_new(w->registry, w->decoder, err)) &&
            open_adaptation(w, err) && open_levels(w, err) &&
