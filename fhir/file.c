@@ -3,10 +3,8 @@
 #include "fhir/document.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <zlib.h>
 
 enum { PIECE = 64 << 10 };
@@ -22,9 +20,10 @@ static bool at_end(gzFile file, const char *path, struct mf_error *err)
         return mf_error_set(err, MF_ERR_IO, "%s: %s", path, strerror(system));
     if (number == Z_MEM_ERROR)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "%s: out of memory", path);
-    const char *said = strstr(reason, ": "); /* behind zlib's own name of the file */
+    size_t n = strlen(path); /* zlib names the file too */
+    bool named = strncmp(reason, path, n) == 0 && strncmp(reason + n, ": ", 2) == 0;
     return mf_error_set(err, MF_ERR_MALFORMED, "%s: damaged gzip data (%s)", path,
-                        said ? said + 2 : reason);
+                        named ? reason + n + 2 : reason);
 }
 
 static struct mf_fhir_document *read_all(struct mf_fhir_reader *r, gzFile file, char *piece,
@@ -42,24 +41,20 @@ static struct mf_fhir_document *read_all(struct mf_fhir_reader *r, gzFile file, 
 struct mf_fhir_document *
 mf_fhir_document_load(const char *path, const struct mf_fhir_limits *limits, struct mf_error *err)
 {
-    MF_AUTO(mf_fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        mf_error_set(err, errno == ENOENT ? MF_ERR_NOT_FOUND : MF_ERR_IO, "%s: %s", path,
-                     strerror(errno));
-        return NULL;
-    }
-    MF_AUTO(mf_fhir_reader) struct mf_fhir_reader *r = mf_fhir_reader_new(limits, path, err);
-    if (!r)
-        return NULL;
-    MF_AUTO(mf_mem) char *piece = malloc(PIECE);
-    gzFile file = piece ? gzdopen(fd, "r") : NULL;
+    errno = 0;
+    gzFile file = gzopen(path, "re");
     if (!file) {
-        mf_error_set(err, MF_ERR_NO_MEMORY, "%s: out of memory", path);
+        enum mf_code code = errno == ENOENT ? MF_ERR_NOT_FOUND : MF_ERR_IO;
+        mf_error_set(err, errno ? code : MF_ERR_NO_MEMORY, "%s: %s", path,
+                     errno ? strerror(errno) : "out of memory");
         return NULL;
     }
-    fd = -1; /* the file's now */
     (void)gzbuffer(file, PIECE);
-    struct mf_fhir_document *doc = read_all(r, file, piece, path, err);
+    MF_AUTO(mf_fhir_reader) struct mf_fhir_reader *r = mf_fhir_reader_new(limits, path, err);
+    MF_AUTO(mf_mem) char *piece = malloc(PIECE);
+    if (r && !piece)
+        mf_error_set(err, MF_ERR_NO_MEMORY, "%s: out of memory", path);
+    struct mf_fhir_document *doc = r && piece ? read_all(r, file, piece, path, err) : NULL;
     (void)gzclose_r(file); /* nothing was written */
     return doc;
 }
