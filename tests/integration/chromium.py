@@ -24,7 +24,7 @@ def opened():
 @contextlib.contextmanager
 def quiet_page(browser, server):
     """A page whose console must stay silent, unless the test says what it expects in page.expected, and that asks its own server only."""
-    context = browser.new_context(base_url=server.url, viewport={"width": 1440, "height": 900}, accept_downloads=True)
+    context = browser.new_context(base_url=server.url, viewport={"width": 1440, "height": 900}, accept_downloads=True, timezone_id="UTC", locale="en-GB")
     page = context.new_page()
     page.set_default_timeout(20000)
     heard, outside = [], []
