@@ -11,6 +11,13 @@ TYPES = {"Observation": ["patient", "code", "combo-code", "_lastUpdated"], "Cond
          "MedicationRequest": ["patient"], "Encounter": ["patient"], "DiagnosticReport": ["identifier"], "Device": ["identifier"]}
 
 
+def named(value, names):
+    """The same with references by urn:uuid replaced by names."""
+    if isinstance(value, dict):
+        return {k: names.get(v, v) if k == "reference" else named(v, names) for k, v in value.items()}
+    return [named(v, names) for v in value] if isinstance(value, list) else value
+
+
 class FhirServer:
     """resources: of the start; everything: whether $everything is offered; secret: None = no token is needed."""
 
@@ -18,6 +25,7 @@ class FhirServer:
         self.resources = {(r["resourceType"], r["id"]): r for r in resources}
         self.everything, self.secret, self.page, self.capabilities = everything, secret, page, capabilities
         self.asked, self.tokens, self.issued, self.fail = [], set(), 0, []
+        self.transactions = []
         self.life = 3600
         self.next_url = None  # what `next` says instead of the truth
         self.verify = None  # checks a client assertion
@@ -76,7 +84,12 @@ class FhirServer:
 
     def transaction(self, bundle):
         with self.lock:
-            return {"resourceType": "Bundle", "type": "transaction-response", "entry": [{"response": self.perform(e)} for e in bundle["entry"]]}
+            self.transactions.append(bundle)
+            answers = [self.perform(entry) for entry in bundle["entry"]]
+            names = {entry["fullUrl"]: answer["location"] for entry, answer in zip(bundle["entry"], answers)}
+            for key in [tuple(name.split("/")) for name in names.values()]:  # references by fullUrl become those that the server gave
+                self.resources[key] = named(self.resources[key], names)
+            return {"resourceType": "Bundle", "type": "transaction-response", "entry": [{"response": answer} for answer in answers]}
 
     def perform(self, entry):
         resource, request = dict(entry["resource"]), entry["request"]

@@ -12,6 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "fhir"))
 
 import bad_input  # noqa: E402
 import rules  # noqa: E402
+from fhir_server import named  # noqa: E402
 
 IMAGE = bad_input.NEWEST.read_bytes()
 EHR = (bad_input.SAMPLE / "ehr.json").read_bytes()
@@ -126,13 +127,6 @@ def test_mistakes_are_named_by_their_path(daemon, body, status, path):
     ("/fhir/Observation/" + "0" * 32 + "-0", 404), ("/fhir/Observation?colour=red", 400), ("/fhir/Observation?_count=0", 400), ("/fhir/x/y/z", 404)])
 def test_errors_are_operation_outcomes(daemon, path, status):
     outcome(daemon.get(path), status)
-
-
-def named(value, names):
-    """The same with references by urn:uuid replaced by names."""
-    if isinstance(value, dict):
-        return {k: names.get(v, v) if k == "reference" else named(v, names) for k, v in value.items()}
-    return [named(v, names) for v in value] if isinstance(value, list) else value
 
 
 def test_reads_give_what_the_bundle_held(daemon, done):

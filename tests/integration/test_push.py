@@ -1,17 +1,22 @@
 """Results on their way to an EHR: FHIR transactions that may be repeated, HL7 v2 messages with their acknowledgement."""
 import json
+import pathlib
 import socket
 import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
-import bad_input
-import bundles
-import daemon as daemons
-import fhir_server
-from fhir_server import wait_until
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "fhir"))
+
+import bad_input  # noqa: E402
+import bundles  # noqa: E402
+import daemon as daemons  # noqa: E402
+import fhir_server  # noqa: E402
+import rules  # noqa: E402
+from fhir_server import wait_until  # noqa: E402
 
 IMAGE = bad_input.NEWEST.read_bytes()
 UPLOAD = (bad_input.SAMPLE / "ehr.json").read_text()
@@ -40,6 +45,16 @@ def counts(server):
     return {kind: kinds.count(kind) for kind in ("DiagnosticReport", "Observation", "RiskAssessment", "Provenance", "Device")}
 
 
+def check_pushed(server):
+    """Every transaction is valid, and what the server has made of it refers to what the server has."""
+    known = {f"{kind}/{name}" for kind, name in server.resources} | {f"Observation/{o['resource']['id']}" for o in json.loads(UPLOAD)["entry"][1:]}
+    for bundle in server.transactions:
+        assert rules.schema_errors(rules.validated(bundle)) == [] and rules.mistakes(bundle) == []
+    for kind in ("DiagnosticReport", "Observation", "RiskAssessment", "Provenance"):
+        for resource in server.of(kind):
+            assert rules.mistakes(resource, known.__contains__) == []
+
+
 def test_a_repeated_push_makes_nothing_twice(tmp_path, frontal_bundle):
     server = fhir_server.FhirServer([PATIENT])
     server.fail = [None, 503, None, -1]  # (search, post): refused for now; then done, but the answer is lost
@@ -51,7 +66,8 @@ def test_a_repeated_push_makes_nothing_twice(tmp_path, frontal_bundle):
     once = counts(server)
     assert once == {"DiagnosticReport": 1, "Observation": len(result["predictions"]), "RiskAssessment": 0, "Provenance": 1, "Device": 1}
     assert wait_until(lambda: events(daemon, "outbox.delivered"))
-    assert counts(server) == once
+    assert counts(server) == once and len(server.transactions) == 2
+    check_pushed(server)
     report = server.of("DiagnosticReport")[0]
     assert report["subject"]["reference"] == f"Patient/{PATIENT['id']}"
     assert f"Observation/{json.loads(UPLOAD)['entry'][1]['resource']['id']}" in [r.get("reference") for r in server.of("Observation")[0]["derivedFrom"]]
@@ -71,6 +87,7 @@ def test_an_ehr_that_the_features_are_not_from(tmp_path, frontal_bundle, patient
     for observation in server.of("Observation"):
         assert not any("reference" in source for source in observation["derivedFrom"])
         assert any(source.get("display", "").startswith("Observation/") for source in observation["derivedFrom"])
+    check_pushed(server)
     assert daemon.stop() == 0
     server.stop()
 
