@@ -147,6 +147,10 @@ bool admit(Association &a, struct mf_error *err)
         return reject(a, ASC_REASON_SU_CALLEDAETITLENOTRECOGNIZED,
                       "the called AE title is not dimse.ae_title", err);
     negotiate(params);
+    OFStandard::strlcpy(params->ourImplementationClassUID, MF_IMPLEMENTATION_UID,
+                        sizeof params->ourImplementationClassUID);
+    OFStandard::strlcpy(params->ourImplementationVersionName, MF_IMPLEMENTATION_NAME,
+                        sizeof params->ourImplementationVersionName);
     OFCondition status = ASC_acknowledgeAssociation(a.association);
     return status.good() || mf_net_fail(status, "the association cannot be accepted", err);
 }

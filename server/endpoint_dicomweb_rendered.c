@@ -156,12 +156,12 @@ static int only_input(void *context, uint32_t input, struct mf_error *err)
 }
 
 /* What the object is to blame for makes it one that has no picture. */
-static bool blame(const struct mf_error *problem, struct mf_error *err)
+static void blame(const struct mf_error *problem, struct mf_error *err)
 {
     bool object = problem->code == MF_ERR_MALFORMED || problem->code == MF_ERR_UNSUPPORTED ||
                   problem->code == MF_ERR_UNUSABLE || problem->code == MF_ERR_TOO_LARGE;
     mf_error_set(err, object ? MF_ERR_NOT_ACCEPTABLE : problem->code, "%s", problem->msg);
-    return mf_error_prefix(err, "the instance cannot be rendered");
+    mf_error_prefix(err, "the instance cannot be rendered");
 }
 
 static bool open_source(struct mf_request *request, const struct mf_stored *stored,
@@ -171,18 +171,24 @@ static bool open_source(struct mf_request *request, const struct mf_stored *stor
     MF_AUTO(mf_buffer) struct mf_buffer index;
     mf_buffer_init(&index, MF_UPLOAD_MAX);
     s->decoder = request->services->decoder;
-    if (!s->decoder)
-        return mf_error_set(err, MF_ERR_UNAVAILABLE, "images cannot be decoded here");
+    if (!s->decoder) {
+        mf_error_set(err, MF_ERR_UNAVAILABLE, "images cannot be decoded here");
+        return false;
+    }
     s->fd = mf_blobs_open_pack(request->services->blobs, stored->locator, err);
     if (s->fd < 0)
         return false;
     const struct mf_part part = {MF_PART_DICOM, s->fd, stored->offset, stored->size};
-    if (!mf_decoder_scan(s->decoder, &part, 1, &index, &problem))
-        return blame(&problem, err);
+    if (!mf_decoder_scan(s->decoder, &part, 1, &index, &problem)) {
+        blame(&problem, err);
+        return false;
+    }
     if (!mf_upload_parse(index.data, index.len, MF_UPLOAD_WITHOUT_EHR, &s->upload, err))
         return false;
     s->object = mf_artifact_object(s->upload.index, stored->instance.values[MF_SOP_INSTANCE_UID]);
-    return s->object || mf_error_set(err, MF_ERR_NOT_ACCEPTABLE, "the instance has no image");
+    if (!s->object)
+        mf_error_set(err, MF_ERR_NOT_ACCEPTABLE, "the instance has no image");
+    return s->object != NULL;
 }
 
 static void close_source(struct source *s)
@@ -216,8 +222,10 @@ static bool append_picture(struct source *s, const struct rendering *r, uint32_t
     struct mf_error problem = MF_ERROR_INIT;
     const struct mf_artifact_images images = {s->decoder, only_input, s};
     MF_AUTO(mf_frame_set) struct mf_frame_set decoded = {.count = 0};
-    if (!mf_artifact_decode(&images, s->object, number - 1, &decoded, &problem))
-        return blame(&problem, err);
+    if (!mf_artifact_decode(&images, s->object, number - 1, &decoded, &problem)) {
+        blame(&problem, err);
+        return false;
+    }
     struct mf_frame frame = decoded.frames[0];
     frame.owned = NULL;
     if (r->windowed) {

