@@ -129,10 +129,11 @@ def make_bundles(
     there already is not made again.
     """
     folder = run.work
-    encoders = {
-        "vit": label_encoder(run, folder / f"vit-{steps['vit']}.pt", steps["vit"]),
-        "dinov2": pretrained_encoder(run),
+    makers = {
+        "vit": lambda: label_encoder(run, folder / f"vit-{steps['vit']}.pt", steps["vit"]),
+        "dinov2": lambda: pretrained_encoder(run),
     }
+    encoders = {name: makers[name]() for name in sorted({c.encoder for c in chosen})}
     lungs = bundles.load_module("segmenter", run.options.bundle / "segmenter")
     thresholds = {}
     for configuration in chosen:

@@ -139,6 +139,35 @@ def calibration_errors(
     return ece, np.nansum(error, 1) / filled
 
 
+def newton_step(
+    x: np.ndarray, labels: np.ndarray, weights: np.ndarray, a: np.ndarray, b: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a Newton step takes from slopes and intercepts, halved while it does not help."""
+
+    def loss(rows: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        z = a[:, None] * x + b[:, None]
+        return (weights[rows] * (np.logaddexp(0, z) - labels * z)).sum(1)
+
+    z = np.clip(a[:, None] * x + b[:, None], -500, 500)
+    q = 1 / (1 + np.exp(-z))
+    error, curve = weights * (q - labels), weights * q * (1 - q) + 1e-12
+    ga, gb = error @ x, error.sum(1)
+    haa, hab, hbb = curve @ (x * x), curve @ x, curve.sum(1)
+    det = haa * hbb - hab**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        da, db = (hbb * ga - hab * gb) / det, (haa * gb - hab * ga) / det
+    da, db = (np.nan_to_num(d, posinf=0, neginf=0) for d in (da, db))
+    rows = np.arange(len(a))
+    before = loss(rows, a, b)
+    for _ in range(30):
+        rows = rows[loss(rows, a[rows] - da[rows], b[rows] - db[rows]) > before[rows] + 1e-12]
+        if not len(rows):
+            break
+        da[rows] /= 2
+        db[rows] /= 2
+    return da, db
+
+
 def slope_and_intercept(
     labels: np.ndarray, probability: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -149,31 +178,16 @@ def slope_and_intercept(
     p = np.clip(probability, 1e-12, 1 - 1e-12)
     x = np.log(p / (1 - p))
     a, b = np.ones(len(weights)), np.zeros(len(weights))
-
-    def loss(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        z = a[:, None] * x + b[:, None]
-        return (weights * (np.logaddexp(0, z) - labels * z)).sum(1)
-
-    for _ in range(50):
-        z = np.clip(a[:, None] * x + b[:, None], -500, 500)
-        q = 1 / (1 + np.exp(-z))
-        error, curve = weights * (q - labels), weights * q * (1 - q) + 1e-12
-        ga, gb = (error * x).sum(1), error.sum(1)
-        haa, hab, hbb = (curve * x * x).sum(1), (curve * x).sum(1), curve.sum(1)
-        det = haa * hbb - hab**2
-        with np.errstate(invalid="ignore", divide="ignore"):
-            da, db = (hbb * ga - hab * gb) / det, (haa * gb - hab * ga) / det
-        da, db = (np.nan_to_num(d, posinf=0, neginf=0) for d in (da, db))
-        before, step = loss(a, b), np.ones(len(a))
-        for _ in range(30):
-            worse = loss(a - step * da, b - step * db) > before + 1e-12
-            if not worse.any():
-                break
-            step[worse] /= 2
-        a, b = a - step * da, b - step * db
-        if max(np.abs(step * da).max(), np.abs(step * db).max()) < 1e-10:
-            break
     one_class = (weights * labels).sum(1) * (weights * (1 - labels)).sum(1) == 0
+    live = np.flatnonzero(~one_class)  # resamples that have not converged yet
+    for _ in range(50):
+        if not len(live):
+            break
+        da, db = newton_step(x, labels, weights[live], a[live], b[live])
+        a[live] -= da
+        b[live] -= db
+        moving = np.maximum(np.abs(da), np.abs(db)) >= 1e-10
+        live = live[moving & (np.abs(a[live]) <= 100)]
     unusable = one_class | (np.abs(a) > 100)
     return np.where(unusable, np.nan, a), np.where(unusable, np.nan, b)
 
