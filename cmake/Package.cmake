@@ -22,6 +22,20 @@ install(FILES deploy/systemd/config.json DESTINATION ${CMAKE_INSTALL_DATADIR}/me
 install(FILES deploy/prometheus/medfusion.rules.yaml deploy/grafana/medfusion.json deploy/orthanc/medfusion.lua deploy/config.example.json
   DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
+# The bill of materials, from what the programs load; where packages can be asked for.
+find_package(Python3 COMPONENTS Interpreter)
+find_program(MEDFUSION_DPKG_QUERY dpkg-query)
+find_program(MEDFUSION_READELF readelf)
+if(Python3_FOUND AND MEDFUSION_DPKG_QUERY AND MEDFUSION_READELF)
+  set(sbom ${PROJECT_BINARY_DIR}/medfusion.cdx.json)
+  add_custom_command(OUTPUT ${sbom}
+    COMMAND Python3::Interpreter ${PROJECT_SOURCE_DIR}/cmake/sbom.py ${sbom} ${PROJECT_VERSION} $<TARGET_FILE:medfusion>
+      $<TARGET_FILE:medfusion-decoder> --model ${PROJECT_SOURCE_DIR}/models/thorax-nih
+    DEPENDS medfusion medfusion-decoder cmake/sbom.py)
+  add_custom_target(sbom ALL DEPENDS ${sbom})
+  install(FILES ${sbom} DESTINATION ${CMAKE_INSTALL_DOCDIR})
+endif()
+
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_CONTACT "The MedFusion developers <medfusion@localhost>")
 set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "inference service for DICOM studies and FHIR patient data")

@@ -1,5 +1,6 @@
 """What deploy/ ships: the Debian package runs from its own files, the manual says what --help says, the service unit is one that systemd
 takes, and alerts and dashboard ask for metrics that exist."""
+import hashlib
 import json
 import pathlib
 import re
@@ -71,6 +72,36 @@ def test_the_packaged_configuration_starts_the_daemon(tmp_path):
     finally:
         process.terminate()
         assert process.wait(60) == 0
+
+
+@needs("dpkg-query")
+@needs("readelf")
+def test_the_bill_of_materials_names_all_that_is_loaded(package, tmp_path):
+    run("dpkg-deb", "-R", package, tmp_path)
+    document = json.loads((tmp_path / "usr/share/doc/medfusion/medfusion.cdx.json").read_text())
+    assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.5")
+    components = {c["bom-ref"]: c for c in document["components"]}
+    assert len(components) == len(document["components"]) and all(c["name"] and c["version"] and c["supplier"]["name"] for c in components.values())
+    listed = {p["value"].split()[0] for c in components.values() for p in c.get("properties", []) if p["name"] == "medfusion:file"}
+    for program in ("bin/medfusion", "libexec/medfusion/medfusion-decoder"):
+        assert set(re.findall(r"^\s*(\S+) => /", run("ldd", tmp_path / "usr" / program), re.M)) <= listed
+        build = re.search(r"Build ID: (\w+)", run("readelf", "-n", tmp_path / "usr" / program))[1]
+        assert {"name": "medfusion:build-id", "value": build} in components[f"program:{pathlib.Path(program).name}"]["properties"]
+    for c in components.values():
+        if c["type"] == "library":
+            assert run("dpkg-query", "-W", "-f", "${Version}", c["name"]) == c["version"] and c["purl"].startswith("pkg:deb/")
+    manifest = tmp_path / "usr/share/medfusion/models/thorax-nih/manifest.json"
+    assert components["model:thorax-nih"]["hashes"] == [{"alg": "SHA-256", "content": hashlib.sha256(manifest.read_bytes()).hexdigest()}]
+    known = set(components) | {document["metadata"]["component"]["bom-ref"]}
+    depends = {d["ref"]: d["dependsOn"] for d in document["dependencies"]}
+    assert known >= set(depends) and known >= {ref for refs in depends.values() for ref in refs}
+    seen, open_refs = set(), ["medfusion"]
+    while open_refs:
+        ref = open_refs.pop()
+        if ref not in seen:
+            seen.add(ref)
+            open_refs += depends.get(ref, [])
+    assert seen == known  # nothing hangs in the air
 
 
 @needs("groff")
