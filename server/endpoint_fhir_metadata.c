@@ -3,6 +3,8 @@
 #include "server/endpoints.h"
 
 #include "core/json.h"
+#include "server/auth.h"
+#include "server/services.h"
 
 #include <string.h>
 
@@ -34,6 +36,30 @@ static json_t *resource(const char *type)
     return r;
 }
 
+/* rest.security: who has to show what, and where SMART Backend Services get tokens
+ * (http://hl7.org/fhir/smart-app-launch/STU1/conformance). NULL when it could not be made. */
+static json_t *security(const struct mf_auth *auth)
+{
+    const char *token = mf_auth_token_url(auth);
+    json_t *all = json_pack("{s:s}", "description",
+                            "A credential as Authorization: Bearer: an API key, or an access token "
+                            "of an issuer that is trusted here.");
+    if (!all || !token)
+        return all;
+    json_t *uris =
+        json_pack("[{s:s, s:[{s:s, s:s}]}]", "url",
+                  "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",
+                  "extension", "url", "token", "valueUri", token);
+    json_t *service = json_pack("[{s:[{s:s, s:s, s:s}]}]", "coding", "system",
+                                "http://terminology.hl7.org/CodeSystem/restful-security-service",
+                                "code", "SMART-on-FHIR", "display", "SMART-on-FHIR");
+    bool ok = json_object_set_new(all, "extension", uris) == 0;
+    ok = json_object_set_new(all, "service", service) == 0 && ok;
+    if (!ok)
+        json_decref(all);
+    return ok ? all : NULL;
+}
+
 static bool get(struct mf_request *request, struct mf_error *err)
 {
     static const char *const NO_QUERY[] = {NULL};
@@ -62,6 +88,13 @@ static bool get(struct mf_request *request, struct mf_error *err)
         "urn:medfusion:operation:infer", "documentation",
         "POST a Parameters resource (dicom: Binary or Attachment, repeated; ehr: Bundle; model, "
         "alpha, priority), or multipart/form-data as POST /v1/jobs takes it.");
+    const struct mf_auth *auth = request->services->auth;
+    if (statement && auth &&
+        json_object_set_new(json_array_get(json_object_get(statement, "rest"), 0), "security",
+                            security(auth)) != 0) {
+        json_decref(statement);
+        statement = NULL;
+    }
     return mf_respond_json_take(request, 200, "application/fhir+json", statement, err);
 }
 

@@ -30,6 +30,7 @@ CODES = {
     TERMINOLOGY + "data-absent-reason": {"unknown": "Unknown"},
     TERMINOLOGY + "v3-ObservationInterpretation": {"POS": "Positive", "NEG": "Negative", "IND": "Indeterminate"},
     TERMINOLOGY + "v3-DataOperation": {"CREATE": "create"},
+    TERMINOLOGY + "restful-security-service": {"SMART-on-FHIR": "SMART-on-FHIR"},
     TERMINOLOGY + "provenance-participant-type": {"assembler": "Assembler"},
     "http://loinc.org": {"18748-4": "Diagnostic imaging study"},
 }

@@ -4,15 +4,19 @@ import json
 import pathlib
 import re
 import subprocess
+import sys
 import threading
 import time
 
 import pytest
 import requests
 
-import bundles
-import daemon as daemons
-import jwt
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "fhir"))
+
+import bundles  # noqa: E402
+import daemon as daemons  # noqa: E402
+import jwt  # noqa: E402
+import rules  # noqa: E402
 
 PUBLIC = {"/v2/health/live", "/v2/health/ready", "/openapi.json", "/fhir/metadata", "/cds-services", "/oauth2/token",
           "/fhir/.well-known/smart-configuration", "/", "/ui", "/ui/", "/ui/{file}", "/schemas/", "/schemas/{name}"}
@@ -380,6 +384,11 @@ def test_a_client_gets_a_token_and_uses_it(guarded):
     described = guarded.get(path="/fhir/.well-known/smart-configuration").json()
     assert described["token_endpoint"] == "https://medfusion.test/oauth2/token"
     assert described["token_endpoint_auth_signing_alg_values_supported"] == ["RS384", "ES384"]
+    statement = guarded.get(path="/fhir/metadata").json()
+    assert rules.schema_errors(rules.validated(statement)) == [] and rules.mistakes(statement) == []
+    security = statement["rest"][0]["security"]
+    assert security["service"][0]["coding"][0]["code"] == "SMART-on-FHIR"
+    assert security["extension"][0]["extension"] == [{"url": "token", "valueUri": described["token_endpoint"]}]
     answer = guarded.exchange(guarded.assertion(), "system/Observation.rs system/Patient.rs jobs.write")
     assert answer.status_code == 200 and answer.headers["Cache-Control"] == "no-store"
     token = answer.json()

@@ -64,6 +64,7 @@ def test_capabilities(daemon):
     assert statement["fhirVersion"] == "4.0.1"
     assert {r["type"] for r in statement["rest"][0]["resource"]} == {"DiagnosticReport", "Observation", "RiskAssessment", "Device", "Provenance"}
     assert [o["name"] for o in statement["rest"][0]["operation"]] == ["infer"]
+    assert "security" not in statement["rest"][0]  # nobody has to authenticate
 
 
 def test_the_asynchronous_pattern(daemon):
