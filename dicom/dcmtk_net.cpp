@@ -41,7 +41,7 @@ bool mf_net_fail(const OFCondition &condition, const char *what, struct mf_error
                         condition.code());
 }
 
-void mf_net_prepare(DcmSCU &scu, const struct mf_net_peer &peer)
+MfRequester::MfRequester(const struct mf_net_peer &to) : peer(to)
 {
     scu.setAETitle(peer.calling);
     scu.setPeerAETitle(peer.called);
@@ -51,4 +51,18 @@ void mf_net_prepare(DcmSCU &scu, const struct mf_net_peer &peer)
     scu.setDIMSETimeout(static_cast<Uint32>(peer.timeout_s));
     scu.setDIMSEBlockingMode(DIMSE_NONBLOCKING);
     scu.setConnectionTimeout(peer.timeout_s);
+}
+
+bool MfRequester::connect(struct mf_error *err)
+{
+    OFCondition status = scu.initNetwork();
+    if (status.good() && peer.secure) {
+        tls = mf_net_tls_layer(NET_REQUESTOR, peer.tls, err);
+        if (!tls)
+            return false;
+        status = scu.useSecureConnection(tls.get());
+    }
+    if (status.good())
+        status = scu.negotiateAssociation();
+    return status.good() || mf_net_fail(status, "no association with the peer", err);
 }

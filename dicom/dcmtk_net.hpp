@@ -17,8 +17,23 @@
 std::unique_ptr<DcmTLSTransportLayer>
 mf_net_tls_layer(T_ASC_NetworkRole role, const struct mf_net_tls &tls, struct mf_error *err);
 
-/* A requesting side that has still to be told its presentation contexts. */
-void mf_net_prepare(DcmSCU &scu, const struct mf_net_peer &peer);
+/* The requesting side of an association. */
+class MfRequester
+{
+    struct Scu : DcmSCU {
+        using DcmSCU::useSecureConnection;
+    };
+    const struct mf_net_peer &peer;
+    std::unique_ptr<DcmTLSTransportLayer> tls; /* outlives scu */
+
+  public:
+    /* Still to be told its presentation contexts. */
+    explicit MfRequester(const struct mf_net_peer &peer);
+    /* Connects, with TLS where the peer has it, and negotiates. */
+    bool connect(struct mf_error *err);
+
+    Scu scu;
+};
 
 /* Storage commitment on an association that the peer has opened: our answer to its request, and our
  * report, which the peer will answer. */

@@ -39,19 +39,16 @@ Uint16 make_event(const struct mf_commitment &commitment, DcmDataset &ret)
 bool report(const struct mf_net_peer &peer, const struct mf_commitment &commitment,
             struct mf_error *err)
 {
-    DcmSCU scu;
+    MfRequester requester(peer);
+    DcmSCU &scu = requester.scu;
     DcmDataset information;
     OFList<OFString> syntaxes;
     Uint16 result = 0;
     syntaxes.push_back(UID_LittleEndianExplicitTransferSyntax);
     syntaxes.push_back(UID_LittleEndianImplicitTransferSyntax);
-    mf_net_prepare(scu, peer);
     (void)scu.addPresentationContext(MF_COMMITMENT_CLASS, syntaxes, ASC_SC_ROLE_SCP);
-    OFCondition status = scu.initNetwork();
-    if (status.good())
-        status = scu.negotiateAssociation();
-    if (status.bad())
-        return mf_net_fail(status, "no association with the peer", err);
+    if (!requester.connect(err))
+        return false;
     T_ASC_PresentationContextID id =
         scu.findPresentationContextID(MF_COMMITMENT_CLASS, "", ASC_SC_ROLE_SCP);
     if (id == 0) {
@@ -59,7 +56,8 @@ bool report(const struct mf_net_peer &peer, const struct mf_commitment &commitme
         return mf_error_set(err, MF_ERR_UNUSABLE, "the peer does not take reports of commitments");
     }
     Uint16 type = make_event(commitment, information);
-    status = scu.sendEVENTREPORTRequest(id, MF_COMMITMENT_INSTANCE, type, &information, result);
+    OFCondition status =
+        scu.sendEVENTREPORTRequest(id, MF_COMMITMENT_INSTANCE, type, &information, result);
     if (status.bad()) {
         (void)scu.abortAssociation();
         return mf_net_fail(status, "the peer broke off", err);

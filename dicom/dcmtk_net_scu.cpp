@@ -50,13 +50,12 @@ bool send_one(DcmSCU &scu, DcmFileFormat &file, struct mf_error *err)
                         result);
 }
 
-bool send_all(DcmSCU &scu, std::vector<std::unique_ptr<DcmFileFormat>> &files, struct mf_error *err)
+bool send_all(MfRequester &requester, std::vector<std::unique_ptr<DcmFileFormat>> &files,
+              struct mf_error *err)
 {
-    OFCondition status = scu.initNetwork();
-    if (status.good())
-        status = scu.negotiateAssociation();
-    if (status.bad())
-        return mf_net_fail(status, "no association with the peer", err);
+    DcmSCU &scu = requester.scu;
+    if (!requester.connect(err))
+        return false;
     for (auto &file : files)
         if (!send_one(scu, *file, err)) {
             (void)scu.abortAssociation();
@@ -70,8 +69,7 @@ bool store(const struct mf_net_peer &peer, const struct mf_net_file *from, size_
            struct mf_error *err)
 {
     std::vector<std::unique_ptr<DcmFileFormat>> files;
-    DcmSCU scu;
-    mf_net_prepare(scu, peer);
+    MfRequester requester(peer);
     for (size_t i = 0; i < n; i++) {
         OFString sop_class, syntax;
         files.push_back(read_file(from[i]));
@@ -79,9 +77,9 @@ bool store(const struct mf_net_peer &peer, const struct mf_net_file *from, size_
             return mf_error_set(err, MF_ERR_MALFORMED, "an object to be sent cannot be read");
         OFList<OFString> syntaxes;
         syntaxes.push_back(syntax);
-        (void)scu.addPresentationContext(sop_class, syntaxes); /* twice is once */
+        (void)requester.scu.addPresentationContext(sop_class, syntaxes); /* twice is once */
     }
-    return send_all(scu, files, err);
+    return send_all(requester, files, err);
 }
 
 } // namespace

@@ -73,6 +73,8 @@ struct mf_net_peer {
     int port;
     const char *called, *calling; /* AE titles */
     int timeout_s;
+    bool secure;           /* with TLS: the peer must show a certificate of tls.ca, … */
+    struct mf_net_tls tls; /* … and gets ours, if any */
 };
 
 /* A Part 10 file in memory. */

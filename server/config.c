@@ -164,16 +164,18 @@ static const struct key KEYS[] = {
     {"dimse.max_object_bytes", INTEGER, AT(dimse.max_object_bytes), "2147483648", 1024, 1024 * GIB,
      "Bytes of an object; a larger one is refused with A700"},
     {"dimse.report_to", TEXT, AT(dimse.report_to), "off", 0, 0,
-     "Where reports of storage commitments go: dicom://AE@host:port between spaces; AE titles that "
-     "are not among them get theirs on the association that asked; off = all of them do"},
+     "Where reports of storage commitments go: dicom(s)://AE@host:port between spaces; AE titles "
+     "that are not among them get theirs on the association that asked; off = all of them do"},
     {"dimse.tls_certificate", TEXT, AT(dimse.tls_certificate), "off", 0, 0,
      "PEM file; with it associations must use TLS (BCP 195 profile)"},
     {"dimse.tls_key", TEXT, AT(dimse.tls_key), "off", 0, 0, "PEM file of its private key"},
     {"dimse.tls_ca", TEXT, AT(dimse.tls_ca), "off", 0, 0,
-     "PEM file of the authorities whose certificates peers must show; off = peers need none"},
+     "PEM file of the authorities whose certificates peers must show, those of dicoms:// too; off "
+     "= "
+     "peers need none"},
     {"outbox.destinations", TEXT, AT(outbox.destinations), "off", 0, 0,
      "Where results go: addresses between spaces; as SR, SEG, SC … http(s)://host:port/dicom-web "
-     "or dicom://AE@host:port; as a FHIR transaction fhir:NAME (of fhir.servers); as HL7 v2 "
+     "or dicom(s)://AE@host:port; as a FHIR transaction fhir:NAME (of fhir.servers); as HL7 v2 "
      "ORU^R01 mllp://host:port[/APPLICATION[/FACILITY]]; the news that a job has ended "
      "webhook:NAME "
      "(of outbox.webhooks); TENANT= before those of a tenant that is not the default one; off = "

@@ -135,16 +135,14 @@ static bool send_stow(const struct mf_courier_outbox *c, const char *address,
 static bool send_dicom(const struct mf_courier_outbox *c, const char *address,
                        const struct objects *o, struct mf_error *err)
 {
-    char ae[17], host[256];
+    struct mf_dicom_address to;
     struct mf_net_file files[MAX_OBJECTS];
-    struct mf_net_peer peer = {.host = host,
-                               .called = ae,
-                               .calling = c->config->dimse.ae_title,
-                               .timeout_s = (int)c->config->outbox.timeout_s};
-    if (!mf_dicom_address(address, ae, host, &peer.port))
+    if (!mf_dicom_address_parse(address, &to))
         return mf_error_set(err, MF_ERR_USAGE,
                             "outbox.destinations: an address is neither http(s)://host/path nor "
-                            "dicom://AE@host:port");
+                            "dicom(s)://AE@host:port");
+    const struct mf_net_peer peer =
+        mf_dicom_address_peer(&to, c->config, c->config->outbox.timeout_s);
     for (size_t i = 0; i < o->count; i++)
         files[i] = (struct mf_net_file){o->files[i].data, o->files[i].len};
     return mf_net_store(&peer, files, o->count, err);
@@ -204,8 +202,7 @@ static const char *without_tenant(const char *entry)
 static bool is_understood(const char *entry, const struct mf_fhir_client *fhir,
                           const struct mf_webhooks *webhooks)
 {
-    char ae[17], host[256];
-    int port;
+    struct mf_dicom_address to;
     struct mf_mllp_peer peer;
     struct mf_error unknown = MF_ERROR_INIT;
     const char *address = without_tenant(entry);
@@ -214,7 +211,7 @@ static bool is_understood(const char *entry, const struct mf_fhir_client *fhir,
     if (mf_courier_webhook_wants(address))
         return mf_webhooks_find(webhooks, address + strlen("webhook:")) != NULL;
     return is_web(address) || mf_mllp_address(address, &peer) ||
-           mf_dicom_address(address, ae, host, &port);
+           mf_dicom_address_parse(address, &to);
 }
 
 bool mf_courier_outbox_check(const struct mf_config *config, const struct mf_fhir_client *fhir,
@@ -228,11 +225,17 @@ bool mf_courier_outbox_check(const struct mf_config *config, const struct mf_fhi
         size_t len = strcspn(at, " ");
         snprintf(address, sizeof address, "%.*s", (int)len, at);
         if (!is_understood(address, fhir, webhooks))
+            return mf_error_set(
+                err, MF_ERR_USAGE,
+                "outbox.destinations: \"%.100s\" is no http(s):// or dicom(s):// or "
+                "mllp:// address, nor fhir:NAME of a server in fhir.servers or "
+                "webhook:NAME of outbox.webhooks",
+                address);
+        struct mf_dicom_address to;
+        if (mf_dicom_address_parse(without_tenant(address), &to) &&
+            !mf_dicom_address_usable(&to, config))
             return mf_error_set(err, MF_ERR_USAGE,
-                                "outbox.destinations: \"%.100s\" is no http(s):// or dicom:// or "
-                                "mllp:// address, nor fhir:NAME of a server in fhir.servers or "
-                                "webhook:NAME of outbox.webhooks",
-                                address);
+                                "outbox.destinations: \"%.100s\" needs dimse.tls_ca", address);
         at += len;
     }
     return true;

@@ -205,11 +205,12 @@ static bool commit(void *context, struct mf_commitment *commitment)
 static bool report(void *context, const struct mf_commitment *commitment)
 {
     struct association *a = context;
-    struct mf_net_peer peer;
+    struct mf_dicom_address to;
     struct mf_error err = MF_ERROR_INIT;
-    char called[MF_NET_AE], host[256];
-    if (!mf_dimse_report_peer(a->config, a->calling, called, host, &peer))
+    if (!mf_dimse_report_address(a->config, a->calling, &to))
         return false;
+    const struct mf_net_peer peer =
+        mf_dicom_address_peer(&to, a->config, a->config->dimse.timeout_s);
     bool ok = mf_net_report(&peer, commitment, &err);
     if (!ok)
         mf_log(MF_LOG_WARN, "dimse.report_failed", MF_LOG_S("calling", a->calling),

@@ -4,8 +4,6 @@
  */
 #include "server/dimse_commitment.h"
 
-#include "server/dicom_address.h"
-
 #include <string.h>
 
 enum { UIDS = 100, ARENA_BYTES = 16 << 20, ENTRY_BYTES = 512 };
@@ -97,31 +95,31 @@ static bool next_address(const char **at, char out[ENTRY_BYTES])
     return len > 0;
 }
 
-bool mf_dimse_report_peer(const struct mf_config *config, const char *ae, char called[MF_NET_AE],
-                          char host[256], struct mf_net_peer *ret)
+bool mf_dimse_report_address(const struct mf_config *config, const char *ae,
+                             struct mf_dicom_address *ret)
 {
     char entry[ENTRY_BYTES];
     const char *at = config->dimse.report_to;
-    *ret = (struct mf_net_peer){.host = host,
-                                .called = called,
-                                .calling = config->dimse.ae_title,
-                                .timeout_s = (int)config->dimse.timeout_s};
     while (next_address(&at, entry))
-        if (mf_dicom_address(entry, called, host, &ret->port) && strcmp(called, ae) == 0)
+        if (mf_dicom_address_parse(entry, ret) && strcmp(ret->ae, ae) == 0)
             return true;
     return false;
 }
 
 bool mf_dimse_report_check(const struct mf_config *config, struct mf_error *err)
 {
-    char entry[ENTRY_BYTES], called[MF_NET_AE], host[256];
-    int port;
+    char entry[ENTRY_BYTES];
+    struct mf_dicom_address address;
     const char *at = config->dimse.report_to;
     if (strcmp(at, "off") == 0)
         return true;
-    while (next_address(&at, entry))
-        if (!mf_dicom_address(entry, called, host, &port))
+    while (next_address(&at, entry)) {
+        if (!mf_dicom_address_parse(entry, &address))
             return mf_error_set(err, MF_ERR_USAGE,
-                                "dimse.report_to: \"%.100s\" is no dicom://AE@host:port", entry);
+                                "dimse.report_to: \"%.100s\" is no dicom(s)://AE@host:port", entry);
+        if (!mf_dicom_address_usable(&address, config))
+            return mf_error_set(err, MF_ERR_USAGE, "dimse.report_to: \"%.100s\" needs dimse.tls_ca",
+                                entry);
+    }
     return true;
 }

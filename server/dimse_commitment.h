@@ -3,7 +3,7 @@
 #define MF_SERVER_DIMSE_COMMITMENT_H
 
 #include "dicom/net.h"
-#include "server/config.h"
+#include "server/dicom_address.h"
 #include "server/store_instances.h"
 
 #ifdef __cplusplus
@@ -15,10 +15,9 @@ extern "C" {
 bool mf_dimse_commit(struct mf_store *store, const char *tenant, struct mf_commitment *commitment,
                      struct mf_error *err) MF_CHECK_RESULT;
 
-/* Where the reports of an AE title go, by dimse.report_to; false: nowhere of their own. Host and
- * AE title are written to `host` and `called`. */
-bool mf_dimse_report_peer(const struct mf_config *config, const char *ae, char called[MF_NET_AE],
-                          char host[256], struct mf_net_peer *ret);
+/* Where the reports of an AE title go, by dimse.report_to; false: nowhere of their own. */
+bool mf_dimse_report_address(const struct mf_config *config, const char *ae,
+                             struct mf_dicom_address *ret);
 
 /* Whether all addresses of dimse.report_to are understood. MF_ERR_USAGE names the address. */
 bool mf_dimse_report_check(const struct mf_config *config, struct mf_error *err) MF_CHECK_RESULT;

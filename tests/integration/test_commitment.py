@@ -28,7 +28,7 @@ def daemon(tmp_path_factory, frontal_bundle):
 
 
 @contextlib.contextmanager
-def association(daemon, syntax=EXPLICIT, title="MODALITY"):
+def association(daemon, syntax=EXPLICIT, title="MODALITY", **options):
     """An association for objects and commitments, and the queue of the reports that come on it."""
     reports = queue.Queue()
 
@@ -38,7 +38,7 @@ def association(daemon, syntax=EXPLICIT, title="MODALITY"):
 
     ae = AE(ae_title=title)
     ae.requested_contexts = [build_context(DX, EXPLICIT), build_context(COMMITMENT, syntax)]
-    made = ae.associate("127.0.0.1", daemon.port, ae_title="MEDFUSION", evt_handlers=[(evt.EVT_N_EVENT_REPORT, take)])
+    made = ae.associate("127.0.0.1", daemon.port, ae_title="MEDFUSION", evt_handlers=[(evt.EVT_N_EVENT_REPORT, take)], **options)
     assert made.is_established
     try:
         yield made, reports
@@ -229,6 +229,6 @@ def test_a_report_that_is_not_taken_there_comes_here(tmp_path, frontal_bundle, r
 
 def test_an_address_that_is_none_ends_the_program(tmp_path, frontal_bundle):
     refused = daemons.Daemon(tmp_path, frontal_bundle, **{"dimse.report_to": "dicom://A@b"})
-    with pytest.raises(Exception):
+    with pytest.raises(RuntimeError):
         refused.start()
     assert "dimse.report_to" in refused.log()
