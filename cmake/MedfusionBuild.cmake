@@ -40,6 +40,7 @@ if(MEDFUSION_FUZZ)
 endif()
 if(MEDFUSION_COVERAGE)
   target_compile_options(mf_flags INTERFACE --coverage -O0)
+  target_compile_definitions(mf_flags INTERFACE MF_COVERAGE)
   target_link_options(mf_flags INTERFACE --coverage)
 endif()
 

@@ -9,6 +9,7 @@
 #include "server/decoder.h"
 #include "server/dimse.h"
 #include "server/front.h"
+#include "server/landlock.h"
 #include "server/process.h"
 #include "server/store.h"
 #include "server/tls.h"
@@ -97,7 +98,9 @@ static bool store_main(const struct start *start, struct mf_error *err)
         .listen_fd = s->store_fd,
         .stop_fd = -1,
         .ready_fd = start->ready_fd};
-    return mf_store_server_run(&server, err);
+    /* SQLite seeds its random numbers from there */
+    const char *const directory[] = {s->config->data.directory}, *const random[] = {"/dev/urandom"};
+    return mf_landlock_enter(directory, 1, random, 1, err) && mf_store_server_run(&server, err);
 }
 
 /* Cores are divided among the workers unless the configuration says how many threads each has. */

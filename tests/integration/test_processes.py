@@ -206,3 +206,10 @@ def test_workers_share_one_copy_of_the_weights(own_daemon):
     jobs = [daemon.post([NEWEST]) for _ in range(6)]
     states = [daemon.wait(job.headers["Location"])["state"] for job in jobs]
     assert states == ["succeeded"] * 6
+
+
+def test_the_store_has_given_up_what_it_does_not_need(tmp_path, frontal_bundle):
+    daemon = daemons.Daemon(tmp_path, frontal_bundle).start()
+    (pid,) = daemon.pids("mf-store")
+    assert "\nNoNewPrivs:\t1\n" in pathlib.Path(f"/proc/{pid}/status").read_text()  # Landlock (tests/server/test_landlock.c) comes with it
+    assert daemon.stop() == 0
