@@ -110,8 +110,11 @@ static size_t lay_out_any(double value, char out[NUMBER_BYTES])
     char *comma = strchr(out, ','), *e = strchr(out, 'e');
     if (comma) /* a locale's */
         *comma = '.';
+    size_t len = strlen(out);
+    if (!e && !strchr(out, '.'))
+        return len + (size_t)snprintf(out + len, NUMBER_BYTES - len, ".0");
     if (!e)
-        return strlen(strchr(out, '.') ? out : strcat(out, ".0"));
+        return len;
     char *from = e + 1, *to = e + 1;
     if (*from == '-')
         to++;

@@ -45,10 +45,11 @@ bool mf_zygote_set_program(const char *path, struct mf_error *err)
 static int open_beside(const char *relative)
 {
     char path[PATH_MAX], *slash;
+    size_t len = strlen(relative) + 1;
     if (!realpath(main_program, path) || !(slash = strrchr(path, '/')) ||
-        strlen(relative) >= sizeof path - (size_t)(slash + 1 - path))
+        len > sizeof path - (size_t)(slash + 1 - path))
         return -1;
-    strcpy(slash + 1, relative);
+    memcpy(slash + 1, relative, len);
     return access(path, X_OK) == 0 ? open(path, O_PATH | O_CLOEXEC) : -1;
 }
 
