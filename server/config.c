@@ -170,9 +170,8 @@ static const struct key KEYS[] = {
      "PEM file; with it associations must use TLS (BCP 195 profile)"},
     {"dimse.tls_key", TEXT, AT(dimse.tls_key), "off", 0, 0, "PEM file of its private key"},
     {"dimse.tls_ca", TEXT, AT(dimse.tls_ca), "off", 0, 0,
-     "PEM file of the authorities whose certificates peers must show, those of dicoms:// too; off "
-     "= "
-     "peers need none"},
+     "PEM file of the authorities whose certificates peers must show (needed for dicoms://); "
+     "off = peers need none"},
     {"outbox.destinations", TEXT, AT(outbox.destinations), "off", 0, 0,
      "Where results go: addresses between spaces; as SR, SEG, SC … http(s)://host:port/dicom-web "
      "or dicom(s)://AE@host:port; as a FHIR transaction fhir:NAME (of fhir.servers); as HL7 v2 "
