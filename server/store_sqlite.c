@@ -338,7 +338,8 @@ static bool open_database(struct mf_sqlite_store *s, const char *path, struct mf
         !execute(s, mf_sqlite_instances_schema, err) ||
         !execute(s, mf_sqlite_feedback_schema, err) || !check_version(s, path, err) ||
         !execute(s, mf_sqlite_audit_schema, err) || !mf_sqlite_audit_migrate(s, err) ||
-        !mf_sqlite_outbox_open(s, err) || !mf_sqlite_changes_open(s, err) || !execute(s, "COMMIT", err) || !recover(s, err))
+        !mf_sqlite_outbox_open(s, err) || !mf_sqlite_changes_open(s, err) ||
+        !execute(s, "COMMIT", err) || !recover(s, err))
         return mf_error_prefix(err, "%s", path);
     mf_sqlite_events_clear(s);
     return true;

@@ -7,14 +7,10 @@
 
 uint32_t mf_wire_magic(void)
 {
-    size_t sizes[] = {sizeof(struct mf_submitted),
-                      sizeof(struct mf_job),
-                      sizeof(struct mf_job_ref),
-                      sizeof(struct mf_heartbeat),
-                      sizeof(struct mf_store_counts),
-                      sizeof(struct mf_error),
-                      sizeof(struct mf_job_change),
-                      MF_VERB_COUNT};
+    size_t sizes[] = {sizeof(struct mf_submitted),    sizeof(struct mf_job),
+                      sizeof(struct mf_job_ref),      sizeof(struct mf_heartbeat),
+                      sizeof(struct mf_store_counts), sizeof(struct mf_error),
+                      sizeof(struct mf_job_change),   MF_VERB_COUNT};
     uint32_t magic = 0x4d465331; /* "MFS1" */
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         magic = magic * 31 + (uint32_t)sizes[i];
