@@ -69,7 +69,9 @@ def test_a_late_image_supersedes(daemon, receiver):
     (before, why_before), (after, why_after) = report(daemon, one), report(daemon, two)
     assert (before["status"], after["status"]) == ("preliminary", "amended")
     assert revisions(why_before) == [] and revisions(why_after) == [before["identifier"][0]["value"]]
-    assert daemon.get(f"/fhir/DiagnosticReport/{two}").json() == after  # as in every other answer
+    read = daemon.get(f"/fhir/DiagnosticReport/{two}").json()  # as in every other answer, but for where its Observations are
+    assert {**read, "result": after["result"]} == after
+    assert all(each["reference"].startswith(f"Observation/{two}-") for each in read["result"])
 
     assert wait_until(lambda: len(receiver.messages) == 2)
     sent = {message.split("\r")[0].split("|")[9]: message for message in receiver.messages}
