@@ -293,7 +293,7 @@ def test_commands_do_what_the_document_says(name, tmp_path):
     if "medfusion serve" not in script:
         before = daemons.Daemon(tmp_path / "daemon", ROOT / "models/thorax-nih", **{"http.listen": f"127.0.0.1:{port}"}).start()
     environment = {"PATH": f"{tmp_path / 'bin'}:{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
-    done = subprocess.run([shutil.which("bash")], input=script, capture_output=True, text=True, timeout=300, cwd=here, env=environment)
+    done = subprocess.run([shutil.which("bash")], input=script, capture_output=True, text=True, timeout=1200, cwd=here, env=environment)
     if before:
         before.stop()
     if done.returncode != 0:
