@@ -155,7 +155,9 @@ def test_searches(daemon, done):
     (only,) = daemon.get("/fhir/DiagnosticReport", params={"identifier": token, "_count": 100}).json()["entry"]
     assert only["resource"] == report
     strange = daemon.get("/fhir/DiagnosticReport", params={"patient.identifier": "urn:x|a b&_count=7"}).json()
-    assert strange["link"] == [{"relation": "self", "url": "/fhir/DiagnosticReport?patient.identifier=urn%3Ax%7Ca%20b%26_count%3D7"}]
+    url = "/fhir/DiagnosticReport?patient.identifier=urn%3Ax%7Ca%20b%26_count%3D7"
+    assert strange["link"][0] == {"relation": "self", "url": url}
+    assert all(link["url"].startswith(url + "&_cursor=") for link in strange["link"][1:])  # a daemon with many results looks at them in pages
     page, seen = daemon.get("/fhir/DiagnosticReport", params={"_count": 1}).json(), []
     while True:
         seen += [e["resource"]["id"] for e in page.get("entry", [])]
