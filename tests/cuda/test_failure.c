@@ -5,6 +5,7 @@
 #include "engine/engine.h"
 #include "engine/engine_private.h"
 #include "tests/engine/bundle_copy.h"
+#include "tests/engine/plain_frame.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,15 +19,7 @@ enum { SIDE = 64, LABELS = 5 };
 static bool run(struct mf_engine *engine, struct mf_error *err)
 {
     static uint8_t pixels[SIDE * SIDE];
-    const struct mf_frame frame = {.rows = SIDE,
-                                   .columns = SIDE,
-                                   .samples_per_pixel = 1,
-                                   .type = MF_SAMPLE_U8,
-                                   .photometric = MF_PHOTOMETRIC_MONOCHROME2,
-                                   .bits_stored = 8,
-                                   .high_bit = 7,
-                                   .samples = pixels,
-                                   .rescale_slope = 1};
+    const struct mf_frame frame = plain_frame(pixels, SIDE, SIDE);
     const struct mf_frame *const frames[] = {&frame};
     float logits[LABELS];
     struct mf_segmentation segmentation[1];

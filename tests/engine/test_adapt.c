@@ -3,6 +3,7 @@
 #include "engine/engine.h"
 #include "engine/trust/adapt.h"
 #include "tests/engine/bundle_copy.h"
+#include "tests/engine/plain_frame.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -174,15 +175,7 @@ static void the_head_is_the_engines(void **state)
         fail_msg("%s", err.msg);
     for (size_t i = 0; i < sizeof pixels; i++)
         pixels[i] = (uint8_t)(120 + 80 * sin((double)(i % COLS) / 9));
-    const struct mf_frame frame = {.rows = ROWS,
-                                   .columns = COLS,
-                                   .samples_per_pixel = 1,
-                                   .type = MF_SAMPLE_U8,
-                                   .photometric = MF_PHOTOMETRIC_MONOCHROME2,
-                                   .bits_stored = 8,
-                                   .high_bit = 7,
-                                   .samples = pixels,
-                                   .rescale_slope = 1};
+    const struct mf_frame frame = plain_frame(pixels, ROWS, COLS);
     const struct mf_frame *frames[] = {&frame};
     const struct mf_engine_input input = {.frames = frames, .frame_count = 1};
     struct mf_engine_output output = {

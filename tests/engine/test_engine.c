@@ -4,6 +4,7 @@
 #include "engine/engine.h"
 #include "engine/exec.h"
 #include "tests/engine/bundle_copy.h"
+#include "tests/engine/plain_frame.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -77,15 +78,7 @@ static int setup(void **state)
     for (size_t i = 0; i < sizeof f->pixels; i++)
         f->pixels[i] =
             (uint8_t)(120 + 80 * sin((double)(i % COLS) / 9) * cos((double)(i / COLS) / 11));
-    f->frame = (struct mf_frame){.rows = ROWS,
-                                 .columns = COLS,
-                                 .samples_per_pixel = 1,
-                                 .type = MF_SAMPLE_U8,
-                                 .photometric = MF_PHOTOMETRIC_MONOCHROME2,
-                                 .bits_stored = 8,
-                                 .high_bit = 7,
-                                 .samples = f->pixels,
-                                 .rescale_slope = 1};
+    f->frame = plain_frame(f->pixels, ROWS, COLS);
     for (size_t i = 0; i < 33; i++)
         f->frames[i] = &f->frame;
     return f->engine ? 0 : -1;

@@ -3,6 +3,7 @@
 #include "engine/engine.h"
 #include "engine/weight_store.h"
 #include "tests/engine/bundle_copy.h"
+#include "tests/engine/plain_frame.h"
 
 #include <fcntl.h>
 #include <math.h>
@@ -127,15 +128,7 @@ static void run(const struct mf_bundle *bundle, const char *dtype, int fd, float
     for (size_t i = 0; i < sizeof pixels; i++)
         pixels[i] =
             (uint8_t)(120 + 80 * sin((double)(i % COLS) / 9) * cos((double)(i / COLS) / 11));
-    const struct mf_frame frame = {.rows = ROWS,
-                                   .columns = COLS,
-                                   .samples_per_pixel = 1,
-                                   .type = MF_SAMPLE_U8,
-                                   .photometric = MF_PHOTOMETRIC_MONOCHROME2,
-                                   .bits_stored = 8,
-                                   .high_bit = 7,
-                                   .samples = pixels,
-                                   .rescale_slope = 1};
+    const struct mf_frame frame = plain_frame(pixels, ROWS, COLS);
     const struct mf_frame *frames[] = {&frame};
     struct mf_segmentation segmentation;
     const struct mf_engine_input input = {.frames = frames, .frame_count = 1};
