@@ -206,13 +206,15 @@ static bool cancel(struct mf_request *request, struct mf_error *err)
 {
     static const char *const NO_QUERY[] = {NULL};
     struct mf_job job;
+    struct mf_error refused = MF_ERROR_INIT;
     const char *id = mf_request_job_id(request, err);
-    if (!id || !mf_request_only_query(request, NO_QUERY, err) ||
-        !mf_store_job(request->store, request->tenant, id, &job, err))
+    if (!id || !mf_request_only_query(request, NO_QUERY, err))
         return false;
-    bool ok = mf_job_state_terminal(job.state)
-                  ? mf_endpoint_job_purge.handle(request, err)
-                  : mf_store_cancel(request->store, request->tenant, id, &job, err);
+    bool ok = mf_store_cancel(request->store, request->tenant, id, &job, &refused);
+    if (!ok && refused.code == MF_ERR_CONFLICT) /* it has ended, perhaps just now */
+        ok = mf_endpoint_job_purge.handle(request, err);
+    else if (!ok)
+        mf_error_set(err, refused.code, "%s", refused.msg);
     if (ok)
         mf_respond_empty(request, 202);
     return ok;
