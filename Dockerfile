@@ -3,7 +3,7 @@
 #   docker build --target cpu  -t medfusion .
 #   docker build --target cuda -t medfusion:cuda .
 #   docker run --read-only --tmpfs /tmp -v medfusion:/var/lib/medfusion -e MEDFUSION_HTTP_EXPOSE=open -p 127.0.0.1:8080:8080 medfusion
-# Non-root, read-only root file system, state in the volume /var/lib/medfusion.
+# Non-root, read-only root file system, state in the volume /var/lib/medfusion (its folder payloads may be another volume, of many containers).
 #
 # Both targets build and run on Debian 12, the system that is tested; the CUDA one takes the toolkit and the
 # run-time libraries out of NVIDIA's images. Package versions are the distribution's (one release, security updates wanted).
@@ -33,7 +33,8 @@ RUN PATH=/usr/local/cuda/bin:$PATH cmake --preset release -DMEDFUSION_TESTS=OFF 
 FROM debian:12-slim AS runtime
 COPY deploy/packages /tmp/packages
 RUN /tmp/packages run && rm -rf /var/lib/apt/lists/* /tmp/packages && \
-    useradd --system --uid 10001 --user-group --home-dir /var/lib/medfusion --create-home --shell /usr/sbin/nologin medfusion
+    useradd --system --uid 10001 --user-group --home-dir /var/lib/medfusion --create-home --shell /usr/sbin/nologin medfusion && \
+    install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/medfusion /var/lib/medfusion/payloads
 ENV MEDFUSION_HTTP_LISTEN=0.0.0.0:8080 \
     MEDFUSION_DATA_DIRECTORY=/var/lib/medfusion \
     MEDFUSION_MODELS_DIRECTORIES=/usr/share/medfusion/models/thorax-nih

@@ -80,6 +80,14 @@ function(medfusion_test module file)
   add_test(NAME ${module}/${file} COMMAND ${target} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 endfunction()
 
+# medfusion_postgres_test(MODULE FILE): the same test once more, with its stores in a PostgreSQL cluster of its own
+function(medfusion_postgres_test module file)
+  add_test(NAME ${module}/${file}_postgres
+    COMMAND python3 ${PROJECT_SOURCE_DIR}/tests/integration/postgres.py $<TARGET_FILE:test_${module}_${file}>
+    WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(${module}/${file}_postgres PROPERTIES SKIP_REGULAR_EXPRESSION "^skipped: ")
+endfunction()
+
 # medfusion_fuzz(NAME LIBS…): tests/fuzz/fuzz_NAME.c under libFuzzer, seeded from tests/fuzz/corpus/NAME
 function(medfusion_fuzz name)
   add_executable(fuzz_${name} ${PROJECT_SOURCE_DIR}/tests/fuzz/fuzz_${name}.c)

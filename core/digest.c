@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -43,6 +44,13 @@ void mf_sha256_final(struct mf_sha256 *h, unsigned char out[MF_SHA256_BYTES])
 void mf_sha256(const void *data, size_t len, unsigned char out[MF_SHA256_BYTES])
 {
     EVP_Digest(data, len, out, NULL, EVP_sha256(), NULL);
+}
+
+bool mf_hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
+                    unsigned char out[MF_SHA256_BYTES])
+{
+    unsigned n = MF_SHA256_BYTES;
+    return HMAC(EVP_sha256(), key, (int)key_len, data, len, out, &n) != NULL;
 }
 
 const char *mf_sha256_to_hex(const unsigned char digest[MF_SHA256_BYTES], char out[MF_SHA256_HEX])

@@ -22,6 +22,9 @@ void mf_sha256_update(struct mf_sha256 *h, const void *data, size_t len);
 void mf_sha256_final(struct mf_sha256 *h, unsigned char out[MF_SHA256_BYTES]);
 
 void mf_sha256(const void *data, size_t len, unsigned char out[MF_SHA256_BYTES]);
+/* HMAC (RFC 2104) with SHA-256; false without memory. */
+bool mf_hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
+                    unsigned char out[MF_SHA256_BYTES]) MF_CHECK_RESULT;
 const char *mf_sha256_to_hex(const unsigned char digest[MF_SHA256_BYTES], char out[MF_SHA256_HEX]);
 bool mf_sha256_file(const char *path, unsigned char out[MF_SHA256_BYTES], struct mf_error *err);
 

@@ -199,19 +199,22 @@ static float palette_luma(const struct mf_frame *f, int64_t stored)
            LUMA_B * palette_share(&f->palette[2], stored);
 }
 
-/* Percentiles of the modality values of a narrow frame, by a histogram of its samples. */
-static bool narrow_range(const struct mf_frame *f, double *low, double *high, struct mf_error *err)
+/* Percentiles of the modality values of a narrow frame, by a histogram of its samples (`counts`;
+ * NULL: it is made here). */
+static bool narrow_range(const struct mf_frame *f, const uint32_t *counts, double *low,
+                         double *high, struct mf_error *err)
 {
     struct layout l = layout_of(f);
     uint32_t n = table_size(f);
-    MF_AUTO(mf_mem) uint32_t *counts = calloc(n, sizeof *counts);
+    MF_AUTO(mf_mem) uint32_t *own = counts ? NULL : calloc(n, sizeof *own);
     MF_AUTO(mf_mem) struct mf_weighted *bins = calloc((size_t)l.mask + 1, sizeof *bins);
-    if (!counts || !bins)
+    if ((!counts && !own) || !bins)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a histogram");
-    if (n == 256)
-        mf_histogram_u8(f->samples, pixel_count(f), counts);
-    else
-        mf_histogram_u16(f->samples, pixel_count(f), counts);
+    if (own && n == 256)
+        mf_histogram_u8(f->samples, pixel_count(f), own);
+    else if (own)
+        mf_histogram_u16(f->samples, pixel_count(f), own);
+    counts = counts ? counts : own;
     for (uint32_t raw = 0; raw < n; raw++) {
         int64_t stored = stored_value(&l, raw);
         struct mf_weighted *bin = &bins[stored + (int64_t)l.sign]; /* ascending stored values */
@@ -226,8 +229,9 @@ static bool narrow_range(const struct mf_frame *f, double *low, double *high, st
     return true;
 }
 
-/* Display value per raw sample value. */
-static bool narrow_table(const struct mf_frame *f, float *table, struct mf_error *err)
+/* Display value per raw sample value; `counts` as above. */
+static bool narrow_table(const struct mf_frame *f, const uint32_t *counts, float *table,
+                         struct mf_error *err)
 {
     struct layout l = layout_of(f);
     uint32_t n = table_size(f);
@@ -239,7 +243,7 @@ static bool narrow_table(const struct mf_frame *f, float *table, struct mf_error
     struct voi v;
     if (!voi_from_frame(f, &v)) {
         double low = 0, high = 0;
-        if (!narrow_range(f, &low, &high, err))
+        if (!narrow_range(f, counts, &low, &high, err))
             return false;
         voi_from_range(&v, low, high);
     }
@@ -251,7 +255,8 @@ static bool narrow_table(const struct mf_frame *f, float *table, struct mf_error
     return true;
 }
 
-static void narrow_modality_table(const struct mf_frame *f, float *table)
+/* `padding` NULL: padding is a value as any other. */
+static void narrow_modality_table(const struct mf_frame *f, const float *padding, float *table)
 {
     struct layout l = layout_of(f);
     uint32_t n = table_size(f);
@@ -259,8 +264,9 @@ static void narrow_modality_table(const struct mf_frame *f, float *table)
     float scale = palette ? (float)((1u << f->palette[0].bits) - 1) : 1;
     for (uint32_t raw = 0; raw < n; raw++) {
         int64_t stored = stored_value(&l, raw);
-        table[raw] =
-            palette ? palette_luma(f, stored) * scale : (float)modality_value(f, (double)stored);
+        table[raw] = padding && is_padding(f, stored) ? *padding
+                     : palette                        ? palette_luma(f, stored) * scale
+                                                      : (float)modality_value(f, (double)stored);
     }
 }
 
@@ -309,8 +315,8 @@ static bool wide_padding(const struct mf_frame *f, double stored)
     return f->has_padding && stored >= (double)f->padding_low && stored <= (double)f->padding_high;
 }
 
-/* Modality values; padding becomes NaN when `mark_padding`. */
-static bool wide_modality(const struct mf_frame *f, bool mark_padding, float *out,
+/* Modality values; `padding` as above. */
+static bool wide_modality(const struct mf_frame *f, const float *padding, float *out,
                           struct mf_error *err)
 {
     MF_AUTO(mf_mem) double *row = row_buffer(f, err);
@@ -320,14 +326,15 @@ static bool wide_modality(const struct mf_frame *f, bool mark_padding, float *ou
         load_stored(f, y * f->columns, f->columns, row);
         for (size_t x = 0; x < f->columns; x++)
             out[x] =
-                mark_padding && wide_padding(f, row[x]) ? NAN : (float)modality_value(f, row[x]);
+                padding && wide_padding(f, row[x]) ? *padding : (float)modality_value(f, row[x]);
     }
     return true;
 }
 
 static bool wide_display(const struct mf_frame *f, float *out, struct mf_error *err)
 {
-    if (!wide_modality(f, true, out, err))
+    static const float NOTHING = NAN;
+    if (!wide_modality(f, &NOTHING, out, err))
         return false;
     struct voi v;
     size_t n = pixel_count(f);
@@ -346,13 +353,14 @@ static bool wide_display(const struct mf_frame *f, float *out, struct mf_error *
 
 bool mf_grayscale_range(const struct mf_frame *f, double ret[2], struct mf_error *err)
 {
+    static const float NOTHING = NAN;
     double p[2] = {LOW_PERCENTILE, HIGH_PERCENTILE};
     if (is_narrow(f))
-        return narrow_range(f, &ret[0], &ret[1], err);
+        return narrow_range(f, NULL, &ret[0], &ret[1], err);
     MF_AUTO(mf_mem) float *values = malloc(pixel_count(f) * sizeof *values);
     if (!values)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a frame");
-    return wide_modality(f, true, values, err) &&
+    return wide_modality(f, &NOTHING, values, err) &&
            mf_percentiles_f32(values, pixel_count(f), p, ret, err);
 }
 
@@ -442,18 +450,24 @@ static bool palette_bytes(const struct mf_frame *f, uint8_t *out, struct mf_erro
 
 /* ---- public ---- */
 
-bool mf_grayscale_modality(const struct mf_frame *f, float *out, struct mf_error *err)
+bool mf_grayscale_filled(const struct mf_frame *f, const float *padding, float *out,
+                         struct mf_error *err)
 {
     if (is_colour(f))
         return colour_luma(f, 1, out, err);
     if (!is_narrow(f))
-        return wide_modality(f, false, out, err);
+        return wide_modality(f, padding, out, err);
     MF_AUTO(mf_mem) float *table = malloc(table_size(f) * sizeof *table);
     if (!table)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a table");
-    narrow_modality_table(f, table);
+    narrow_modality_table(f, padding, table);
     map_floats(f, table, out);
     return true;
+}
+
+bool mf_grayscale_modality(const struct mf_frame *f, float *out, struct mf_error *err)
+{
+    return mf_grayscale_filled(f, NULL, out, err);
 }
 
 bool mf_grayscale_display(const struct mf_frame *f, float *out, struct mf_error *err)
@@ -465,10 +479,27 @@ bool mf_grayscale_display(const struct mf_frame *f, float *out, struct mf_error 
     MF_AUTO(mf_mem) float *table = malloc(table_size(f) * sizeof *table);
     if (!table)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a table");
-    if (!narrow_table(f, table, err))
+    if (!narrow_table(f, NULL, table, err))
         return false;
     map_floats(f, table, out);
     return true;
+}
+
+size_t mf_grayscale_table_size(const struct mf_frame *f)
+{
+    return is_colour(f) || !is_narrow(f) ? 0 : table_size(f);
+}
+
+bool mf_grayscale_needs_counts(const struct mf_frame *f)
+{
+    return mf_grayscale_table_size(f) && f->photometric != MF_PHOTOMETRIC_PALETTE &&
+           !mf_grayscale_has_voi(f);
+}
+
+bool mf_grayscale_table(const struct mf_frame *f, const uint32_t *counts, float *table,
+                        struct mf_error *err)
+{
+    return narrow_table(f, counts, table, err);
 }
 
 uint32_t mf_grayscale_channels(const struct mf_frame *f)
@@ -487,7 +518,7 @@ bool mf_grayscale_display8(const struct mf_frame *f, uint8_t *out, struct mf_err
     MF_AUTO(mf_mem) uint8_t *bytes = malloc(n);
     if (!values || !bytes)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for %zu display values", n);
-    if (!(is_narrow(f) ? narrow_table(f, values, err) : wide_display(f, values, err)))
+    if (!(is_narrow(f) ? narrow_table(f, NULL, values, err) : wide_display(f, values, err)))
         return false;
     for (size_t i = 0; i < n; i++)
         bytes[i] = (uint8_t)(values[i] * 255 + 0.5f);

@@ -19,6 +19,10 @@ extern "C" {
  * up. `out` holds rows · columns floats. */
 bool mf_grayscale_modality(const struct mf_frame *frame, float *out, struct mf_error *err);
 
+/* The same with `*padding` in place of padding values; NULL = they stay what they are. */
+bool mf_grayscale_filled(const struct mf_frame *frame, const float *padding, float *out,
+                         struct mf_error *err);
+
 /* Display values in [0,1], 1 = white: VOI LUT, else the window by its function, else the 0.5–99.5
  * percentile of the modality values that are not padding (linear; equal percentiles give 0),
  * clipped; MONOCHROME1 inverted; padding is shown black. 8-bit colour and palettes are shown as
@@ -26,6 +30,17 @@ bool mf_grayscale_modality(const struct mf_frame *frame, float *out, struct mf_e
  * or all-padding images. This is the rule of DESIGN.md, "The network", step 1; models/ applies the
  * same rule. */
 bool mf_grayscale_display(const struct mf_frame *frame, float *out, struct mf_error *err);
+
+/* The same in two steps, for a device that looks values up itself: greyscale and palette samples of
+ * at most 16 bits have a display value that follows from the raw sample alone, out[i] =
+ * table[samples[i]]. Entries of the table: 256 or 65536; 0: not such a frame. */
+size_t mf_grayscale_table_size(const struct mf_frame *frame);
+/* Whether the table depends on how often each raw sample occurs (there is no VOI to go by). */
+bool mf_grayscale_needs_counts(const struct mf_frame *frame);
+/* `counts` (as many as `table`): how often each raw sample occurs; NULL = they are counted here
+ * where they are needed. */
+bool mf_grayscale_table(const struct mf_frame *frame, const uint32_t *counts, float *table,
+                        struct mf_error *err);
 
 /* The modality values that a greyscale frame without VOI LUT and window is shown between: ret[0] is
  * black, ret[1] white (the other way round for MONOCHROME1). */

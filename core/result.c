@@ -70,13 +70,44 @@ static json_t *frame_to_json(const struct mf_result_frame *f)
                      "segmentation", segmentation);
 }
 
+static json_t *triple(const double v[3])
+{
+    return json_pack("[o, o, o]", mf_json_real(v[0]), mf_json_real(v[1]), mf_json_real(v[2]));
+}
+
+json_t *mf_result_volume_to_json(const struct mf_result_volume *v)
+{
+    return json_pack("{s:I, s:I, s:o, s:o, s:I, s:o, s:I, s:I, s:o}", "slices",
+                     (json_int_t)v->slices, "planes", (json_int_t)v->planes, "spacing_mm",
+                     triple(v->spacing), "voxel_mm", triple(v->voxel), "gaps", (json_int_t)v->gaps,
+                     "largest_distance_mm", mf_json_real(v->largest_distance), "duplicates",
+                     (json_int_t)v->duplicates, "other_geometry", (json_int_t)v->other_geometry,
+                     "tilt_degrees", mf_json_real(v->tilt_degrees));
+}
+
+static json_t *order_to_json(const struct mf_order *o)
+{
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "accession_number", mf_json_string(o->accession),
+                     "placer_order_number", mf_json_string(o->placer), "filler_order_number",
+                     mf_json_string(o->filler), "requested_procedure_id",
+                     mf_json_string(o->procedure), "scheduled_procedure_step_id",
+                     mf_json_string(o->step));
+}
+
 static json_t *study_to_json(const struct mf_result *r)
 {
     json_t *frames = json_array();
     for (size_t i = 0; i < r->frame_count; i++)
         frames = append(frames, frame_to_json(&r->frames[i]));
-    return json_pack("{s:o, s:o, s:o}", "study_instance_uid", mf_json_string(r->study_instance_uid),
-                     "modality", mf_json_string(r->modality), "frames", frames);
+    json_t *study =
+        json_pack("{s:o, s:o, s:o, s:o}", "study_instance_uid",
+                  mf_json_string(r->study_instance_uid), "modality", mf_json_string(r->modality),
+                  "order", order_to_json(&r->order), "frames", frames);
+    if (!r->volume ||
+        json_object_set_new(study, "volume", mf_result_volume_to_json(r->volume)) == 0)
+        return study;
+    json_decref(study);
+    return NULL;
 }
 
 static json_t *model_to_json(const struct mf_result *r)

@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/feature.h"
 #include "core/json.h"
+#include "core/order.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -75,6 +76,15 @@ struct mf_finding_set {
     const char *method; /* NULL = "conformal_risk_control" */
 };
 
+/* Of what a volume was made. */
+struct mf_result_volume {
+    size_t slices, planes; /* stored slices, planes of the stack that they make */
+    double spacing[3];     /* of the stored slices (median), their rows and columns; mm */
+    double voxel[3];       /* of the stack: plane, row, column; mm */
+    size_t gaps, duplicates, other_geometry;
+    double largest_distance, tilt_degrees;
+};
+
 struct mf_skipped {
     const char *object; /* SOP Instance UID, or the part and member number */
     const char *reason;
@@ -87,8 +97,10 @@ struct mf_timing {
 struct mf_result {
     const char *job; /* NULL on the command line */
     const char *study_instance_uid, *modality;
+    struct mf_order order;
     const struct mf_result_frame *frames; /* oldest first */
     size_t frame_count;
+    const struct mf_result_volume *volume; /* NULL: frames as they are; the member is left out */
     struct {
         const char *name, *version, *digest, *model_hash, *device, *dtype;
     } model;
@@ -126,6 +138,9 @@ struct mf_result {
 /* The JSON document of models and services, every field of the schema present. NULL when out of
  * memory. */
 json_t *mf_result_to_json(const struct mf_result *result);
+
+/* The member study.volume. NULL when out of memory. */
+json_t *mf_result_volume_to_json(const struct mf_result_volume *volume);
 
 /* RFC 9457 problem as `medfusion.problem/1`: {"schema","type","title","status","detail", "study"?,
  * "job"?}. `study` and `job` may be NULL. */

@@ -41,7 +41,8 @@ static bool put_head(struct mf_buffer *b, const json_t *result)
     const json_t *study = json_object_get(result, "study");
     const json_t *model = json_object_get(result, "model");
     const json_t *frames = json_object_get(study, "frames");
-    const char *acquired = "-";
+    const char *acquired = "-", *accession = mf_json_get_string(json_object_get(study, "order"),
+                                                                "accession_number", NULL);
     size_t priors = 0, fallbacks = 0;
     for (size_t i = 0; i < json_array_size(frames); i++) {
         const json_t *frame = json_array_get(frames, i);
@@ -57,6 +58,7 @@ static bool put_head(struct mf_buffer *b, const json_t *result)
                text_of(study, "study_instance_uid"), text_of(study, "modality"), acquired,
                json_array_size(frames) - priors, priors) &&
            (fallbacks == 0 || mf_buffer_printf(b, NULL, "; not segmented: %zu", fallbacks)) &&
+           (!accession || mf_buffer_printf(b, NULL, "\n          accession %s", accession)) &&
            mf_buffer_printf(b, NULL, "\nModel     %s %s, %s, %s\n", text_of(model, "name"),
                             text_of(model, "version"), text_of(model, "device"),
                             text_of(model, "dtype"));

@@ -125,10 +125,20 @@ static bool parse_all(const struct mf_prescan_element *e, double *out, size_t n)
     return true;
 }
 
+/* Whether the element says another value representation than those of `allowed`. Unknown (UN) is
+ * none, and what implicit VR has. */
+static void check_vr(struct mf_index_object *o, const struct mf_prescan_element *e,
+                     const char *allowed)
+{
+    if (memcmp(e->vr, "UN", 2) != 0 && !strstr(allowed, e->vr))
+        o->irregular |= 1u << MF_IRREGULAR_KIND;
+}
+
 static bool collect_field(struct mf_collector *c, const struct mf_field *f,
                           const struct mf_prescan_element *e, struct mf_error *err)
 {
     double number;
+    check_vr(c->object, e, f->vr);
     switch (f->kind) {
     case MF_FIELD_U16:
         if (e->length == 0)
@@ -278,13 +288,16 @@ static void collect_view(struct mf_index_object *o, const struct mf_prescan_elem
     o->view_position = mf_view_from_code(code);
 }
 
-/* The order, from the first item of Request Attributes Sequence (PS3.3 10.6). */
+/* The order, from the first item of Request Attributes Sequence (PS3.3 10.6; order numbers are not
+ * of it, but are found there), unless the image itself names it. */
 static bool collect_request(struct mf_collector *c, const struct mf_prescan_element *e,
                             struct mf_error *err)
 {
     bool order = e->levels[0].tag == TAG(0x0040, 0x0275) && e->levels[0].item == 0 &&
                  (e->tag == TAG(0x0032, 0x1060) || e->tag == TAG(0x0040, 0x0009) ||
-                  e->tag == TAG(0x0040, 0x1001));
+                  e->tag == TAG(0x0040, 0x1001) || e->tag == TAG(0x0040, 0x2016) ||
+                  e->tag == TAG(0x0040, 0x2017) ||
+                  (e->tag == TAG(0x0008, 0x0050) && !c->object->accession_number));
     for (size_t i = 0; order && i < mf_field_count; i++)
         if (mf_fields[i].tag == e->tag)
             return collect_field(c, &mf_fields[i], e, err);
@@ -337,10 +350,36 @@ static void collect_padding(struct mf_index_object *o, const struct mf_prescan_e
     }
 }
 
+/* The value representations that an element of collect_numbers() may have; NULL: any. */
+static const char *vrs_of_number(uint32_t tag)
+{
+    switch (tag) {
+    case TAG(0x0028, 0x0008):
+        return "IS";
+    case TAG(0x0018, 0x1164):
+    case TAG(0x0020, 0x0032):
+    case TAG(0x0020, 0x0037):
+    case TAG(0x0028, 0x0030):
+    case TAG(0x0028, 0x1050):
+    case TAG(0x0028, 0x1051):
+    case TAG(0x0028, 0x1052):
+    case TAG(0x0028, 0x1053):
+        return "DS";
+    case TAG(0x0028, 0x0120):
+    case TAG(0x0028, 0x0121):
+        return "US SS";
+    default:
+        return NULL;
+    }
+}
+
 static void collect_numbers(struct mf_collector *c, const struct mf_prescan_element *e)
 {
     struct mf_index_object *o = c->object;
+    const char *vrs = vrs_of_number(e->tag);
     double frames;
+    if (vrs)
+        check_vr(o, e, vrs);
     switch (e->tag) {
     case TAG(0x0018, 0x1164):
         parse_all(e, o->imager_pixel_spacing, 2);

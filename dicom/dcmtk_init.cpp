@@ -1,5 +1,6 @@
 /* DCMTK fence: start-up. Loads what DCMTK would open on first use and silences its logger. */
 #include "dicom/charset.h"
+#include "dicom/deidentify_values.h"
 #include "dicom/dicom.h"
 
 #include "dcmtk/config/osconfig.h"
@@ -24,7 +25,7 @@ bool initialise(struct mf_error *err)
     mf_charset_preload();
     json_object_seed(0); /* opens the random device once; the index is JSON */
     DJLSDecoderRegistration::registerCodecs();
-    return true;
+    return mf_deidentify_preload(err);
 }
 
 } // namespace

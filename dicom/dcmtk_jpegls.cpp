@@ -103,10 +103,10 @@ bool decode(const uint8_t *data, size_t length, const struct mf_jpeg_header &hea
 {
     unsigned bytes = header.precision <= 8 ? 1 : 2;
     size_t samples = size_t{image->rows} * image->columns * image->samples_per_pixel;
-    std::vector<Uint8> narrow;
+    std::vector<Uint8> narrow; /* beside `out`: 8 of 16 bits, or what DCMTK wants even */
     void *target = out;
-    if (bytes < image->sample_bytes) {
-        narrow.resize(samples);
+    if (bytes < image->sample_bytes || samples * bytes % 2) {
+        narrow.resize(samples + samples % 2);
         target = narrow.data();
     }
     DcmDataset dataset;
@@ -118,11 +118,16 @@ bool decode(const uint8_t *data, size_t length, const struct mf_jpeg_header &hea
     OFString colour;
     if (status.good())
         status = pixels->getUncompressedFrame(&dataset, 0, fragment, target,
-                                              static_cast<Uint32>(samples * bytes), colour);
+                                              static_cast<Uint32>((samples * bytes + 1) / 2 * 2),
+                                              colour);
     if (status.bad())
         return mf_error_set(err, MF_ERR_MALFORMED, "the JPEG-LS codestream is damaged");
-    for (size_t i = 0; i < narrow.size(); i++)
-        static_cast<uint16_t *>(out)[i] = narrow[i];
+    for (size_t i = 0; i < samples && !narrow.empty(); i++) {
+        if (image->sample_bytes == 1)
+            static_cast<uint8_t *>(out)[i] = narrow[i];
+        else
+            static_cast<uint16_t *>(out)[i] = narrow[i];
+    }
     return true;
 }
 

@@ -53,6 +53,40 @@ void strip(DcmItem &item)
     }
 }
 
+/* The length of the NaN or infinity at `i`; 0 when there is none. */
+size_t bad_number_at(const std::string &json, size_t i)
+{
+    for (const char *name : {"-nan", "nan", "-inf", "inf"})
+        if (json.compare(i, std::strlen(name), name) == 0)
+            return std::strlen(name);
+    return 0;
+}
+
+/* JSON that every reader takes: without NUL characters, which wrongly padded values have, and with
+ * null (PS3.18 F.2.5: no value) where FL and FD are no finite number, which DCMTK writes bare. */
+std::string mended(const std::string &json)
+{
+    static const char NUL[] = "\\u0000";
+    std::string out;
+    bool inside = false;
+    out.reserve(json.size());
+    for (size_t i = 0, n; i < json.size(); i += n) {
+        const size_t number = inside ? 0 : bad_number_at(json, i);
+        n = json[i] == '\\' ? 2 : 1; /* an escape is taken whole: "\\\\" is none of ours */
+        if (json[i] == '"')
+            inside = !inside;
+        if (number > 0) {
+            out.append("null");
+            n = number;
+        } else if (json.compare(i, std::strlen(NUL), NUL) == 0) {
+            n = std::strlen(NUL);
+        } else {
+            out.append(json, i, n);
+        }
+    }
+    return out;
+}
+
 bool convert(const void *data, size_t length, struct mf_buffer *ret, struct mf_error *err)
 {
     DcmInputBufferStream stream;
@@ -67,20 +101,18 @@ bool convert(const void *data, size_t length, struct mf_buffer *ret, struct mf_e
                             status.text());
     DcmDataset &data_set = *file.getDataset();
     strip(data_set);
-    const bool utf8 = data_set.convertToUTF8().good();
+    (void)data_set.convertToUTF8(); /* what it cannot convert, or calls UTF-8 already, is mended */
     std::ostringstream out;
     DcmJsonFormatCompact format(OFFalse);
+    format.setJsonExtensionEnabled(OFTrue); /* or one FL that is NaN fails all */
     status = data_set.writeJson(out, format);
     if (status.bad())
         return mf_error_set(err, MF_ERR_MALFORMED, "the header has no DICOM JSON form (%s)",
                             status.text());
-    std::string text = "{" + out.str() + "}";
-    if (!utf8) { /* what cannot be converted becomes U+FFFD, byte by byte */
-        std::vector<char> valid(3 * text.size() + 4);
-        mf_charset_to_utf8("ISO_IR 192", text.data(), text.size(), valid.data(), valid.size());
-        text = valid.data();
-    }
-    return mf_buffer_append(ret, text.data(), text.size(), err);
+    const std::string text = "{" + mended(out.str()) + "}";
+    std::vector<char> valid(3 * text.size() + 4); /* with U+FFFD for bytes that are no UTF-8 */
+    mf_charset_to_utf8("ISO_IR 192", text.data(), text.size(), valid.data(), valid.size());
+    return mf_buffer_append_str(ret, valid.data(), err);
 }
 
 } // namespace
@@ -94,7 +126,16 @@ bool mf_metadata_json(const void *data, size_t length, struct mf_buffer *ret, st
     struct mf_prescan prescan = {};
     if (!mf_prescan_run(data, length, &budget, nullptr, nullptr, &prescan, err))
         return false;
+    const bool misread = prescan.irregular & 1u << MF_IRREGULAR_VR, whole = prescan.bytes == data,
+               more = prescan.irregular & 1u << MF_IRREGULAR_END;
+    if (whole)
+        length = prescan.end; /* what is behind it nobody has checked */
     mf_prescan_free(&prescan);
+    if (more && !whole)
+        return mf_error_set(err, MF_ERR_MALFORMED, "bytes behind the last element are none");
+    if (misread) /* and take lengths for sizes that nobody has checked */
+        return mf_error_set(err, MF_ERR_MALFORMED,
+                            "elements have no value representation: DCMTK would misread it");
     try {
         return convert(data, length, ret, err);
     } catch (const std::bad_alloc &) {

@@ -25,15 +25,7 @@ bool add_item(DcmDataset &to, const struct mf_commitment_item &item)
 /* The event of a commitment: its type, and its information. */
 Uint16 make_event(const struct mf_commitment &commitment, DcmDataset &ret)
 {
-    bool failures = false;
-    if (ret.putAndInsertString(DCM_TransactionUID, commitment.transaction).bad())
-        throw std::bad_alloc();
-    for (size_t i = 0; i < commitment.count; i++) {
-        failures = failures || commitment.items[i].reason != MF_COMMITTED;
-        if (!add_item(ret, commitment.items[i]))
-            throw std::bad_alloc();
-    }
-    return failures ? EVENT_FAILURES : EVENT_COMMITTED;
+    return mf_net_fill_commitment(commitment, ret) ? EVENT_FAILURES : EVENT_COMMITTED;
 }
 
 bool report(const struct mf_net_peer &peer, const struct mf_commitment &commitment,
@@ -70,6 +62,19 @@ bool report(const struct mf_net_peer &peer, const struct mf_commitment &commitme
 
 } // namespace
 
+bool mf_net_fill_commitment(const struct mf_commitment &commitment, DcmDataset &ret)
+{
+    bool failures = false;
+    if (ret.putAndInsertString(DCM_TransactionUID, commitment.transaction).bad())
+        throw std::bad_alloc();
+    for (size_t i = 0; i < commitment.count; i++) {
+        failures = failures || commitment.items[i].reason != MF_COMMITTED;
+        if (!add_item(ret, commitment.items[i]))
+            throw std::bad_alloc();
+    }
+    return failures;
+}
+
 OFCondition mf_net_send_report(T_ASC_Association *association, T_ASC_PresentationContextID id,
                                const struct mf_commitment &commitment)
 {
@@ -105,6 +110,27 @@ OFCondition mf_net_answer_action(T_ASC_Association *association, T_ASC_Presentat
     OFStandard::strlcpy(response.AffectedSOPClassUID, request.RequestedSOPClassUID,
                         sizeof response.AffectedSOPClassUID);
     OFStandard::strlcpy(response.AffectedSOPInstanceUID, request.RequestedSOPInstanceUID,
+                        sizeof response.AffectedSOPInstanceUID);
+    return DIMSE_sendMessageUsingMemoryData(association, id, &message, nullptr, nullptr, nullptr,
+                                            nullptr);
+}
+
+OFCondition mf_net_answer_report(T_ASC_Association *association, T_ASC_PresentationContextID id,
+                                 const T_DIMSE_N_EventReportRQ &request, Uint16 result)
+{
+    T_DIMSE_Message message;
+    std::memset(&message, 0, sizeof message);
+    T_DIMSE_N_EventReportRSP &response = message.msg.NEventReportRSP;
+    message.CommandField = DIMSE_N_EVENT_REPORT_RSP;
+    response.MessageIDBeingRespondedTo = request.MessageID;
+    response.DimseStatus = result;
+    response.DataSetType = DIMSE_DATASET_NULL;
+    response.EventTypeID = request.EventTypeID;
+    response.opts = O_NEVENTREPORT_AFFECTEDSOPCLASSUID | O_NEVENTREPORT_AFFECTEDSOPINSTANCEUID |
+                    O_NEVENTREPORT_EVENTTYPEID;
+    OFStandard::strlcpy(response.AffectedSOPClassUID, request.AffectedSOPClassUID,
+                        sizeof response.AffectedSOPClassUID);
+    OFStandard::strlcpy(response.AffectedSOPInstanceUID, request.AffectedSOPInstanceUID,
                         sizeof response.AffectedSOPInstanceUID);
     return DIMSE_sendMessageUsingMemoryData(association, id, &message, nullptr, nullptr, nullptr,
                                             nullptr);

@@ -6,16 +6,17 @@
 #include "dicom/dcmtk_net.hpp"
 
 #include "dicom/part10.h"
-#include "dicom/syntax.h"
 
 #include "dcmtk/dcmnet/dimse.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <exception>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <string>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <vector>
@@ -35,6 +36,7 @@ struct Association {
     T_ASC_Network *network = nullptr;
     T_ASC_Association *association = nullptr;
     unsigned reports = 0; /* sent, not answered yet */
+    MfNewerSyntaxes newer;
 
     Association(const struct mf_net_options &o, const struct mf_net_handler &h, void *c)
         : options(o), handler(h), context(c)
@@ -68,59 +70,6 @@ struct Association {
 
 /* --- negotiation --- */
 
-bool is_storage(const char *uid)
-{
-    for (int i = 0; i < numberOfDcmAllStorageSOPClassUIDs; i++)
-        if (std::strcmp(uid, dcmAllStorageSOPClassUIDs[i]) == 0)
-            return true;
-    return std::strncmp(uid, "1.2.840.10008.5.1.4.1.1.", 24) == 0; /* newer than DCMTK's list */
-}
-
-bool is_commitment(const char *uid)
-{
-    return std::strcmp(uid, MF_COMMITMENT_CLASS) == 0;
-}
-
-bool is_little_endian(const char *uid)
-{
-    return std::strcmp(uid, UID_LittleEndianExplicitTransferSyntax) == 0 ||
-           std::strcmp(uid, UID_LittleEndianImplicitTransferSyntax) == 0;
-}
-
-/* The first proposed syntax that is known, but Explicit VR Little Endian rather than implicit. */
-const char *choose_syntax(const T_ASC_PresentationContext &pc)
-{
-    const char *chosen = nullptr;
-    for (int i = 0; i < pc.transferSyntaxCount; i++) {
-        const char *uid = pc.proposedTransferSyntaxes[i];
-        if (is_commitment(pc.abstractSyntax) ? !is_little_endian(uid) : !mf_syntax_find(uid))
-            continue;
-        if (!chosen || (std::strcmp(chosen, UID_LittleEndianImplicitTransferSyntax) == 0 &&
-                        std::strcmp(uid, UID_LittleEndianExplicitTransferSyntax) == 0))
-            chosen = uid;
-    }
-    return chosen;
-}
-
-void negotiate(T_ASC_Parameters *params)
-{
-    for (int i = 0; i < ASC_countPresentationContexts(params); i++) {
-        T_ASC_PresentationContext pc;
-        if (ASC_getPresentationContext(params, i, &pc).bad())
-            continue;
-        bool known = std::strcmp(pc.abstractSyntax, UID_VerificationSOPClass) == 0 ||
-                     is_commitment(pc.abstractSyntax) || is_storage(pc.abstractSyntax);
-        const char *syntax = known ? choose_syntax(pc) : nullptr;
-        if (syntax)
-            (void)ASC_acceptPresentationContext(params, pc.presentationContextID, syntax,
-                                                ASC_SC_ROLE_DEFAULT, OFTrue);
-        else
-            (void)ASC_refusePresentationContext(params, pc.presentationContextID,
-                                                known ? ASC_P_TRANSFERSYNTAXESNOTSUPPORTED
-                                                      : ASC_P_ABSTRACTSYNTAXNOTSUPPORTED);
-    }
-}
-
 bool reject(Association &a, T_ASC_RejectParametersReason reason, const char *why,
             struct mf_error *err)
 {
@@ -146,31 +95,27 @@ bool admit(Association &a, struct mf_error *err)
     if (admission == MF_NET_REJECT_CALLED)
         return reject(a, ASC_REASON_SU_CALLEDAETITLENOTRECOGNIZED,
                       "the called AE title is not dimse.ae_title", err);
-    negotiate(params);
+    mf_net_negotiate(params);
     OFStandard::strlcpy(params->ourImplementationClassUID, MF_IMPLEMENTATION_UID,
                         sizeof params->ourImplementationClassUID);
     OFStandard::strlcpy(params->ourImplementationVersionName, MF_IMPLEMENTATION_NAME,
                         sizeof params->ourImplementationVersionName);
     OFCondition status = ASC_acknowledgeAssociation(a.association);
-    return status.good() || mf_net_fail(status, "the association cannot be accepted", err);
+    if (status.bad())
+        return mf_net_fail(status, "the association cannot be accepted", err);
+    a.newer = mf_net_hide_newer_syntaxes(params);
+    return true;
 }
 
 /* --- data sets --- */
 
 OFCondition next_pdv(Association &a, DUL_PDV *pdv)
 {
-    OFCondition status = DUL_NextPDV(&a.association->DULassociation, pdv);
-    if (status.good())
-        return status;
-    a.acknowledge();
-    if (!ASC_dataWaiting(a.association, a.options.timeout_s))
-        return DIMSE_NODATAAVAILABLE;
-    a.watch();
-    status =
-        DUL_ReadPDVs(&a.association->DULassociation, nullptr, DUL_NOBLOCK, a.options.timeout_s);
-    if (status != DUL_PDATAPDUARRIVED)
-        return status;
-    return DUL_NextPDV(&a.association->DULassociation, pdv);
+    auto before = [&a]() {
+        a.acknowledge();
+        a.watch();
+    };
+    return mf_net_next_pdv(a.association, a.options.timeout_s, before, pdv);
 }
 
 bool too_slow(const Association &a, time_t begin, uint64_t received)
@@ -210,6 +155,19 @@ OFCondition echo(Association &a, T_ASC_PresentationContextID id, const T_DIMSE_C
     return DIMSE_sendEchoResponse(a.association, id, &request, STATUS_Success, nullptr);
 }
 
+/* Why an object was refused, as an Error Comment (PS3.7 C.5.2); nothing without a reason. */
+void put_comment(const char *reason, DcmDataset &detail)
+{
+    enum { LO_CHARACTERS = 64 };
+    std::string text(reason ? reason : "");
+    text.resize(std::min<size_t>(text.size(), LO_CHARACTERS));
+    for (char &c : text)
+        if (c < ' ' || c > '~' || c == '\\')
+            c = '?';
+    if (!text.empty())
+        (void)detail.putAndInsertString(DCM_ErrorComment, text.c_str());
+}
+
 OFCondition store(Association &a, T_ASC_PresentationContextID id, const T_DIMSE_C_StoreRQ &request)
 {
     T_ASC_PresentationContext pc;
@@ -220,8 +178,13 @@ OFCondition store(Association &a, T_ASC_PresentationContextID id, const T_DIMSE_
     OFStandard::strlcpy(object.sop_class, request.AffectedSOPClassUID, sizeof object.sop_class);
     OFStandard::strlcpy(object.sop_instance, request.AffectedSOPInstanceUID,
                         sizeof object.sop_instance);
-    OFStandard::strlcpy(object.transfer_syntax, pc.acceptedTransferSyntax,
+    const auto newer = a.newer.find(id);
+    OFStandard::strlcpy(object.transfer_syntax,
+                        newer == a.newer.end() ? pc.acceptedTransferSyntax : newer->second.c_str(),
                         sizeof object.transfer_syntax);
+    if (request.opts & O_STORE_MOVEORIGINATORAETITLE)
+        OFStandard::strlcpy(object.move_originator, request.MoveOriginatorApplicationEntityTitle,
+                            sizeof object.move_originator);
     a.handler.store_begin(a.context, &object);
     auto keep = [&a](const void *data, size_t len) {
         a.handler.store_data(a.context, data, len);
@@ -230,7 +193,8 @@ OFCondition store(Association &a, T_ASC_PresentationContextID id, const T_DIMSE_
     status = request.DataSetType == DIMSE_DATASET_NULL ? DIMSE_RECEIVEFAILED
                                                        : receive_data_set(a, id, keep);
     alarm(0); /* what follows is our own work */
-    uint16_t result = a.handler.store_end(a.context, status.good());
+    const char *reason = nullptr;
+    uint16_t result = a.handler.store_end(a.context, status.good(), &reason);
     if (status.bad())
         return status;
     T_DIMSE_C_StoreRSP response = {};
@@ -242,7 +206,10 @@ OFCondition store(Association &a, T_ASC_PresentationContextID id, const T_DIMSE_
                         sizeof response.AffectedSOPClassUID);
     OFStandard::strlcpy(response.AffectedSOPInstanceUID, request.AffectedSOPInstanceUID,
                         sizeof response.AffectedSOPInstanceUID);
-    return DIMSE_sendStoreResponse(a.association, id, &request, &response, nullptr);
+    DcmDataset detail;
+    put_comment(reason, detail);
+    return DIMSE_sendStoreResponse(a.association, id, &request, &response,
+                                   detail.isEmpty() ? nullptr : &detail);
 }
 
 /* --- storage commitment --- */
@@ -263,7 +230,7 @@ Uint16 judge_action(Association &a, const T_DIMSE_N_ActionRQ &request,
                     struct mf_arena *arena, struct mf_commitment *ret)
 {
     struct mf_error problem = MF_ERROR_INIT;
-    if (!is_commitment(request.RequestedSOPClassUID))
+    if (!mf_net_is_commitment(request.RequestedSOPClassUID))
         return STATUS_N_NoSuchSOPClass;
     if (std::strcmp(request.RequestedSOPInstanceUID, MF_COMMITMENT_INSTANCE) != 0)
         return STATUS_N_NoSuchSOPInstance;
@@ -275,32 +242,67 @@ Uint16 judge_action(Association &a, const T_DIMSE_N_ActionRQ &request,
     return a.handler.commit(a.context, ret) ? STATUS_Success : STATUS_N_ProcessingFailure;
 }
 
-OFCondition action(Association &a, T_ASC_PresentationContextID id,
-                   const T_DIMSE_N_ActionRQ &request)
+/* The data set of a request or report, and memory for what it says. */
+struct Information {
+    std::vector<unsigned char> data;
+    bool implicit_vr = false;
+    std::unique_ptr<struct mf_arena, void (*)(struct mf_arena *)> arena;
+
+    Information() : arena(mf_arena_new(ARENA_BYTES), mf_arena_free)
+    {
+        if (!arena)
+            throw std::bad_alloc();
+    }
+};
+
+OFCondition receive_information(Association &a, T_ASC_PresentationContextID id, bool present,
+                                Information &ret)
 {
     T_ASC_PresentationContext pc;
-    std::vector<unsigned char> data;
-    std::unique_ptr<struct mf_arena, void (*)(struct mf_arena *)> arena(mf_arena_new(ARENA_BYTES),
-                                                                        mf_arena_free);
     OFCondition status = ASC_findAcceptedPresentationContext(a.association->params, id, &pc);
     if (status.bad())
         return status;
-    auto keep = [&data](const void *piece, size_t len) {
-        const unsigned char *bytes = static_cast<const unsigned char *>(piece);
-        data.insert(data.end(), bytes, bytes + len);
-        return data.size() <= MF_COMMITMENT_BYTES;
+    ret.implicit_vr =
+        std::strcmp(pc.acceptedTransferSyntax, UID_LittleEndianImplicitTransferSyntax) == 0;
+    auto keep = [&ret](const void *piece, size_t len) {
+        return mf_net_keep_commitment(ret.data, piece, len);
     };
-    if (request.DataSetType != DIMSE_DATASET_NULL)
+    if (present)
         status = receive_data_set(a, id, keep);
+    alarm(0); /* what follows is our own work */
+    return status;
+}
+
+/* PS3.4 J.3.3: what a peer says of objects that we asked it to commit. */
+OFCondition event(Association &a, T_ASC_PresentationContextID id,
+                  const T_DIMSE_N_EventReportRQ &request)
+{
+    Information i;
+    struct mf_commitment commitment = {};
+    struct mf_error problem = MF_ERROR_INIT;
+    OFCondition status = receive_information(a, id, request.DataSetType != DIMSE_DATASET_NULL, i);
     if (status.bad())
         return status;
-    alarm(0); /* what follows is our own work */
-    if (!arena)
-        throw std::bad_alloc();
+    Uint16 result = STATUS_N_InvalidArgumentValue;
+    if (!mf_net_is_commitment(request.AffectedSOPClassUID))
+        result = STATUS_N_NoSuchSOPClass;
+    else if (request.EventTypeID != 1 && request.EventTypeID != 2)
+        result = STATUS_N_NoSuchEventType;
+    else if (mf_commitment_read(i.data.data(), i.data.size(), i.implicit_vr, i.arena.get(),
+                                &commitment, &problem))
+        result = a.handler.event(a.context, &commitment);
+    return mf_net_answer_report(a.association, id, request, result);
+}
+
+OFCondition action(Association &a, T_ASC_PresentationContextID id,
+                   const T_DIMSE_N_ActionRQ &request)
+{
+    Information i;
+    OFCondition status = receive_information(a, id, request.DataSetType != DIMSE_DATASET_NULL, i);
+    if (status.bad())
+        return status;
     struct mf_commitment commitment = {};
-    bool implicit_vr =
-        std::strcmp(pc.acceptedTransferSyntax, UID_LittleEndianImplicitTransferSyntax) == 0;
-    Uint16 result = judge_action(a, request, data, implicit_vr, arena.get(), &commitment);
+    Uint16 result = judge_action(a, request, i.data, i.implicit_vr, i.arena.get(), &commitment);
     status = mf_net_answer_action(a.association, id, request, result);
     if (status.bad() || result != STATUS_Success || a.handler.report(a.context, &commitment))
         return status;
@@ -328,6 +330,8 @@ OFCondition step(Association &a)
         return store(a, id, message.msg.CStoreRQ);
     if (message.CommandField == DIMSE_N_ACTION_RQ)
         return action(a, id, message.msg.NActionRQ);
+    if (message.CommandField == DIMSE_N_EVENT_REPORT_RQ)
+        return event(a, id, message.msg.NEventReportRQ);
     if (message.CommandField == DIMSE_N_EVENT_REPORT_RSP)
         return reported(a, message.msg.NEventReportRSP);
     return DIMSE_BADCOMMANDTYPE;

@@ -23,6 +23,7 @@ enum mf_field_kind {
 struct mf_field {
     const char *name; /* in JSON and messages */
     uint32_t tag;
+    char vr[3]; /* of PS3.6 */
     enum mf_field_kind kind;
     size_t offset; /* in struct mf_index_object */
 };

@@ -129,6 +129,7 @@ bool mf_collect_finish(struct mf_collector *c, const struct mf_prescan *prescan,
     o->pixel_words = prescan->pixel_words;
     o->encapsulated = prescan->fragmented;
     o->big_endian = prescan->big_endian;
+    o->irregular |= prescan->irregular;
     o->pixels = prescan->pixels;
     settle_lut(&o->modality_lut);
     settle_lut(&o->voi_lut);

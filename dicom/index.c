@@ -60,6 +60,14 @@ static void write_layers(json_t *out, const struct mf_index_object *o)
     set(out, "layers", layers);
 }
 
+const char *mf_irregularity_name(unsigned irregularity)
+{
+    static const char *const NAMES[MF_IRREGULAR_COUNT] = {"file_meta_missing", "file_vr_missing",
+                                                          "file_odd_lengths", "file_trailing_bytes",
+                                                          "file_vr_wrong"};
+    return irregularity < MF_IRREGULAR_COUNT ? NAMES[irregularity] : NULL;
+}
+
 static void write_lut(json_t *out, const char *key, const struct mf_index_lut *lut)
 {
     if (lut->count)
@@ -156,6 +164,8 @@ static json_t *object_json(struct mf_index_object *o)
     set(out, "input", json_integer(o->input));
     write_layers(out, o);
     set(out, "big_endian", json_boolean(o->big_endian));
+    if (o->irregular)
+        set(out, "irregular", json_integer(o->irregular));
     write_fields(out, o);
     if (o->pixel_data == MF_PIXEL_DATA_NONE)
         return out;

@@ -44,6 +44,18 @@ enum mf_pixel_data {
     MF_PIXEL_DATA_DOUBLE   /* (7FE0,0009) */
 };
 
+/* Ways in which a file is broken and read nevertheless. */
+enum mf_irregularity {
+    MF_IRREGULAR_META,   /* no file meta information, or none that says the transfer syntax */
+    MF_IRREGULAR_VR,     /* elements without value representation where there must be one */
+    MF_IRREGULAR_LENGTH, /* values of odd length */
+    MF_IRREGULAR_END,    /* bytes behind the last element that are none */
+    MF_IRREGULAR_KIND,   /* another value representation than the attribute's (PS3.6), not UN */
+    MF_IRREGULAR_COUNT
+};
+/* "file_meta_missing" …: how a result flags it; NULL for other numbers. */
+const char *mf_irregularity_name(unsigned irregularity);
+
 /* A look-up table left in place; entries have the data set's byte order. */
 struct mf_index_lut {
     uint32_t count, bits; /* count 0 = none, at most 65536; bits of an entry, 1…16 */
@@ -78,7 +90,8 @@ struct mf_index_object {
     const char *acquisition_time, *acquisition_datetime, *content_date, *content_time;
     const char *timezone_offset, *accession_number;
     /* For the objects made from this one: who it is, and the order it answers. */
-    const char *patient_name, *referring_physician, *study_id, *study_description;
+    const char *patient_name, *referring_physician, *study_id, *study_description,
+        *series_description;
     const char *requested_procedure_id, *requested_procedure, *scheduled_step_id;
     const char *placer_order, *filler_order;
     const char *patient_orientation; /* "L\F": direction of rows, of columns */
@@ -104,6 +117,7 @@ struct mf_index_object {
     int64_t padding, padding_limit;
     struct mf_index_lut modality_lut, voi_lut, palette[3];
     struct mf_index_frame *frame_groups; /* `frames` entries, or NULL */
+    uint32_t irregular;                  /* bits of enum mf_irregularity */
     const char *problem; /* why the pixel data cannot be used ("12 bits allocated"), or NULL */
 };
 

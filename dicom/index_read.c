@@ -304,6 +304,9 @@ static bool read_object(struct mf_arena *arena, const json_t *json, struct mf_in
     in.ok = o->name != NULL;
     o->input = (uint32_t)need_int(&in, "input", 0, MAX_INPUTS);
     o->big_endian = need_bool(&in, "big_endian");
+    int64_t irregular = 0;
+    optional_int(&in, "irregular", &irregular);
+    o->irregular = (uint32_t)irregular & ((1u << MF_IRREGULAR_COUNT) - 1);
     if (in.ok)
         read_layers(&in, o);
     if (in.ok)

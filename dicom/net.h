@@ -34,15 +34,17 @@ enum mf_net_admission {
 /* What a C-STORE request announced. */
 struct mf_net_object {
     char sop_class[MF_NET_UID], sop_instance[MF_NET_UID], transfer_syntax[MF_NET_UID];
+    char move_originator[MF_NET_AE]; /* AE title that asked for it by C-MOVE; "" = none */
 };
 
 struct mf_net_handler {
     enum mf_net_admission (*admit)(void *context, const char *calling, const char *called);
     /* One object: begin, its data set in pieces, end, which gives the status of the response.
-     * `whole`: the data set is complete; false: the association broke, there is no response. */
+     * `whole`: the data set is complete; false: the association broke, there is no response.
+     * ret_reason: set where the object is refused; the handler's, until the next object begins. */
     void (*store_begin)(void *context, const struct mf_net_object *object);
     void (*store_data)(void *context, const void *data, size_t len);
-    uint16_t (*store_end)(void *context, bool whole);
+    uint16_t (*store_end)(void *context, bool whole, const char **ret_reason);
     /* Storage commitment (PS3.4 annex J): sets the reason of each item that is not committed.
      * False: nothing can be said now (the request is answered with a processing failure). */
     bool (*commit)(void *context, struct mf_commitment *commitment);
@@ -50,6 +52,8 @@ struct mf_net_handler {
     bool (*report)(void *context, const struct mf_commitment *commitment);
     /* The peer has answered a report on this association with this status. */
     void (*reported)(void *context, uint16_t status);
+    /* A report of what we asked a peer to commit; the status of the answer. */
+    uint16_t (*event)(void *context, const struct mf_commitment *commitment);
 };
 
 struct mf_net_options {
@@ -87,6 +91,14 @@ struct mf_net_file {
  * own. MF_ERR_IO, MF_ERR_TIMEOUT: the peer cannot be reached or broke off; MF_ERR_UNUSABLE: it does
  * not take reports, or refused this one. */
 bool mf_net_report(const struct mf_net_peer *peer, const struct mf_commitment *commitment,
+                   struct mf_error *err) MF_CHECK_RESULT;
+
+/* Asks for storage commitment (N-ACTION, as SCU) over an association of its own, and keeps it open
+ * for at most wait_s for the report; *ret is the report, memory of the arena, its count 0 when it
+ * has not come: then it comes later, on an association that the peer opens (mf_net_serve). Errors
+ * as of mf_net_report(). */
+bool mf_net_commit(const struct mf_net_peer *peer, const struct mf_commitment *asked, int wait_s,
+                   struct mf_arena *arena, struct mf_commitment *ret,
                    struct mf_error *err) MF_CHECK_RESULT;
 
 /* Sends the files by C-STORE over one association. True when the peer has answered success or a

@@ -277,6 +277,13 @@ static bool step_sequence(struct walker *w, struct container *c, struct mf_error
     return push(w, false, length, c->implicit_vr, c->big_endian, err);
 }
 
+/* Fragments under another name than OB or OW: another reader takes them for items. */
+static bool is_misnamed(const struct mf_prescan_header *h)
+{
+    return h->length == UNDEFINED && h->tag == TAG_PIXELS && memcmp(h->vr, "OB", 2) != 0 &&
+           memcmp(h->vr, "OW", 2) != 0;
+}
+
 static bool step_item(struct walker *w, struct container *c, struct mf_error *err)
 {
     struct mf_prescan_header h;
@@ -290,6 +297,10 @@ static bool step_item(struct walker *w, struct container *c, struct mf_error *er
     if (h.tag >> 16 == 0xFFFE)
         return mf_error_set(err, MF_ERR_MALFORMED, "a delimiter " TAG_TEXT " where no item ends",
                             TAG_ARGS(h.tag));
+    if (!c->implicit_vr && (!h.vr[0] || is_misnamed(&h)))
+        w->out->irregular |= 1u << MF_IRREGULAR_VR;
+    if (h.length != UNDEFINED && h.length % 2)
+        w->out->irregular |= 1u << MF_IRREGULAR_LENGTH;
     return h.length == UNDEFINED ? enter_undefined(w, c, &h, err) : enter_defined(w, c, &h, err);
 }
 
@@ -317,8 +328,10 @@ static bool walk(struct walker *w, struct mf_error *err)
         if (++w->elements > MF_PRESCAN_ELEMENTS)
             return mf_error_set(err, MF_ERR_TOO_LARGE, "the object has more than %d elements",
                                 MF_PRESCAN_ELEMENTS);
-        if (only_padding_left(w))
+        if (only_padding_left(w)) {
+            w->out->irregular |= 1u << MF_IRREGULAR_END;
             return true;
+        }
         if (!(c->is_sequence ? step_sequence(w, c, err) : step_item(w, c, err)))
             return false;
     }
@@ -352,6 +365,7 @@ static bool scan_into(const uint8_t *data, size_t length, struct mf_inflate_budg
         out->bytes = out->inflated;
         at = 0;
     }
+    out->data_set = at;
     if (at == out->length)
         return mf_error_set(err, MF_ERR_MALFORMED, "truncated: the file has no data set");
     struct walker w = {.p = out->bytes, .length = out->length, .at = at};
@@ -360,7 +374,9 @@ static bool scan_into(const uint8_t *data, size_t length, struct mf_inflate_budg
     w.out = out;
     w.stack[0] = (struct container){
         .implicit_vr = out->implicit_vr, .big_endian = out->big_endian, .end = out->length};
-    return walk(&w, err) && check_pixels(out, err);
+    bool ok = walk(&w, err) && check_pixels(out, err);
+    out->end = w.at;
+    return ok;
 }
 
 bool mf_prescan_run(const void *data, size_t length, struct mf_inflate_budget *budget,

@@ -51,6 +51,8 @@ struct mf_prescan {
     bool implicit_vr, big_endian, deflated, encapsulated; /* of the transfer syntax */
     const uint8_t *bytes; /* what offsets count from: the input, or the inflated data set */
     size_t length;
+    uint64_t data_set, end;         /* where in them the data set begins and ends */
+    uint32_t irregular;             /* bits of enum mf_irregularity (index.h) */
     struct mf_range deflated_range; /* of the input, when deflated */
     unsigned char *inflated;        /* owned */
 

@@ -13,11 +13,12 @@ enum { PREAMBLE = 128 };
 
 static const uint32_t TAG_TRANSFER_SYNTAX = 0x00020010;
 
-/* VRs with a 32-bit length (PS3.5 7.1.2). */
-static bool is_long_vr(const char *vr)
+/* VRs with a 16-bit length (PS3.5 table 7.1-2); all others, also those that nobody knows yet, have
+ * two reserved bytes and 32 bits. DCMTK reads them so too. */
+static bool is_short_vr(const char *vr)
 {
-    static const char LONG[] = "OB OD OF OL OV OW SQ SV UC UN UR UT UV";
-    for (const char *p = LONG; *p; p += p[2] ? 3 : 2)
+    static const char SHORT[] = "AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US";
+    for (const char *p = SHORT; *p; p += p[2] ? 3 : 2)
         if (p[0] == vr[0] && p[1] == vr[1])
             return true;
     return false;
@@ -40,7 +41,7 @@ bool mf_prescan_header_read(const uint8_t *p, uint64_t room, bool implicit_vr, b
         h.length = mf_prescan_u32(p + 4, big_endian); /* a VR that is none: mixed encodings */
     } else {
         memcpy(h.vr, p + 4, 2);
-        h.size = is_long_vr(h.vr) ? 12 : 8;
+        h.size = is_short_vr(h.vr) ? 8 : 12;
         if (room < h.size)
             return false;
         h.length =
@@ -131,6 +132,9 @@ bool mf_prescan_meta(const uint8_t *data, size_t length, uint64_t *at, struct mf
     *at = prefixed ? PREAMBLE + 4 : 0;
     if (!mf_prescan_plausible(data, length))
         return mf_error_set(err, MF_ERR_MALFORMED, "not a DICOM file");
-    return read_group_2(data, length, at, out, err) &&
-           choose_syntax(data + *at, length - *at, out, err);
+    if (!read_group_2(data, length, at, out, err))
+        return false;
+    if (!prefixed || !out->transfer_syntax[0])
+        out->irregular |= 1u << MF_IRREGULAR_META;
+    return choose_syntax(data + *at, length - *at, out, err);
 }

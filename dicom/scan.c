@@ -255,7 +255,7 @@ static struct mf_scan_limits with_defaults(const struct mf_scan_limits *given)
     l.object_bytes = l.object_bytes ? l.object_bytes : UINT64_C(512) << 20;
     l.ratio = l.ratio ? l.ratio : 200;
     l.objects = l.objects ? l.objects : 10000;
-    l.samples_per_frame = l.samples_per_frame ? l.samples_per_frame : UINT64_C(1) << 26;
+    l.samples_per_frame = l.samples_per_frame ? l.samples_per_frame : UINT64_C(1) << 27;
     return l;
 }
 

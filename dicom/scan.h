@@ -26,7 +26,8 @@ struct mf_scan_limits {
     uint64_t object_bytes;      /* of one inflated object; 0 = 512 MiB */
     uint32_t ratio;             /* inflated : deflated, once past 16 MiB; 0 = 200 */
     uint32_t objects;           /* 0 = 10,000, zip members included */
-    uint64_t samples_per_frame; /* rows · columns · samples; 0 = 2^26 */
+    uint64_t samples_per_frame; /* rows · columns · samples; 0 = 2^27: a greyscale frame of 134
+                                   megapixels */
     bool lenient; /* an input that is not DICOM is skipped, not refused (directories) */
 };
 

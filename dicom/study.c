@@ -196,7 +196,11 @@ static bool fill_study(struct mf_study_list *l, struct mf_study_entry *const *be
         first_value(&study->study_date, o->study_date);
         first_value(&study->study_time, o->study_time);
         first_value(&study->timezone_offset, o->timezone_offset);
-        first_value(&study->accession_number, o->accession_number);
+        first_value(&study->order.accession, o->accession_number);
+        first_value(&study->order.placer, o->placer_order);
+        first_value(&study->order.filler, o->filler_order);
+        first_value(&study->order.procedure, o->requested_procedure_id);
+        first_value(&study->order.step, o->scheduled_step_id);
         if (!begin[i]->reason && study->usable++ == 0)
             study->modality = o->modality;
     }

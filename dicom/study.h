@@ -10,7 +10,9 @@
 
 #include "core/clock.h"
 #include "core/feature.h"
+#include "core/order.h"
 #include "dicom/index.h"
+#include "dicom/volume.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -31,13 +33,21 @@ struct mf_study_rules {
     enum mf_study_order order;
     uint32_t max_frames; /* 0 = 32; of n more, round(k·(n−1)/(max−1)) are taken */
     uint32_t max_priors; /* studies; 0 = 31, the newest ones */
+    bool no_priors;
+    uint32_t prior_days;       /* how much earlier a prior may be; 0 = any time */
+    bool prior_same_body_part; /* priors show a body part that the current study shows; images that
+                                  name none go with all */
+    /* By slice only: the series becomes a volume (volume.h), of whose planes the sequence is made.
+     * A voxel of 0 mm = frames as they are; max_slices is max_frames. */
+    struct mf_volume_rules volume;
 };
 
 /* One study of the index. */
 struct mf_study {
     const char *study_instance_uid; /* "" when absent */
     const char *modality; /* of its first usable image, else of its first object; may be NULL */
-    const char *study_date, *study_time, *timezone_offset, *accession_number;
+    const char *study_date, *study_time, *timezone_offset;
+    struct mf_order order; /* each number from the first object that has it */
     const struct mf_index_object *const *objects; /* all of them, in index order */
     size_t object_count;
     size_t usable; /* images that the rules accept */
@@ -88,6 +98,12 @@ struct mf_study_request {
     size_t frame_count, prior_count;     /* prior_count: studies that gave a prior frame */
     struct mf_demographics demographics; /* of the current study, from its newest frame */
     struct mf_time study_time;           /* of the current study; MF_TIME_UNKNOWN without a date */
+    /* The volume whose planes are analysed, or NULL. Frame k is then the stored slice nearest to
+     * plane volume->chosen[k], and its slice_position is the plane's. */
+    const struct mf_volume *volume;
+    /* By slice: usable images that this request leaves out, other series as a whole. */
+    const struct mf_study_skipped *left_out;
+    size_t left_out_count;
 };
 
 /* Chooses the frames for study `study` of patient `patient`, with earlier studies as priors when

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 /* ---- when and where a frame was taken ---- */
 
@@ -45,11 +46,8 @@ static struct mf_time acquired_time(const struct mf_index_object *o)
 /* Distance along the slice normal (PS3.3 C.7.6.2.1.1), mm; NaN when unknown. */
 static double slice_position(const struct mf_index_object *o, uint32_t frame)
 {
-    const struct mf_index_frame *g = o->frame_groups ? &o->frame_groups[frame] : NULL;
-    const double *p = g && g->has_position ? g->position : o->has_position ? o->position : NULL;
-    const double *d = g && g->has_orientation ? g->orientation
-                      : o->has_orientation    ? o->orientation
-                                              : NULL;
+    const double *p = mf_volume_frame_position(o, frame);
+    const double *d = mf_volume_frame_orientation(o, frame);
     if (!p || !d)
         return NAN;
     return p[0] * (d[1] * d[5] - d[2] * d[4]) + p[1] * (d[2] * d[3] - d[0] * d[5]) +
@@ -58,33 +56,8 @@ static double slice_position(const struct mf_index_object *o, uint32_t frame)
 
 /* ---- collecting ---- */
 
-struct frames {
-    struct mf_study_frame *list;
-    size_t count;
-};
-
-static bool is_usable(const struct mf_study_list *l, const struct mf_index_object *o)
-{
-    return l->entries[o - l->index->objects].reason == NULL;
-}
-
-static bool in_series(const struct mf_index_object *o, const char *series)
-{
-    return !series || strcmp(o->series_instance_uid ? o->series_instance_uid : "", series) == 0;
-}
-
-static size_t count_frames(const struct mf_study_list *l, const struct mf_study *study,
-                           const char *series)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < study->object_count; i++)
-        if (is_usable(l, study->objects[i]) && in_series(study->objects[i], series))
-            n += study->objects[i]->frames;
-    return n;
-}
-
 static bool add_object(struct mf_study_list *l, const struct mf_index_object *o, bool prior,
-                       struct frames *out, struct mf_error *err)
+                       struct mf_study_frames *out, struct mf_error *err)
 {
     struct mf_time t = acquired_time(o);
     char text[MF_TIME_TEXT];
@@ -143,11 +116,12 @@ static int by_slice(const void *a, const void *b)
 }
 
 static bool add_study(struct mf_study_list *l, const struct mf_study *study, const char *series,
-                      bool prior, struct frames *out, struct mf_error *err)
+                      bool prior, struct mf_study_frames *out, struct mf_error *err)
 {
     size_t begin = out->count;
     for (size_t i = 0; i < study->object_count; i++)
-        if (is_usable(l, study->objects[i]) && in_series(study->objects[i], series) &&
+        if (mf_study_is_usable(l, study->objects[i]) &&
+            mf_study_in_series(study->objects[i], series) &&
             !add_object(l, study->objects[i], prior, out, err))
             return false;
     qsort(out->list + begin, out->count - begin, sizeof *out->list,
@@ -163,9 +137,9 @@ static const char *largest_series(const struct mf_study_list *l, const struct mf
     for (size_t i = 0; i < study->object_count; i++) {
         const struct mf_index_object *o = study->objects[i];
         const char *series = o->series_instance_uid ? o->series_instance_uid : "";
-        if (!is_usable(l, o) || (best && strcmp(series, best) == 0))
+        if (!mf_study_is_usable(l, o) || (best && strcmp(series, best) == 0))
             continue;
-        size_t n = count_frames(l, study, series);
+        size_t n = mf_study_count_frames(l, study, series);
         if (n > most) {
             most = n;
             best = series;
@@ -174,20 +148,66 @@ static const char *largest_series(const struct mf_study_list *l, const struct mf
     return best;
 }
 
-/* The first earlier study that is used: the newest `max_priors` usable ones are. */
+static bool parse_study_date(const struct mf_study *study, struct mf_time *ret)
+{
+    return parse_date(study->study_date, study->study_time, study->timezone_offset, ret);
+}
+
+/* Whether an earlier study is near enough; one without a date may be. */
+static bool is_recent(const struct mf_study_list *l, const struct mf_study *current,
+                      const struct mf_study *prior)
+{
+    const int64_t day_ms = 86400000;
+    struct mf_time now, then;
+    return !l->rules.prior_days || !parse_study_date(current, &now) ||
+           !parse_study_date(prior, &then) ||
+           now.begin - then.begin <= (l->rules.prior_days + INT64_C(1)) * day_ms;
+}
+
+/* Whether a usable image of the study shows the body part, or does not say what it shows. */
+static bool shows(const struct mf_study_list *l, const struct mf_study *study, const char *part)
+{
+    for (size_t i = 0; i < study->object_count; i++) {
+        const struct mf_index_object *o = study->objects[i];
+        if (mf_study_is_usable(l, o) && (!o->body_part || strcasecmp(o->body_part, part) == 0))
+            return true;
+    }
+    return false;
+}
+
+static bool same_body_part(const struct mf_study_list *l, const struct mf_study *current,
+                           const struct mf_study *prior)
+{
+    for (size_t i = 0; i < prior->object_count; i++) {
+        const struct mf_index_object *o = prior->objects[i];
+        if (mf_study_is_usable(l, o) && (!o->body_part || shows(l, current, o->body_part)))
+            return true;
+    }
+    return false;
+}
+
+/* Whether an earlier study counts as a prior by the rules. */
+static bool is_prior(const struct mf_study_list *l, const struct mf_study *current,
+                     const struct mf_study *prior)
+{
+    return prior->usable > 0 && is_recent(l, current, prior) &&
+           (!l->rules.prior_same_body_part || same_body_part(l, current, prior));
+}
+
+/* The first earlier study that is used: the newest `max_priors` of the priors are. */
 static size_t first_prior(const struct mf_study_list *l, const struct mf_study_patient *patient,
                           size_t current, bool priors)
 {
     size_t first = current, used = 0;
-    if (!priors || l->rules.order == MF_STUDY_BY_SLICE)
+    if (!priors || l->rules.no_priors || l->rules.order == MF_STUDY_BY_SLICE)
         return current;
     while (first > 0 && used < l->rules.max_priors)
-        used += patient->studies[--first].usable > 0;
+        used += is_prior(l, &patient->studies[current], &patient->studies[--first]);
     return first;
 }
 
 /* Keeps `limit` of the frames: round(k·(n−1)/(limit−1)), halves away from zero; one: the last. */
-static void choose(struct frames *frames, size_t limit)
+static void choose(struct mf_study_frames *frames, size_t limit)
 {
     size_t n = frames->count;
     if (n <= limit)
@@ -198,7 +218,7 @@ static void choose(struct frames *frames, size_t limit)
     frames->count = limit;
 }
 
-static size_t count_priors(const struct frames *frames)
+static size_t count_priors(const struct mf_study_frames *frames)
 {
     size_t n = 0;
     for (size_t i = 0; i < frames->count; i++)
@@ -214,18 +234,22 @@ static size_t count_priors(const struct frames *frames)
 }
 
 static bool gather(struct mf_study_list *l, const struct mf_study_patient *patient, size_t current,
-                   bool priors, struct frames *frames, struct mf_error *err)
+                   bool priors, struct mf_study_frames *frames, struct mf_error *err)
 {
     const struct mf_study *study = &patient->studies[current];
     const char *series = l->rules.order == MF_STUDY_BY_SLICE ? largest_series(l, study) : NULL;
-    size_t first = first_prior(l, patient, current, priors), n = count_frames(l, study, series);
+    size_t first = first_prior(l, patient, current, priors),
+           n = mf_study_count_frames(l, study, series);
     for (size_t i = first; i < current; i++)
-        n += count_frames(l, &patient->studies[i], NULL);
+        if (is_prior(l, study, &patient->studies[i]))
+            n += mf_study_count_frames(l, &patient->studies[i], NULL);
+    frames->series = series;
     frames->list = mf_arena_alloc(l->arena, n, sizeof *frames->list, err);
     if (!frames->list)
         return false;
     for (size_t i = first; i < current; i++)
-        if (!add_study(l, &patient->studies[i], NULL, true, frames, err))
+        if (is_prior(l, study, &patient->studies[i]) &&
+            !add_study(l, &patient->studies[i], NULL, true, frames, err))
             return false;
     return add_study(l, study, series, false, frames, err);
 }
@@ -260,23 +284,28 @@ const struct mf_study_request *mf_study_list_request(struct mf_study_list *l, si
         no_usable_image(l, study, err);
         return NULL;
     }
-    struct frames frames = {0};
+    struct mf_study_frames frames = {0};
     struct mf_study_request *request = mf_arena_alloc(l->arena, 1, sizeof *request, err);
     if (!request || !gather(l, p, current, priors, &frames, err))
         return NULL;
     const struct mf_index_object *newest = frames.list[frames.count - 1].object;
-    choose(&frames, l->rules.max_frames);
+    bool slices = l->rules.order == MF_STUDY_BY_SLICE;
     *request = (struct mf_study_request){
         .patient = p,
         .study = study,
-        .frames = frames.list,
-        .frame_count = frames.count,
-        .prior_count = count_priors(&frames),
         .demographics = {.patient_age = newest->patient_age,
                          .patient_birth_date = newest->patient_birth_date,
                          .patient_sex = newest->patient_sex,
                          .view_position = newest->view_position},
     };
+    if (slices && !mf_study_finish_slices(l, &frames, request, err))
+        return NULL;
+    if (!request->volume) {
+        choose(&frames, l->rules.max_frames);
+        request->frames = frames.list;
+        request->frame_count = frames.count;
+        request->prior_count = count_priors(&frames);
+    }
     if (!parse_date(study->study_date, study->study_time, study->timezone_offset,
                     &request->study_time))
         request->study_time = (struct mf_time){.precision = MF_TIME_UNKNOWN};

@@ -166,6 +166,18 @@ static bool read_frames(struct mf_write_set *set, struct mf_error *err)
            (current || mf_error_set(err, MF_ERR_MALFORMED, "result: no frame of its own study"));
 }
 
+/* Planes of a volume that are finer than its slices share a stored one: the first mask stands for
+ * it. */
+static bool has_mask(const struct mf_write_set *set, const struct mf_mask *mask)
+{
+    const struct mf_write_frame *f = &set->frames[mask->frame];
+    for (size_t i = 0; i < mask->frame; i++)
+        if (set->frames[i].object == f->object && set->frames[i].frame == f->frame &&
+            set->frames[i].masks[mask->structure])
+            return true;
+    return false;
+}
+
 static bool read_masks(struct mf_write_set *set, struct mf_error *err)
 {
     struct mf_mask *masks = NULL;
@@ -175,7 +187,7 @@ static bool read_masks(struct mf_write_set *set, struct mf_error *err)
     if (!mf_masks_parse(set->source->masks, set->frame_count, set->arena, &masks, &n, err))
         return false;
     for (size_t i = 0; i < n; i++)
-        if (set->frames[masks[i].frame].segmented)
+        if (set->frames[masks[i].frame].segmented && !has_mask(set, &masks[i]))
             set->frames[masks[i].frame].masks[masks[i].structure] = &masks[i];
     return true;
 }

@@ -83,7 +83,8 @@ static bool has_order(const struct mf_index_object *o)
     return o->requested_procedure_id || o->placer_order || o->filler_order || o->scheduled_step_id;
 }
 
-/* Request Attributes Macro (10.6), of images; documents have a sequence of their own. */
+/* Request Attributes Macro (10.6), of a series (C.7.3.1); documents have a sequence of their own.
+ */
 static void put_request_attributes(struct mf_writer *w, const struct mf_index_object *o)
 {
     if (!has_order(o))
@@ -99,6 +100,10 @@ static void put_request_attributes(struct mf_writer *w, const struct mf_index_ob
     if (o->scheduled_step_id)
         mf_put_text(w, MF_KW_ScheduledProcedureStepID, o->scheduled_step_id);
     mf_end_item(w);
+    if (o->placer_order) /* of the request (C.4.11); beside it, as modalities write them */
+        mf_put_text(w, MF_KW_PlacerOrderNumberImagingServiceRequest, o->placer_order);
+    if (o->filler_order)
+        mf_put_text(w, MF_KW_FillerOrderNumberImagingServiceRequest, o->filler_order);
 }
 
 void mf_put_referenced_request(struct mf_writer *w, const struct mf_write_set *set)
@@ -191,7 +196,7 @@ void mf_put_common(struct mf_writer *w, const struct mf_write_set *set,
     mf_put_text(w, MF_KW_SeriesDescription, description);
     put_equipment(w, set);
     put_contributing_equipment(w, set);
-    if (item->kind == MF_OBJECT_SEG || item->kind == MF_OBJECT_SC)
+    if (item->kind != MF_OBJECT_SR && item->kind != MF_OBJECT_KOS)
         put_request_attributes(w, o);
     if (item->kind == MF_OBJECT_SC || item->kind == MF_OBJECT_GSPS)
         put_body_part(w, o);

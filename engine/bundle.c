@@ -256,11 +256,6 @@ enum mf_position_kind mf_bundle_position(const struct mf_bundle *b)
     return b->position;
 }
 
-const double *mf_bundle_voxel_spacing(const struct mf_bundle *b)
-{
-    return b->has_voxel_spacing ? b->voxel_spacing : NULL;
-}
-
 const struct mf_trust *mf_bundle_trust(const struct mf_bundle *b)
 {
     return b->trust;

@@ -51,6 +51,17 @@ struct mf_modules {
 /* What a frame's position value means: see struct mf_engine_input. */
 enum mf_position_kind { MF_POSITION_RANK, MF_POSITION_DAYS, MF_POSITION_SLICE };
 
+/* Volumes (models/FORMAT.md, "volume"). */
+enum mf_bundle_slices { MF_SLICES_UNIFORM, MF_SLICES_CENTRAL, MF_SLICES_RANGE };
+struct mf_bundle_volume {
+    double voxel[3]; /* slice, row, column; mm */
+    enum mf_bundle_slices slices;
+    double range[2];  /* shares of the extent along the normal, for MF_SLICES_RANGE */
+    float background; /* modality value (HU) in place of padding */
+    bool has_window;  /* else the stored slices' own */
+    double window_center, window_width;
+};
+
 enum mf_bundle_check {
     MF_BUNDLE_FULL,    /* everything, weights included: what a worker and `model verify` need */
     MF_BUNDLE_METADATA /* all but the weight files' content: what a front needs; no engine can be
@@ -76,9 +87,9 @@ const struct mf_modules *mf_bundle_modules(const struct mf_bundle *bundle);
 const struct mf_feature_set *mf_bundle_features(const struct mf_bundle *bundle); /* NULL: no EHR */
 uint32_t mf_bundle_max_frames(const struct mf_bundle *bundle);
 enum mf_position_kind mf_bundle_position(const struct mf_bundle *bundle);
-/* Voxel size (slice, row, column; mm) that CT and MR frames are resampled to before the network;
- * NULL = they are not. */
-const double *mf_bundle_voxel_spacing(const struct mf_bundle *bundle);
+/* What CT and MR series are made into before the network; NULL = their frames are taken as they
+ * are. */
+const struct mf_bundle_volume *mf_bundle_volume(const struct mf_bundle *bundle);
 /* Calibration and conformal thresholds; never NULL (an uncalibrated bundle has an empty one). */
 const struct mf_trust *mf_bundle_trust(const struct mf_bundle *bundle);
 
@@ -92,12 +103,20 @@ bool mf_bundle_accepts(const struct mf_bundle *bundle, const char *modality, con
  * image. */
 uint32_t mf_bundle_refused_quality(const struct mf_bundle *bundle);
 
+/* Which earlier studies of the patient the model looks at (models/FORMAT.md, "sequence"). */
+struct mf_prior_rules {
+    uint32_t max_studies; /* the newest ones; 0 = none */
+    uint32_t days;        /* how far back; 0 = any time */
+    bool same_body_part;  /* only of a body part that the study has; those that name none, too */
+};
+
 /* The lists behind mf_bundle_accepts() (models/FORMAT.md, "accepts"), for grouping a whole study by
  * them. An empty list accepts all. */
 struct mf_bundle_rules {
     const char *const *modalities, *const *views, *const *body_parts;
     size_t modality_count, view_count, body_part_count;
     bool require_modality, require_view, require_body_part;
+    struct mf_prior_rules priors;
 };
 void mf_bundle_rules(const struct mf_bundle *bundle,
                      struct mf_bundle_rules *ret); /* strings borrowed */

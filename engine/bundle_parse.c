@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_LABELS = 4096, MAX_LIST = 256 };
+enum { MAX_LABELS = 4096, MAX_LIST = 256, MAX_PRIORS = 31, MAX_PRIOR_DAYS = 36500 };
 
 static const char *const MODULE_NAMES[MF_MODULE_COUNT] = {"segmenter", "vision", "temporal", "ehr",
                                                           "fusion"};
@@ -198,8 +198,8 @@ static bool parse_image(const json_t *object, const char *path, struct mf_image_
 
 static bool parse_preprocessing(struct mf_bundle *b, struct mf_error *err)
 {
-    static const char *const KEYS[] = {"equalisation", "segmenter", "vision", "voxel_spacing_mm",
-                                       NULL};
+    static const char *const KEYS[] = {"equalisation",     "segmenter", "vision",
+                                       "voxel_spacing_mm", "volume",    NULL};
     static const char *const EQUALISATION[] = {"none", "global", "clahe", NULL};
     json_t *p = mf_json_need_object(b->json, "preprocessing", err);
     int equalisation;
@@ -212,17 +212,7 @@ static bool parse_preprocessing(struct mf_bundle *b, struct mf_error *err)
         !parse_image(json_object_get(p, "segmenter"), "preprocessing.segmenter", &b->segmenter,
                      err))
         return false;
-    const json_t *spacing = json_object_get(p, "voxel_spacing_mm");
-    b->has_voxel_spacing = spacing && !json_is_null(spacing);
-    for (size_t i = 0; b->has_voxel_spacing && i < 3; i++) {
-        b->voxel_spacing[i] = json_number_value(json_array_get(spacing, i));
-        if (json_array_size(spacing) != 3 ||
-            !(b->voxel_spacing[i] >= 0.01 && b->voxel_spacing[i] <= 100))
-            return mf_error_set(
-                err, MF_ERR_MODEL,
-                "preprocessing.voxel_spacing_mm: must be three numbers from 0.01 to 100, or null");
-    }
-    return true;
+    return mf_bundle_parse_volume(b, p, err);
 }
 
 static bool parse_gate(const json_t *s, struct mf_gate *g, struct mf_error *err)
@@ -264,19 +254,44 @@ static bool parse_segmentation(struct mf_bundle *b, struct mf_error *err)
            parse_gate(s, &o->gate, err);
 }
 
+/* "priors": {"max": 31, "days": 0, "body_part": "any"}, optional: which earlier studies count. */
+static bool parse_priors(struct mf_bundle *b, const json_t *sequence, struct mf_error *err)
+{
+    static const char *const KEYS[] = {"max", "days", "body_part", NULL};
+    static const char *const PARTS[] = {"any", "same", NULL};
+    const json_t *priors = json_object_get(sequence, "priors");
+    json_int_t max = MAX_PRIORS, days = 0;
+    int part = 0;
+    if (priors && (!mf_json_only_keys(priors, KEYS, "sequence.priors", MF_ERR_MODEL, err) ||
+                   (json_object_get(priors, "max") &&
+                    !mf_json_need_int(priors, "max", 0, MAX_PRIORS, &max, err)) ||
+                   (json_object_get(priors, "days") &&
+                    !mf_json_need_int(priors, "days", 0, MAX_PRIOR_DAYS, &days, err)) ||
+                   (json_object_get(priors, "body_part") &&
+                    !parse_word(priors, "sequence.priors", "body_part", PARTS, &part, err))))
+        return false;
+    b->priors = (struct mf_prior_rules){(uint32_t)max, (uint32_t)days, part == 1};
+    return true;
+}
+
 static bool parse_sequence(struct mf_bundle *b, struct mf_error *err)
 {
     static const char *const POSITIONS[] = {"rank", "days", "slice", NULL};
     json_int_t regions, max_frames;
     int position;
     json_t *s = mf_json_need_object(b->json, "sequence", err);
-    if (!s || !mf_json_need_int(b->json, "regions", 1, 16, &regions, err) ||
+    if (!s || !parse_priors(b, s, err) ||
+        !mf_json_need_int(b->json, "regions", 1, 16, &regions, err) ||
         !mf_json_need_int(s, "max_frames", 1, 32, &max_frames, err) ||
         !parse_word(s, "sequence", "position", POSITIONS, &position, err))
         return false;
     b->regions = (size_t)regions;
     b->max_frames = (size_t)max_frames;
     b->position = (enum mf_position_kind)position;
+    if (b->has_volume && b->position != MF_POSITION_SLICE)
+        return mf_error_set(
+            err, MF_ERR_MODEL,
+            "preprocessing.voxel_spacing_mm: is for stacks, sequence.position \"slice\"");
     if (b->segmentation.propagate && b->position != MF_POSITION_SLICE)
         return mf_error_set(err, MF_ERR_MODEL,
                             "segmentation.propagate: is for stacks, sequence.position \"slice\"");

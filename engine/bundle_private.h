@@ -53,11 +53,12 @@ struct mf_bundle {
     enum mf_equalisation equalisation;
     struct mf_image_input segmenter, vision;
     struct mf_segmentation_options segmentation;
-    bool has_voxel_spacing;
-    double voxel_spacing[3]; /* mm: slice, row, column */
+    bool has_volume;
+    struct mf_bundle_volume volume;
     size_t regions, max_frames;
     uint32_t refused_quality; /* bits of enum mf_quality */
     enum mf_position_kind position;
+    struct mf_prior_rules priors;
     struct mf_feature_set *features;
     struct mf_trust *trust;
     enum mf_bundle_check checked;
@@ -65,6 +66,9 @@ struct mf_bundle {
 
 /* Beginnings of names that the module's file may hold beyond what is used of it. */
 const char *const *mf_bundle_ignored(const struct mf_bundle *b, int module);
+
+/* Reads the members of "preprocessing" that are about volumes. bundle_volume.c */
+bool mf_bundle_parse_volume(struct mf_bundle *b, const json_t *preprocessing, struct mf_error *err);
 
 /* Reads bundle.json into the struct. */
 bool mf_bundle_parse(struct mf_bundle *b, struct mf_error *err);

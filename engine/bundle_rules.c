@@ -21,5 +21,6 @@ void mf_bundle_rules(const struct mf_bundle *b, struct mf_bundle_rules *ret)
                                     .body_part_count = b->body_parts.count,
                                     .require_modality = requires(b, "modalities"),
                                     .require_view = requires(b, "views"),
-                                    .require_body_part = requires(b, "body_parts")};
+                                    .require_body_part = requires(b, "body_parts"),
+                                    .priors = b->priors};
 }

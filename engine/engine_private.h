@@ -9,6 +9,8 @@
 
 enum { MF_ENGINE_FRAMES = 32 };
 
+struct mf_frames; /* engine/frames.h */
+
 struct mf_engine {
     const struct mf_bundle *bundle;
     struct mf_exec exec;
@@ -24,6 +26,9 @@ struct mf_engine {
     struct mf_fusion *fusion;
     size_t tokens;                      /* of a frame */
     bool planned[MF_ENGINE_FRAMES + 1]; /* by number of frames */
+    size_t batch;                       /* frames that the vision module computes together */
+
+    struct mf_frames *frames; /* NULL: frames are worked on by the host */
 
     /* Host buffers. Of a frame, growing: */
     float *image;
@@ -33,6 +38,7 @@ struct mf_engine {
     /* Fixed: */
     float *grey, *pixels; /* network inputs */
     float *prompt_tokens, *heat;
+    float *region_tokens; /* of a frame, without CLS */
     float *all_masks, *all_iou, *mask_logits;
     size_t mask_cells; /* of one low-resolution mask */
     float iou[2], object[2];
@@ -55,7 +61,16 @@ struct run {
 void mf_engine_features(const struct mf_feature_set *set, const struct mf_feature_value *values,
                         float *x_cont, size_t *x_cat, unsigned char *missing);
 
-/* The whole network as a body for mf_exec_run(); arg is a struct run. */
+/* Studies that run together. */
+struct batch {
+    struct run *runs;
+    size_t count;
+};
+
+/* The whole network as a body for mf_exec_run(); arg is a struct batch. */
 void mf_pipeline_body(struct mf_exec *x, void *arg);
+/* Everything that is recorded, once, on whatever lies in memory, so that it is when it is needed.
+ * arg is a struct batch of one run without input. */
+void mf_pipeline_rehearsal(struct mf_exec *x, void *arg);
 
 #endif

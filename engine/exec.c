@@ -15,6 +15,15 @@ struct owned {
     struct mf_linear *linear;
 };
 
+/* What a body's part was recorded with. */
+struct section {
+    struct section *next;
+    void (*body)(struct mf_exec *x, void *arg);
+    size_t used, bytes;
+    struct mf_recording *recording; /* NULL: it cannot be recorded */
+    char arg[];
+};
+
 #ifdef MF_HAVE_CUDA
 
 static bool start_gpu(struct mf_exec *x, int number, const char *dtype, int threads,
@@ -87,10 +96,22 @@ bool mf_exec_init(struct mf_exec *x, const char *device, const char *dtype, int 
     return x->backend != NULL;
 }
 
+static void forget_sections(struct mf_exec *x)
+{
+    for (struct section *s = x->sections, *next; s; s = next) {
+        next = s->next;
+        if (s->recording)
+            x->ops->recording_free(s->recording);
+        free(s);
+    }
+    x->sections = NULL;
+}
+
 void mf_exec_free(struct mf_exec *x)
 {
     if (!x->backend)
         return;
+    forget_sections(x);
     for (struct owned *o = x->owned, *next; o; o = next) {
         next = o->next;
         if (o->linear)
@@ -113,10 +134,22 @@ bool mf_exec_fail(struct mf_exec *x, enum mf_code code, const char *fmt, ...)
     return false;
 }
 
-void mf_exec_precise(struct mf_exec *x, bool on)
+void mf_exec_precision(struct mf_exec *x, enum mf_precision least)
 {
-    if (x->ops->precise)
-        x->ops->precise(x->backend, on);
+    if (x->ops->precision)
+        x->ops->precision(x->backend, least);
+}
+
+bool mf_exec_kernels(struct mf_exec *x, const char *choice, struct mf_error *err)
+{
+    bool dnn = choice && strcmp(choice, "cudnn") == 0;
+    if (choice && !dnn && strcmp(choice, "own") != 0 && strcmp(choice, "auto") != 0)
+        return mf_error_set(err, MF_ERR_USAGE,
+                            "kernels \"%.16s\" are not known: auto, own and cudnn are", choice);
+    if (choice && x->ops->kernels)
+        return x->ops->kernels(x->backend, choice, err);
+    return !dnn || mf_error_set(err, MF_ERR_UNAVAILABLE,
+                                "kernels \"cudnn\" need a GPU, this is device %s", x->device);
 }
 
 static bool finish(struct mf_exec *x, struct mf_error *err)
@@ -135,8 +168,9 @@ bool mf_exec_replay(struct mf_exec *x, void (*body)(struct mf_exec *x, void *arg
     x->planning = false;
     x->ops->enter(x->backend);
     body(x, arg);
-    if (x->ops->finish)
-        x->ops->finish(x->backend, &x->error);
+    struct mf_error failure = MF_ERROR_INIT;
+    if (x->ops->finish && !x->ops->finish(x->backend, &failure) && x->error.code == MF_OK)
+        x->error = failure;
     return finish(x, err);
 }
 
@@ -152,14 +186,88 @@ bool mf_exec_run(struct mf_exec *x, void (*body)(struct mf_exec *x, void *arg), 
     if (!finish(x, err))
         return false;
     if (x->peak > x->capacity) {
-        x->ops->memory_free(x->backend, x->base);
-        x->capacity = 0;
+        size_t peak = x->peak;
+        mf_exec_shrink(x);
+        x->peak = peak;
         x->base = x->ops->memory_new(x->backend, x->peak, err);
         if (!x->base)
             return false;
         x->capacity = x->peak;
     }
     return plan_only || mf_exec_replay(x, body, arg, err);
+}
+
+void mf_exec_shrink(struct mf_exec *x)
+{
+    forget_sections(x); /* they know addresses */
+    x->ops->memory_free(x->backend, x->base);
+    x->base = NULL;
+    x->capacity = x->peak = 0;
+}
+
+static struct section *find_section(const struct mf_exec *x,
+                                    void (*body)(struct mf_exec *x, void *arg), const void *arg,
+                                    size_t bytes)
+{
+    for (struct section *s = x->sections; s; s = s->next)
+        if (s->body == body && s->used == x->used && s->bytes == bytes &&
+            memcmp(s->arg, arg, bytes) == 0)
+            return s;
+    return NULL;
+}
+
+/* Runs it as usual, so that whatever is done at a first call (loading kernels) has been done, then
+ * records it. */
+static void new_section(struct mf_exec *x, void (*body)(struct mf_exec *x, void *arg), void *arg,
+                        size_t bytes)
+{
+    struct section *s = calloc(1, sizeof *s + bytes);
+    body(x, arg);
+    if (!s) /* it runs as usual the next time too */
+        return;
+    s->body = body;
+    s->used = x->used;
+    s->bytes = bytes;
+    memcpy(s->arg, arg, bytes);
+    if (x->ops->record(x->backend)) {
+        body(x, arg);
+        s->recording = x->ops->recorded(x->backend);
+    }
+    s->next = x->sections;
+    x->sections = s;
+}
+
+void mf_exec_section(struct mf_exec *x, void (*body)(struct mf_exec *x, void *arg), void *arg,
+                     size_t bytes)
+{
+    bool recorded = mf_exec_live(x) && x->ops->record && !x->tap && !x->observer;
+    const struct section *s = recorded ? find_section(x, body, arg, bytes) : NULL;
+    if (s && s->recording)
+        MF_DO(x, replay, s->recording);
+    else if (recorded && !s)
+        new_section(x, body, arg, bytes);
+    else
+        body(x, arg);
+}
+
+void mf_exec_fill(struct mf_exec *x, int slot, float *device, const float *host, size_t n)
+{
+    if (x->ops->fill)
+        MF_DO(x, fill, slot, device, host, n);
+    else
+        MF_DO(x, upload, device, host, n);
+}
+
+void mf_exec_await(struct mf_exec *x, int slot)
+{
+    if (x->ops->await)
+        MF_DO(x, await, slot);
+}
+
+void mf_exec_used(struct mf_exec *x, int slot)
+{
+    if (x->ops->used)
+        MF_DO(x, used, slot);
 }
 
 float *mf_exec_floats(struct mf_exec *x, size_t n)
@@ -324,6 +432,26 @@ void mf_mlp(struct mf_exec *x, const struct mf_norm *norm, struct mf_linear *fc1
     mf_exec_rewind(x, mark);
 }
 
+void mf_conv(struct mf_exec *x, struct mf_linear *linear, const struct mf_unfold *u,
+             const float *in, float *out, enum mf_epilogue epilogue)
+{
+    if (x->error.code != MF_OK)
+        return;
+    bool direct = x->ops->conv && !x->observer;
+    size_t mark = mf_exec_mark(x), rows = mf_unfold_rows(u);
+    size_t n = direct ? x->ops->conv_scratch(linear, u, epilogue) : 0;
+    if (n) {
+        float *scratch = mf_exec_floats(x, n);
+        if (mf_exec_live(x))
+            x->ops->conv(linear, u, in, out, epilogue, scratch);
+    } else {
+        float *patches = mf_exec_floats(x, rows * u->channels * u->kernel_h * u->kernel_w);
+        MF_DO(x, unfold, u, in, patches);
+        mf_linear(x, linear, patches, rows, out, epilogue);
+    }
+    mf_exec_rewind(x, mark);
+}
+
 void mf_attend(struct mf_exec *x, const struct mf_attention *at, const float *q, const float *k,
                const float *v, float *o)
 {
@@ -376,7 +504,7 @@ void mf_attend_windows(struct mf_exec *x, const struct mf_attention *at,
     if (x->error.code != MF_OK)
         return;
     size_t mark = mf_exec_mark(x);
-    float *scratch = mf_exec_floats(x, x->ops->attention_scratch(x->backend, at));
+    float *scratch = mf_exec_floats(x, x->ops->window_attention_scratch(x->backend, at));
     MF_DO(x, window_attention, at, windows, q, k, v, o, scratch);
     mf_exec_rewind(x, mark);
 }

@@ -24,12 +24,22 @@
 struct mf_linear;       /* packed weights of one linear layer; a backend's own */
 struct mf_weight_store; /* engine/weight_store.h */
 struct mf_backend;
+struct mf_recording;
+struct mf_frame_ops; /* engine/frame_ops.h */
 
 /* Weights of a norm over rows of `width`, on the device. */
 struct mf_norm {
     const float *weight, *bias; /* bias NULL: RMSNorm */
     size_t width;
     float eps;
+};
+
+/* How much of a float products keep, whatever the dtype: more before a recurrence, which adds up
+ * what rounding does, and before a decision, which makes much of it. */
+enum mf_precision {
+    MF_PRECISION_DTYPE,  /* what the dtype says */
+    MF_PRECISION_BF16,   /* 8 bits */
+    MF_PRECISION_16_BITS /* twice that */
 };
 
 /* What a linear layer is made of; all of it on the host and read while linear_new() runs. */
@@ -45,6 +55,8 @@ struct mf_linear_source {
     /* (in), or NULL for ones. Products in 8 bits are those of x / smooth and weight · smooth: the
      * same numbers, with less difference between the columns of x (models/FORMAT.md). */
     const float *smooth;
+    /* The largest magnitude of x that calibration studies showed; 0: not known. */
+    float peak;
     bool few_rows; /* x has a handful of rows as a rule: reading the weights is what takes time */
 };
 
@@ -96,8 +108,8 @@ struct mf_scan {
 /* The operations of a backend. Every `y` may not alias `x` unless said. */
 struct mf_ops {
     const char *device;
-    /* dtype: "f32", "bf16" or "int8", what the products of large matrices are computed in; NULL =
-     * f32. A device that has no faster arithmetic for it computes in f32 instead. */
+    /* dtype: "f32", "bf16", "int8" or "fp8", what the products of large matrices are computed in;
+     * NULL = f32. A device that has no faster arithmetic for it computes in f32 instead. */
     struct mf_backend *(*backend_new)(const char *dtype, int threads, struct mf_error *err);
     const char *(*dtype)(const struct mf_backend *be); /* what it computes in */
     void (*backend_free)(struct mf_backend *be);
@@ -112,10 +124,36 @@ struct mf_ops {
     void (*upload)(struct mf_backend *be, float *device, const float *host, size_t n);
     void (*download)(struct mf_backend *be, float *host, const float *device, size_t n);
 
-    /* Layers made, and attention planned and run, while this is on keep 16 bits of a float in every
-     * dtype: before a recurrence, which adds up what rounding does, and before a decision, which
-     * makes much of it. NULL: not needed. */
-    void (*precise)(struct mf_backend *be, bool on);
+    /* Optional, together: uploads beside the work in hand. A slot is a place in device memory that
+     * is filled again and again: fill() copies once the work that read its last filling is done;
+     * await(): what is asked for from now on sees the filling; used(): what was asked for until now
+     * is all that reads it. */
+    void (*fill)(struct mf_backend *be, int slot, float *device, const float *host, size_t n);
+    void (*await)(struct mf_backend *be, int slot);
+    void (*used)(struct mf_backend *be, int slot);
+    /* Optional, together: work that is asked for again and again with the same addresses. What is
+     * asked for between record() and recorded() is not computed. record() false, recorded() NULL:
+     * it cannot be recorded. */
+    bool (*record)(struct mf_backend *be);
+    struct mf_recording *(*recorded)(struct mf_backend *be);
+    void (*replay)(struct mf_backend *be, struct mf_recording *recording);
+    void (*recording_free)(struct mf_recording *recording);
+    size_t batch; /* frames that are best computed together; 0: each on its own */
+    /* Optional: frames and masks are worked on where the network runs. */
+    const struct mf_frame_ops *frames;
+    /* Optional. Bytes of the device: of all of it, free of it, taken by this backend. */
+    bool (*memory)(struct mf_backend *be, size_t *ret_total, size_t *ret_available,
+                   size_t *ret_taken);
+
+    /* Optional, together. Who computes convolutions and attention where several can, from now on:
+     * "own" kernels, "cudnn", or "auto" (as it is at first). MF_ERR_UNAVAILABLE when what is asked
+     * for is not there. And a line about it, for `bench`. */
+    bool (*kernels)(struct mf_backend *be, const char *choice, struct mf_error *err);
+    void (*about)(const struct mf_backend *be, char *ret, size_t room);
+
+    /* What layers made, and attention planned and run, from now on keep at least. NULL: not needed.
+     */
+    void (*precision)(struct mf_backend *be, enum mf_precision least);
     /* Optional: new layers' weights lie in the store where they can, which outlives them. */
     void (*share)(struct mf_backend *be, struct mf_weight_store *store);
     struct mf_linear *(*linear_new)(struct mf_backend *be, const struct mf_linear_source *source,
@@ -148,6 +186,12 @@ struct mf_ops {
                            const struct mf_norm *norm, const struct mf_attention *at, float *h,
                            float *scratch);
 
+    /* y (rows of u, out) = epilogue(x cut as `u` says · weightᵀ + bias), NONE or RELU. */
+    size_t (*conv_scratch)(struct mf_linear *linear, const struct mf_unfold *u,
+                           enum mf_epilogue epilogue);
+    void (*conv)(struct mf_linear *linear, const struct mf_unfold *u, const float *x, float *y,
+                 enum mf_epilogue epilogue, float *scratch);
+
     void (*layer_norm)(struct mf_backend *be, const float *x, size_t rows, size_t width,
                        const float *weight, const float *bias, float eps,
                        float *y); /* y = x allowed */
@@ -156,8 +200,11 @@ struct mf_ops {
     size_t (*attention_scratch)(struct mf_backend *be, const struct mf_attention *at);
     void (*attention)(struct mf_backend *be, const struct mf_attention *at, const float *q,
                       const float *k, const float *v, float *o, float *scratch);
-    /* Optional. `at` says one window of each item: batch windows, queries and keys of a whole one
-     * (its scratch is attention_scratch()); the batch strides are not used. */
+    /* Optional. `at` says one window of each item: batch windows, queries and keys of a whole one;
+     * the batch strides are not used. Tokens that a block with windows is best run with at a time,
+     * so that its tensors stay in caches; 0: all of them. */
+    size_t window_tokens;
+    size_t (*window_attention_scratch)(struct mf_backend *be, const struct mf_attention *at);
     void (*window_attention)(struct mf_backend *be, const struct mf_attention *at,
                              const struct mf_windows *windows, const float *q, const float *k,
                              const float *v, float *o, float *scratch);
@@ -177,8 +224,9 @@ struct mf_ops {
     /* (batch, h, w, c; rows of c are `row` apart) → (batch, h/sh, w/sw, c) */
     void (*max_pool)(struct mf_backend *be, const float *x, size_t batch, size_t h, size_t w,
                      size_t c, size_t row, size_t sh, size_t sw, float *y);
-    /* (h, w, c) → windows (⌈h/s⌉·⌈w/s⌉, s, s, c), zeros outside; and back, adding: y (h, w, c) +=
-     * windows. */
+    /* Where there is no window_attention: (h, w, c) → windows (⌈h/s⌉·⌈w/s⌉, s, s, c), zeros
+     * outside; and back, adding: y (h, w, c) += windows. Only the CPU has them, for tests to
+     * compare with. */
     void (*windows)(struct mf_backend *be, const float *x, size_t h, size_t w, size_t c, size_t s,
                     float *y);
     void (*unwindows_add)(struct mf_backend *be, const float *x, size_t h, size_t w, size_t c,
@@ -247,10 +295,12 @@ struct mf_exec {
     const struct mf_observer *observer; /* NULL: none; set before anything is loaded */
     size_t weight_bytes;
     struct owned *owned; /* weights and vectors, freed with the context */
+    struct section *sections;
 };
 
 /* device: "cpu", "cuda:N", or NULL: the first GPU that works, else the CPU. dtype: "f32", "bf16",
- * "int8" or NULL = f32. MF_ERR_UNAVAILABLE when a device is not there or has no such dtype. */
+ * "int8" (the CPU), "fp8" (GPUs) or NULL = f32. MF_ERR_UNAVAILABLE when a device is not there or
+ * has no such dtype. */
 bool mf_exec_init(struct mf_exec *x, const char *device, const char *dtype, int threads,
                   struct mf_error *err);
 void mf_exec_free(struct mf_exec *x);
@@ -262,6 +312,24 @@ bool mf_exec_run(struct mf_exec *x, void (*body)(struct mf_exec *x, void *arg), 
 /* Runs `body` in the workspace as it is: for shapes that were planned before. */
 bool mf_exec_replay(struct mf_exec *x, void (*body)(struct mf_exec *x, void *arg), void *arg,
                     struct mf_error *err);
+
+/* ops->kernels with "own", "cudnn" or "auto" (NULL: as it is). A backend with one kind has no
+ * "cudnn": MF_ERR_UNAVAILABLE. MF_ERR_USAGE for another word. */
+bool mf_exec_kernels(struct mf_exec *x, const char *choice, struct mf_error *err);
+
+/* Gives the workspace back; everything must be planned again. */
+void mf_exec_shrink(struct mf_exec *x);
+
+/* A part of a body without the host in it: operations alone, no uploads, downloads or decisions.
+ * Where the backend can, it is recorded after it first ran with an argument of these bytes (so
+ * `arg` has no padding, and holds every address that the part uses) and replayed afterwards. */
+void mf_exec_section(struct mf_exec *x, void (*body)(struct mf_exec *x, void *arg), void *arg,
+                     size_t bytes);
+
+/* fill, await and used of the backend, or a plain upload where it has none. */
+void mf_exec_fill(struct mf_exec *x, int slot, float *device, const float *host, size_t n);
+void mf_exec_await(struct mf_exec *x, int slot);
+void mf_exec_used(struct mf_exec *x, int slot);
 
 /* n floats, 64-byte aligned, until the workspace is rewound to a mark taken before. */
 float *mf_exec_floats(struct mf_exec *x, size_t n);
@@ -278,8 +346,8 @@ static inline bool mf_exec_live(const struct mf_exec *x)
 {
     return !x->planning && x->error.code == MF_OK;
 }
-/* ops->precise, where the backend has it. */
-void mf_exec_precise(struct mf_exec *x, bool on);
+/* ops->precision, where the backend has it. */
+void mf_exec_precision(struct mf_exec *x, enum mf_precision least);
 bool mf_exec_fail(struct mf_exec *x, enum mf_code code, const char *fmt, ...) MF_PRINTF(3, 4);
 /* Keeps a device copy of host floats, or a linear layer, until the context is freed. */
 const float *mf_exec_keep(struct mf_exec *x, const float *host, size_t n, struct mf_error *err);
@@ -307,6 +375,9 @@ void mf_norm_linear(struct mf_exec *x, const struct mf_norm *norm, struct mf_lin
 /* h (m, width) += fc2(activation(fc1(layer_norm(h)))); `hidden`: outputs of fc1 */
 void mf_mlp(struct mf_exec *x, const struct mf_norm *norm, struct mf_linear *fc1,
             struct mf_linear *fc2, size_t hidden, enum mf_epilogue activation, float *h, size_t m);
+/* A convolution: `linear` over the patches of `in` that `u` cuts; out (mf_unfold_rows(u), ·). */
+void mf_conv(struct mf_exec *x, struct mf_linear *linear, const struct mf_unfold *u,
+             const float *in, float *out, enum mf_epilogue epilogue);
 void mf_attend(struct mf_exec *x, const struct mf_attention *at, const float *q, const float *k,
                const float *v, float *o);
 /* h (batch · tokens, width) += output(attention(qkv(layer_norm(h)))), every item among its own

@@ -34,6 +34,12 @@ void *mf_loader_alloc(struct mf_loader *ld, size_t n, size_t size)
     return p;
 }
 
+void mf_loader_precision(struct mf_loader *ld, enum mf_precision least)
+{
+    if (ld->exec)
+        mf_exec_precision(ld->exec, least);
+}
+
 size_t mf_loader_enter(struct mf_loader *ld, const char *fmt, ...)
 {
     size_t mark = strlen(ld->path);

@@ -73,6 +73,24 @@ static bool find_smoothing(struct mf_loader *ld, const struct mf_linear_source *
            mf_loader_fail(ld, "out of memory for weights");
 }
 
+/* The largest magnitude of a layer's input that calibration studies showed; 0: not known. */
+static float find_peak(struct mf_loader *ld, const char *name)
+{
+    char full[280];
+    float peak = 0;
+    snprintf(full, sizeof full, "%s.max", name);
+    const struct mf_tensor *t = mf_weights_smoothing(ld->weights, full);
+    if (!t)
+        return 0;
+    if (ld->taken_count < ld->taken_room)
+        ld->taken[ld->taken_count++] = t;
+    if (t->count != 1)
+        mf_loader_fail(ld, "smoothing.safetensors: \"%.100s\" must be one number", full);
+    else
+        memcpy(&peak, t->data, sizeof peak); /* above 0: checked when the file was opened */
+    return peak;
+}
+
 /* Makes the layer that `source` describes; NULL in check-only mode or after an error. */
 static struct mf_linear *make(struct mf_loader *ld, const char *name,
                               struct mf_linear_source source)
@@ -83,7 +101,10 @@ static struct mf_linear *make(struct mf_loader *ld, const char *name,
         return NULL;
     snprintf(full, sizeof full, "%s%s", ld->path, name);
     source.name = full;
-    if (!find_smoothing(ld, &source, &smooth) || !ld->exec)
+    if (!find_smoothing(ld, &source, &smooth))
+        return NULL;
+    source.peak = find_peak(ld, full);
+    if (ld->failed || !ld->exec)
         return NULL;
     source.smooth = smooth;
     source.few_rows = ld->few_rows;

@@ -137,7 +137,8 @@ bool mf_module_run(const char *dir, const char *input, const char *output,
     static const struct mf_module_options DEFAULTS = {0};
     options = options ? options : &DEFAULTS;
     MF_AUTO(mf_exec) struct mf_exec x = {0};
-    if (!mf_exec_init(&x, options->device, options->dtype, options->threads, err))
+    if (!mf_exec_init(&x, options->device, options->dtype, options->threads, err) ||
+        !mf_exec_kernels(&x, options->kernels, err))
         return false;
     MF_AUTO(mf_weights) struct mf_weights *weights = mf_weights_open(dir, err);
     if (!weights)

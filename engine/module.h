@@ -40,9 +40,10 @@ extern "C" {
 #endif
 
 struct mf_module_options {
-    const char *device; /* "cpu", "cuda:N"; NULL = the first GPU that works, else the CPU */
-    const char *dtype;  /* "f32"; NULL = the default of the device */
-    int threads;        /* 0 = one for each core */
+    const char *device;  /* "cpu", "cuda:N"; NULL = the first GPU that works, else the CPU */
+    const char *dtype;   /* "f32"; NULL = the default of the device */
+    int threads;         /* 0 = one for each core */
+    const char *kernels; /* as in engine/engine.h */
 };
 
 /* Reads `input` (safetensors), runs the module in `dir` and writes `output` (safetensors).

@@ -195,6 +195,7 @@ bool mf_module_sam2(struct mf_exec *x, struct mf_loader *ld, struct mf_module_io
     struct job j = {0};
     size_t shape[4];
     long long multimask;
+    mf_exec_precision(x, MF_PRECISION_16_BITS); /* as in a bundle: masks are yes or no */
     if (mf_module_has(io, "pixel_values_videos"))
         return mf_module_stack(x, ld, io);
     j.net = mf_sam2_load(ld, false);

@@ -44,10 +44,18 @@ bool mf_prompt_lungs(const float *grey, size_t size, const struct mf_prompt_scra
 
 /* The convex hull of the set pixels of a square mask; false when there is none. */
 bool mf_fill_hull(const uint8_t *mask, size_t size, struct mf_run *runs);
+/* The same from the first and last set row of every column; first = size: none. */
+bool mf_fill_hull_of(const uint32_t *first, const uint32_t *last, size_t size, struct mf_run *runs);
+/* How far the disc dx² + dy² ≤ radius² reaches to the sides in row dy: widths[0 … reach], the value
+ * is reach, at most MF_REACH. */
+enum { MF_REACH = 4096 };
+size_t mf_disc(double radius, uint32_t *widths);
 /* A square of 0 and 1 from runs, dilated by the disc dx² + dy² ≤ radius². */
 void mf_dilate(const struct mf_run *runs, size_t size, double radius, float *out);
 /* Separable Gaussian, cut at ⌈3σ⌉, edges repeated, in place; `scratch` of rows · cols floats. */
 void mf_blur(float *image, size_t rows, size_t cols, double sigma, float *scratch);
+/* Its weights, 2 · reach + 1 of them; the value is reach, 0 when there is nothing to blur. */
+size_t mf_blur_weights(double sigma, float *weights);
 
 struct mf_region_scratch {
     struct mf_run *runs;   /* size */
@@ -60,6 +68,9 @@ struct mf_region_scratch {
 bool mf_region_of(const uint8_t *mask, size_t size, size_t rows, size_t cols,
                   const struct mf_segmentation_options *o, const struct mf_region_scratch *scratch,
                   uint32_t box[4]);
+/* Its box alone: that of runs dilated by a disc, and a margin. */
+void mf_region_box(const struct mf_run *runs, size_t size, const uint32_t *disc, size_t reach,
+                   size_t rows, size_t cols, double margin, uint32_t box[4]);
 /* m at the frame's size, (rows, cols) in [0, 1]. */
 bool mf_region_weight(struct mf_resampler *r, const float *soft, size_t size, size_t rows,
                       size_t cols, float *weight, struct mf_error *err);
@@ -68,6 +79,13 @@ bool mf_region_apply(struct mf_resampler *r, const float *soft, size_t size, flo
                      size_t rows, size_t cols, const uint32_t box[4], double background,
                      struct mf_error *err);
 
+/* What a gate looks at: cells of logits above 0.05 and above −0.05, and set pixels of the mask. */
+#define MF_GATE_DELTA 0.05f
+struct mf_gate_counts {
+    size_t inner, outer, set;
+};
+const char *mf_gate_judge(const struct mf_gate *gate, const struct mf_gate_counts counts[2],
+                          const float iou[2], const float object[2], size_t pixels);
 /* The first gate that two structures fail ("iou_score", "object_score", "stability", "area",
  * "ratio"), or NULL. logits (2, cells), masks (2, pixels) of 0 and 1. */
 const char *mf_gate_fails(const struct mf_gate *gate, const float *logits, size_t cells,

@@ -85,23 +85,19 @@ static long cross(struct point a, struct point b, struct point c)
     return (b.x - a.x) * (c.y - a.y) - (b.y - a.y) * (c.x - a.x);
 }
 
-/* Andrew's monotone chain over the first and last set pixel of every row; chain needs 4 · size
- * points. */
-static size_t hull_of(const uint8_t *mask, size_t size, struct point *ends, struct point *chain)
+/* Andrew's monotone chain over the first and last set pixel of every column; `ends` has room for
+ * 2 · size points, `chain` for twice that. */
+static size_t hull_of(const uint32_t *first, const uint32_t *last, size_t size, struct point *ends,
+                      struct point *chain)
 {
     size_t n = 0, k = 0;
-    for (size_t x = 0; x < size; x++) /* by x, then y: the order the chain needs */
-        for (size_t y = 0, first = size, last = 0; y <= size; y++) {
-            if (y < size && mask[y * size + x]) {
-                first = first == size ? y : first;
-                last = y;
-            }
-            if (y == size && first < size) {
-                ends[n++] = (struct point){(long)x, (long)first};
-                if (last != first)
-                    ends[n++] = (struct point){(long)x, (long)last};
-            }
-        }
+    for (size_t x = 0; x < size; x++) { /* by x, then y: the order the chain needs */
+        if (first[x] >= size)
+            continue;
+        ends[n++] = (struct point){(long)x, (long)first[x]};
+        if (last[x] != first[x])
+            ends[n++] = (struct point){(long)x, (long)last[x]};
+    }
     if (n < 3) {
         memcpy(chain, ends, n * sizeof *chain);
         return n;
@@ -142,8 +138,26 @@ static void clip(struct mf_run *run, long y, struct point a, struct point b)
 
 bool mf_fill_hull(const uint8_t *mask, size_t size, struct mf_run *runs)
 {
+    uint32_t first[MAX_SIDE], last[MAX_SIDE];
+    if (size > MAX_SIDE)
+        return false;
+    for (size_t x = 0; x < size; x++) {
+        first[x] = (uint32_t)size;
+        last[x] = 0;
+    }
+    for (size_t y = 0; y < size; y++)
+        for (size_t x = 0; x < size; x++)
+            if (mask[y * size + x]) {
+                first[x] = first[x] == size ? (uint32_t)y : first[x];
+                last[x] = (uint32_t)y;
+            }
+    return mf_fill_hull_of(first, last, size, runs);
+}
+
+bool mf_fill_hull_of(const uint32_t *first, const uint32_t *last, size_t size, struct mf_run *runs)
+{
     struct point ends[2 * MAX_SIDE], chain[4 * MAX_SIDE + 2];
-    size_t n = size <= MAX_SIDE ? hull_of(mask, size, ends, chain) : 0;
+    size_t n = size <= MAX_SIDE ? hull_of(first, last, size, ends, chain) : 0;
     if (n == 0)
         return false;
     long left = chain[0].x, right = left, top = chain[0].y, bottom = top;
@@ -163,27 +177,40 @@ bool mf_fill_hull(const uint8_t *mask, size_t size, struct mf_run *runs)
     return true;
 }
 
-void mf_dilate(const struct mf_run *runs, size_t size, double radius, float *out)
+size_t mf_disc(double radius, uint32_t *widths)
 {
-    long reach = (long)floor(radius), side = (long)size;
-    memset(out, 0, size * size * sizeof *out);
-    for (long dy = -reach; dy <= reach; dy++) {
-        long wide = 0;
+    size_t reach = radius < 0 ? 0 : radius > MF_REACH ? MF_REACH : (size_t)floor(radius);
+    for (size_t dy = 0; dy <= reach; dy++) {
+        size_t wide = 0;
         while ((double)((wide + 1) * (wide + 1) + dy * dy) <= radius * radius)
             wide++;
-        for (long y = 0; y < side; y++) {
-            if (y + dy < 0 || y + dy >= side || runs[y].begin >= runs[y].end)
-                continue;
-            long begin = runs[y].begin - wide, end = runs[y].end + wide;
-            begin = begin < 0 ? 0 : begin;
-            end = end > side ? side : end;
-            for (long x = begin; x < end; x++)
-                out[(y + dy) * side + x] = 1;
-        }
+        widths[dy] = (uint32_t)wide;
     }
+    return reach;
 }
 
-enum { MAX_REACH = 4096 };
+/* Row y of runs, `wide` further to both sides, within the square; false when it is empty. */
+static bool widened(const struct mf_run *runs, long y, long side, long wide, long *begin, long *end)
+{
+    if (y < 0 || y >= side || runs[y].begin >= runs[y].end)
+        return false;
+    *begin = runs[y].begin - wide < 0 ? 0 : runs[y].begin - wide;
+    *end = runs[y].end + wide > side ? side : runs[y].end + wide;
+    return true;
+}
+
+void mf_dilate(const struct mf_run *runs, size_t size, double radius, float *out)
+{
+    uint32_t disc[MF_REACH + 1];
+    long reach = (long)mf_disc(radius, disc), side = (long)size, begin, end;
+    memset(out, 0, size * size * sizeof *out);
+    for (long dy = -reach; dy <= reach; dy++)
+        for (long y = 0; y < side; y++)
+            if (y + dy >= 0 && y + dy < side &&
+                widened(runs, y, side, (long)disc[labs(dy)], &begin, &end))
+                for (long x = begin; x < end; x++)
+                    out[(y + dy) * side + x] = 1;
+}
 
 static long clamp_index(long i, long n)
 {
@@ -202,17 +229,25 @@ static void add_shifted(const float *row, long n, long by, float k, float *out)
         out[x] += k * row[n - 1];
 }
 
-void mf_blur(float *image, size_t rows, size_t cols, double sigma, float *scratch)
+size_t mf_blur_weights(double sigma, float *weights)
 {
-    float kernel[2 * MAX_REACH + 1] = {0};
-    long reach = (long)ceil(3 * sigma), h = (long)rows, w = (long)cols;
-    if (sigma <= 0 || reach > MAX_REACH)
-        return;
+    long reach = (long)ceil(3 * sigma);
+    if (sigma <= 0 || reach > MF_REACH)
+        return 0;
     double sum = 0;
     for (long i = -reach; i <= reach; i++)
         sum += exp(-(double)(i * i) / (2 * sigma * sigma));
     for (long i = -reach; i <= reach; i++)
-        kernel[i + reach] = (float)(exp(-(double)(i * i) / (2 * sigma * sigma)) / sum);
+        weights[i + reach] = (float)(exp(-(double)(i * i) / (2 * sigma * sigma)) / sum);
+    return (size_t)reach;
+}
+
+void mf_blur(float *image, size_t rows, size_t cols, double sigma, float *scratch)
+{
+    float kernel[2 * MF_REACH + 1] = {0};
+    long reach = (long)mf_blur_weights(sigma, kernel), h = (long)rows, w = (long)cols;
+    if (reach == 0)
+        return;
     memset(scratch, 0, rows * cols * sizeof *scratch);
     for (long y = 0; y < h; y++)
         for (long i = -reach; i <= reach; i++)
@@ -235,24 +270,34 @@ static void span(size_t low, size_t high, double margin, size_t length, size_t s
     *end = to > (double)length ? (uint32_t)length : (uint32_t)to;
 }
 
+void mf_region_box(const struct mf_run *runs, size_t size, const uint32_t *disc, size_t reach,
+                   size_t rows, size_t cols, double margin, uint32_t box[4])
+{
+    long side = (long)size, x0 = side, x1 = 0, y0 = side, y1 = 0, begin, end;
+    for (long dy = -(long)reach; dy <= (long)reach; dy++)
+        for (long y = 0; y < side; y++) {
+            if (y + dy < 0 || y + dy >= side ||
+                !widened(runs, y, side, (long)disc[labs(dy)], &begin, &end))
+                continue;
+            x0 = begin < x0 ? begin : x0;
+            x1 = end > x1 ? end : x1;
+            y0 = y + dy < y0 ? y + dy : y0;
+            y1 = y + dy + 1 > y1 ? y + dy + 1 : y1;
+        }
+    span((size_t)x0, (size_t)x1, margin, cols, size, &box[0], &box[2]);
+    span((size_t)y0, (size_t)y1, margin, rows, size, &box[1], &box[3]);
+}
+
 bool mf_region_of(const uint8_t *mask, size_t size, size_t rows, size_t cols,
                   const struct mf_segmentation_options *o, const struct mf_region_scratch *s,
                   uint32_t box[4])
 {
-    size_t x0 = size, x1 = 0, y0 = size, y1 = 0;
+    uint32_t disc[MF_REACH + 1];
+    double radius = o->mask_dilation * (double)size;
     if (!mf_fill_hull(mask, size, s->runs))
         return false;
-    mf_dilate(s->runs, size, o->mask_dilation * (double)size, s->soft);
-    for (size_t y = 0; y < size; y++)
-        for (size_t x = 0; x < size; x++)
-            if (s->soft[y * size + x] > 0) {
-                x0 = x < x0 ? x : x0;
-                x1 = x + 1 > x1 ? x + 1 : x1;
-                y0 = y < y0 ? y : y0;
-                y1 = y + 1;
-            }
-    span(x0, x1, o->roi_margin, cols, size, &box[0], &box[2]);
-    span(y0, y1, o->roi_margin, rows, size, &box[1], &box[3]);
+    mf_region_box(s->runs, size, disc, mf_disc(radius, disc), rows, cols, o->roi_margin, box);
+    mf_dilate(s->runs, size, radius, s->soft);
     mf_blur(s->soft, size, size, o->mask_blur * (double)size, s->between);
     return true;
 }
@@ -298,21 +343,14 @@ bool mf_region_apply(struct mf_resampler *r, const float *soft, size_t size, flo
     return true;
 }
 
-const char *mf_gate_fails(const struct mf_gate *gate, const float *logits, size_t cells,
-                          const float iou[2], const float object[2], const uint8_t *masks,
-                          size_t pixels)
+const char *mf_gate_judge(const struct mf_gate *gate, const struct mf_gate_counts counts[2],
+                          const float iou[2], const float object[2], size_t pixels)
 {
     double area[2];
     for (int s = 0; s < 2; s++) {
-        size_t inner = 0, outer = 0, set = 0;
-        for (size_t i = 0; i < cells; i++) {
-            inner += logits[(size_t)s * cells + i] > 0.05f;
-            outer += logits[(size_t)s * cells + i] > -0.05f;
-        }
-        for (size_t i = 0; i < pixels; i++)
-            set += masks[(size_t)s * pixels + i];
-        area[s] = (double)set / (double)pixels;
-        double stability = outer ? (double)inner / (double)outer : 1;
+        const struct mf_gate_counts *c = &counts[s];
+        double stability = c->outer ? (double)c->inner / (double)c->outer : 1;
+        area[s] = (double)c->set / (double)pixels;
         if (!(iou[s] >= gate->iou_score))
             return "iou_score";
         if (!(object[s] >= gate->object_score))
@@ -323,4 +361,20 @@ const char *mf_gate_fails(const struct mf_gate *gate, const float *logits, size_
             return "area";
     }
     return fmin(area[0], area[1]) >= gate->ratio * fmax(area[0], area[1]) ? NULL : "ratio";
+}
+
+const char *mf_gate_fails(const struct mf_gate *gate, const float *logits, size_t cells,
+                          const float iou[2], const float object[2], const uint8_t *masks,
+                          size_t pixels)
+{
+    struct mf_gate_counts counts[2] = {{0}, {0}};
+    for (size_t s = 0; s < 2; s++) {
+        for (size_t i = 0; i < cells; i++) {
+            counts[s].inner += logits[s * cells + i] > MF_GATE_DELTA;
+            counts[s].outer += logits[s * cells + i] > -MF_GATE_DELTA;
+        }
+        for (size_t i = 0; i < pixels; i++)
+            counts[s].set += masks[s * pixels + i];
+    }
+    return mf_gate_judge(gate, counts, iou, object, pixels);
 }

@@ -21,6 +21,14 @@ static float cubic(float x, float a)
     return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
 }
 
+double mf_filter_sinc(double x)
+{
+    double a = M_PI * fabs(x), b = a / MF_SINC_REACH;
+    if (a < 1e-9)
+        return 1;
+    return fabs(x) < MF_SINC_REACH ? sin(a) / a * (sin(b) / b) : 0;
+}
+
 static bool is_antialias(enum mf_filter filter)
 {
     return filter == MF_FILTER_BILINEAR_ANTIALIAS || filter == MF_FILTER_BICUBIC_ANTIALIAS;
@@ -29,6 +37,8 @@ static bool is_antialias(enum mf_filter filter)
 static size_t taps_of(enum mf_filter filter, size_t in, size_t out)
 {
     bool wide = filter == MF_FILTER_BICUBIC || filter == MF_FILTER_BICUBIC_ANTIALIAS;
+    if (filter == MF_FILTER_SINC)
+        return 2 * (size_t)ceil(MF_SINC_REACH * fmax((double)in / (double)out, 1)) + 1;
     if (!is_antialias(filter))
         return wide ? 4 : 2;
     float scale = (float)in / (float)out, support = (wide ? 2.0f : 1.0f) * (scale >= 1 ? scale : 1);
@@ -76,6 +86,24 @@ static void fill_plain(enum mf_filter filter, size_t in, struct mf_axis *axis)
     }
 }
 
+static void fill_sinc(size_t in, struct mf_axis *axis)
+{
+    double scale = (double)in / (double)axis->out, stretch = scale > 1 ? scale : 1;
+    for (size_t i = 0; i < axis->out; i++) {
+        double at = scale * ((double)i + 0.5) - 0.5, sum = 0;
+        long first = (long)floor(at) - (long)(axis->taps / 2);
+        float *w = axis->weight + i * axis->taps;
+        size_t *index = axis->index + i * axis->taps;
+        for (size_t j = 0; j < axis->taps; j++)
+            sum += mf_filter_sinc(((double)(first + (long)j) - at) / stretch);
+        for (size_t j = 0; j < axis->taps; j++) {
+            long from = first + (long)j;
+            w[j] = (float)(mf_filter_sinc(((double)from - at) / stretch) / sum);
+            index[j] = (size_t)(from < 0 ? 0 : from >= (long)in ? (long)in - 1 : from);
+        }
+    }
+}
+
 static bool prepare(enum mf_filter filter, size_t in, size_t out, struct mf_axis *axis,
                     struct mf_error *err)
 {
@@ -93,7 +121,10 @@ static bool prepare(enum mf_filter filter, size_t in, size_t out, struct mf_axis
     }
     memset(axis->weight, 0, n * sizeof *axis->weight);
     memset(axis->index, 0, n * sizeof *axis->index);
-    (is_antialias(filter) ? fill_antialias : fill_plain)(filter, in, axis);
+    if (filter == MF_FILTER_SINC)
+        fill_sinc(in, axis);
+    else
+        (is_antialias(filter) ? fill_antialias : fill_plain)(filter, in, axis);
     return true;
 }
 
@@ -183,13 +214,20 @@ static void run_pass(struct pass *p, size_t rows, size_t floats, void (*body)(vo
     mf_host_parallel(floats < SERIAL ? 1 : p->r->threads, rows, body, p);
 }
 
+bool mf_resample_plan(struct mf_resampler *r, enum mf_filter filter, size_t rows, size_t cols,
+                      size_t out_rows, size_t out_cols, struct mf_error *err)
+{
+    return prepare(filter, rows, out_rows, &r->rows, err) &&
+           prepare(filter, cols, out_cols, &r->cols, err);
+}
+
 bool mf_resample_begin(struct mf_resampler *r, enum mf_filter filter, const float *in, size_t rows,
                        size_t cols, size_t channels, size_t in_row, size_t out_rows,
                        size_t out_cols, struct mf_error *err)
 {
     size_t width = out_cols * channels;
-    if (!prepare(filter, rows, out_rows, &r->rows, err) ||
-        !prepare(filter, cols, out_cols, &r->cols, err) || !reserve(r, rows * width, err))
+    if (!mf_resample_plan(r, filter, rows, cols, out_rows, out_cols, err) ||
+        !reserve(r, rows * width, err))
         return false;
     r->between_row = width;
     struct pass p = {r, in, in_row, 0, channels, width, r->between};
@@ -215,8 +253,8 @@ bool mf_resample(struct mf_resampler *r, enum mf_filter filter, const float *in,
         run_pass(&p, out_rows, out_rows * out_width, rows_of);
         return true;
     }
-    if (!prepare(filter, rows, out_rows, &r->rows, err) ||
-        !prepare(filter, cols, out_cols, &r->cols, err) || !reserve(r, out_rows * width, err))
+    if (!mf_resample_plan(r, filter, rows, cols, out_rows, out_cols, err) ||
+        !reserve(r, out_rows * width, err))
         return false;
     struct pass down = {r, in, in_row, width, channels, width, r->between};
     run_pass(&down, out_rows, rows * width, rows_of);

@@ -2,6 +2,8 @@
  * where a model has none, from Otsu's threshold (prompt.c). */
 #include "engine/segment.h"
 
+#include "engine/frames.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,8 +32,25 @@ size_t mf_segment_order(const struct mf_engine *e, size_t i)
     return e->stack ? mf_sam2_stack_order(e->stack, i) : i;
 }
 
+/* One call of the decoder, as a section (exec.h): no padding. */
+struct decoding {
+    struct mf_sam2 *net;
+    struct mf_sam2_maps maps;
+    const float *prompt, *sparse;
+    struct mf_sam2_answer answer;
+};
+
+static void decode_section(struct mf_exec *x, void *arg)
+{
+    static const float ANYWHERE[8] = {0}; /* boxes were encoded into `sparse` */
+    const struct decoding *d = arg;
+    const struct mf_sam2_prompts p = {
+        .count = MF_STRUCTURES, .boxes = ANYWHERE, .masks = d->prompt};
+    mf_sam2_decode(x, d->net, &d->maps, &p, d->sparse, &d->answer);
+}
+
 /* Runs the decoder on both boxes; chosen masks (2, cells), their IoU and object scores go to the
- * host. */
+ * host, masks stay where frames do. */
 static void decode(struct mf_exec *x, struct mf_engine *e, const struct mf_sam2_maps *maps,
                    const float *boxes, const float *prompt)
 {
@@ -45,7 +64,13 @@ static void decode(struct mf_exec *x, struct mf_engine *e, const struct mf_sam2_
     if (mf_exec_live(x))
         mf_sam2_encode_prompts(e->segmenter, &p, e->prompt_tokens, &x->error);
     MF_DO(x, upload, sparse, e->prompt_tokens, tokens);
-    mf_sam2_decode(x, e->segmenter, maps, &p, sparse, &answer);
+    struct decoding decoding = {e->segmenter, *maps, prompt, sparse, answer};
+    mf_exec_section(x, decode_section, &decoding, sizeof decoding);
+    if (e->frames) {
+        mf_frames_choose(x, e, answer.masks, answer.iou, answer.object);
+        mf_exec_rewind(x, mark);
+        return;
+    }
     MF_DO(x, download, e->all_masks, answer.masks, MF_STRUCTURES * k * cells);
     MF_DO(x, download, e->all_iou, answer.iou, MF_STRUCTURES * k);
     MF_DO(x, download, e->object, answer.object, MF_STRUCTURES);
@@ -82,6 +107,8 @@ static void find_boxes(struct mf_exec *x, struct mf_engine *e, const struct run 
         if (mf_exec_live(x))
             mf_sam2_boxes_from_logits(e->segmenter, e->heat, boxes);
     } else if (mf_exec_live(x)) {
+        if (e->frames)
+            mf_frames_grey(x, e, e->grey);
         found = dark_boxes(e, boxes);
     }
     if (mf_exec_live(x)) {
@@ -93,18 +120,36 @@ static void find_boxes(struct mf_exec *x, struct mf_engine *e, const struct run 
     mf_exec_rewind(x, mark);
 }
 
+/* The encoder, as a section (exec.h): no padding. */
+struct embedding {
+    struct mf_sam2 *net;
+    const float *pixels;
+    struct mf_sam2_maps maps;
+    size_t alone; /* 1: nothing is remembered */
+};
+
+static void embed_section(struct mf_exec *x, void *arg)
+{
+    const struct embedding *e = arg;
+    (e->alone ? mf_sam2_embed : mf_sam2_features)(x, e->net, e->pixels, &e->maps);
+}
+
 /* A frame on its own. */
 static void segment_alone(struct mf_exec *x, struct mf_engine *e, const struct run *r, size_t f,
                           const float *pixels, const struct mf_sam2_maps *maps)
 {
     float *prompt = mf_exec_floats(x, MF_STRUCTURES * e->mask_cells), boxes[8] = {0};
-    mf_sam2_embed(x, e->segmenter, pixels, maps);
+    struct embedding embedding = {e->segmenter, pixels, *maps, 1};
+    mf_exec_section(x, embed_section, &embedding, sizeof embedding);
     find_boxes(x, e, r, f, maps->s2, boxes);
     if (!e->prompted)
         return;
     decode(x, e, maps, boxes, NULL);
     if (e->bundle->segmentation.refine) {
-        MF_DO(x, upload, prompt, e->mask_logits, MF_STRUCTURES * e->mask_cells);
+        if (e->frames)
+            MF_DO(x, copy, mf_frames_logits(e->frames), MF_STRUCTURES * e->mask_cells, prompt);
+        else
+            MF_DO(x, upload, prompt, e->mask_logits, MF_STRUCTURES * e->mask_cells);
         decode(x, e, maps, boxes, prompt);
     }
 }
@@ -121,7 +166,8 @@ static void segment_slice(struct mf_exec *x, struct mf_engine *e, const struct r
         .points = 2, .xy = boxes, .labels = CORNERS, .refine = e->bundle->segmentation.refine};
     if (!e->prompted)
         return;
-    mf_sam2_features(x, e->segmenter, pixels, maps);
+    struct embedding embedding = {e->segmenter, pixels, *maps, 0};
+    mf_exec_section(x, embed_section, &embedding, sizeof embedding);
     if (f == e->key) {
         float *alone = mf_exec_floats(x, n * d);
         MF_DO(x, copy, maps->s2, n * d, alone);
@@ -137,6 +183,24 @@ static void segment_slice(struct mf_exec *x, struct mf_engine *e, const struct r
            MF_STRUCTURES * e->mask_cells * sizeof *e->mask_logits);
     memcpy(e->iou, mf_sam2_stack_iou(e->stack), sizeof e->iou);
     memcpy(e->object, mf_sam2_stack_object(e->stack), sizeof e->object);
+    if (e->frames)
+        mf_frames_put_logits(x, e, e->mask_logits);
+}
+
+/* The whole frame as the segmenter's input. */
+static void fill_input(struct mf_exec *x, struct mf_engine *e, const struct mf_frame *frame,
+                       float *pixels)
+{
+    const struct mf_image_input *in = &e->bundle->segmenter;
+    if (!mf_exec_live(x))
+        return;
+    if (e->frames) {
+        mf_frames_input(x, e, (uint32_t[4]){0, 0, frame->columns, frame->rows}, in, pixels);
+        return;
+    }
+    if (mf_image_input_fill(&e->resampler, e->image, frame->rows, frame->columns, frame->columns,
+                            in, e->grey, e->pixels, &x->error))
+        MF_DO(x, upload, pixels, e->pixels, 3 * in->rows * in->cols);
 }
 
 void mf_segment(struct mf_exec *x, struct mf_engine *e, const struct run *r, size_t f)
@@ -146,18 +210,13 @@ void mf_segment(struct mf_exec *x, struct mf_engine *e, const struct run *r, siz
     struct mf_sam2_maps maps;
     float *pixels = mf_exec_floats(x, n);
     mf_sam2_maps_alloc(x, e->segmenter, &maps);
-    if (mf_exec_live(x)) {
-        const struct mf_frame *frame = r->input->frames[f];
-        mf_image_input_fill(&e->resampler, e->image, frame->rows, frame->columns, frame->columns,
-                            in, e->grey, e->pixels, &x->error);
-    }
-    MF_DO(x, upload, pixels, e->pixels, n);
-    mf_exec_precise(x, true);
+    fill_input(x, e, x->planning ? NULL : r->input->frames[f], pixels);
+    mf_exec_precision(x, MF_PRECISION_16_BITS);
     if (e->stack)
         segment_slice(x, e, r, f, pixels, &maps);
     else
         segment_alone(x, e, r, f, pixels, &maps);
-    mf_exec_precise(x, false);
+    mf_exec_precision(x, MF_PRECISION_DTYPE);
     mf_exec_rewind(x, mark);
 }
 
@@ -167,6 +226,8 @@ static void tap_weight(struct mf_exec *x, struct mf_engine *e, const struct mf_f
 {
     size_t rows = frame->rows, cols = frame->columns;
     MF_AUTO(mf_mem) float *weight = malloc(rows * cols * sizeof *weight);
+    if (e->frames)
+        mf_frames_get_soft(x, e, e->region.soft);
     if (!weight)
         mf_exec_fail(x, MF_ERR_NO_MEMORY, "out of memory for the weight of a frame");
     else if (mf_region_weight(&e->resampler, e->region.soft, e->bundle->segmenter.rows, rows, cols,
@@ -174,11 +235,14 @@ static void tap_weight(struct mf_exec *x, struct mf_engine *e, const struct mf_f
         mf_engine_tap(x, weight, "region_weight", f, 2, (size_t[]){rows, cols});
 }
 
-static void tell_masks(const struct mf_engine_input *in, const uint8_t *masks, size_t size,
+static void tell_masks(struct mf_exec *x, struct mf_engine *e, const struct mf_engine_input *in,
                        size_t frame)
 {
+    size_t size = e->bundle->segmenter.rows;
+    if (in->mask && e->frames)
+        mf_frames_get_masks(x, e, e->masks);
     for (size_t k = 0; in->mask && k < MF_STRUCTURES; k++)
-        in->mask(in->mask_arg, frame, k, masks + k * size * size, size);
+        in->mask(in->mask_arg, frame, k, e->masks + k * size * size, size);
 }
 
 /* Logits → the largest component of each structure's mask at the segmenter's size, in e->masks. */
@@ -198,31 +262,56 @@ static bool make_masks(struct mf_exec *x, struct mf_engine *e)
     return true;
 }
 
+/* Makes the masks; the first gate that they fail. */
+static const char *judge_masks(struct mf_exec *x, struct mf_engine *e)
+{
+    const struct mf_gate *gate = &e->bundle->segmentation.gate;
+    size_t size = e->bundle->segmenter.rows;
+    struct mf_gate_counts counts[2] = {{0}, {0}};
+    if (e->frames) {
+        mf_frames_masks(x, e, counts);
+        return mf_gate_judge(gate, counts, e->iou, e->object, size * size);
+    }
+    return make_masks(x, e) ? mf_gate_fails(gate, e->mask_logits, e->mask_cells, e->iou, e->object,
+                                            e->masks, size * size)
+                            : "prompt";
+}
+
+/* The region of both masks together; false when it is empty. */
+static bool find_region(struct mf_exec *x, struct mf_engine *e, const struct mf_frame *frame,
+                        uint32_t box[4])
+{
+    size_t size = e->bundle->segmenter.rows, pixels = size * size;
+    if (e->frames)
+        return mf_frames_region(x, e, box);
+    for (size_t i = 0; i < pixels; i++)
+        e->masks[i] |= e->masks[pixels + i];
+    return mf_region_of(e->masks, size, frame->rows, frame->columns, &e->bundle->segmentation,
+                        &e->region, box);
+}
+
 void mf_segment_region(struct mf_exec *x, struct mf_engine *e, const struct run *r, size_t f,
                        struct mf_segmentation *s)
 {
     const struct mf_frame *frame = r->input->frames[f];
-    size_t size = e->bundle->segmenter.rows, pixels = size * size,
-           side = 4 * mf_sam2_grid(e->segmenter);
+    size_t side = 4 * mf_sam2_grid(e->segmenter);
     s->status = MF_SEGMENTATION_FALLBACK;
     s->reason = "prompt";
     if (!e->prompted)
         return;
-    mf_engine_tap(x, e->mask_logits, "mask_logits", f, 3, (size_t[]){2, side, side});
+    if (e->frames)
+        mf_exec_tap(x, mf_frames_logits(e->frames), 3, (size_t[]){2, side, side}, "mask_logits.%zu",
+                    f);
+    else
+        mf_engine_tap(x, e->mask_logits, "mask_logits", f, 3, (size_t[]){2, side, side});
     mf_engine_tap(x, e->iou, "iou_scores", f, 1, (size_t[]){2});
     mf_engine_tap(x, e->object, "object_score_logits", f, 1, (size_t[]){2});
-    if (!make_masks(x, e))
-        return;
+    s->reason = judge_masks(x, e);
     s->iou = fmin(e->iou[0], e->iou[1]);
-    s->reason = mf_gate_fails(&e->bundle->segmentation.gate, e->mask_logits, e->mask_cells, e->iou,
-                              e->object, e->masks, pixels);
-    if (s->reason)
+    if (s->reason || !mf_exec_live(x))
         return;
-    tell_masks(r->input, e->masks, size, f);
-    for (size_t i = 0; i < pixels; i++)
-        e->masks[i] |= e->masks[pixels + i];
-    if (!mf_region_of(e->masks, size, frame->rows, frame->columns, &e->bundle->segmentation,
-                      &e->region, s->box)) {
+    tell_masks(x, e, r->input, f);
+    if (!find_region(x, e, frame, s->box)) {
         s->reason = "area";
         return;
     }

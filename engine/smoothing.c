@@ -4,9 +4,13 @@
 #include "engine/exec.h"
 #include "engine/safetensors.h"
 
+#include <float.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { NAME_BYTES = 280 };
 
 struct layer {
     struct layer *next;
@@ -166,15 +170,25 @@ static void make_factors(const struct layer *l, double alpha, float *factors)
     }
 }
 
+/* Of all columns; above 0, as every number of the file. */
+static float largest(const struct layer *l)
+{
+    float most = FLT_MIN;
+    for (size_t j = 0; j < l->in; j++)
+        most = fmaxf(most, l->x[j]);
+    return most;
+}
+
 bool mf_smoothing_write(const struct mf_smoothing *s, size_t section, double alpha,
                         const char *path, struct mf_error *err)
 {
     size_t count = mf_smoothing_count(s, section), floats = 0, n = 0;
     for (const struct layer *l = s->layers; l; l = l->next)
         floats += belongs(l, section) ? l->in : 0;
-    MF_AUTO(mf_mem) struct mf_tensor *tensors = calloc(count + 1, sizeof *tensors);
-    MF_AUTO(mf_mem) float *factors = calloc(floats + 1, sizeof *factors);
-    if (!tensors || !factors)
+    MF_AUTO(mf_mem) struct mf_tensor *tensors = calloc(2 * count + 1, sizeof *tensors);
+    MF_AUTO(mf_mem) float *factors = calloc(floats + count + 1, sizeof *factors);
+    MF_AUTO(mf_mem) char *names = calloc(count + 1, NAME_BYTES);
+    if (!tensors || !factors || !names)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for smoothing factors");
     float *at = factors;
     for (const struct layer *l = s->layers; l; l = l->next) {
@@ -188,6 +202,11 @@ bool mf_smoothing_write(const struct mf_smoothing *s, size_t section, double alp
                                           .count = l->in,
                                           .data = at};
         at += l->in;
+        char *name = names + n / 2 * NAME_BYTES;
+        snprintf(name, NAME_BYTES, "%s.max", l->name);
+        *at = largest(l);
+        tensors[n++] = (struct mf_tensor){
+            .name = name, .dtype = MF_DTYPE_F32, .rank = 1, .shape = {1}, .count = 1, .data = at++};
     }
-    return mf_safetensors_write(path, tensors, count, err);
+    return mf_safetensors_write(path, tensors, n, err);
 }

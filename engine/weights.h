@@ -61,6 +61,8 @@ struct mf_loader {
 /* Begins loading; everything allocated goes into `arena`. */
 void mf_loader_init(struct mf_loader *ld, struct mf_weights *weights, struct mf_exec *exec,
                     struct mf_arena *arena, struct mf_error *err);
+/* What the layers loaded from now on keep at least; nothing where there is no context. */
+void mf_loader_precision(struct mf_loader *ld, enum mf_precision least);
 /* Appends to the name prefix and returns the length to go back to with mf_loader_leave(). */
 size_t mf_loader_enter(struct mf_loader *ld, const char *fmt, ...) MF_PRINTF(2, 3);
 void mf_loader_leave(struct mf_loader *ld, size_t mark);

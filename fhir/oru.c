@@ -108,9 +108,11 @@ static bool put_head(struct message *m)
                c->receiving_application, c->receiving_facility, issued,
                *id ? id : text_of(study, "study_instance_uid")) &&
            PUT(m, "PID|1||$^^^$\r", c->patient_id, c->patient_issuer) &&
-           PUT(m, "OBR|1|$|$|18748-4^Diagnostic imaging study^LN|||$|||||||||||$||||$||RAD|$\r",
-               c->accession_number, text_of(study, "study_instance_uid"), m->effective,
-               c->accession_number, issued, status_of(m));
+           PUT(m, "OBR|1|$|$|18748-4^Diagnostic imaging study^LN|||$|||||||||||$|$|$||$||RAD|$\r",
+               c->order.placer ? c->order.placer : c->order.accession,
+               c->order.filler ? c->order.filler : text_of(study, "study_instance_uid"),
+               m->effective, c->order.accession, c->order.procedure, c->order.step, issued,
+               status_of(m));
 }
 
 /* "http://snomed.info/sct" → "SCT": a coding system by its name in HL7 table 0396. */

@@ -59,14 +59,21 @@ static void add_device(struct mf_fhir_draft *b)
 
 static void add_order(struct mf_fhir_draft *b, json_t *report)
 {
-    const char *accession = b->context->accession_number;
-    if (accession && *accession)
-        mf_fhir_draft_add(
-            b, report, "basedOn",
-            json_pack("[{s:s, s:{s:o, s:s}}]", "type", "ServiceRequest", "identifier", "type",
-                      mf_fhir_draft_concept("http://terminology.hl7.org/CodeSystem/v2-0203", "ACSN",
-                                            "Accession ID"),
-                      "value", accession));
+    static const char SYSTEM[] = "http://terminology.hl7.org/CodeSystem/v2-0203";
+    const struct {
+        const char *code, *display, *value;
+    } numbers[] = {{"PLAC", "Placer Identifier", b->context->order.placer},
+                   {"FILL", "Filler Identifier", b->context->order.filler},
+                   {"ACSN", "Accession ID", b->context->order.accession}};
+    json_t *orders = json_array();
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (numbers[i].value && *numbers[i].value)
+            mf_fhir_draft_append(
+                b, orders,
+                json_pack("{s:s, s:{s:o, s:s}}", "type", "ServiceRequest", "identifier", "type",
+                          mf_fhir_draft_concept(SYSTEM, numbers[i].code, numbers[i].display),
+                          "value", numbers[i].value));
+    mf_fhir_draft_add_list(b, report, "basedOn", orders);
 }
 
 /* The report that names the Observations `results` (taken) and the findings present, `codes`

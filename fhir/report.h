@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "core/order.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -19,7 +20,7 @@ struct mf_fhir_report_context {
     const char *patient_reference; /* "Patient/1" in the receiver's EHR; NULL = the Patient resource
                                     * that EHR features of the result came from, if any did */
     const char *patient_id, *patient_issuer; /* of the study: a logical reference by identifier */
-    const char *accession_number;
+    struct mf_order order;
     const char *issued; /* FHIR instant: when the result was made */
     bool foreign; /* the receiver does not have the EHR's resources that the features came from:
                      they are named, not referred to */

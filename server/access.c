@@ -19,7 +19,7 @@ static const struct own_scope OWN[] = {
     {"jobs.read", BIT(JOBS_READ), 0},   {"jobs.write", BIT(JOBS_WRITE), 0},
     {"dicom.read", BIT(DICOM_READ), 0}, {"dicom.write", BIT(DICOM_WRITE), 0},
     {"fhir.read", 0, READ | SEARCH},    {"fhir.write", 0, CREATE | UPDATE | DELETE},
-    {"metrics.read", BIT(METRICS), 0},
+    {"metrics.read", BIT(METRICS), 0},  {"admin", BIT(ADMIN), 0},
 };
 
 enum { OWN_COUNT = sizeof OWN / sizeof OWN[0] };

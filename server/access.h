@@ -32,6 +32,7 @@ enum mf_access {
     MF_ACCESS_FHIR_SEARCH, /* the same */
     MF_ACCESS_FHIR_WRITE,
     MF_ACCESS_METRICS,
+    MF_ACCESS_ADMIN, /* of the service itself, above tenants; never without authentication */
     MF_ACCESS_COUNT
 };
 

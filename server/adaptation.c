@@ -138,7 +138,8 @@ static bool save_state(const struct mf_adaptation *a, const struct mf_bundle *bu
 /* --- adapters --- */
 
 struct mf_adapter *mf_adaptation_adapter(struct mf_adaptation *a, const struct mf_bundle *bundle,
-                                         const char *site, struct mf_error *err)
+                                         const struct mf_adapt_device *device, const char *site,
+                                         struct mf_error *err)
 {
     site = a->mode == MF_ADAPT_SITE ? site : ""; /* the other modes know no site */
     for (size_t i = 0; i < a->count; i++)
@@ -153,7 +154,8 @@ struct mf_adapter *mf_adaptation_adapter(struct mf_adaptation *a, const struct m
     struct mf_adapt_state *state = NULL;
     if (!head || !load_state(a, bundle, site, head, &state, err))
         return NULL;
-    struct entry e = {bundle, strdup(site), mf_adapter_new(bundle, a->mode, site, state, err)};
+    struct entry e = {bundle, strdup(site),
+                      mf_adapter_new_on(device, bundle, a->mode, site, state, err)};
     if (!e.site || !e.adapter) {
         if (!e.site)
             mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the adaptation");

@@ -25,9 +25,11 @@ struct mf_adaptation *mf_adaptation_new(enum mf_adapt_mode mode, const char *dir
 void mf_adaptation_free(struct mf_adaptation *adaptation);
 enum mf_adapt_mode mf_adaptation_mode(const struct mf_adaptation *adaptation);
 
-/* The adapter of a bundle for a site ("" = unknown), with the site's newest state; borrowed. */
+/* The adapter of a bundle for a site ("" = unknown), with the site's newest state; borrowed. Its
+ * gradients are computed on the bundle's `device` (mf_adapter_new_on()); NULL: on the host. */
 struct mf_adapter *mf_adaptation_adapter(struct mf_adaptation *adaptation,
-                                         const struct mf_bundle *bundle, const char *site,
+                                         const struct mf_bundle *bundle,
+                                         const struct mf_adapt_device *device, const char *site,
                                          struct mf_error *err) MF_CHECK_RESULT;
 
 /* Lets a site learn from a study that was judged (mf_adapter_learn) and keeps the state that came

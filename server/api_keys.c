@@ -6,13 +6,24 @@
 #include "core/json.h"
 #include "core/outfile.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <openssl/crypto.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
-enum { SECRET_BYTES = 32, SECRET_TEXT = 43, MAX_KEYS = 10000, FILE_BYTES = 16 << 20 };
+enum {
+    SECRET_BYTES = 32,
+    SECRET_TEXT = 43,
+    MAX_KEYS = 10000,
+    FILE_BYTES = 16 << 20,
+    PATH_BYTES = 4096
+};
 
 static const char PREFIX[] = "mfk_", SCHEMA[] = "medfusion.keys/1";
 
@@ -134,6 +145,30 @@ struct mf_api_keys *mf_api_keys_read(const char *path, struct mf_error *err)
         return NULL;
     }
     return MF_STEAL(keys);
+}
+
+const char *mf_api_key_state(const struct mf_api_key *key, int64_t now_ms)
+{
+    return key->revoked_ms                                ? "revoked"
+           : key->expires_ms && key->expires_ms <= now_ms ? "expired"
+                                                          : "valid";
+}
+
+/* The file itself is replaced by each change, so the lock is one beside it. */
+int mf_api_keys_lock(const char *path, struct mf_error *err)
+{
+    char name[PATH_BYTES];
+    if ((size_t)snprintf(name, sizeof name, "%s.lock", path) >= sizeof name) {
+        mf_error_set(err, MF_ERR_USAGE, "%.100s…: the path is too long", path);
+        return -1;
+    }
+    int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0 && flock(fd, LOCK_EX) == 0)
+        return fd;
+    mf_error_set(err, MF_ERR_IO, "%s: cannot be locked (%s)", name, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return -1;
 }
 
 static json_t *key_to_json(const struct mf_api_key *key)

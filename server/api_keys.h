@@ -30,6 +30,12 @@ struct mf_api_keys {
     size_t count, capacity;
 };
 
+/* "valid", "expired" or "revoked". */
+const char *mf_api_key_state(const struct mf_api_key *key, int64_t now_ms);
+
+/* Whoever reads the file in order to change it holds this lock (a descriptor to be closed) until
+ * the change is written; waits for others. −1 on failure. */
+int mf_api_keys_lock(const char *path, struct mf_error *err) MF_CHECK_RESULT;
 /* MF_ERR_USAGE names the file and what is wrong in it; NULL on failure. */
 struct mf_api_keys *mf_api_keys_read(const char *path, struct mf_error *err) MF_CHECK_RESULT;
 /* An empty list. */

@@ -205,7 +205,8 @@ static int job_input(void *context, uint32_t input, struct mf_error *err)
             continue;
         if (a->fd >= 0)
             close(a->fd);
-        a->fd = mf_blobs_open_pack(a->blobs, a->record->inputs[i].locator, err);
+        const struct mf_job_input *in = &a->record->inputs[i];
+        a->fd = mf_blobs_open_part(a->blobs, in->locator, in->offset, in->size, err);
         return a->fd;
     }
     mf_error_set(err, MF_ERR_MALFORMED, "index: there is no part %u", input + 1);

@@ -43,6 +43,13 @@ static const struct {
     {"instances.stored", {TRANSFERRED, 'C', SUCCESS}},
     {"result.delivered", {EXPORTED, 'R', SUCCESS}},
     {"result.not_delivered", {EXPORTED, 'R', SERIOUS_FAILURE}},
+    {"ups.claimed", {PROCEDURE_RECORD, 'U', SUCCESS}},
+    {"ups.completed", {PROCEDURE_RECORD, 'U', SUCCESS}},
+    {"ups.canceled", {PROCEDURE_RECORD, 'U', MINOR_FAILURE}},
+    {"ups.withdrawn", {PROCEDURE_RECORD, 'U', MINOR_FAILURE}},
+    {"ups.lost", {PROCEDURE_RECORD, 'U', MINOR_FAILURE}},
+    {"delivery.retried", {EXPORTED, 'E', SUCCESS}},
+    {"delivery.dropped", {EXPORTED, 'D', SUCCESS}},
     {"audit.purged", {LOG_USED, 'D', SUCCESS}},
 };
 

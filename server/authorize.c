@@ -61,6 +61,11 @@ bool mf_auth_admit(struct mf_request *r, struct mf_error *err)
     struct mf_error reason = MF_ERROR_INIT;
     if (access == MF_ACCESS_PUBLIC)
         return true;
+    if (!r->services->auth)
+        return access != MF_ACCESS_ADMIN ||
+               mf_error_set(err, MF_ERR_FORBIDDEN,
+                            "this needs the scope admin, and here nobody authenticates "
+                            "(auth.keys, auth.trust)");
     const char *credential = credential_of(r, &reason);
     struct mf_principal *principal = mf_arena_alloc(r->arena, 1, sizeof *principal, err);
     if (!principal)

@@ -3,16 +3,23 @@
 #define MF_SERVER_BLOBS_PRIVATE_H
 
 #include "server/blobs.h"
+#include "server/s3_client.h"
 #include "server/syncer.h"
+#include "server/vault.h"
+
+enum { MF_PACK_SPARES = 8 };
 
 struct mf_blobs {
-    int dir; /* descriptor of the payload directory: every path is relative to it */
+    int dir; /* descriptor of the directory that packs are written to: every path is relative */
+    struct mf_s3 *s3; /* where they go from there; NULL: they stay */
+    int before;       /* with a bucket: the payload directory of earlier packs, or −1 */
     uint64_t min_free;
-    struct mf_syncer *contents, *names;
-    struct mf_pack **spare; /* atomic: the next pack, or NULL */
+    struct mf_vault *vault; /* NULL: packs are as they came */
+    struct mf_syncer *contents, *names, *digests;
+    struct mf_pack **spares; /* atomic, MF_PACK_SPARES: packs made ahead, or NULL */
 };
 
-/* Deletes the pack that was made ahead, if there is one. */
-void mf_pack_drop_spare(const struct mf_blobs *blobs);
+/* Deletes the packs that were made ahead. */
+void mf_pack_drop_spares(const struct mf_blobs *blobs);
 
 #endif

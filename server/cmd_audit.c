@@ -1,6 +1,7 @@
 /* `medfusion audit`: the audit trail of a data directory, from the running daemon or the database.
  */
 #include "server/cli.h"
+#include "server/cli_store.h"
 #include "server/cmd.h"
 #include "server/store_audit.h"
 
@@ -12,37 +13,24 @@
 #include <string.h>
 
 static const char USAGE[] =
-    "usage: medfusion audit verify [--head HEAD] DIRECTORY\n"
-    "       medfusion audit list DIRECTORY\n"
+    "usage: medfusion audit verify [--head HEAD] [--keys FILE] DIRECTORY | --database FILE\n"
+    "       medfusion audit list [--keys FILE] DIRECTORY | --database FILE\n"
     "\n"
     "verify checks the chain of the audit trail in a data directory: no row was changed, added or\n"
     "taken out. The daemon may be running. list prints the rows as JSON lines.\n"
     "\n"
     "  --head HEAD   a head from before (NUMBER:HASH, event audit.head of the log), which must "
     "still\n"
-    "                be part of the chain: only that shows a trail that was cut or made anew\n";
+    "                be part of the chain: only that shows a trail that was cut or made anew\n"
+    "  --keys FILE   the file of data.keys, where what is stored is encrypted and no daemon runs\n"
+    "  --database FILE\n"
+    "                the trail in a PostgreSQL database, whose connection string is the first line "
+    "of\n"
+    "                this file (store.database_file)\n";
 
-enum { PATIENCE_MS = 5000, ARENA_BYTES = 64 << 20 };
+enum { ARENA_BYTES = 64 << 20 };
 
 static const char COMMAND[] = "audit";
-
-/* The database itself, or the process that owns it. */
-static struct mf_store *open_store(const char *directory, struct mf_error *err)
-{
-    const struct mf_store_settings settings = {
-        .lease_s = 30, .max_crashes = 3, .max_losses = 20, .retention_s = INT64_C(3153600000)};
-    char path[4096];
-    struct mf_error owned = MF_ERROR_INIT;
-    snprintf(path, sizeof path, "%s/store.db", directory);
-    FILE *file = fopen(path, "re");
-    if (!file) {
-        mf_error_set(err, MF_ERR_USAGE, "%s: there is no store.db in it", directory);
-        return NULL;
-    }
-    fclose(file);
-    struct mf_store *store = mf_store_open_sqlite(directory, &settings, &owned);
-    return store ? store : mf_store_connect(directory, PATIENCE_MS, err);
-}
 
 static bool verify(struct mf_store *store, const char *head, struct mf_error *err)
 {
@@ -95,24 +83,31 @@ int mf_cmd_audit(int argc, char **argv)
 {
     static const struct option options[] = {{"help", no_argument, NULL, 'h'},
                                             {"head", required_argument, NULL, 'H'},
+                                            {"keys", required_argument, NULL, 'k'},
+                                            {"database", required_argument, NULL, 'D'},
                                             {NULL, 0, NULL, 0}};
     struct mf_error err = MF_ERROR_INIT;
-    const char *head = NULL;
+    const char *head = NULL, *keys = "off", *database = NULL;
     int c;
     while ((c = mf_cli_option(argc, argv, ":h", options, &err)) != -1) {
         if (c == 'h')
             return mf_cli_help(USAGE);
-        if (c != 'H')
+        if (c != 'H' && c != 'k' && c != 'D')
             return mf_cli_fail(COMMAND, &err);
-        head = optarg;
+        *(c == 'H' ? &head : c == 'k' ? &keys : &database) = optarg;
     }
-    bool verifying = argc - optind == 2 && strcmp(argv[optind], "verify") == 0;
-    bool listing = argc - optind == 2 && strcmp(argv[optind], "list") == 0 && !head;
+    const bool whole = argc - optind == (database ? 1 : 2);
+    bool verifying = whole && strcmp(argv[optind], "verify") == 0;
+    bool listing = whole && strcmp(argv[optind], "list") == 0 && !head;
     if (!verifying && !listing) {
         mf_error_set(&err, MF_ERR_USAGE, "verify DIRECTORY or list DIRECTORY, see --help");
         return mf_cli_fail(COMMAND, &err);
     }
-    MF_AUTO(mf_store) struct mf_store *store = open_store(argv[optind + 1], &err);
+    MF_AUTO(mf_vault) struct mf_vault *vault = mf_vault_open(keys, &err);
+    MF_AUTO(mf_store)
+    struct mf_store *store =
+        err.code ? NULL
+                 : mf_cli_open_store(database ? NULL : argv[optind + 1], database, vault, &err);
     bool ok = store && (verifying ? verify(store, head, &err) : list(store, &err));
     return ok ? MF_EXIT_OK : mf_cli_fail(COMMAND, &err);
 }

@@ -5,6 +5,7 @@
  * decoding, no input to fetch. With PATHs, the first study in them goes through the whole pipeline
  * as `predict` runs it.
  */
+#include "server/bench_picture.h"
 #include "server/cli.h"
 #include "server/cmd.h"
 
@@ -27,13 +28,15 @@ static const char USAGE[] =
     "\n"
     "  --model DIR     the model bundle; default: models/thorax-nih\n"
     "  --device DEV    cpu or cuda:N; default: the best that works\n"
-    "  --dtype TYPE    f32, bf16 or int8: what large products are computed in; default: f32\n"
+    "  --dtype TYPE    f32, bf16, int8 (CPU) or fp8 (GPU): large products; default: f32\n"
+    "  --kernels KIND  auto, own or cudnn: convolutions and attention on a GPU; default: auto\n"
     "  --threads N     CPU threads; default: all cores\n"
     "  --runs N        runs after one to warm up; default 20\n"
     "  --seconds N     stop a case after this time, but not before 3 runs; default 10\n"
     "  --size N        rows and columns of the synthetic frames; default 1024\n"
     "  --frames N      how many synthetic frames; default: 1, 3 and as many as the model takes\n"
     "  --json          one JSON object instead of a table\n"
+    "  --picture FILE  and a picture of it (SVG): a bar for each case, made up of its stages\n"
     "  PATH            DICOM files: the first study in them is run from decoding to result\n";
 
 enum { STAGES = 7, MIN_RUNS = 3, MAX_RUNS = 10000 };
@@ -42,7 +45,7 @@ static const char *const STAGE_NAMES[STAGES] = {"decode", "segment", "vision", "
                                                 "ehr",    "fusion",  "total"};
 
 struct arguments {
-    const char *model;
+    const char *model, *picture;
     struct mf_registry_device device;
     size_t runs;
     double seconds;
@@ -76,8 +79,12 @@ static bool take_option(int c, struct arguments *a, struct mf_error *err)
         a->device.device = optarg;
     else if (c == 'p')
         a->device.dtype = optarg;
+    else if (c == 'k')
+        a->device.kernels = optarg;
     else if (c == 'j')
         a->json = true;
+    else if (c == 'P')
+        a->picture = optarg;
     else if (c == 't' && (ok = take_number("--threads", 0, 4096, &n, err)))
         a->device.threads = (unsigned)n;
     else if (c == 'r' && (ok = take_number("--runs", 1, MAX_RUNS, &n, err)))
@@ -97,12 +104,14 @@ static bool parse(int argc, char **argv, struct arguments *a, struct mf_error *e
                                          {"device", required_argument, NULL, 'd'},
                                          {"threads", required_argument, NULL, 't'},
                                          {"dtype", required_argument, NULL, 'p'},
+                                         {"kernels", required_argument, NULL, 'k'},
                                          {"runs", required_argument, NULL, 'r'},
                                          {"seconds", required_argument, NULL, 'u'},
                                          {"size", required_argument, NULL, 's'},
                                          {"frames", required_argument, NULL, 'f'},
                                          {"json", no_argument, NULL, 'j'},
                                          {"help", no_argument, NULL, 'h'},
+                                         {"picture", required_argument, NULL, 'P'},
                                          {NULL, 0, NULL, 0}};
     int c;
     while ((c = mf_cli_option(argc, argv, ":h", LONG, err)) != -1) {
@@ -340,6 +349,7 @@ static bool run(const struct arguments *a, struct mf_error *err)
 {
     const char *const models[] = {a->model};
     struct mf_model_info info;
+    char kernels[96];
     uint64_t start = mf_clock_monotonic_ns();
     MF_AUTO(mf_registry)
     struct mf_registry *registry = mf_registry_open(models, 1, &a->device, err);
@@ -349,23 +359,27 @@ static bool run(const struct arguments *a, struct mf_error *err)
     double load_ms = (double)(mf_clock_monotonic_ns() - start) / 1e6;
     size_t weights, work = mf_engine_memory(mf_registry_engine(registry, 0), &weights);
     mf_registry_info(registry, 0, &info);
+    mf_engine_kernels(mf_registry_engine(registry, 0), kernels, sizeof kernels);
     if (!a->json)
         printf(
             "%s %s on %s (%s): loaded in %.0f ms, %.1f MiB of weights, %.1f MiB of work memory\n",
             info.name, info.version, info.device, info.dtype, load_ms, (double)weights / 1048576,
             (double)work / 1048576);
+    if (!a->json && *kernels)
+        printf("%s\n", kernels);
     if (!(a->path_count ? bench_study(a, registry, cases, err)
                         : bench_engine(a, registry, cases, err)))
         return false;
-    if (!a->json)
-        return true;
     MF_AUTO(mf_json)
-    json_t *document = json_pack(
-        "{s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:O}", "model", info.name, "version", info.version,
-        "device", info.device, "dtype", info.dtype, "load_ms", load_ms, "weight_bytes",
-        (json_int_t)weights, "work_bytes", (json_int_t)work, "cases", cases);
+    json_t *document =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:O}", "model", info.name, "version",
+                  info.version, "device", info.device, "dtype", info.dtype, "kernels", kernels,
+                  "load_ms", load_ms, "weight_bytes", (json_int_t)weights, "work_bytes",
+                  (json_int_t)work, "cases", cases);
     MF_AUTO(mf_mem) char *text = document ? mf_json_text(document, 0) : NULL;
-    return (text && puts(text) >= 0) || mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
+    if (!text || (a->json && puts(text) < 0))
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
+    return !a->picture || mf_bench_picture(document, a->picture, err);
 }
 
 int mf_cmd_bench(int argc, char **argv)

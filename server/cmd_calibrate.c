@@ -44,7 +44,7 @@ static const char USAGE[] =
     "  --target CSV     unlabelled studies (path, patient_id) of where the model works: conformal\n"
     "                   sets are weighted towards them; not together with --group-by\n"
     "  --device DEV     cpu or cuda:N; default: the best that works\n"
-    "  --dtype TYPE     f32, bf16 or int8, as it will be served; default: f32\n"
+    "  --dtype TYPE     f32, bf16, int8 or fp8, as it will be served; default: f32\n"
     "  --threads N      patients at once; default: all cores\n";
 
 enum { MAX_THREADS = 64 };
@@ -63,8 +63,10 @@ struct calibrate {
     struct mf_zygote *zygote;
     struct mf_manifest *manifest;
     const struct mf_manifest_patient *patients;
-    size_t patient_count, label_count, readout_size;
-    float *logits, *readouts; /* patient_count rows; each thread writes the rows of its patients */
+    size_t patient_count, label_count, readout_size, feature_size;
+    /* patient_count rows; each thread writes the rows of its patients */
+    float *logits, *readouts, *images; /* `images`: what the vision module sees of them */
+    double *sharpness;
     const struct mf_manifest_row **rows; /* the row that gave a patient's case; NULL = left out */
     json_t **features;                   /* ehr.features of its result; owned */
     char (*groups)[MF_STRATA_KEY];       /* of a patient's case; "" = unknown */
@@ -120,7 +122,9 @@ static bool run_case(struct thread *t, struct mf_dataset *dataset, const struct 
                                .input = mf_dataset_input,
                                .context = dataset,
                                .logits = c->logits + index * c->label_count,
-                               .readout = c->readouts + index * c->readout_size};
+                               .readout = c->readouts + index * c->readout_size,
+                               .features = c->images + index * c->feature_size,
+                               .sharpness = &c->sharpness[index]};
     MF_AUTO(mf_json) json_t *result = pipeline ? mf_pipeline_run_plan(pipeline, &run, err) : NULL;
     const json_t *ehr = json_object_get(result, "ehr");
     c->features[index] = json_incref(json_object_get(ehr, "features"));
@@ -240,13 +244,15 @@ static bool run_threads(struct calibrate *c, struct mf_error *err)
 /* Moves the cases that ran together; returns how many there are. */
 static size_t compact(struct calibrate *c)
 {
-    size_t n = 0, labels = c->label_count, readout = c->readout_size;
+    size_t n = 0, labels = c->label_count, readout = c->readout_size, image = c->feature_size;
     for (size_t i = 0; i < c->patient_count; i++) {
         if (!c->rows[i])
             continue;
         memmove(c->logits + n * labels, c->logits + i * labels, labels * sizeof *c->logits);
         memmove(c->readouts + n * readout, c->readouts + i * readout,
                 readout * sizeof *c->readouts);
+        memmove(c->images + n * image, c->images + i * image, image * sizeof *c->images);
+        c->sharpness[n] = c->sharpness[i];
         memmove(c->groups[n], c->groups[i], sizeof *c->groups);
         json_t *features = c->features[i]; /* swapped, so that each is freed once */
         c->features[i] = c->features[n];
@@ -288,6 +294,9 @@ static bool fit(struct calibrate *c, struct calibrate *target, const struct mf_b
                                          .patients = patients,
                                          .readouts = c->readouts,
                                          .readout_size = c->readout_size,
+                                         .features = c->images,
+                                         .feature_size = c->feature_size,
+                                         .sharpness = c->sharpness,
                                          .strata = c->a->strata,
                                          .groups = groups,
                                          .prevalence = c->a->prevalence ? prevalence : NULL,
@@ -303,12 +312,16 @@ static bool fit(struct calibrate *c, struct calibrate *target, const struct mf_b
     return true;
 }
 
-static size_t readout_size(const struct arguments *a, const struct mf_bundle *bundle,
-                           struct mf_error *err)
+static bool find_sizes(struct calibrate *c, const struct mf_bundle *bundle, struct mf_error *err)
 {
-    const struct mf_engine_options options = {.device = a->device, .threads = 1};
+    const struct mf_engine_options options = {.device = c->a->device, .threads = 1};
     MF_AUTO(mf_engine) struct mf_engine *engine = mf_engine_new(bundle, &options, err);
-    return engine ? mf_engine_readout_size(engine) : 0;
+    if (!engine)
+        return false;
+    c->label_count = mf_bundle_label_count(bundle);
+    c->readout_size = mf_engine_readout_size(engine);
+    c->feature_size = mf_engine_feature_size(engine);
+    return true;
 }
 
 /* Runs every patient of a manifest. */
@@ -319,16 +332,17 @@ static bool collect(struct calibrate *c, const char *manifest, const struct mf_b
     if (!c->manifest)
         return false;
     c->patients = mf_manifest_patients(c->manifest, &c->patient_count);
-    c->label_count = mf_bundle_label_count(bundle);
-    c->readout_size = readout_size(c->a, bundle, err);
-    if (!c->readout_size)
+    if (!find_sizes(c, bundle, err))
         return false;
     c->logits = calloc(c->patient_count * c->label_count, sizeof *c->logits);
     c->readouts = calloc(c->patient_count * c->readout_size, sizeof *c->readouts);
+    c->images = calloc(c->patient_count * c->feature_size, sizeof *c->images);
+    c->sharpness = calloc(c->patient_count, sizeof *c->sharpness);
     c->rows = calloc(c->patient_count, sizeof(void *));
     c->groups = calloc(c->patient_count, sizeof *c->groups);
     c->features = calloc(c->patient_count, sizeof(json_t *));
-    if (!c->logits || !c->readouts || !c->rows || !c->groups || !c->features)
+    if (!c->logits || !c->readouts || !c->images || !c->sharpness || !c->rows || !c->groups ||
+        !c->features)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
     return run_threads(c, err);
 }
@@ -341,6 +355,8 @@ static void release(struct calibrate *c)
     mf_manifest_free(c->manifest);
     free(c->logits);
     free(c->readouts);
+    free(c->images);
+    free(c->sharpness);
     free(c->rows);
     free(c->groups);
 }

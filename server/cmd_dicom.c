@@ -1,5 +1,6 @@
 /*
- * `medfusion dicom info|frame|study`: what the DICOM module sees in files, for people.
+ * `medfusion dicom info|frame|study|volume|deidentify`: what the DICOM module sees in files, for
+ * people.
  */
 #include "server/cmd.h"
 
@@ -11,6 +12,8 @@
 #include "dicom/scan.h"
 #include "dicom/study.h"
 #include "server/cli.h"
+#include "server/cmd_deidentify.h"
+#include "server/cmd_volume.h"
 #include "server/dataset.h"
 #include "server/png.h"
 
@@ -24,6 +27,9 @@ static const char USAGE[] =
     "usage: medfusion dicom info FILE\n"
     "       medfusion dicom frame FILE [--index N] [--stage stored|modality|display] -o OUT\n"
     "       medfusion dicom study PATH...\n"
+    "       medfusion dicom volume --voxel S,R,C [--background V] -o OUT.npy PATH...\n"
+    "       medfusion dicom deidentify --secret FILE [--dates D] [--characteristics C] -o DIR "
+    "PATH...\n"
     "\n"
     "info    prints what is known of the objects in a DICOM file or a zip, as JSON\n"
     "frame   writes one frame of the first image in FILE as .png or .npy\n"
@@ -32,7 +38,17 @@ static const char USAGE[] =
     "float\n"
     "                      (.npy); display: what a viewer shows, 8 bits (default)\n"
     "          -o OUT      the file to write\n"
-    "study   groups files and directories into patients and studies and prints them as JSON\n";
+    "study   groups files and directories into patients and studies and prints them as JSON\n"
+    "volume  resamples the largest series of the newest study to voxels of this size, writes them\n"
+    "        as floats (planes, rows, columns) and prints what the series is like\n"
+    "          --voxel S,R,C     distance of planes, rows and columns, mm\n"
+    "          --background V    modality value in place of padding (default -1024)\n"
+    "deidentify writes every DICOM file without what says who the patient is (PS3.15 annex E) as\n"
+    "        DIR/UID.dcm, under its new UID\n"
+    "          --secret FILE          of at least 16 bytes; new UIDs and pseudonyms follow from "
+    "it\n"
+    "          --dates D              remove (default), shift (by days of the patient's) or keep\n"
+    "          --characteristics C    sex, age, size, weight: remove (default) or keep\n";
 
 /* A file and its index. */
 struct source {
@@ -393,10 +409,16 @@ int mf_cmd_dicom(int argc, char **argv)
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
             return mf_cli_help(USAGE);
+    if (argc >= 2 && strcmp(argv[1], "volume") == 0) /* through decoders, as predict */
+        return mf_cmd_volume(argc, argv);
+    if (argc >= 2 && strcmp(argv[1], "deidentify") == 0)
+        return mf_cmd_deidentify(argc, argv);
     for (size_t i = 0; argc >= 2 && i < sizeof VERBS / sizeof *VERBS; i++)
         if (strcmp(argv[1], VERBS[i].name) == 0)
             return mf_dicom_init(&err) ? VERBS[i].run(argc, argv, &err)
                                        : mf_cli_fail("dicom", &err);
-    mf_error_set(&err, MF_ERR_USAGE, "expected info, frame or study, see --help");
+    mf_error_set(&err, MF_ERR_USAGE,
+                 "expected info, frame, study, volume or deidentify, see "
+                 "--help");
     return mf_cli_fail("dicom", &err);
 }

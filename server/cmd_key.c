@@ -21,7 +21,8 @@ static const char USAGE[] =
     "  --name NAME       who or what will use it\n"
     "  --scopes SCOPES   what it may do, between spaces: jobs.read jobs.write dicom.read "
     "dicom.write\n"
-    "                    fhir.read fhir.write metrics.read, or SMART's system/Observation.rs …\n"
+    "                    fhir.read fhir.write metrics.read, SMART's system/Observation.rs …, or\n"
+    "                    admin: reloads and keys, of all tenants\n"
     "  --tenant TENANT   whose data it is for (default: default)\n"
     "  --days N          it expires after so many days (default: never)\n";
 
@@ -69,6 +70,9 @@ static bool add(const char *path, struct arguments *a, struct mf_error *err)
 {
     char text[MF_API_KEY_TEXT];
     bool there = access(path, F_OK) == 0 || errno != ENOENT;
+    MF_AUTO(mf_fd) int lock = mf_api_keys_lock(path, err);
+    if (lock < 0)
+        return false;
     MF_AUTO(mf_api_keys)
     struct mf_api_keys *keys = there ? mf_api_keys_read(path, err) : mf_api_keys_new(err);
     a->key.created_ms = mf_clock_wall_ms();
@@ -89,10 +93,7 @@ static bool list(const char *path, struct mf_error *err)
     for (size_t i = 0; i < keys->count; i++) {
         const struct mf_api_key *key = &keys->keys[i];
         char created[MF_TIME_TEXT];
-        const char *state = key->revoked_ms                             ? "revoked"
-                            : key->expires_ms && key->expires_ms <= now ? "expired"
-                                                                        : "valid";
-        printf("%s  %-7s  %s  %s  %s  [%s]\n", key->id, state,
+        printf("%s  %-7s  %s  %s  %s  [%s]\n", key->id, mf_api_key_state(key, now),
                mf_clock_format_ms(key->created_ms, created), key->tenant, key->name, key->scopes);
     }
     return fflush(stdout) == 0 || mf_error_set(err, MF_ERR_IO, "the list cannot be printed");
@@ -100,6 +101,9 @@ static bool list(const char *path, struct mf_error *err)
 
 static bool revoke_key(const char *path, const char *id, struct mf_error *err)
 {
+    MF_AUTO(mf_fd) int lock = mf_api_keys_lock(path, err);
+    if (lock < 0)
+        return false;
     MF_AUTO(mf_api_keys) struct mf_api_keys *keys = mf_api_keys_read(path, err);
     return keys && mf_api_keys_revoke(keys, id, mf_clock_wall_ms(), err) &&
            mf_api_keys_write(keys, path, err);

@@ -9,7 +9,7 @@
 
 static const char USAGE[] =
     "usage: medfusion module run DIR --input IN.safetensors --output OUT.safetensors\n"
-    "                            [--device DEV] [--dtype f32|bf16|int8] [--threads N]\n"
+    "                            [--device DEV] [--dtype f32|bf16|int8|fp8] [--threads N]\n"
     "\n"
     "Runs the network in DIR (config.json and model.safetensors; dinov2, dinov2_with_registers, "
     "vit,\n"

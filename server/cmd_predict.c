@@ -14,6 +14,7 @@
 #include "server/dataset.h"
 #include "server/pipeline_run.h"
 #include "server/report.h"
+#include "server/report_pdf.h"
 
 #include <errno.h>
 #include <math.h>
@@ -34,14 +35,15 @@ static const char USAGE[] =
     "                    and a study whose patient is not in it fails\n"
     "  --device DEV      cpu or cuda:N; default: the best that works\n"
     "  --threads N       CPU threads; default: all cores\n"
-    "  --dtype TYPE      f32, bf16 or int8: what large products are computed in; default: f32\n"
+    "  --dtype TYPE      f32, bf16, int8 (CPU) or fp8 (GPU): large products; default: f32\n"
+    "  --kernels KIND    auto, own or cudnn: convolutions and attention on a GPU; default: auto\n"
     "  --alpha A         error level of the prediction sets, above 0 and at most 0.5; default 0.1\n"
     "  --site NAME       where the studies were made, for a model calibrated by site\n"
     "  --adaptation MODE shadow (default: computed, reported, not used), off, episodic or site\n"
     "  --no-priors       each study alone\n"
     "  --format FORMAT   json (default), fhir, text, sr: a DICOM Structured Report, of one "
     "study,\n"
-    "                    or html: a page with images, of the patient's newest study\n"
+    "                    html or pdf: a page with images, of the patient's newest study\n"
     "  --artifacts DIR   also write every DICOM object of each result as DIR/STUDY/NAME.dcm: sr, "
     "seg,\n"
     "                    sc, gsps, kos\n"
@@ -50,7 +52,7 @@ static const char USAGE[] =
     "                    pass of its own, slower than the prediction\n"
     "  -o FILE           write there instead of standard output\n";
 
-enum format { FORMAT_JSON, FORMAT_FHIR, FORMAT_TEXT, FORMAT_SR, FORMAT_HTML };
+enum format { FORMAT_JSON, FORMAT_FHIR, FORMAT_TEXT, FORMAT_SR, FORMAT_HTML, FORMAT_PDF };
 
 struct arguments {
     const char *model, *ehr, *output, *artifacts, *explain;
@@ -81,14 +83,14 @@ struct predict {
 
 static bool take_format(const char *name, enum format *ret, struct mf_error *err)
 {
-    static const char *const NAMES[] = {"json", "fhir", "text", "sr", "html"};
-    for (int i = 0; i < 5; i++)
+    static const char *const NAMES[] = {"json", "fhir", "text", "sr", "html", "pdf"};
+    for (int i = 0; i < 6; i++)
         if (strcmp(name, NAMES[i]) == 0) {
             *ret = (enum format)i;
             return true;
         }
-    return mf_error_set(err, MF_ERR_USAGE, "--format: json, fhir, text, sr or html, not \"%.40s\"",
-                        name);
+    return mf_error_set(err, MF_ERR_USAGE,
+                        "--format: json, fhir, text, sr, html or pdf, not \"%.40s\"", name);
 }
 
 static bool take_option(int c, struct arguments *a, struct mf_error *err)
@@ -135,6 +137,9 @@ static bool take_option(int c, struct arguments *a, struct mf_error *err)
     case 'y':
         a->device.dtype = optarg;
         return true;
+    case 'k':
+        a->device.kernels = optarg;
+        return true;
     case 'D':
         a->artifacts = optarg;
         return true;
@@ -153,6 +158,7 @@ static bool parse(int argc, char **argv, struct arguments *a, struct mf_error *e
                                          {"device", required_argument, NULL, 'd'},
                                          {"threads", required_argument, NULL, 't'},
                                          {"dtype", required_argument, NULL, 'y'},
+                                         {"kernels", required_argument, NULL, 'k'},
                                          {"alpha", required_argument, NULL, 'a'},
                                          {"site", required_argument, NULL, 's'},
                                          {"artifacts", required_argument, NULL, 'D'},
@@ -193,16 +199,29 @@ static bool put_line(struct predict *p, const char *text, struct mf_error *err)
     return true;
 }
 
+static bool put_bytes(struct predict *p, const struct mf_buffer *bytes, struct mf_error *err)
+{
+    if (fwrite(bytes->data, 1, bytes->len, p->out) == bytes->len && fflush(p->out) == 0)
+        return true;
+    return mf_error_set(err, MF_ERR_IO, "%s: %s", p->a->output ? p->a->output : "output",
+                        strerror(errno));
+}
+
 static bool put_json(struct predict *p, const json_t *json, struct mf_error *err)
 {
     MF_AUTO(mf_mem) char *text = json ? mf_json_text(json, p->indent) : NULL;
     return put_line(p, text, err);
 }
 
+static bool is_page(enum format format)
+{
+    return format == FORMAT_HTML || format == FORMAT_PDF;
+}
+
 /* Formats that hold one study. */
 static bool one_study(enum format format)
 {
-    return format == FORMAT_SR || format == FORMAT_HTML;
+    return format == FORMAT_SR || is_page(format);
 }
 
 /* A failure: one line on stderr, and the problem in the output. `study` may be NULL. */
@@ -235,8 +254,7 @@ static bool put_result(struct predict *p, const json_t *result,
     }
     const struct mf_fhir_report_context context = {.patient_id = request->patient->patient_id,
                                                    .patient_issuer = request->patient->issuer,
-                                                   .accession_number =
-                                                       request->study->accession_number};
+                                                   .order = request->study->order};
     MF_AUTO(mf_json)
     json_t *bundle = mf_fhir_report(result, &context, MF_FHIR_BUNDLE_COLLECTION, err);
     return bundle && put_json(p, bundle, err);
@@ -280,7 +298,7 @@ static bool put_objects(struct predict *p, const json_t *result, const json_t *m
 }
 
 /* The page of one study; false with a problem, MF_ERR_IO when the output cannot be written. */
-static bool put_html(struct predict *p, const json_t *result, const json_t *masks,
+static bool put_page(struct predict *p, const json_t *result, const json_t *masks,
                      struct mf_error *err)
 {
     enum { PAGE_BYTES = 256 << 20 };
@@ -294,7 +312,9 @@ static bool put_html(struct predict *p, const json_t *result, const json_t *mask
                                      .masks = masks,
                                      .images = &images,
                                      .made = mf_clock_format_ms(mf_clock_wall_ms(), made)};
-    bool ok = mf_report_html(&report, &page, err) && put_line(p, page.data, err);
+    bool ok = (p->a->format == FORMAT_PDF ? mf_report_pdf(&report, &page, err)
+                                          : mf_report_html(&report, &page, err)) &&
+              put_bytes(p, &page, err);
     mf_dataset_close_files(p->dataset);
     return ok;
 }
@@ -309,20 +329,20 @@ static bool predict_study(struct predict *p, size_t patient, size_t study, const
     MF_AUTO(mf_plan) struct mf_plan plan = {0};
     MF_AUTO(mf_json) json_t *result = NULL, *masks = NULL, *explanation = NULL;
     bool objects = p->a->artifacts || p->a->explain || p->a->format == FORMAT_SR;
-    bool html = p->a->format == FORMAT_HTML;
+    bool page = is_page(p->a->format);
     if (mf_plan_study(p->studies, patient, study, 0, p->ehr.ehr, &p->a->options, &plan, &problem)) {
         const struct mf_run run = {.plan = &plan,
                                    .alpha = p->a->options.alpha,
                                    .site = p->a->options.site,
                                    .input = mf_dataset_input,
                                    .context = p->dataset,
-                                   .masks = objects || html ? &masks : NULL,
+                                   .masks = objects || page ? &masks : NULL,
                                    .explanation = p->a->explain ? &explanation : NULL};
         result = mf_pipeline_run_plan(p->pipeline, &run, &problem);
         mf_dataset_close_files(p->dataset);
     }
     if (result && ((objects && !put_objects(p, result, masks, explanation, uid, &problem)) ||
-                   (html && !put_html(p, result, masks, &problem))))
+                   (page && !put_page(p, result, masks, &problem))))
         return problem.code == MF_ERR_IO ? mf_error_set(err, problem.code, "%s", problem.msg)
                                          : put_problem(p, uid, &problem, err);
     if (result && one_study(p->a->format))
@@ -343,7 +363,8 @@ static bool predict_newest(struct predict *p, const struct mf_study_patient *pat
                            struct mf_error *err)
 {
     if (count != 1)
-        return mf_error_set(err, MF_ERR_USAGE, "--format html is for one patient, not %zu", count);
+        return mf_error_set(err, MF_ERR_USAGE, "--format %s is for one patient, not %zu",
+                            p->a->format == FORMAT_PDF ? "pdf" : "html", count);
     size_t newest = patients[0].study_count - 1;
     return predict_study(p, 0, newest, patients[0].studies[newest].study_instance_uid, err);
 }
@@ -356,7 +377,7 @@ static bool predict_all(struct predict *p, struct mf_error *err)
     if (p->a->format == FORMAT_SR && total != 1)
         return mf_error_set(err, MF_ERR_USAGE,
                             "--format sr is for one study, not %zu; use --artifacts DIR", total);
-    if (p->a->format == FORMAT_HTML)
+    if (is_page(p->a->format))
         return predict_newest(p, patients, count, err);
     struct mf_progress progress;
     p->indent = total + p->failed == 1 && !p->a->output && isatty(STDOUT_FILENO) ? 2 : 0;

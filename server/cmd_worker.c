@@ -1,6 +1,7 @@
 /* `medfusion worker`: one more worker for a daemon whose data directory this machine can reach. */
 #include "server/cli.h"
 #include "server/cmd.h"
+#include "server/preflight.h"
 #include "server/supervisor.h"
 
 static const char USAGE[] =
@@ -16,14 +17,33 @@ static const char USAGE[] =
     "the file\n"
     "  --help-config         every key with its meaning and default\n";
 
+/* What a reload (SIGHUP) reads again. */
+struct source {
+    int argc;
+    char **argv;
+};
+
+static struct mf_config *read_again(void *context, struct mf_error *err)
+{
+    const struct source *source = context;
+    bool help;
+    return mf_cli_config(source->argc, source->argv, USAGE, &help, err);
+}
+
 int mf_cmd_worker(int argc, char **argv)
 {
     struct mf_error err = MF_ERROR_INIT;
+    struct source source = {argc, argv};
     bool help;
     MF_AUTO(mf_config) struct mf_config *config = mf_cli_config(argc, argv, USAGE, &help, &err);
+    const struct mf_supervisor_options options = {.config = config,
+                                                  .what = MF_SUPERVISE_WORKER,
+                                                  .read = read_again,
+                                                  .check = mf_preflight_models,
+                                                  .context = &source};
     if (help)
         return MF_EXIT_OK;
-    if (!config || !mf_supervisor_run(config, MF_SUPERVISE_WORKER, &err))
+    if (!config || !mf_supervisor_run(&options, &err))
         return mf_cli_fail("worker", &err);
     return MF_EXIT_OK;
 }

@@ -91,12 +91,45 @@ static const struct key KEYS[] = {
     {"audit.syslog_key", TEXT, AT(audit.syslog_key), "off", 0, 0, "PEM file of its private key"},
     {"data.directory", TEXT, AT(data.directory), "medfusion-data", 0, 0,
      "Database, payloads and sockets of the local processes; created when absent"},
+    {"data.keys", TEXT, AT(data.keys), "off", 0, 0,
+     "Key file (medfusion vault add) with which payloads and the database are encrypted "
+     "(AES-256-GCM); off = they are not"},
     {"data.min_free_bytes", INTEGER, AT(data.min_free_bytes), "268435456", 0, 1024 * GIB,
      "Uploads are refused with 503 below this much free disk space"},
     {"data.orphan_age_s", INTEGER, AT(data.orphan_age_s), "3600", 60, 604800,
      "Payloads that belong to no job are removed after this time"},
+    {"payloads.s3", TEXT, AT(payloads.s3), "off", 0, 0,
+     "Bucket of an S3-compatible server that payloads are kept in: https://host/bucket or "
+     "https://host/bucket/prefix; off = data.directory. Encrypted with data.keys before they go; "
+     "what is in the directory already is still read"},
+    {"payloads.s3_region", TEXT, AT(payloads.s3_region), "us-east-1", 0, 0,
+     "Region of the bucket, for signatures"},
+    {"payloads.s3_credentials", TEXT, AT(payloads.s3_credentials), "off", 0, 0,
+     "File with aws_access_key_id and aws_secret_access_key (and aws_session_token), as the AWS "
+     "tools have it; read anew when they are refused; off = the environment's AWS_ACCESS_KEY_ID "
+     "and "
+     "AWS_SECRET_ACCESS_KEY"},
+    {"payloads.s3_ca", TEXT, AT(payloads.s3_ca), "off", 0, 0,
+     "PEM file of the authorities that may vouch for the server; off = the system's"},
+    {"payloads.s3_part_bytes", INTEGER, AT(payloads.s3_part_bytes), "67108864", 5 * 1048576,
+     5 * GIB, "Larger payloads are put in parts of this size"},
+    {"payloads.s3_timeout_s", INTEGER, AT(payloads.s3_timeout_s), "120", 1, 3600,
+     "Longest time for one request to it"},
+    {"store.database", TEXT, AT(store.database), "off", 0, 0,
+     "PostgreSQL database (15 or later) that any number of hosts share, as libpq writes it: "
+     "postgresql://user:password@host/name?sslmode=verify-full; off = SQLite in data.directory. "
+     "data.keys does not encrypt it: its "
+     "disk must be"},
+    {"store.database_file", TEXT, AT(store.database_file), "off", 0, 0,
+     "File whose first line is that connection string, to keep its password out of here"},
     {"jobs.max_queued", INTEGER, AT(jobs.max_queued), "1000", 1, 1000000,
-     "Jobs that may wait; more are refused with 429"},
+     "Jobs that may wait; more are refused with 429. Tenants with little in a full queue may "
+     "exceed "
+     "it, by an eighth in all"},
+    {"jobs.shares", TEXT, AT(jobs.shares), "off", 0, 0,
+     "Shares of tenants in the queue, TENANT=SHARE between spaces (1 to 1000): while all have jobs "
+     "of one priority waiting, a tenant of share 3 has three turns for each of another; who is not "
+     "named has share 1"},
     {"jobs.lease_s", INTEGER, AT(jobs.lease_s), "30", 2, 3600,
      "A worker that is silent for this long loses its jobs"},
     {"jobs.max_crashes", INTEGER, AT(jobs.max_crashes), "3", 1, 100,
@@ -106,20 +139,34 @@ static const struct key KEYS[] = {
     {"jobs.retention_s", INTEGER, AT(jobs.retention_s), "2592000", 86400, 3153600000,
      "Finished jobs, their results and payloads are removed after this time"},
     {"models.directories", LIST, AT(models.directories), "", 0, 0,
-     "Bundles to serve (in the environment separated by ':')"},
+     "Bundles to serve (in the environment and on the command line separated by ':')"},
     {"models.trusted_keys", LIST, AT(models.trusted_keys), "", 0, 0,
      "PEM files of Ed25519 public keys: only bundles that one of them signed are run, and none "
      "older "
      "than what has run here; empty = bundles need no signature"},
     {"worker.device", TEXT, AT(worker.device), "auto", 0, 0,
-     "auto | cpu | cuda:N; auto is the first GPU that works, else the CPU"},
-    {"worker.count", INTEGER, AT(worker.count), "1", 1, 16,
-     "Workers of this device; those on the CPU share one copy of the packed weights"},
+     "auto | cpu | cuda:N; auto is the first GPU that works, else the CPU. Several, separated by "
+     "commas: workers take them by turns (cuda:0,cuda:1 with worker.count 2: one for each GPU, "
+     "which takes no second)"},
+    {"worker.count", INTEGER, AT(worker.count), "1", 0, 16,
+     "Workers; those on the CPU share one copy of the packed weights; 0 = none "
+     "here, "
+     "they run on other hosts (medfusion worker)"},
     {"worker.threads", INTEGER, AT(worker.threads), "0", 0, 1024,
      "Threads of the CPU backend in each worker; 0 = as many as there are cores for it"},
     {"worker.dtype", TEXT, AT(worker.dtype), "f32", 0, 0,
-     "f32 | bf16 | int8: what large matrix products are computed in"},
-    {"worker.batch", INTEGER, AT(worker.batch), "1", 1, 256, "Most jobs claimed at once"},
+     "f32 | bf16 | int8 (CPU) | fp8 (GPU from compute capability 8.9, and a bundle of \"model "
+     "smooth\"): "
+     "what large matrix products are computed in"},
+    {"worker.kernels", TEXT, AT(worker.kernels), "auto", 0, 0,
+     "auto | own | cudnn: what computes convolutions and attention on a GPU; auto is cuDNN where "
+     "it is "
+     "there and is faster as a rule (attention from compute capability 9.0), else the own kernels"},
+    {"worker.batch", INTEGER, AT(worker.batch), "0", 0, 256,
+     "Most jobs claimed at once; a GPU computes their images together; 0 = 8 on a GPU, else 1"},
+    {"worker.batch_wait_ms", INTEGER, AT(worker.batch_wait_ms), "2", 0, 1000,
+     "How long a GPU's worker that has claimed a job waits for others to compute with it; beside a "
+     "STAT study it does not"},
     {"worker.job_timeout_s", INTEGER, AT(worker.job_timeout_s), "600", 1, 86400,
      "A job that runs longer fails and its worker is started again"},
     {"decoder.processes", INTEGER, AT(decoder.processes), "2", 1, 64,
@@ -139,6 +186,9 @@ static const struct key KEYS[] = {
     {"trust.feedback", TEXT, AT(trust.feedback), "record", 0, 0,
      "Feedback on results: record (kept, and compared in /v1/quality) | adapt (the conformal "
      "levels of each site follow it)"},
+    {"routing.rules", TEXT, AT(routing.rules), "off", 0, 0,
+     "JSON file of rules that choose model, destinations and priority by modality, body part, "
+     "descriptions and AE titles (deploy/routing.example.json); off = none"},
     {"intake.quiet_s", INTEGER, AT(intake.quiet_s), "30", 0, 86400,
      "A study that was sent (STOW-RS, C-STORE) becomes a job when nothing of it came for so long"},
     {"dimse.listen", TEXT, AT(dimse.listen), "off", 0, 0,
@@ -147,6 +197,8 @@ static const struct key KEYS[] = {
      "none"},
     {"dimse.ae_title", TEXT, AT(dimse.ae_title), "MEDFUSION", 0, 0,
      "Our AE title; associations that call another are rejected"},
+    {"dimse.called", LIST, AT(dimse.called), "", 0, 0,
+     "Further AE titles that we may be called by; routing rules can tell them apart"},
     {"dimse.allow", LIST, AT(dimse.allow), "", 0, 0,
      "Calling AE titles that are accepted: AE, AE@address, or * for all"},
     {"dimse.tenant", TEXT, AT(dimse.tenant), "default", 0, 0,
@@ -174,27 +226,87 @@ static const struct key KEYS[] = {
      "off = peers need none"},
     {"outbox.destinations", TEXT, AT(outbox.destinations), "off", 0, 0,
      "Where results go: addresses between spaces; as SR, SEG, SC … http(s)://host:port/dicom-web "
-     "or dicom(s)://AE@host:port; as a FHIR transaction fhir:NAME (of fhir.servers); as HL7 v2 "
-     "ORU^R01 mllp://host:port[/APPLICATION[/FACILITY]]; the news that a job has ended "
+     "or dicom(s)://AE@host:port, with ?commit at its end only delivered once the peer has "
+     "committed "
+     "storage; as a FHIR transaction fhir:NAME (of fhir.servers); as HL7 v2 "
+     "ORU^R01 mllp://host:port[/APPLICATION[/FACILITY]]; here: keeps them beside the images that "
+     "are stored here, for QIDO-RS and WADO-RS; the news that a job has ended "
      "webhook:NAME "
      "(of outbox.webhooks); TENANT= before those of a tenant that is not the default one; off = "
      "nowhere"},
     {"outbox.webhooks", TEXT, AT(outbox.webhooks), "off", 0, 0,
      "JSON file of webhooks: {\"NAME\": {\"url\", \"secret_file\", \"ca_file\"}}; off = none"},
+    {"outbox.deidentify", TEXT, AT(outbox.deidentify), "off", 0, 0,
+     "Those of outbox.destinations whose DICOM objects are de-identified (PS3.15 annex E), between "
+     "spaces and without TENANT=; off = none"},
     {"outbox.timeout_s", INTEGER, AT(outbox.timeout_s), "60", 1, 3600,
      "How long one delivery may take"},
+    {"outbox.commit_s", INTEGER, AT(outbox.commit_s), "3600", 1, 604800,
+     "Objects whose storage is not committed within this time are sent again"},
+    {"outbox.commit_wait_s", INTEGER, AT(outbox.commit_wait_s), "5", 0, 600,
+     "How long the association that asked for a commitment is kept open for the report"},
     {"outbox.retry_s", INTEGER, AT(outbox.retry_s), "5", 1, 3600,
      "Pause after a delivery that failed; it doubles each time, up to 1 h"},
     {"outbox.max_attempts", INTEGER, AT(outbox.max_attempts), "60", 1, 10000,
      "A delivery that failed so often is given up"},
+    {"deidentify.secret_file", TEXT, AT(deidentify.secret_file), "off", 0, 0,
+     "File with a secret of at least 16 bytes: new UIDs, pseudonyms and date shifts follow from "
+     "it, "
+     "so that objects of one patient still belong together; off = none"},
+    {"deidentify.dates", TEXT, AT(deidentify.dates), "remove", 0, 0,
+     "What happens to dates and times: remove, shift (by days that depend on the patient) or keep"},
+    {"deidentify.characteristics", TEXT, AT(deidentify.characteristics), "remove", 0, 0,
+     "The patient's sex, age, size and weight: remove or keep"},
+    {"deidentify.stored", TEXT, AT(deidentify.stored), "off", 0, 0,
+     "on: objects that come (STOW-RS, C-STORE, POST /v1/jobs) are de-identified before they are "
+     "kept, what cannot be is refused, and FHIR data is not taken; off: only the jobs whose option "
+     "\"deidentify\" asks for it"},
     {"fetch.sources", TEXT, AT(fetch.sources), "off", 0, 0,
-     "DICOMweb servers that jobs may be fetched from: NAME=URL between spaces, TENANT/NAME=URL for "
+     "Servers that jobs may be fetched from: NAME=ADDRESS between spaces, TENANT/NAME=ADDRESS for "
      "a "
-     "tenant that is not the default one; off = none"},
+     "tenant that is not the default one; ADDRESS: http(s)://host/path of a DICOMweb server, "
+     "dicom(s)://AE@host:port for C-FIND and C-GET, with ?move at its end for C-MOVE to "
+     "dimse.ae_title; off = none"},
     {"fetch.timeout_s", INTEGER, AT(fetch.timeout_s), "120", 1, 3600,
-     "How long fetching one study may take"},
+     "How long fetching one study may take, and its priors each"},
     {"fetch.max_priors", INTEGER, AT(fetch.max_priors), "4", 0, 31,
      "Earlier studies of the patient that are fetched with a study"},
+    {"fetch.priors_timeout_s", INTEGER, AT(fetch.priors_timeout_s), "30", 0, 600,
+     "How long the first of fetch.sources may take, in all, for the priors of a study that was "
+     "stored "
+     "here (STOW-RS, C-STORE); without an answer the study runs, flagged priors_unavailable; 0 = "
+     "it is not asked"},
+    {"ups.manager", TEXT, AT(ups.manager), "off", 0, 0,
+     "UPS-RS manager (PS3.18 11) whose work items are performed: http(s)://host/dicom-web; off = "
+     "none"},
+    {"ups.tenant", TEXT, AT(ups.tenant), "default", 0, 0, "Tenant of the jobs that come of it"},
+    {"ups.codes", LIST, AT(ups.codes), "", 0, 0,
+     "Scheduled work item codes that are claimed: CODE^SCHEME, or CODE^SCHEME=MODEL where the code "
+     "decides the model; none = any, then ups.stations must name some"},
+    {"ups.stations", LIST, AT(ups.stations), "", 0, 0,
+     "Scheduled station names, CODE^SCHEME, of which a work item must have one; none = any"},
+    {"ups.source", TEXT, AT(ups.source), "off", 0, 0,
+     "Name in fetch.sources that inputs come from where the work item names no other of them; off "
+     "= "
+     "the tenant's first"},
+    {"ups.outputs", TEXT, AT(ups.outputs), "off", 0, 0,
+     "Where the objects of a work item are stored before it is completed: http(s)://host/dicom-web "
+     "or dicom(s)://AE@host:port between spaces; the one that the work item names, else the first"},
+    {"ups.authorization_file", TEXT, AT(ups.authorization_file), "off", 0, 0,
+     "File whose first line is the Authorization header for the manager (https, or this machine), "
+     "read anew for each request; off = none"},
+    {"ups.ca", TEXT, AT(ups.ca), "off", 0, 0,
+     "PEM file of the authorities that may vouch for the manager; off = the system's"},
+    {"ups.poll_s", INTEGER, AT(ups.poll_s), "10", 1, 3600,
+     "How often the manager is asked; where it fails the pause doubles, up to 5 min"},
+    {"ups.timeout_s", INTEGER, AT(ups.timeout_s), "20", 1, 600,
+     "How long one request to the manager may take"},
+    {"ups.max_claimed", INTEGER, AT(ups.max_claimed), "4", 1, 64,
+     "Work items that are held at once"},
+    {"ups.give_up_s", INTEGER, AT(ups.give_up_s), "3600", 1, 604800,
+     "A work item whose inputs cannot be fetched, or whose objects cannot be stored, for so long "
+     "is "
+     "canceled"},
     {"fhir.servers", TEXT, AT(fhir.servers), "off", 0, 0,
      "JSON file of the FHIR servers that data is pulled from and results are pushed to "
      "(deploy/fhir-servers.example.json); off = none"},
@@ -227,6 +339,39 @@ static const struct key *find_key(const char *name)
         if (strcmp(KEYS[i].name, name) == 0)
             return &KEYS[i];
     return NULL;
+}
+
+bool mf_config_has_database(const struct mf_config *config)
+{
+    return strcmp(config->store.database, "off") != 0 ||
+           strcmp(config->store.database_file, "off") != 0;
+}
+
+bool mf_config_database(const struct mf_config *config, char **ret, struct mf_error *err)
+{
+    const char *file = config->store.database_file;
+    *ret = NULL;
+    if (!mf_config_has_database(config))
+        return true;
+    if (strcmp(config->store.database, "off") != 0) {
+        if (strcmp(file, "off") != 0)
+            return mf_error_set(err, MF_ERR_USAGE,
+                                "store.database: store.database_file is set, too: one of them");
+        *ret = strdup(config->store.database);
+    } else {
+        MF_AUTO(mf_buffer) struct mf_buffer text;
+        mf_buffer_init(&text, 64 << 10);
+        if (!mf_buffer_read_file(&text, file, err))
+            return mf_error_prefix(err, "store.database_file");
+        *ret = strndup(text.data ? text.data : "", strcspn(text.data ? text.data : "", "\r\n"));
+        if (*ret && !**ret) {
+            free(*ret);
+            *ret = NULL;
+            return mf_error_set(err, MF_ERR_USAGE,
+                                "store.database_file: %s: its first line is empty", file);
+        }
+    }
+    return *ret || mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the configuration");
 }
 
 bool mf_config_has(const char *key)
@@ -468,6 +613,62 @@ bool mf_config_set(struct mf_config *config, const char *name, const char *value
     if (!key)
         return mf_error_set(err, MF_ERR_USAGE, "command line: unknown key \"%s\"", name);
     return set_from_text(config, key, value, "command line", err);
+}
+
+void mf_config_each_text(const struct mf_config *config,
+                         void (*visit)(void *context, const char *key, const char *text),
+                         void *context)
+{
+    for (size_t i = 0; i < KEY_COUNT; i++) {
+        const void *value = (const char *)config + KEYS[i].offset;
+        const struct mf_string_list *list = value;
+        if (KEYS[i].type == TEXT)
+            visit(context, KEYS[i].name, *(const char *const *)value);
+        for (size_t k = 0; KEYS[i].type == LIST && k < list->count; k++)
+            visit(context, KEYS[i].name, list->items[k]);
+    }
+}
+
+/* --- another configuration for a daemon that runs --- */
+
+/* What the supervisor and the store, which stay, have been started with. */
+static const char *const FIXED[] = {
+    "data.keys",           "http.listen",       "dimse.listen",        "data.directory",
+    "worker.count",        "jobs.lease_s",      "jobs.max_crashes",    "jobs.max_losses",
+    "jobs.retention_s",    "audit.retention_s", "outbox.destinations", "store.database",
+    "store.database_file", "jobs.shares"};
+
+static bool same_value(const struct mf_config *a, const struct mf_config *b, const struct key *key)
+{
+    const void *x = (const char *)a + key->offset, *y = (const char *)b + key->offset;
+    switch (key->type) {
+    case TEXT:
+        return strcmp(*(const char *const *)x, *(const char *const *)y) == 0;
+    case INTEGER:
+        return *(const int64_t *)x == *(const int64_t *)y;
+    case LIST:
+        break;
+    }
+    const struct mf_string_list *p = x, *q = y;
+    bool same = p->count == q->count;
+    for (size_t i = 0; same && i < p->count; i++)
+        same = strcmp(p->items[i], q->items[i]) == 0;
+    return same;
+}
+
+bool mf_config_check_reload(const struct mf_config *old, const struct mf_config *wanted,
+                            struct mf_error *err)
+{
+    for (size_t i = 0; i < sizeof FIXED / sizeof *FIXED; i++)
+        if (!same_value(old, wanted, find_key(FIXED[i])))
+            return mf_error_set(err, MF_ERR_USAGE,
+                                "%s: cannot change while the daemon runs; start it again",
+                                FIXED[i]);
+    bool tls = strcmp(old->http.tls_certificate, "off") != 0;
+    return tls == (strcmp(wanted->http.tls_certificate, "off") != 0) ||
+           mf_error_set(err, MF_ERR_USAGE,
+                        "http.tls_certificate: TLS cannot be turned on or off while the daemon "
+                        "runs; start it again");
 }
 
 /* --- documentation --- */

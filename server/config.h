@@ -68,12 +68,25 @@ struct mf_config {
 
     struct {
         const char *directory;  /* database, payloads and sockets of the local processes */
+        const char *keys;       /* file of the keys that stored data is encrypted with, or "off" */
         int64_t min_free_bytes; /* uploads are refused below this much free space */
         int64_t orphan_age_s;   /* payloads that no job refers to are removed after this time */
     } data;
 
     struct {
+        const char *s3; /* "off", or the address of a bucket (s3_settings.h) */
+        const char *s3_region, *s3_credentials, *s3_ca;
+        int64_t s3_part_bytes, s3_timeout_s;
+    } payloads;
+
+    struct {
+        const char *database;      /* "off", or libpq's connection string: a secret, never told */
+        const char *database_file; /* "off", or a file that holds it */
+    } store;
+
+    struct {
         int64_t max_queued; /* more → 429 */
+        const char *shares; /* of tenants in the queue (shares.h), or "off" */
         int64_t lease_s, max_crashes, max_losses;
         int64_t retention_s; /* finished jobs and their payloads are removed after this time */
     } jobs;
@@ -84,11 +97,13 @@ struct mf_config {
     } models;
 
     struct {
-        const char *device; /* auto | cpu | cuda:N */
-        const char *dtype;  /* f32 | bf16 | int8 */
-        int64_t count;      /* workers of this device */
-        int64_t threads;    /* of the CPU backend in each; 0 = its share of all cores */
-        int64_t batch;      /* most jobs claimed at once */
+        const char *device;  /* auto | cpu | cuda:N, or several with commas */
+        const char *dtype;   /* f32 | bf16 | int8 | fp8 */
+        const char *kernels; /* auto | own | cudnn */
+        int64_t count;       /* workers */
+        int64_t threads;     /* of the CPU backend in each; 0 = its share of all cores */
+        int64_t batch;       /* most jobs claimed at once; 0 = 1 on the CPU, 8 on a GPU */
+        int64_t batch_wait_ms;
         int64_t job_timeout_s;
     } worker;
 
@@ -104,6 +119,10 @@ struct mf_config {
     } trust;
 
     struct {
+        const char *rules; /* "off", or a file (routing.h) */
+    } routing;
+
+    struct {
         int64_t quiet_s; /* a stored study is complete when nothing of it came for so long */
     } intake;
 
@@ -112,7 +131,8 @@ struct mf_config {
     struct {
         const char *listen; /* "off", or "address:port" */
         const char *ae_title;
-        struct mf_string_list allow; /* calling AE titles: "*", "AE", "AE@address" */
+        struct mf_string_list called; /* AE titles that are ours, too */
+        struct mf_string_list allow;  /* calling AE titles: "*", "AE", "AE@address" */
         const char *tenant;
         int64_t max_associations, max_associations_per_ip, max_per_minute;
         int64_t max_pdu, timeout_s, max_object_bytes;
@@ -123,13 +143,34 @@ struct mf_config {
     struct {
         const char *destinations; /* "off", or addresses between spaces */
         const char *webhooks;     /* "off", or a file (webhooks.h) */
+        const char *deidentify;   /* "off", or those of the destinations */
         int64_t timeout_s, retry_s, max_attempts;
+        int64_t commit_s, commit_wait_s; /* for reports of storage commitments */
     } outbox;
 
     struct {
-        const char *sources; /* "off", or NAME=URL between spaces */
+        const char *secret_file;     /* or "off" */
+        const char *dates;           /* remove | shift | keep */
+        const char *characteristics; /* remove | keep */
+        const char *stored;          /* off | on */
+    } deidentify;
+
+    struct {
+        const char *sources; /* "off", or as fetch_source.h says */
         int64_t timeout_s, max_priors;
+        int64_t priors_timeout_s; /* for those of stored studies; 0 = they are not asked for */
     } fetch;
+
+    struct {
+        const char *manager; /* "off", or the base URL of a UPS-RS manager */
+        const char *tenant;
+        struct mf_string_list codes;         /* "CODE^SCHEME" or "CODE^SCHEME=MODEL" */
+        struct mf_string_list stations;      /* "CODE^SCHEME" */
+        const char *source;                  /* of fetch.sources; "off" = the first one */
+        const char *outputs;                 /* "off", or addresses between spaces */
+        const char *authorization_file, *ca; /* or "off" */
+        int64_t poll_s, timeout_s, max_claimed, give_up_s;
+    } ups;
 
     struct {
         const char *servers; /* "off", or a file (fhir_servers.h) */
@@ -163,8 +204,24 @@ bool mf_config_load_environment(struct mf_config *config, char *const *environme
 /* One value as text; `key` is "section.key". On the command line this is `--section.key VALUE`. */
 bool mf_config_set(struct mf_config *config, const char *key, const char *value,
                    struct mf_error *err) MF_CHECK_RESULT;
+/* Calls `visit` with every text of the configuration, those of lists one by one. */
+void mf_config_each_text(const struct mf_config *config,
+                         void (*visit)(void *context, const char *key, const char *text),
+                         void *context);
+
+/* Whether a daemon that runs with `old` can go on with `wanted`: what the store holds and what is
+ * listened on stays as it is. MF_ERR_USAGE names the key that differs. */
+bool mf_config_check_reload(const struct mf_config *old, const struct mf_config *wanted,
+                            struct mf_error *err) MF_CHECK_RESULT;
 /* Whether "section.key" is in the table. */
 bool mf_config_has(const char *key);
+
+/* Whether the jobs are in a PostgreSQL database. */
+bool mf_config_has_database(const struct mf_config *config);
+/* Its connection string (the caller frees it), from the key or the file; *ret NULL: there is none.
+ * What is in it is never part of an error. */
+bool mf_config_database(const struct mf_config *config, char **ret,
+                        struct mf_error *err) MF_CHECK_RESULT;
 
 /* The table as Markdown (README, `--help-config`), and as an example file with all defaults. */
 bool mf_config_help(struct mf_buffer *out, struct mf_error *err) MF_CHECK_RESULT;

@@ -13,10 +13,14 @@
 extern "C" {
 #endif
 
+struct mf_ups_gauges;
+
 struct mf_courier_options {
     const struct mf_config *config;
-    int ready_fd;                /* gets one byte when it works, and is closed; −1 = none */
-    const char *decoder_address; /* of the decoders' zygote (decoder.h) */
+    int ready_fd;                     /* gets one byte when it works, and is closed; −1 = none */
+    const char *decoder_address;      /* of the decoders' zygote (decoder.h) */
+    const char *query_address;        /* of the process of query.h; NULL = none runs */
+    struct mf_ups_gauges *ups_gauges; /* ups_gauges.h; NULL = nobody wants to know */
 };
 
 /* Works until SIGTERM or SIGINT (which it blocks and takes itself). Call it in a process without

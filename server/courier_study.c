@@ -1,66 +1,42 @@
 /*
- * Courier: from a stored study to a job. A decoder scans the stored objects as it would scan an
- * upload, and the same code judges the index (pipeline.h). Objects that lie in more packs than a
- * decoder takes descriptors of are copied into one pack first.
+ * Courier: from a stored study to a job. Its inputs are the stored objects of the study and of the
+ * patient's earlier studies; where the models want more earlier ones, a source is asked for them.
  */
 #include "server/courier_study.h"
 
-#include "server/fhir_pull.h"
-#include "server/pipeline.h"
+#include "server/deidentify.h"
+#include "server/fetch.h"
+#include "server/fetch_source.h"
+#include "server/job_options.h"
 
+#include "core/clock.h"
 #include "core/log.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
-    INDEX_BYTES = 128 << 20,
     ARENA_BYTES = 256 << 20,
     MAX_PRIORS = 31,
-    MAX_PACKS = MF_DECODER_MAX_FDS - 8,
-    COPY_BYTES = 256 << 10,
-    BUSY_RETRY_MS = 5000
+    BUSY_RETRY_MS = 5000,
+    REST_S = 60 /* a source that failed is not asked again for so long */
 };
 
-/* The inputs of the job to be. */
-struct collection {
-    const struct mf_courier_study *c;
-    struct mf_arena *arena;
-    struct mf_job_input *inputs;
-    size_t count, capacity;
-    const char *study; /* its UID */
-    size_t current;    /* so many inputs are of the study itself */
-    struct mf_pack *copy;
-    struct mf_pack *ehr; /* what the FHIR server gave; NULL = nothing */
-    struct mf_job_input ehr_input;
-    int ehr_fd;
-    const char *locators[MF_DECODER_MAX_FDS];
-    int fds[MF_DECODER_MAX_FDS];
-    size_t fd_count;
+/* A study on its way to a job. */
+struct work {
+    struct mf_courier_study *c;
+    const struct mf_due_study *study;
+    struct mf_collection inputs;
+    struct mf_route_titles titles; /* of the association that brought it last */
+    const char *known[MAX_PRIORS]; /* earlier studies that are stored here */
+    size_t known_count;
+    bool priors_unavailable; /* the source was to be asked for others, and did not answer */
 };
 
 /* --- which objects --- */
 
-static bool add_input(struct collection *l, const struct mf_job_input *input, struct mf_error *err)
-{
-    if (l->count == l->capacity) {
-        size_t capacity = l->capacity ? 2 * l->capacity : 64;
-        struct mf_job_input *grown = mf_arena_alloc(l->arena, capacity, sizeof *grown, err);
-        if (!grown)
-            return false;
-        if (l->count)
-            memcpy(grown, l->inputs, l->count * sizeof *grown);
-        l->inputs = grown;
-        l->capacity = capacity;
-    }
-    l->inputs[l->count++] = *input;
-    return true;
-}
-
-static bool add_instance(struct collection *l, const struct mf_stored *in, struct mf_error *err)
+static bool add_instance(struct work *w, const struct mf_stored *in, struct mf_error *err)
 {
     struct mf_job_input input = {.part = "dicom",
                                  .kind = "blob",
@@ -68,25 +44,28 @@ static bool add_instance(struct collection *l, const struct mf_stored *in, struc
                                  .offset = in->offset,
                                  .size = in->size};
     memcpy(input.sha256, in->sha256, MF_SHA256_BYTES);
-    return add_input(l, &input, err);
+    return mf_collection_add(&w->inputs, &input, err);
 }
 
-static bool add_study(struct collection *l, const char *tenant, const char *uid,
-                      struct mf_error *err)
+static bool add_study(struct work *w, const char *uid, struct mf_error *err)
 {
+    const char *ours = w->c->tools.config->dimse.ae_title;
+    bool current = strcmp(uid, w->study->uid) == 0;
     const struct mf_match match = {MF_STUDY_UID, MF_MATCH_EQUAL, uid};
-    struct mf_search search = {.tenant = tenant,
+    struct mf_search search = {.tenant = w->study->tenant,
                                .level = MF_LEVEL_INSTANCE,
                                .matches = &match,
                                .match_count = 1,
                                .limit = MF_STORE_BATCH};
     for (size_t n = MF_STORE_BATCH; n == MF_STORE_BATCH; search.offset += n) {
         struct mf_found *rows = NULL;
-        if (!mf_store_instances_search(l->c->store, &search, l->arena, &rows, &n, err))
+        if (!mf_store_instances_search(w->c->tools.store, &search, w->inputs.arena, &rows, &n, err))
             return false;
         for (size_t i = 0; i < n; i++)
-            if (!add_instance(l, &rows[i].stored, err))
+            if (!add_instance(w, &rows[i].stored, err))
                 return false;
+        if (current && n > 0 && rows[n - 1].stored.source)
+            w->titles = mf_route_titles(rows[n - 1].stored.source, ours);
     }
     return true;
 }
@@ -111,8 +90,7 @@ static int by_time(const void *a, const void *b)
 }
 
 /* The patient's studies that are older than this one. An empty PatientID is nobody's. */
-static bool add_priors(struct collection *l, const char *tenant, const struct mf_found *current,
-                       struct mf_error *err)
+static bool add_priors(struct work *w, const struct mf_found *current, struct mf_error *err)
 {
     const char *const *v = current->stored.instance.values;
     if (!v[MF_PATIENT_ID] || !v[MF_STUDY_DATE])
@@ -121,299 +99,179 @@ static bool add_priors(struct collection *l, const char *tenant, const struct mf
         {MF_PATIENT_ID, MF_MATCH_EQUAL, v[MF_PATIENT_ID]},
         {MF_PATIENT_ID_ISSUER, MF_MATCH_EQUAL, or_empty(v[MF_PATIENT_ID_ISSUER])},
     };
-    struct mf_search search = {.tenant = tenant,
+    struct mf_search search = {.tenant = w->study->tenant,
                                .level = MF_LEVEL_STUDY,
                                .matches = matches,
                                .match_count = 2,
                                .limit = MF_STORE_BATCH};
     struct mf_found *rows = NULL;
-    size_t n = 0, taken = 0;
-    if (!mf_store_instances_search(l->c->store, &search, l->arena, &rows, &n, err))
+    size_t n = 0;
+    if (!mf_store_instances_search(w->c->tools.store, &search, w->inputs.arena, &rows, &n, err))
         return false;
     if (n > 1)
         qsort(rows, n, sizeof *rows, by_time);
-    for (size_t i = 0; i < n && taken < MAX_PRIORS; i++) {
+    for (size_t i = 0; i < n && w->known_count < MAX_PRIORS; i++) {
         const char *const *prior = rows[i].stored.instance.values;
         if (!prior[MF_STUDY_DATE] || by_time(current, &rows[i]) >= 0)
             continue;
-        if (!add_study(l, tenant, prior[MF_STUDY_UID], err))
+        if (!add_study(w, prior[MF_STUDY_UID], err))
             return false;
-        taken++;
+        w->known[w->known_count++] = prior[MF_STUDY_UID];
     }
     return true;
 }
 
-static bool find_study(const struct collection *l, const struct mf_due_study *study,
-                       struct mf_found **ret, struct mf_error *err)
+static bool find_study(const struct work *w, struct mf_found **ret, struct mf_error *err)
 {
-    const struct mf_match match = {MF_STUDY_UID, MF_MATCH_EQUAL, study->uid};
-    struct mf_search search = {.tenant = study->tenant,
+    const struct mf_match match = {MF_STUDY_UID, MF_MATCH_EQUAL, w->study->uid};
+    struct mf_search search = {.tenant = w->study->tenant,
                                .level = MF_LEVEL_STUDY,
                                .matches = &match,
                                .match_count = 1,
                                .limit = 1};
     size_t n = 0;
-    if (!mf_store_instances_search(l->c->store, &search, l->arena, ret, &n, err))
+    if (!mf_store_instances_search(w->c->tools.store, &search, w->inputs.arena, ret, &n, err))
         return false;
     return n == 1 || mf_error_set(err, MF_ERR_NOT_FOUND, "there is no such study");
 }
 
-/* --- where they lie --- */
+/* --- earlier studies that a source has --- */
 
-static void close_packs(struct collection *l)
+static bool set_value(json_t *row, const char *tag, const char *vr, const char *text)
 {
-    while (l->fd_count > 0)
-        close(l->fds[--l->fd_count]);
+    return !text ||
+           json_object_set_new(row, tag, json_pack("{s:s, s:[s]}", "vr", vr, "Value", text)) == 0;
 }
 
-/* The descriptor of a pack; −2: there are too many. */
-static int need_pack(struct collection *l, const char *locator, struct mf_error *err)
+/* The values between '\\' of an attribute. */
+static bool set_values(json_t *row, const char *tag, const char *vr, const char *text)
 {
-    for (size_t i = l->fd_count; i-- > 0;)
-        if (strcmp(l->locators[i], locator) == 0)
-            return l->fds[i];
-    if (l->fd_count == MAX_PACKS)
-        return -2;
-    int fd = mf_blobs_open_pack(l->c->blobs, locator, err);
-    if (fd < 0)
-        return -1;
-    l->locators[l->fd_count] = locator;
-    l->fds[l->fd_count++] = fd;
-    return fd;
+    json_t *list = json_array();
+    for (const char *at = text; at; at = strchr(at, '\\') ? strchr(at, '\\') + 1 : NULL)
+        if (json_array_append_new(list, json_stringn(at, strcspn(at, "\\"))) != 0)
+            break;
+    return json_object_set_new(row, tag, json_pack("{s:s, s:o}", "vr", vr, "Value", list)) == 0;
 }
 
-static bool copy_range(int fd, const struct mf_job_input *from, struct mf_pack *to,
-                       struct mf_error *err)
+/* The study as a source would have found it. */
+static json_t *row_of(const struct mf_found *study)
 {
-    MF_AUTO(mf_mem) char *buffer = malloc(COPY_BYTES);
-    if (!buffer)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a copy");
-    for (uint64_t done = 0; done < from->size;) {
-        size_t want = from->size - done < COPY_BYTES ? (size_t)(from->size - done) : COPY_BYTES;
-        ssize_t n = pread(fd, buffer, want, (off_t)(from->offset + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return mf_error_set(err, MF_ERR_IO, "a stored instance cannot be read");
-        if (!mf_pack_write(to, buffer, (size_t)n, err))
-            return false;
-        done += (uint64_t)n;
+    const char *const *v = study->stored.instance.values;
+    MF_AUTO(mf_json) json_t *row = json_object();
+    bool ok = set_value(row, "0020000D", "UI", v[MF_STUDY_UID]) &&
+              set_value(row, "00080020", "DA", v[MF_STUDY_DATE]) &&
+              set_value(row, "00100020", "LO", v[MF_PATIENT_ID]) &&
+              set_value(row, "00100021", "LO", v[MF_PATIENT_ID_ISSUER]) &&
+              (!study->modalities || set_values(row, "00080061", "CS", study->modalities));
+    return ok ? json_incref(row) : NULL;
+}
+
+/* Its series, with the body parts that they show. */
+static json_t *series_of(const struct work *w, struct mf_error *err)
+{
+    const struct mf_match match = {MF_STUDY_UID, MF_MATCH_EQUAL, w->study->uid};
+    const struct mf_search search = {.tenant = w->study->tenant,
+                                     .level = MF_LEVEL_SERIES,
+                                     .matches = &match,
+                                     .match_count = 1,
+                                     .limit = MF_STORE_BATCH};
+    struct mf_found *rows = NULL;
+    size_t n = 0;
+    if (!mf_store_instances_search(w->c->tools.store, &search, w->inputs.arena, &rows, &n, err))
+        return NULL;
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_t *row = json_object();
+        set_value(row, "00180015", "CS", rows[i].stored.instance.values[MF_BODY_PART]);
+        json_array_append_new(list, row);
     }
-    return true;
+    return list;
 }
 
-/* Puts all inputs into one new pack. */
-static bool compact(struct collection *l, struct mf_error *err)
+static bool fetch_from_source(struct work *w, const struct mf_found *current, struct mf_error *err)
 {
-    close_packs(l);
-    if (!(l->copy = mf_pack_new(l->c->blobs, err)))
-        return false;
-    for (size_t i = 0; i < l->count; i++) {
-        struct mf_job_input *in = &l->inputs[i];
-        struct mf_pack_member place;
-        MF_AUTO(mf_fd) int fd = mf_blobs_open_pack(l->c->blobs, in->locator, err);
-        if (fd < 0 || !mf_pack_begin(l->copy, err) || !copy_range(fd, in, l->copy, err) ||
-            !mf_pack_end(l->copy, &place, err))
-            return false;
-        in->locator = mf_pack_name(l->copy);
-        in->offset = place.offset;
-    }
-    return mf_pack_sync(l->copy, err);
+    const struct mf_courier_tools *t = &w->c->tools;
+    MF_AUTO(mf_json) json_t *row = row_of(current);
+    MF_AUTO(mf_json) json_t *series = series_of(w, err);
+    if (!row || !series)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a study");
+    const struct mf_fetch_here here = {row, series, w->known, w->known_count};
+    struct mf_fetch wanted = {.config = t->config,
+                              .query = t->query,
+                              .registry = t->registry,
+                              .store = t->store,
+                              .blobs = t->blobs,
+                              .tenant = w->study->tenant,
+                              .study = w->study->uid,
+                              .here = &here,
+                              .deadline_ns =
+                                  mf_clock_monotonic_ns() +
+                                  (uint64_t)t->config->fetch.priors_timeout_s * 1000000000};
+    return mf_collection_fetch(&w->inputs, &wanted, mf_fetch_earlier, err);
 }
 
-static bool open_packs(struct collection *l, struct mf_error *err)
+/* Asks the tenant's first source, where there is one, within fetch.priors_timeout_s in all. A study
+ * never waits longer, and is never lost, for its priors: without them the result says so. */
+static void ask_source(struct work *w, const struct mf_found *current)
 {
-    for (size_t i = 0; i < l->count; i++) {
-        int fd = need_pack(l, l->inputs[i].locator, err);
-        if (fd == -1)
-            return false;
-        if (fd == -2)
-            return compact(l, err) && open_packs(l, err);
-    }
-    return true;
+    const struct mf_config *config = w->c->tools.config;
+    struct mf_error problem = MF_ERROR_INIT, none = MF_ERROR_INIT;
+    struct mf_fetch_source from;
+    uint64_t now = mf_clock_monotonic_ns();
+    if (config->fetch.priors_timeout_s == 0 || mf_deidentify_stores(config) ||
+        !mf_fetch_source_find(config, w->study->tenant, NULL, &from, &none))
+        return;
+    if (now < w->c->rest_until_ns)
+        mf_error_set(&problem, MF_ERR_UNAVAILABLE, "the source failed less than %d s ago", REST_S);
+    else if (fetch_from_source(w, current, &problem))
+        return;
+    else
+        w->c->rest_until_ns = mf_clock_monotonic_ns() + REST_S * UINT64_C(1000000000);
+    w->priors_unavailable = true;
+    mf_log(MF_LOG_WARN, "study.priors_failed", MF_LOG_S("reason", problem.msg));
 }
 
-/* --- what the FHIR server knows of the patient --- */
+/* --- the job --- */
 
-static bool write_ehr(struct collection *l, const struct mf_buffer *text, struct mf_error *err)
-{
-    struct mf_pack_member place;
-    if (!(l->ehr = mf_pack_new(l->c->blobs, err)) || !mf_pack_begin(l->ehr, err) ||
-        !mf_pack_write(l->ehr, text->data, text->len, err) || !mf_pack_end(l->ehr, &place, err) ||
-        !mf_pack_sync(l->ehr, err) ||
-        (l->ehr_fd = mf_blobs_open_pack(l->c->blobs, mf_pack_name(l->ehr), err)) < 0)
-        return false;
-    l->ehr_input = (struct mf_job_input){.part = "ehr",
-                                         .kind = "blob",
-                                         .locator = mf_pack_name(l->ehr),
-                                         .offset = place.offset,
-                                         .size = place.size};
-    memcpy(l->ehr_input.sha256, place.sha256, MF_SHA256_BYTES);
-    return true;
-}
-
-static void close_ehr(struct collection *l)
-{
-    if (l->ehr_fd >= 0)
-        close(l->ehr_fd);
-    mf_pack_free(l->ehr);
-    l->ehr = NULL;
-    l->ehr_fd = -1;
-}
-
-static void forget_ehr(struct collection *l, const char *reason)
-{
-    mf_log(MF_LOG_WARN, "study.ehr_failed", MF_LOG_S("reason", reason));
-    close_ehr(l);
-}
-
-static void add_ehr(struct collection *l, const struct mf_found *current)
-{
-    const char *source = l->c->config->fhir.source;
-    struct mf_error problem = MF_ERROR_INIT;
-    const struct mf_fhir_pull pull = {.client = l->c->fhir,
-                                      .server = source,
-                                      .patient_id = current->stored.instance.values[MF_PATIENT_ID],
-                                      .registry = l->c->registry};
-    MF_AUTO(mf_buffer) struct mf_buffer text;
-    mf_buffer_init(&text, (size_t)l->c->config->http.max_ehr_bytes);
-    if (strcmp(source, "off") != 0 && pull.patient_id &&
-        (!mf_fhir_pull(&pull, &text, &problem) || !write_ehr(l, &text, &problem)))
-        forget_ehr(l, problem.msg);
-}
-
-/* --- judging and submitting --- */
-
-/* Scans the first `count` inputs and decides how they will be run. */
-static bool judge(struct collection *l, size_t count, struct mf_buffer *index,
-                  struct mf_acceptance *ret, struct mf_error *err)
-{
-    struct mf_pipeline_options options = MF_PIPELINE_OPTIONS_INIT;
-    struct mf_part *parts = mf_arena_alloc(l->arena, count + 2, sizeof *parts, err);
-    if (!parts)
-        return false;
-    size_t n = count;
-    options.identity = &l->c->config->ehr;
-    for (size_t i = 0; i < count; i++)
-        parts[i] = (struct mf_part){MF_PART_DICOM, need_pack(l, l->inputs[i].locator, err),
-                                    l->inputs[i].offset, l->inputs[i].size};
-    if (l->ehr)
-        parts[n++] =
-            (struct mf_part){MF_PART_EHR, l->ehr_fd, l->ehr_input.offset, l->ehr_input.size};
-    mf_buffer_clear(index);
-    if (!mf_decoder_scan(l->c->decoder, parts, n, index, err) ||
-        !mf_pipeline_accept(l->c->registry, index->data ? index->data : "", index->len, &options,
-                            ret, NULL, err))
-        return false;
-    return strcmp(ret->study_instance_uid, l->study) == 0 ||
-           mf_error_set(err, MF_ERR_UNUSABLE, "the study has no usable image, a prior has");
-}
-
-static bool is_our_trouble(enum mf_code code)
-{
-    return code == MF_ERR_IO || code == MF_ERR_UNAVAILABLE || code == MF_ERR_NO_MEMORY;
-}
-
-/* With the priors, or without them when they are what cannot be used. */
-static bool judge_twice(struct collection *l, struct mf_buffer *index, struct mf_acceptance *ret,
-                        struct mf_error *err)
-{
-    struct mf_error first = MF_ERROR_INIT;
-    if (judge(l, l->count, index, ret, &first))
-        return true;
-    if (l->count == l->current || is_our_trouble(first.code))
-        return mf_error_set(err, first.code, "%s", first.msg);
-    l->count = l->current;
-    return judge(l, l->count, index, ret, err);
-}
-
-/* With the FHIR server's data, or without when that cannot be used (it is of another patient). */
-static bool judge_all(struct collection *l, struct mf_buffer *index, struct mf_acceptance *ret,
-                      struct mf_error *err)
-{
-    struct mf_error first = MF_ERROR_INIT;
-    size_t count = l->count;
-    if (!l->ehr)
-        return judge_twice(l, index, ret, err);
-    if (judge_twice(l, index, ret, &first))
-        return true;
-    if (is_our_trouble(first.code))
-        return mf_error_set(err, first.code, "%s", first.msg);
-    forget_ehr(l, first.msg);
-    l->count = count;
-    return judge_twice(l, index, ret, err);
-}
-
-static bool submit(struct collection *l, const struct mf_due_study *study,
-                   const struct mf_buffer *index, const char *model, struct mf_submitted *ret,
-                   struct mf_error *err)
-{
-    /* The control character keeps it apart from every client's Idempotency-Key. */
-    char key[128];
-    snprintf(key, sizeof key, "\001study/%s/%" PRId64, study->uid, study->revision);
-    struct mf_submission sub = {.tenant = study->tenant,
-                                .priority = MF_PRIORITY_ROUTINE,
-                                .model = model,
-                                .options = "{}",
-                                .index = index->data ? index->data : "",
-                                .index_len = index->len,
-                                .inputs = l->inputs,
-                                .input_count = l->count,
-                                .idempotency_key = key,
-                                .max_queued = l->c->config->jobs.max_queued};
-    if (l->ehr) {
-        if (!add_input(l, &l->ehr_input, err))
-            return false;
-        sub.inputs = l->inputs;
-        sub.input_count = l->count;
-    }
-    mf_job_id_new(sub.id);
-    mf_sha256(key, strlen(key), sub.fingerprint);
-    if (!mf_store_submit(l->c->store, &sub, ret, err))
-        return false;
-    if (l->copy && !ret->replayed)
-        mf_pack_keep(l->copy);
-    if (l->ehr && !ret->replayed)
-        mf_pack_keep(l->ehr);
-    return true;
-}
-
-static bool make_job(struct collection *l, const struct mf_due_study *study,
-                     struct mf_submitted *ret, struct mf_error *err)
+static bool make_job(struct work *w, struct mf_submitted *ret, struct mf_error *err)
 {
     struct mf_found *current = NULL;
-    struct mf_acceptance acceptance;
-    MF_AUTO(mf_buffer) struct mf_buffer index;
-    mf_buffer_init(&index, INDEX_BYTES);
-    if (!find_study(l, study, &current, err) || !add_study(l, study->tenant, study->uid, err))
+    /* The control character keeps it apart from every client's Idempotency-Key. */
+    char key[128];
+    snprintf(key, sizeof key, "\001study/%s/%" PRId64, w->study->uid, w->study->revision);
+    if (!find_study(w, &current, err) || !add_study(w, w->study->uid, err))
         return false;
-    l->current = l->count;
-    if (!add_priors(l, study->tenant, current, err) || !open_packs(l, err))
+    w->inputs.current = w->inputs.count;
+    if (!add_priors(w, current, err))
         return false;
-    if (strcmp(study->tenant, MF_TENANT_DEFAULT) == 0) /* whose server it is */
-        add_ehr(l, current);
-    return judge_all(l, &index, &acceptance, err) &&
-           submit(l, study, &index, acceptance.model, ret, err);
+    ask_source(w, current);
+    if (strcmp(w->study->tenant, MF_TENANT_DEFAULT) == 0) /* whose server it is */
+        mf_collection_ask_fhir(&w->inputs, current->stored.instance.values[MF_PATIENT_ID]);
+    const struct mf_job_wish wish = {.study = w->study->uid,
+                                     .titles = w->titles,
+                                     .options =
+                                         w->priors_unavailable ? MF_JOB_WITHOUT_PRIORS : "{}",
+                                     .key = key};
+    return mf_collection_submit(&w->inputs, &wish, ret, err);
 }
 
-bool mf_courier_study_run(const struct mf_courier_study *c, const struct mf_due_study *study,
+bool mf_courier_study_run(struct mf_courier_study *c, const struct mf_due_study *study,
                           char ret_job[MF_JOB_ID], struct mf_error *err)
 {
     struct mf_submitted made = {.replayed = false};
     struct mf_error problem = MF_ERROR_INIT;
     MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(ARENA_BYTES);
-    struct collection l = {.c = c, .arena = arena, .study = study->uid, .ehr_fd = -1};
+    struct work w = {.c = c, .study = study};
+    mf_collection_init(&w.inputs, &c->tools, study->tenant, arena);
     ret_job[0] = '\0';
     if (!arena)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a study");
-    bool ok = make_job(&l, study, &made, &problem);
-    close_packs(&l);
-    mf_pack_free(l.copy);
-    close_ehr(&l);
-    if (!ok && is_our_trouble(problem.code))
+    bool ok = make_job(&w, &made, &problem);
+    mf_collection_close(&w.inputs);
+    if (!ok && mf_collection_may_pass(problem.code))
         return mf_error_set(err, problem.code, "%s", problem.msg);
     if (ok)
         memcpy(ret_job, made.id, MF_JOB_ID);
-    return mf_store_study_settle(c->store, study, ok ? made.id : NULL, ok ? NULL : &problem,
+    return mf_store_study_settle(c->tools.store, study, ok ? made.id : NULL, ok ? NULL : &problem,
                                  problem.code == MF_ERR_BUSY ? BUSY_RETRY_MS : 0, err);
 }

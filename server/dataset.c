@@ -6,6 +6,7 @@
 #include <fts.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 enum { EHR_MAX = 256 << 20 };
@@ -89,8 +90,20 @@ struct mf_dataset {
     size_t skipped;
 };
 
+/* A series is a file a slice, and all of a study's are open while it runs: as many as the system
+ * allows. */
+static void allow_files(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 struct mf_dataset *mf_dataset_new(const char *address, struct mf_error *err)
 {
+    allow_files();
     const struct mf_decoder_limits strict = {.ehr_bytes = EHR_MAX};
     const struct mf_decoder_limits lenient = {.lenient = true};
     struct mf_dataset *d = calloc(1, sizeof *d);

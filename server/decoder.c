@@ -1,39 +1,21 @@
-/* Decoder client: see decoder.h, and decoder_protocol.h for what is said on the wire. */
-#include "server/decoder.h"
+/* Decoder client: connections and requests. See decoder.h, and decoder_protocol.h for what is said
+ * on the wire; frames are in decoder_frames.c. */
+#include "server/decoder_client.h"
 
 #include "core/clock.h"
 #include "server/config.h"
-#include "server/decoder_protocol.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 
 /* How often a request is repeated when its decoder was killed from outside (kill -9, a zygote that
  * died). */
-enum { OUTSIDE_KILLS = 5, MAX_SPARES = 2, AHEAD_SEND_NS = 100000000 };
-
-struct mf_decoder {
-    struct sockaddr_un address;
-    socklen_t address_len;
-    struct mf_decoder_limits limits;
-    pthread_mutex_t lock;
-    pthread_cond_t slot_free;
-    unsigned connections, in_use;
-    int spares[MAX_SPARES]; /* connections whose decoders wait for a request, oldest first */
-    size_t spare_count, spares_wanted;
-    bool prepared; /* by mf_decoder_prepare() alone */
-    int adopted;   /* a connection on which frames were asked for, or −1 */
-};
+enum { OUTSIDE_KILLS = 5 };
 
 static void fill_limits(struct mf_decoder_limits *l)
 {
@@ -63,7 +45,7 @@ struct mf_decoder *mf_decoder_new(const char *address, unsigned connections,
 {
     struct mf_decoder *d = calloc(1, sizeof *d);
     size_t len = strlen(address);
-    if (!d || len < 2 || len >= MF_DECODER_ADDRESS || address[0] != '@') {
+    if (!d || len < 2 || len >= MF_PROCESS_ADDRESS || address[0] != '@') {
         mf_error_set(err, d ? MF_ERR_USAGE : MF_ERR_NO_MEMORY,
                      d ? "decoder: not an address: %.40s" : "out of memory", address);
         free(d);
@@ -77,7 +59,7 @@ struct mf_decoder *mf_decoder_new(const char *address, unsigned connections,
     fill_limits(&d->limits);
     d->connections = connections ? connections : 1;
     d->adopted = -1;
-    d->spares_wanted = d->connections < MAX_SPARES ? d->connections : MAX_SPARES;
+    d->spares_wanted = d->connections < MF_DECODER_SPARES ? d->connections : MF_DECODER_SPARES;
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->slot_free, NULL);
     return d;
@@ -89,6 +71,8 @@ void mf_decoder_free(struct mf_decoder *d)
         return;
     for (size_t i = 0; i < d->spare_count; i++)
         close(d->spares[i]);
+    for (size_t i = 0; i < d->kept_count; i++)
+        close(d->kept[i].fd);
     if (d->adopted >= 0)
         close(d->adopted);
     pthread_cond_destroy(&d->slot_free);
@@ -98,11 +82,8 @@ void mf_decoder_free(struct mf_decoder *d)
 
 static bool peer_is_us(int fd, struct mf_error *err)
 {
-    struct ucred peer;
-    socklen_t size = sizeof peer;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == geteuid())
-        return true;
-    return mf_error_set(err, MF_ERR_UNAVAILABLE, "the decoder's address belongs to another user");
+    return mf_process_peer_is_us(fd) ||
+           mf_error_set(err, MF_ERR_UNAVAILABLE, "the decoder's address belongs to another user");
 }
 
 /* Connects, which makes a decoder, and tells it its limits; waits only while the zygote's backlog
@@ -121,14 +102,46 @@ static int connect_new(const struct mf_decoder *d, int flags, struct mf_error *e
     return -1;
 }
 
-static int take_connection(struct mf_decoder *d, struct mf_error *err)
+/* A connection of the sender's own decoder, or a fresh one; *ret says which of them it is. */
+static void take_connection(struct mf_decoder *d, const char *sender, struct mf_kept_decoder *ret,
+                            struct mf_error *err)
 {
+    size_t i = 0;
     pthread_mutex_lock(&d->lock);
-    int fd = d->spare_count ? d->spares[0] : -1;
-    if (fd >= 0)
+    *ret = (struct mf_kept_decoder){.fd = d->spare_count ? d->spares[0] : -1};
+    while (sender && i < d->kept_count && strcmp(d->kept[i].sender, sender) != 0)
+        i++;
+    if (sender && i < d->kept_count) {
+        *ret = d->kept[i];
+        memmove(d->kept + i, d->kept + i + 1, (--d->kept_count - i) * sizeof d->kept[0]);
+    } else if (ret->fd >= 0) {
         memmove(d->spares, d->spares + 1, --d->spare_count * sizeof d->spares[0]);
+    }
     pthread_mutex_unlock(&d->lock);
-    return fd >= 0 ? fd : connect_new(d, 0, err);
+    if (ret->fd < 0)
+        ret->fd = connect_new(d, 0, err);
+}
+
+/* Keeps the connection for the sender's next objects, in the place of the one that waits longest if
+ * there is no other. */
+static void keep_connection(struct mf_decoder *d, const char *sender, struct mf_kept_decoder *one)
+{
+    int out = -1;
+    if (!sender || strlen(sender) >= sizeof one->sender ||
+        ++one->described == MF_DECODER_DESCRIBES) {
+        close(one->fd);
+        return;
+    }
+    memcpy(one->sender, sender, strlen(sender) + 1);
+    pthread_mutex_lock(&d->lock);
+    if (d->kept_count == MF_DECODER_KEPT) {
+        out = d->kept[0].fd;
+        memmove(d->kept, d->kept + 1, --d->kept_count * sizeof d->kept[0]);
+    }
+    d->kept[d->kept_count++] = *one;
+    pthread_mutex_unlock(&d->lock);
+    if (out >= 0)
+        close(out);
 }
 
 static void take_slot(struct mf_decoder *d)
@@ -163,7 +176,7 @@ static void release_slot(struct mf_decoder *d)
 {
     pthread_mutex_lock(&d->lock);
     d->in_use--;
-    if (!d->prepared)
+    if (!d->prepared && d->kept_count == 0)
         fill_spares(d, 1);
     pthread_cond_signal(&d->slot_free);
     pthread_mutex_unlock(&d->lock);
@@ -171,17 +184,8 @@ static void release_slot(struct mf_decoder *d)
 
 /* --- one request --- */
 
-/* A request as it goes over the wire; the descriptors are borrowed. */
-struct request {
-    struct mf_buffer payload;
-    int fds[MF_DECODER_MAX_FDS];
-    size_t fd_count;
-};
-
-MF_AUTO_DEFINE(request, struct request, mf_buffer_free(&p->payload))
-
 /* The slot of a descriptor among those passed; parts of one pack share one. */
-static bool fd_slot(struct request *r, int fd, uint32_t *ret, struct mf_error *err)
+static bool fd_slot(struct mf_decoder_wire *r, int fd, uint32_t *ret, struct mf_error *err)
 {
     for (size_t i = r->fd_count; i-- > 0;)
         if (r->fds[i] == fd) {
@@ -196,7 +200,7 @@ static bool fd_slot(struct request *r, int fd, uint32_t *ret, struct mf_error *e
     return true;
 }
 
-static bool append_parts(struct request *r, const struct mf_decoder_call *call,
+static bool append_parts(struct mf_decoder_wire *r, const struct mf_decoder_call *call,
                          struct mf_error *err)
 {
     for (size_t i = 0; i < call->part_count; i++) {
@@ -209,8 +213,8 @@ static bool append_parts(struct request *r, const struct mf_decoder_call *call,
     return true;
 }
 
-static bool build_request(const struct mf_decoder_call *call, struct request *r,
-                          struct mf_error *err)
+bool mf_decoder_build(const struct mf_decoder_call *call, struct mf_decoder_wire *r,
+                      struct mf_error *err)
 {
     struct mf_buffer *b = &r->payload;
     struct mf_decoder_head head = {.part_count = (uint32_t)call->part_count,
@@ -264,7 +268,7 @@ static enum outcome judge_death(const struct mf_decoder *d, const struct mf_mess
 
 /* Sends the request over one connection and takes the answer. */
 static enum outcome try_connection(const struct mf_decoder *d, int fd, uint32_t verb,
-                                   const struct request *r,
+                                   const struct mf_decoder_wire *r,
                                    const struct mf_decoder_meanwhile *meanwhile,
                                    struct mf_message *answer, struct mf_error *err)
 {
@@ -297,10 +301,11 @@ static enum outcome try_connection(const struct mf_decoder *d, int fd, uint32_t 
     return FAILED;
 }
 
-/* As mf_decoder_do(); the connection stays open when `ret_connection` is not NULL. */
-static bool do_call(struct mf_decoder *d, uint32_t verb, const struct request *r,
-                    const struct mf_decoder_meanwhile *meanwhile, struct mf_message *answer,
-                    int *ret_connection, struct mf_error *err)
+/* As mf_decoder_do(); the connection stays open when `ret_connection` is not NULL, and for the
+ * sender when that is not. */
+static bool do_call(struct mf_decoder *d, uint32_t verb, const char *sender,
+                    const struct mf_decoder_wire *r, const struct mf_decoder_meanwhile *meanwhile,
+                    struct mf_message *answer, int *ret_connection, struct mf_error *err)
 {
     take_slot(d);
     enum outcome outcome = KILLED_OUTSIDE;
@@ -308,17 +313,18 @@ static bool do_call(struct mf_decoder *d, uint32_t verb, const struct request *r
     for (int i = 0; i < OUTSIDE_KILLS && outcome == KILLED_OUTSIDE; i++) {
         mf_error_clear(&error);
         mf_message_free(answer);
-        int fd = take_connection(d, &error);
-        if (fd < 0) /* MF_ERR_IO: the zygote died between accepting and listening to us */
+        struct mf_kept_decoder one;
+        take_connection(d, sender, &one, &error);
+        if (one.fd < 0) /* MF_ERR_IO: the zygote died between accepting and listening to us */
             outcome = error.code == MF_ERR_IO ? KILLED_OUTSIDE : FAILED;
         else
-            outcome = try_connection(d, fd, verb, r, meanwhile, answer, &error);
-        if (fd >= 0)
+            outcome = try_connection(d, one.fd, verb, r, meanwhile, answer, &error);
+        if (one.fd >= 0)
             meanwhile = NULL; /* it is done */
         if (outcome == DONE && ret_connection)
-            *ret_connection = fd;
-        else if (fd >= 0)
-            close(fd);
+            *ret_connection = one.fd;
+        else if (one.fd >= 0)
+            keep_connection(d, outcome == DONE ? sender : NULL, &one);
     }
     release_slot(d);
     return outcome == DONE || mf_error_set(err, error.code, "%s", error.msg);
@@ -327,174 +333,15 @@ static bool do_call(struct mf_decoder *d, uint32_t verb, const struct request *r
 bool mf_decoder_do(struct mf_decoder *d, const struct mf_decoder_call *call,
                    struct mf_message *answer, struct mf_error *err)
 {
-    MF_AUTO(request) struct request request = {.fd_count = 0};
+    MF_AUTO(mf_decoder_wire) struct mf_decoder_wire request = {.fd_count = 0};
     mf_message_init(answer, MF_DECODER_ANSWER_MAX);
-    return build_request(call, &request, err) &&
-           do_call(d, call->verb, &request, NULL, answer, NULL, err);
+    return mf_decoder_build(call, &request, err) &&
+           do_call(d, call->verb, call->sender, &request, NULL, answer, NULL, err);
 }
 
-static bool scan(struct mf_decoder *d, const struct mf_part *parts, size_t part_count,
-                 const struct mf_decoder_meanwhile *meanwhile, struct mf_buffer *ret_index,
-                 int *ret_connection, struct mf_error *err)
+bool mf_decoder_send(struct mf_decoder *d, uint32_t verb, const struct mf_decoder_wire *request,
+                     const struct mf_decoder_meanwhile *meanwhile, struct mf_message *answer,
+                     int *ret_connection, struct mf_error *err)
 {
-    struct mf_decoder_call call = {.verb = MF_VERB_SCAN, .parts = parts, .part_count = part_count};
-    MF_AUTO(request) struct request request = {.fd_count = 0};
-    MF_AUTO(mf_message) struct mf_message answer;
-    MF_AUTO(mf_fd) int connection = -1;
-    mf_message_init(&answer, MF_DECODER_ANSWER_MAX);
-    if (!build_request(&call, &request, err) ||
-        !do_call(d, call.verb, &request, meanwhile, &answer, ret_connection ? &connection : NULL,
-                 err) ||
-        !mf_buffer_append(ret_index, answer.payload.data, answer.payload.len, err))
-        return false;
-    if (ret_connection) {
-        *ret_connection = connection;
-        connection = -1;
-    }
-    return true;
-}
-
-bool mf_decoder_scan(struct mf_decoder *d, const struct mf_part *parts, size_t part_count,
-                     struct mf_buffer *ret_index, struct mf_error *err)
-{
-    return scan(d, parts, part_count, NULL, ret_index, NULL, err);
-}
-
-bool mf_decoder_scan_and_stay(struct mf_decoder *d, const struct mf_part *parts, size_t part_count,
-                              const struct mf_decoder_meanwhile *meanwhile,
-                              struct mf_buffer *ret_index, int *ret_connection,
-                              struct mf_error *err)
-{
-    return scan(d, parts, part_count, meanwhile, ret_index, ret_connection, err);
-}
-
-/* --- frames --- */
-
-/* Maps a memfd that nobody can change any more. */
-static bool map_sealed(int fd, struct mf_frame_set *set, struct mf_error *err)
-{
-    const int sealed = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
-    struct stat st;
-    if ((fcntl(fd, F_GET_SEALS) & sealed) != sealed || fstat(fd, &st) != 0 || st.st_size <= 0)
-        return mf_error_set(err, MF_ERR_CRASHED, "the decoder's frames are not sealed");
-    void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "frames: %s", strerror(errno));
-    set->map = map;
-    set->map_size = (size_t)st.st_size;
-    return true;
-}
-
-/* `skip`: bytes of the answer before what it says of the frames. */
-static bool unpack_frames(const struct mf_message *answer, size_t skip, size_t wanted,
-                          struct mf_frame_set *set, struct mf_error *err)
-{
-    struct mf_wire_frame wire;
-    if (answer->fd_count != 1 || answer->payload.len != skip + wanted * sizeof wire)
-        return mf_error_set(err, MF_ERR_CRASHED, "the decoder's answer makes no sense");
-    if (!map_sealed(answer->fds[0], set, err))
-        return false;
-    set->frames = calloc(wanted, sizeof *set->frames);
-    if (!set->frames)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
-    for (size_t i = 0; i < wanted; i++) {
-        memcpy(&wire, answer->payload.data + skip + i * sizeof wire, sizeof wire);
-        if (wire.offset % 64 || wire.offset > set->map_size ||
-            wire.size > set->map_size - wire.offset)
-            return mf_error_set(err, MF_ERR_CRASHED, "the decoder's answer makes no sense");
-        if (!mf_frame_unpack((const char *)set->map + wire.offset, (size_t)wire.size,
-                             &set->frames[i], err))
-            return false;
-        set->count++;
-    }
-    return true;
-}
-
-static bool build_frames_request(const struct mf_frames_wanted *wanted, struct request *r,
-                                 struct mf_error *err)
-{
-    struct mf_part parts[MF_DECODER_MAX_FDS];
-    if (wanted->fd_count > MF_DECODER_MAX_FDS || wanted->frame_count == 0)
-        return mf_error_set(err, MF_ERR_INTERNAL, "frames: %zu descriptors, %zu frames",
-                            wanted->fd_count, wanted->frame_count);
-    for (size_t i = 0; i < wanted->fd_count; i++)
-        parts[i] = (struct mf_part){.kind = MF_PART_DICOM, .fd = wanted->fds[i]};
-    const struct mf_decoder_call call = {.verb = MF_VERB_FRAMES,
-                                         .parts = parts,
-                                         .part_count = wanted->fd_count,
-                                         .wanted = wanted->frames,
-                                         .wanted_count = wanted->frame_count,
-                                         .index = wanted->index,
-                                         .index_len = wanted->index_len};
-    return build_request(&call, r, err);
-}
-
-/* The frames that were asked for ahead, if there are any and they are those of this request. */
-static bool take_adopted(struct mf_decoder *d, const struct request *r, size_t wanted,
-                         struct mf_frame_set *set)
-{
-    pthread_mutex_lock(&d->lock);
-    MF_AUTO(mf_fd) int fd = d->adopted;
-    d->adopted = -1;
-    pthread_mutex_unlock(&d->lock);
-    if (fd < 0)
-        return false;
-    uint64_t deadline = mf_clock_monotonic_ns() + d->limits.wall_seconds * 1000000000ULL;
-    MF_AUTO(mf_message) struct mf_message answer;
-    mf_message_init(&answer, MF_DECODER_ANSWER_MAX);
-    return mf_message_receive(fd, &answer, deadline, NULL) && answer.kind == MF_ANSWER_OK &&
-           answer.payload.len > r->payload.len &&
-           memcmp(answer.payload.data, r->payload.data, r->payload.len) == 0 &&
-           unpack_frames(&answer, r->payload.len, wanted, set, NULL);
-}
-
-bool mf_decoder_frames(struct mf_decoder *d, const struct mf_frames_wanted *wanted,
-                       struct mf_frame_set *ret, struct mf_error *err)
-{
-    MF_AUTO(request) struct request request = {.fd_count = 0};
-    MF_AUTO(mf_message) struct mf_message answer;
-    MF_AUTO(mf_frame_set) struct mf_frame_set set = {0};
-    mf_message_init(&answer, MF_DECODER_ANSWER_MAX);
-    if (!build_frames_request(wanted, &request, err))
-        return false;
-    if (!take_adopted(d, &request, wanted->frame_count, &set)) {
-        mf_frame_set_free(&set);
-        if (!do_call(d, MF_VERB_FRAMES, &request, NULL, &answer, NULL, err) ||
-            !unpack_frames(&answer, 0, wanted->frame_count, &set, err))
-            return false;
-    }
-    *ret = set;
-    set = (struct mf_frame_set){0};
-    return true;
-}
-
-bool mf_decoder_frames_ahead(int connection, const struct mf_frames_wanted *wanted,
-                             struct mf_error *err)
-{
-    MF_AUTO(request) struct request request = {.fd_count = 0};
-    return build_frames_request(wanted, &request, err) &&
-           mf_message_send(connection, MF_VERB_FRAMES_AHEAD, request.payload.data,
-                           request.payload.len, request.fds, request.fd_count,
-                           mf_clock_monotonic_ns() + AHEAD_SEND_NS, err);
-}
-
-void mf_decoder_adopt(struct mf_decoder *d, int connection)
-{
-    pthread_mutex_lock(&d->lock);
-    if (d->adopted >= 0)
-        close(d->adopted);
-    d->adopted = connection;
-    pthread_mutex_unlock(&d->lock);
-}
-
-void mf_frame_set_free(struct mf_frame_set *set)
-{
-    if (!set)
-        return;
-    for (size_t i = 0; i < set->count; i++)
-        mf_frame_free(&set->frames[i]);
-    free(set->frames);
-    if (set->map)
-        munmap(set->map, set->map_size);
-    *set = (struct mf_frame_set){0};
+    return do_call(d, verb, NULL, request, meanwhile, answer, ret_connection, err);
 }

@@ -37,7 +37,10 @@ struct mf_part {
     uint64_t offset, size;
 };
 
-enum { MF_DECODER_MAX_FDS = 128, MF_DECODER_MAX_PARTS = 10000, MF_DECODER_ADDRESS = 64 };
+enum { MF_DECODER_MAX_FDS = 128, MF_DECODER_MAX_PARTS = 10000 };
+
+/* How often one decoder describes objects of one sender, and how long a sender's name may be. */
+enum { MF_DECODER_DESCRIBES = 64, MF_DECODER_SENDER = 192 };
 
 /* What one request may use; 0 = the default. */
 struct mf_decoder_limits {

@@ -1,7 +1,8 @@
-/* Two verbs of a decoder, run inside the sandbox: describe (parts → what they are) and metadata
- * (parts → DICOM JSON). See describe.h. */
+/* Three verbs of a decoder, run inside the sandbox: describe (parts → what they are), metadata
+ * (parts → DICOM JSON; describe.h) and deidentify (a part → another file; deidentify.h). */
 #include "server/decoder_protocol.h"
 
+#include "dicom/deidentify.h"
 #include "dicom/instance.h"
 #include "dicom/metadata.h"
 
@@ -78,4 +79,32 @@ bool mf_decoder_verb_metadata(const struct mf_decoder_request *r, struct mf_deco
             return false;
     }
     return true;
+}
+
+static bool put_file(const struct mf_buffer *file, struct mf_decoder_reply *reply,
+                     struct mf_error *err)
+{
+    reply->fd = memfd_create("object", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (reply->fd < 0 || ftruncate(reply->fd, (off_t)file->len) != 0)
+        return mf_error_set(err, MF_ERR_TOO_LARGE, "the object takes more than is allowed");
+    void *map = mmap(NULL, file->len, PROT_READ | PROT_WRITE, MAP_SHARED, reply->fd, 0);
+    if (map == MAP_FAILED)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "the object: %s", strerror(errno));
+    memcpy(map, file->data, file->len);
+    munmap(map, file->len);
+    return true;
+}
+
+bool mf_decoder_verb_deidentify(const struct mf_decoder_request *r, struct mf_decoder_reply *reply,
+                                struct mf_error *err)
+{
+    struct mf_deidentify_rules rules;
+    MF_AUTO(mapping) struct mapping m = {.map = NULL};
+    MF_AUTO(mf_buffer) struct mf_buffer file;
+    mf_buffer_init(&file, r->limits->memory);
+    if (r->part_count != 1 || r->index_len != sizeof rules)
+        return mf_error_set(err, MF_ERR_INTERNAL, "de-identification: not one part and its rules");
+    memcpy(&rules, r->index, sizeof rules);
+    return map_part(&r->parts[0], &m, err) && mf_deidentify(m.data, m.size, &rules, &file, err) &&
+           put_file(&file, reply, err);
 }

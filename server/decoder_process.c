@@ -2,13 +2,14 @@
  * The zygote and the life of one decoder. See decoder_process.h.
  *
  * A decoder: fork → limits → sandbox → receive a request → verb → answer → exit; after a scan it
- * waits for one request more, for the frames of what it scanned. The zygote keeps a copy of every
- * connection: when the client closes its end early the decoder is killed, and when the decoder dies
- * the client is told how.
+ * waits for one request more, for the frames of what it scanned, and after a description for more
+ * of the same sender's. The zygote keeps a copy of every connection: when the client closes its end
+ * early the decoder is killed, and when the decoder dies the client is told how.
  */
 #include "server/decoder_process.h"
 
 #include "dicom/dicom.h"
+#include "server/landlock.h"
 #include "server/sandbox.h"
 
 #include <errno.h>
@@ -99,6 +100,8 @@ static mf_decoder_verb find_verb(const struct zygote *z, uint32_t kind)
         return mf_decoder_verb_describe;
     if (kind == MF_VERB_METADATA)
         return mf_decoder_verb_metadata;
+    if (kind == MF_VERB_DEIDENTIFY)
+        return mf_decoder_verb_deidentify;
     if (kind >= MF_VERB_EXTRA && kind - MF_VERB_EXTRA < z->extra_count)
         return z->extra[kind - MF_VERB_EXTRA];
     return NULL;
@@ -170,22 +173,30 @@ static bool answer(const struct zygote *z, int socket, const struct mf_decoder_l
     return sent;
 }
 
-/* Serves a connection: one request, or a scan and one request more. The exit status. */
+/* Whether a decoder that has answered its n-th request, of this kind, waits for another one. */
+static bool serves_more(uint32_t kind, unsigned n)
+{
+    return (kind == MF_VERB_SCAN && n < 2) ||
+           (kind == MF_VERB_DESCRIBE && n < MF_DECODER_DESCRIBES);
+}
+
+/* Serves a connection: one request, a scan and one request more, or descriptions. The exit status.
+ */
 static int serve(const struct zygote *z, int socket)
 {
     struct mf_decoder_limits limits;
+    uint32_t kind = MF_VERB_SCAN;
     if (!confine(z, socket, &limits))
         return 0;
     warm_heap();
-    for (int requests = 0; requests < 2; requests++) {
+    for (unsigned n = 0; n == 0 || serves_more(kind, n); n++) {
         MF_AUTO(mf_message) struct mf_message m;
         mf_message_init(&m, MF_DECODER_REQUEST_MAX);
         if (!mf_message_receive(socket, &m, 0, NULL))
             return 0; /* the client wants no more */
+        kind = m.kind;
         if (!answer(z, socket, &limits, &m))
             return 1;
-        if (m.kind != MF_VERB_SCAN)
-            return 0;
     }
     return 0;
 }
@@ -211,21 +222,13 @@ static void decoder_main(const struct zygote *z, int connection, pid_t parent)
 /* --- the zygote --- */
 
 /* Only processes of the same user may have files decoded. */
-static bool peer_is_us(int connection)
-{
-    struct ucred peer;
-    socklen_t size = sizeof peer;
-    return getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
-           peer.uid == geteuid();
-}
-
 static void start_decoder(struct zygote *z)
 {
     int connection = accept4(MF_ZYGOTE_LISTEN_FD, NULL, NULL, SOCK_CLOEXEC);
     if (connection < 0)
         return;
     pid_t parent = getpid();
-    pid_t pid = peer_is_us(connection) ? fork() : -1;
+    pid_t pid = mf_process_peer_is_us(connection) ? fork() : -1;
     if (pid == 0)
         decoder_main(z, connection, parent);
     if (pid < 0)
@@ -289,6 +292,14 @@ static void run(struct zygote *z)
     }
 }
 
+/* It opens nothing more, but for what the kernel tells a decoder of its memory. */
+static bool close_the_files(struct mf_error *err)
+{
+    static const char *const kernel[] = {"/proc"};
+    const struct mf_landlock left = {.readable = kernel, .readable_count = 1};
+    return mf_landlock_enter(&left, err);
+}
+
 static bool prepare(struct zygote *z, struct mf_error *err)
 {
     sigset_t child;
@@ -305,7 +316,7 @@ static bool prepare(struct zygote *z, struct mf_error *err)
     mallopt(M_MMAP_THRESHOLD, MMAP_BYTES);
     mallopt(M_TRIM_THRESHOLD, 2 * MMAP_BYTES);
     malloc_trim(0); /* tidies its lists once, instead of in every decoder */
-    return true;
+    return close_the_files(err);
 }
 
 int mf_zygote_main(const mf_decoder_verb extra[], size_t extra_count)

@@ -11,9 +11,10 @@
  * instead, its zygote sends MF_ANSWER_DIED (payload: its wait status). The client trusts nothing in
  * an answer.
  *
- * One answer ends a decoder, but for a scan's: the frames of what it scanned may be asked of it
- * too, by MF_VERB_FRAMES_AHEAD. That answer begins with the request's payload, because another
- * process may take it (mf_decoder_adopt()), which compares it with the request that it would send.
+ * One answer ends a decoder, but for a scan's and a description's. The frames of what it scanned
+ * may be asked of it too, by MF_VERB_FRAMES_AHEAD. That answer begins with the request's payload,
+ * because another process may take it (mf_decoder_adopt()), which compares it with the request that
+ * it would send. More objects of the same sender may be described, MF_DECODER_DESCRIBES times.
  */
 #ifndef MF_SERVER_DECODER_PROTOCOL_H
 #define MF_SERVER_DECODER_PROTOCOL_H
@@ -32,6 +33,7 @@ enum mf_decoder_verb_id {
     MF_VERB_DESCRIBE = 3,
     MF_VERB_METADATA = 4,
     MF_VERB_FRAMES_AHEAD = 5,
+    MF_VERB_DEIDENTIFY = 6,
     MF_VERB_EXTRA = 100 /* first of those that a test program adds */
 };
 
@@ -91,16 +93,20 @@ bool mf_decoder_verb_scan(const struct mf_decoder_request *request, struct mf_de
 bool mf_decoder_verb_frames(const struct mf_decoder_request *request,
                             struct mf_decoder_reply *reply, struct mf_error *err);
 
-/* Two more (decoder_describe.c). */
+/* Three more (decoder_describe.c). */
 bool mf_decoder_verb_describe(const struct mf_decoder_request *request,
                               struct mf_decoder_reply *reply, struct mf_error *err);
 bool mf_decoder_verb_metadata(const struct mf_decoder_request *request,
                               struct mf_decoder_reply *reply, struct mf_error *err);
+/* One part and, in place of an index, struct mf_deidentify_rules → a descriptor of the new file. */
+bool mf_decoder_verb_deidentify(const struct mf_decoder_request *request,
+                                struct mf_decoder_reply *reply, struct mf_error *err);
 
 /* One request from the client's side, for any verb; `answer` (initialised here) is the caller's to
  * free. */
 struct mf_decoder_call {
     uint32_t verb;
+    const char *sender; /* of MF_VERB_DESCRIBE: whose objects they are (describe.h); NULL */
     const struct mf_part *parts;
     size_t part_count;
     const struct mf_frame_request *wanted;

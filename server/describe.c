@@ -34,27 +34,29 @@ static bool read_answer(const struct mf_message *answer, size_t n, struct mf_are
     return true;
 }
 
-static bool describe_all(struct mf_decoder *decoder, const struct mf_part *parts, size_t n,
-                         struct mf_arena *arena, struct mf_description *ret, struct mf_error *err)
+static bool describe_all(struct mf_decoder *decoder, const char *sender,
+                         const struct mf_part *parts, size_t n, struct mf_arena *arena,
+                         struct mf_description *ret, struct mf_error *err)
 {
-    struct mf_decoder_call call = {.verb = MF_VERB_DESCRIBE, .parts = parts, .part_count = n};
+    struct mf_decoder_call call = {
+        .verb = MF_VERB_DESCRIBE, .sender = sender, .parts = parts, .part_count = n};
     MF_AUTO(mf_message) struct mf_message answer;
     memset(ret, 0, n * sizeof *ret);
     return mf_decoder_do(decoder, &call, &answer, err) && read_answer(&answer, n, arena, ret, err);
 }
 
-bool mf_describe(struct mf_decoder *decoder, const struct mf_part *parts, size_t n,
-                 struct mf_arena *arena, struct mf_description *ret, struct mf_error *err)
+bool mf_describe(struct mf_decoder *decoder, const char *sender, const struct mf_part *parts,
+                 size_t n, struct mf_arena *arena, struct mf_description *ret, struct mf_error *err)
 {
     struct mf_error first = MF_ERROR_INIT;
-    if (n == 0 || describe_all(decoder, parts, n, arena, ret, &first))
+    if (n == 0 || describe_all(decoder, sender, parts, n, arena, ret, &first))
         return true;
     if (first.code == MF_ERR_UNAVAILABLE || first.code == MF_ERR_IO)
         return mf_error_set(err, first.code, "%s", first.msg);
     memset(ret, 0, n * sizeof *ret);
     for (size_t i = 0; i < n; i++) { /* one of them is to blame: it alone shall fail */
         struct mf_error error = MF_ERROR_INIT;
-        if (describe_all(decoder, &parts[i], 1, arena, &ret[i], &error))
+        if (describe_all(decoder, NULL, &parts[i], 1, arena, &ret[i], &error))
             continue;
         if (error.code == MF_ERR_UNAVAILABLE || error.code == MF_ERR_IO)
             return mf_error_set(err, error.code, "%s", error.msg);

@@ -17,11 +17,13 @@ struct mf_description {
     struct mf_instance instance;
 };
 
-/* Describes each part (one Part 10 file each) in one decoder; a part that kills the decoder is
- * found by describing them singly, and has the problem MF_ERR_CRASHED. Strings lie in the arena.
+/* Describes each part (one Part 10 file each) in one decoder. `sender`: whose objects they are;
+ * what one sender sends counts as one upload, so the next of its objects may meet the same decoder,
+ * which spares a process an object. NULL: a decoder for these alone. A part that kills the decoder
+ * is found by describing them singly, and has the problem MF_ERR_CRASHED. Strings lie in the arena.
  * False only when decoders cannot be had. */
-bool mf_describe(struct mf_decoder *decoder, const struct mf_part *parts, size_t n,
-                 struct mf_arena *arena, struct mf_description *ret,
+bool mf_describe(struct mf_decoder *decoder, const char *sender, const struct mf_part *parts,
+                 size_t n, struct mf_arena *arena, struct mf_description *ret,
                  struct mf_error *err) MF_CHECK_RESULT;
 
 /* Appends the DICOM JSON Model (PS3.18 annex F) of each part's header, file meta information and

@@ -32,6 +32,21 @@ bool mf_dicom_address_parse(const char *text, struct mf_dicom_address *ret)
     return true;
 }
 
+bool mf_dicom_address_parse_with(const char *text, const char *flag, struct mf_dicom_address *ret,
+                                 bool *ret_flag)
+{
+    enum { ADDRESS = 512 };
+    char address[ADDRESS];
+    const char *mark = strchr(text, '?');
+    size_t len = mark ? (size_t)(mark - text) : strlen(text);
+    *ret_flag = mark && strcmp(mark + 1, flag) == 0;
+    if (len >= sizeof address || (mark && !*ret_flag))
+        return false;
+    memcpy(address, text, len);
+    address[len] = '\0';
+    return mf_dicom_address_parse(address, ret);
+}
+
 bool mf_dicom_address_usable(const struct mf_dicom_address *address, const struct mf_config *config)
 {
     return !address->secure || file_or_null(config->dimse.tls_ca);

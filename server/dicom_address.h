@@ -18,6 +18,10 @@ struct mf_dicom_address {
 /* Splits an address; false when it is something else. */
 bool mf_dicom_address_parse(const char *text, struct mf_dicom_address *ret);
 
+/* The same for an address that may end in "?FLAG"; *ret_flag tells whether it does. */
+bool mf_dicom_address_parse_with(const char *text, const char *flag, struct mf_dicom_address *ret,
+                                 bool *ret_flag);
+
 /* Whether the configuration has what the address needs: with TLS the certificates of the peer's
  * authorities (dimse.tls_ca). */
 bool mf_dicom_address_usable(const struct mf_dicom_address *address,

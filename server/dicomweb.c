@@ -191,3 +191,27 @@ bool mf_dicomweb_find(struct mf_request *request, struct mf_found **ret, size_t 
     *ret_count = count;
     return count > 0 || mf_error_set(err, MF_ERR_NOT_FOUND, "there is no such %s", what);
 }
+
+static int by_number(const char *a, const char *b)
+{
+    long long x = a ? strtoll(a, NULL, 10) : 0, y = b ? strtoll(b, NULL, 10) : 0;
+    return (x > y) - (x < y);
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const char *const *x = ((const struct mf_found *)a)->stored.instance.values;
+    const char *const *y = ((const struct mf_found *)b)->stored.instance.values;
+    int order = by_number(x[MF_SERIES_NUMBER], y[MF_SERIES_NUMBER]);
+    if (order == 0)
+        order = strcmp(x[MF_SERIES_UID], y[MF_SERIES_UID]);
+    if (order == 0)
+        order = by_number(x[MF_INSTANCE_NUMBER], y[MF_INSTANCE_NUMBER]);
+    return order ? order : strcmp(x[MF_SOP_INSTANCE_UID], y[MF_SOP_INSTANCE_UID]);
+}
+
+void mf_dicomweb_sort(struct mf_found *rows, size_t n)
+{
+    if (n > 1)
+        qsort(rows, n, sizeof *rows, by_place);
+}

@@ -53,6 +53,9 @@ bool mf_dicomweb_next_range(const char **at, char out[MF_DICOMWEB_RANGE]);
 bool mf_dicomweb_find(struct mf_request *request, struct mf_found **ret, size_t *ret_count,
                       struct mf_error *err) MF_CHECK_RESULT;
 
+/* Sorts instances by series number and UID, instance number and UID. */
+void mf_dicomweb_sort(struct mf_found *rows, size_t n);
+
 #ifdef __cplusplus
 }
 #endif

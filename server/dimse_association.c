@@ -1,14 +1,16 @@
 /*
  * DIMSE: one association. Objects are received straight into a pack, one after the other; after
- * each the pack is made durable while a decoder says what the object is, then it is committed, and
- * only then answered with success. Objects of one association share packs of moderate size. A
- * request for storage commitment is answered from the store.
+ * each the pack is made durable while the object is hashed and a decoder says what it is, then it
+ * is committed, and only then answered with success. Objects of one association share packs of
+ * moderate size. A request for storage commitment is answered from the store.
  */
 #include "server/dimse.h"
 
 #include "core/log.h"
 #include "dicom/net.h"
 #include "dicom/part10.h"
+#include "server/courier_commit.h"
+#include "server/deidentify.h"
 #include "server/dimse_commitment.h"
 #include "server/intake.h"
 
@@ -26,12 +28,14 @@ static const uint64_t PACK_BYTES = UINT64_C(256) << 20; /* a larger one is not a
 
 struct association {
     const struct mf_config *config;
-    char address[ADDRESS], calling[MF_NET_AE], source[MF_NET_AE + 8];
+    char address[ADDRESS], calling[MF_NET_AE], source[2 * MF_NET_AE + 8];
     struct mf_decoder *decoder;
     struct mf_blobs *blobs;
     struct mf_intake intake;
-    struct mf_pack *pack; /* NULL = none is open */
-    bool kept;            /* the pack holds something that is stored */
+    struct mf_deidentify_rules rules; /* when deidentify.stored is on */
+    struct mf_pack *pack;             /* NULL = none is open */
+    bool kept;                        /* the pack holds something that is stored */
+    size_t objects;                   /* in the pack, whole ones */
 
     struct mf_net_object object; /* the one being received */
     uint64_t received;
@@ -65,12 +69,22 @@ static void copy_title(char out[MF_NET_AE], const char *title)
     out[n] = '\0';
 }
 
+static bool is_listed(const struct mf_string_list *list, const char *title)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (strcmp(list->items[i], title) == 0)
+            return true;
+    return false;
+}
+
 static enum mf_net_admission admit(void *context, const char *calling, const char *called)
 {
     struct association *a = context;
     copy_title(a->calling, calling);
-    snprintf(a->source, sizeof a->source, "dimse:%s", a->calling);
-    if (strcmp(called, a->config->dimse.ae_title) != 0)
+    bool main = strcmp(called, a->config->dimse.ae_title) == 0;
+    snprintf(a->source, sizeof a->source, "dimse:%s%s%s", a->calling, main ? "" : "\\",
+             main ? "" : called); /* one of ours, see routing.h */
+    if (!main && !is_listed(&a->config->dimse.called, called))
         return MF_NET_REJECT_CALLED;
     return mf_dimse_allowed(&a->config->dimse.allow, calling, a->address) ? MF_NET_ADMIT
                                                                           : MF_NET_REJECT_CALLING;
@@ -95,8 +109,12 @@ static bool begin(struct association *a, const struct mf_net_object *object, str
     mf_buffer_init(&header, HEADER_BYTES);
     if (!mf_blobs_have_room(a->blobs, 0, err))
         return false;
-    if (!a->pack && !(a->pack = mf_pack_new(a->blobs, err)))
-        return false;
+    if (!a->pack) {
+        if (!(a->pack = mf_pack_new(a->blobs, err)))
+            return false;
+        mf_pack_hash_apart(a->pack);
+        a->objects = 0;
+    }
     return mf_pack_begin(a->pack, err) && mf_part10_header(&meta, &header, err) &&
            mf_pack_write(a->pack, header.data, header.len, err);
 }
@@ -107,6 +125,10 @@ static void store_begin(void *context, const struct mf_net_object *object)
     mf_error_clear(&a->problem);
     a->object = *object;
     a->received = 0;
+    /* What a request of ours has fetched by C-MOVE becomes that request's job, and no other. */
+    a->intake.quiet_ms = strcmp(object->move_originator, a->config->dimse.ae_title) == 0
+                             ? MF_STORE_NOT_DUE
+                             : a->config->intake.quiet_s * 1000;
     (void)begin(a, object, &a->problem); /* its failure is the object's problem */
 }
 
@@ -150,7 +172,8 @@ static bool store(struct association *a, struct mf_intake_item *item, struct mf_
         return false;
     mf_pack_begin_sync(a->pack); /* it goes to the disk while a decoder reads it */
     bool described = mf_intake_describe(&a->intake, fd, item, 1, arena, err);
-    if (!mf_pack_sync(a->pack, err) || !described)
+    if (!mf_pack_digest(a->pack, a->objects++, item->place.sha256, err) ||
+        !mf_pack_sync(a->pack, err) || !described)
         return false;
     check_announced(a, item);
     struct mf_error failure = MF_ERROR_INIT;
@@ -165,7 +188,7 @@ static bool store(struct association *a, struct mf_intake_item *item, struct mf_
     return true;
 }
 
-static uint16_t store_end(void *context, bool whole)
+static uint16_t store_end(void *context, bool whole, const char **ret_reason)
 {
     struct association *a = context;
     struct mf_intake_item item = {.status = MF_DICOM_SUCCESS};
@@ -174,12 +197,14 @@ static uint16_t store_end(void *context, bool whole)
         a->stored++;
     } else {
         a->refused++;
+        *ret_reason = a->problem.msg;
         mf_log(MF_LOG_WARN, "dimse.refused", MF_LOG_S("calling", a->calling),
                MF_LOG_S("reason", whole ? a->problem.msg : "the association broke"));
     }
     bool disk = a->problem.code == MF_ERR_IO || a->problem.code == MF_ERR_UNAVAILABLE;
     bool half = item.place.size == 0; /* something unfinished lies at its end */
-    if (a->pack && (half || disk || item.place.offset + item.place.size > PACK_BYTES))
+    bool full = item.place.offset + item.place.size > PACK_BYTES;
+    if (a->pack && (half || disk || full || !mf_pack_goes_on(a->pack)))
         close_pack(a);
     return (uint16_t)(ok                                ? MF_DICOM_SUCCESS
                       : item.status != MF_DICOM_SUCCESS ? item.status
@@ -192,7 +217,8 @@ static bool commit(void *context, struct mf_commitment *commitment)
 {
     struct association *a = context;
     struct mf_error err = MF_ERROR_INIT;
-    bool ok = mf_dimse_commit(a->intake.store, a->intake.tenant, commitment, &err);
+    bool ok =
+        mf_dimse_commit(a->intake.store, a->intake.tenant, a->intake.deidentify, commitment, &err);
     size_t failed = 0;
     for (size_t i = 0; i < commitment->count; i++)
         failed += commitment->items[i].reason != MF_COMMITTED;
@@ -226,6 +252,17 @@ static void reported(void *context, uint16_t status)
                MF_LOG_I("status", status));
 }
 
+static uint16_t event(void *context, const struct mf_commitment *commitment)
+{
+    const struct association *a = context;
+    struct mf_error err = MF_ERROR_INIT;
+    if (mf_courier_commit_report(a->config, a->intake.store, commitment, &err))
+        return MF_DICOM_SUCCESS;
+    mf_log(MF_LOG_WARN, "dimse.event_refused", MF_LOG_S("calling", a->calling),
+           MF_LOG_S("reason", err.msg));
+    return err.code == MF_ERR_NOT_FOUND ? MF_COMMITMENT_NO_SUCH_OBJECT : MF_COMMITMENT_FAILURE;
+}
+
 /* --- the whole --- */
 
 static bool open_association(struct association *a, const struct mf_dimse_options *o,
@@ -235,14 +272,20 @@ static bool open_association(struct association *a, const struct mf_dimse_option
     const char *directory = config->data.directory;
     const struct mf_decoder_limits limits = mf_decoder_limits_of(config);
     a->config = config;
-    a->intake = (struct mf_intake){.tenant = config->dimse.tenant,
-                                   .source = a->source,
-                                   .quiet_ms = config->intake.quiet_s * 1000};
+    a->intake = (struct mf_intake){
+        .tenant = config->dimse.tenant, .source = a->source, .sender = "the peer"};
+    if (mf_deidentify_stores(config)) {
+        if (!mf_deidentify_configured(config, &a->rules, err))
+            return false;
+        a->intake.deidentify = &a->rules;
+    }
     if (!(a->decoder = mf_decoder_new(o->decoder_address, 1, &limits, err)) ||
-        !(a->blobs = mf_blobs_open(directory, (uint64_t)config->data.min_free_bytes, err)) ||
+        !(a->blobs =
+              mf_blobs_open_configured(config, (uint64_t)config->data.min_free_bytes, err)) ||
         !(a->intake.store = mf_store_connect(directory, PATIENCE_MS, err)))
         return false;
     a->intake.blobs = a->blobs;
+    a->intake.decoder = a->decoder;
     a->intake.describer = (struct mf_describer){mf_intake_describe_by_decoder, a->decoder};
     return true;
 }
@@ -265,7 +308,7 @@ static const char *file_or_null(const char *setting)
 bool mf_dimse_association_run(const struct mf_dimse_options *o, int socket, struct mf_error *err)
 {
     static const struct mf_net_handler handler = {admit,  store_begin, store_data, store_end,
-                                                  commit, report,      reported};
+                                                  commit, report,      reported,   event};
     const struct mf_config *config = o->config;
     const struct mf_net_options options = {.max_pdu = (uint32_t)config->dimse.max_pdu,
                                            .timeout_s = (int)config->dimse.timeout_s,

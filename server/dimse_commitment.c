@@ -75,12 +75,43 @@ static bool judge_all(struct mf_store *store, const char *tenant, struct mf_comm
     return true;
 }
 
-bool mf_dimse_commit(struct mf_store *store, const char *tenant, struct mf_commitment *c,
-                     struct mf_error *err)
+static bool judge_request(struct mf_store *store, const char *tenant, struct mf_commitment *c,
+                          struct mf_error *err)
 {
     bool all = true;
     return judge_all(store, tenant, c, false, &all, err) &&
            (!all || judge_all(store, tenant, c, true, &all, err));
+}
+
+/* The request as it would be made by whoever knows the UIDs that the objects have here. */
+static bool judge_renamed(struct mf_store *store, const char *tenant,
+                          const struct mf_deidentify_rules *rules, struct mf_commitment *c,
+                          struct mf_error *err)
+{
+    MF_AUTO(mf_mem) char(*uids)[MF_DEIDENTIFY_UID] = calloc(c->count + 1, sizeof *uids);
+    MF_AUTO(mf_mem) struct mf_commitment_item *items = calloc(c->count + 1, sizeof *items);
+    struct mf_commitment renamed = {c->transaction, items, c->count};
+    for (size_t i = 0; uids && items && i < c->count; i++) {
+        items[i] = c->items[i];
+        items[i].sop_instance = uids[i];
+        if (!mf_deidentify_uid(rules, c->items[i].sop_instance, uids[i]))
+            return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a commitment");
+    }
+    if (!uids || !items)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a commitment");
+    if (!judge_request(store, tenant, &renamed, err))
+        return false;
+    for (size_t i = 0; i < c->count; i++)
+        c->items[i].reason = items[i].reason;
+    return true;
+}
+
+bool mf_dimse_commit(struct mf_store *store, const char *tenant,
+                     const struct mf_deidentify_rules *deidentify, struct mf_commitment *c,
+                     struct mf_error *err)
+{
+    return deidentify ? judge_renamed(store, tenant, deidentify, c, err)
+                      : judge_request(store, tenant, c, err);
 }
 
 /* --- addresses --- */

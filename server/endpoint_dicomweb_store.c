@@ -1,12 +1,14 @@
 /*
  * POST /dicom-web/studies[/{study}]: STOW-RS (PS3.18 10.5).
  *
- * Parts stream into one pack while they are hashed; a decoder says what each object is while the
- * pack is made durable; then all that can be stored is committed in one transaction, and only then
- * answered: 200 all stored, 202 some, 409 none. The response names each object with its address or
- * its failure reason. The 128 bytes of preamble are not kept: they may hold another format's
- * program.
+ * Parts stream into one pack, and are hashed behind it; a decoder says what each object is while
+ * the pack is made durable; then all that can be stored is committed in one transaction, and only
+ * then answered: 200 all stored, 202 some, 409 none. The response names each object with its
+ * address or its failure reason. The 128 bytes of preamble are not kept: they may hold another
+ * format's program.
  */
+#include "server/access.h"
+#include "server/deidentify.h"
 #include "server/dicomweb.h"
 #include "server/endpoints.h"
 #include "server/multipart.h"
@@ -145,7 +147,10 @@ static bool begin(struct mf_request *request, struct mf_error *err)
     u->study = study;
     request->state = u;
     u->pack = mf_pack_new(request->services->blobs, err);
-    return u->pack && open_multipart(u, err);
+    if (!u->pack)
+        return false;
+    mf_pack_hash_apart(u->pack); /* the event loop has enough to do */
+    return open_multipart(u, err);
 }
 
 static bool data(struct mf_request *request, const void *bytes, size_t len, struct mf_error *err)
@@ -195,6 +200,26 @@ static bool make_durable(struct upload *u, struct mf_error *err)
     return mf_error_set(err, refused.code, "%s", refused.msg);
 }
 
+/* Who sends it: the principal, or whoever may use the tenant when nobody has to authenticate. */
+static const char *sender(struct mf_request *request, struct mf_error *err)
+{
+    if (!request->principal)
+        return request->tenant;
+    const size_t size = MF_TENANT + MF_PRINCIPAL + 1;
+    char *text = mf_arena_alloc(request->arena, size, 1, err);
+    if (text)
+        snprintf(text, size, "%s/%s", request->tenant, request->principal->name);
+    return text;
+}
+
+static bool take_digests(struct upload *u, struct mf_error *err)
+{
+    for (size_t i = 0; i < u->count; i++)
+        if (!mf_pack_digest(u->pack, i, u->items[i].place.sha256, err))
+            return false;
+    return true;
+}
+
 static bool store_all(struct upload *u, struct mf_error *err)
 {
     struct mf_request *request = u->request;
@@ -203,14 +228,20 @@ static bool store_all(struct upload *u, struct mf_error *err)
                                .store = request->store,
                                .tenant = request->tenant,
                                .source = "stow",
+                               .sender = sender(request, err),
                                .quiet_ms = request->services->config->intake.quiet_s * 1000};
-    if (!mf_multipart_finish(u->multipart, err))
+    if (mf_deidentify_stores(request->services->config)) {
+        intake.deidentify = request->services->deidentify;
+        intake.decoder = request->services->decoder;
+    }
+    if (!intake.sender || !mf_multipart_finish(u->multipart, err))
         return false;
     if (u->count == 0)
         return mf_error_set(err, MF_ERR_MALFORMED, "multipart body: it has no parts");
     int fd = mf_pack_flush(u->pack, err);
     mf_pack_begin_sync(u->pack); /* it goes to the disk while a decoder reads it */
-    if (fd < 0 || !mf_intake_describe(&intake, fd, u->items, u->count, request->arena, err))
+    if (fd < 0 || !mf_intake_describe(&intake, fd, u->items, u->count, request->arena, err) ||
+        !take_digests(u, err))
         return false;
     check_study(u);
     if (!any_storable(u))
@@ -236,7 +267,7 @@ static json_t *reference(struct mf_request *request, const struct mf_intake_item
              mf_dicom_json_text(object, TAG_SOP_INSTANCE, "UI", v[MF_SOP_INSTANCE_UID]);
     if (ok && item->status != MF_DICOM_SUCCESS) {
         ok = mf_dicom_json_int(object, TAG_FAILURE_REASON, "US", item->status);
-    } else if (ok) {
+    } else if (ok && !mf_deidentify_stores(request->services->config)) {
         const char *url = mf_dicomweb_url(request, v[MF_STUDY_UID], v[MF_SERIES_UID],
                                           v[MF_SOP_INSTANCE_UID], NULL);
         ok = url && mf_dicom_json_text(object, TAG_RETRIEVE_URL, "UR", url);
@@ -274,7 +305,7 @@ static json_t *answer(struct upload *u, const char *study, size_t *ret_stored)
                                    reference(u->request, &u->items[i])) == 0;
     }
     *ret_stored = json_array_size(stored);
-    if (ok && study) {
+    if (ok && study && !mf_deidentify_stores(u->request->services->config)) {
         const char *url = mf_dicomweb_url(u->request, study, NULL, NULL, NULL);
         ok = url && mf_dicom_json_text(body, TAG_RETRIEVE_URL, "UR", url);
     }
@@ -338,11 +369,13 @@ const struct mf_endpoint mf_endpoint_stow = {.method = "POST",
                                              .begin = begin,
                                              .data = data,
                                              .handle = handle,
-                                             .dispose = end_upload};
+                                             .dispose = end_upload,
+                                             .after = mf_services_prepare};
 const struct mf_endpoint mf_endpoint_stow_study = {.method = "POST",
                                                    .pattern = MF_DICOMWEB_ROOT "/studies/{study}",
                                                    .slow = true,
                                                    .begin = begin,
                                                    .data = data,
                                                    .handle = handle,
-                                                   .dispose = end_upload};
+                                                   .dispose = end_upload,
+                                                   .after = mf_services_prepare};

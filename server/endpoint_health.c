@@ -1,6 +1,7 @@
 /*
- * Open Inference Protocol v2: GET /v2, /v2/health/{live,ready}, /v2/models/{model}[/ready].
- * Live: this process can answer. Ready: the store answers and some worker is ready for every model.
+ * Open Inference Protocol v2: GET /v2, /v2/health/{live,ready}, /v2/models/{model}[/ready]; and,
+ * for load balancers, GET /v2/health/accepting. Live: this process can answer. Accepting: what is
+ * sent here would be kept. Ready: that, and some worker is ready for every model.
  */
 #include "server/endpoints.h"
 #include "server/services.h"
@@ -31,14 +32,23 @@ static bool model_ready(const struct mf_worker *workers, size_t n, const char *m
     return false;
 }
 
+/* Whether an upload would be kept: not stopping, the store answers (with its workers), room. */
+static bool accepts(const struct mf_services *services, struct mf_store *store,
+                    struct mf_arena *arena, struct mf_worker **ret_workers, size_t *ret_n,
+                    struct mf_error *err)
+{
+    if (__atomic_load_n(&services->draining, __ATOMIC_RELAXED))
+        return mf_error_set(err, MF_ERR_UNAVAILABLE, "the server is stopping");
+    return mf_store_workers(store, arena, ret_workers, ret_n, err) &&
+           mf_blobs_have_room(services->blobs, 0, err);
+}
+
 bool mf_services_ready(const struct mf_services *services, struct mf_store *store,
                        struct mf_arena *arena, const char *model, struct mf_error *err)
 {
     struct mf_worker *workers = NULL;
     size_t n = 0;
-    if (__atomic_load_n(&services->draining, __ATOMIC_RELAXED))
-        return mf_error_set(err, MF_ERR_UNAVAILABLE, "the server is stopping");
-    if (!mf_store_workers(store, arena, &workers, &n, err))
+    if (!accepts(services, store, arena, &workers, &n, err))
         return false;
     if (services->model_count == 0)
         return mf_error_set(err, MF_ERR_UNAVAILABLE, "no model is configured");
@@ -63,6 +73,17 @@ static bool live(struct mf_request *request, struct mf_error *err)
 {
     static const char text[] = "{\"live\":true}";
     (void)err;
+    mf_respond_static(request, 200, JSON_TYPE, text, sizeof text - 1);
+    return true;
+}
+
+static bool accepting(struct mf_request *request, struct mf_error *err)
+{
+    static const char text[] = "{\"accepting\":true}";
+    struct mf_worker *workers = NULL;
+    size_t n = 0;
+    if (!accepts(request->services, request->store, request->arena, &workers, &n, err))
+        return false;
     mf_respond_static(request, 200, JSON_TYPE, text, sizeof text - 1);
     return true;
 }
@@ -111,6 +132,8 @@ const struct mf_endpoint mf_endpoint_server = {
     .method = "GET", .pattern = "/v2", .quick = true, .handle = server};
 const struct mf_endpoint mf_endpoint_live = {
     .method = "GET", .pattern = "/v2/health/live", .quick = true, .handle = live};
+const struct mf_endpoint mf_endpoint_accepting = {
+    .method = "GET", .pattern = "/v2/health/accepting", .handle = accepting};
 const struct mf_endpoint mf_endpoint_ready = {
     .method = "GET", .pattern = "/v2/health/ready", .handle = ready};
 const struct mf_endpoint mf_endpoint_model = {

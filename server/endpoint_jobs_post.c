@@ -6,9 +6,11 @@
  * 202 (or, with `Prefer: wait`, the result). Whatever fails on the way leaves neither a job nor a
  * file, and does not use up the Idempotency-Key.
  */
+#include "server/deidentify.h"
 #include "server/endpoints.h"
 #include "server/fetch.h"
 #include "server/fhir_pull.h"
+#include "server/job_options.h"
 #include "server/job_response.h"
 #include "server/multipart.h"
 #include "server/negotiate.h"
@@ -36,13 +38,15 @@ struct upload {
     struct mf_pack *pack;
     struct mf_job_input *inputs;
     size_t input_count, input_capacity;
-    struct mf_pack_member member; /* the part being received */
-    uint64_t part_bytes;
+    struct mf_pack_member member;     /* the part being received */
+    uint64_t part_bytes, total_bytes; /* of all parts: what is fetched has no other bound */
     char part[MF_MULTIPART_NAME];
     bool has_ehr, has_options;
     bool reference; /* the body is JSON that says what to fetch; it is kept in `options` */
     bool pulled;    /* the part "ehr" came from a FHIR server */
-    bool unhashed;  /* the digests of the inputs are still to be made */
+    bool has_priority;
+    bool deidentify; /* before anything is kept */
+    bool unhashed;   /* the digests of the inputs are still to be made */
     struct mf_error hash_error;
     struct mf_buffer options;
     const char *key; /* reserved Idempotency-Key, or NULL */
@@ -81,6 +85,8 @@ static bool part_begin(void *context, const char *name, struct mf_error *err)
     if ((ehr && u->has_ehr) || (options && u->has_options))
         return mf_error_set(err, MF_ERR_UNUSABLE, "multipart body: more than one part \"%s\"",
                             name);
+    if (u->input_count >= (size_t)u->request->services->config->http.max_parts)
+        return mf_error_set(err, MF_ERR_TOO_LARGE, "there are more than %zu parts", u->input_count);
     u->has_ehr = u->has_ehr || ehr;
     u->has_options = u->has_options || options;
     snprintf(u->part, sizeof u->part, "%s", name);
@@ -92,7 +98,12 @@ static bool part_data(void *context, const void *data, size_t len, struct mf_err
 {
     struct upload *u = context;
     uint64_t max_ehr = (uint64_t)u->request->services->config->http.max_ehr_bytes;
+    uint64_t max_total = (uint64_t)u->request->services->config->http.max_body_bytes;
     u->part_bytes += len;
+    u->total_bytes += len;
+    if (u->total_bytes > max_total)
+        return mf_error_set(err, MF_ERR_TOO_LARGE, "the parts have more than %" PRIu64 " bytes",
+                            max_total);
     if (u->part[0] == 'e' && u->part_bytes > max_ehr)
         return mf_error_set(err, MF_ERR_TOO_LARGE, "part \"ehr\": more than %" PRIu64 " bytes",
                             max_ehr);
@@ -131,6 +142,15 @@ static bool begin_body(struct upload *u, struct mf_error *err)
                         "application/json");
 }
 
+/* Where it is remembered that there is no room in the queue for this tenant (FNV-1a). */
+static uint64_t *full_slot(struct mf_services *s, const char *tenant)
+{
+    uint32_t hash = 2166136261u;
+    for (; *tenant; tenant++)
+        hash = (hash ^ (unsigned char)*tenant) * 16777619u;
+    return &s->full_seen_ns[hash % MF_FULL_SLOTS];
+}
+
 static bool admit(struct mf_request *request, struct mf_error *err)
 {
     static const char *const no_query[] = {NULL};
@@ -143,9 +163,8 @@ static bool admit(struct mf_request *request, struct mf_error *err)
     if (request->has_length && request->content_length > (uint64_t)config->http.max_body_bytes)
         return mf_error_set(err, MF_ERR_TOO_LARGE, "the body has more than %" PRId64 " bytes",
                             config->http.max_body_bytes);
-    uint64_t seen = __atomic_load_n(&s->queued_seen_ns, __ATOMIC_RELAXED);
-    if (__atomic_load_n(&s->queued, __ATOMIC_RELAXED) >= config->jobs.max_queued &&
-        mf_clock_monotonic_ns() - seen < QUEUE_SEEN_NS)
+    const uint64_t full = __atomic_load_n(full_slot(s, request->tenant), __ATOMIC_RELAXED);
+    if (full > 0 && mf_clock_monotonic_ns() - full < QUEUE_SEEN_NS)
         return mf_error_set(err, MF_ERR_BUSY, "the queue is full; try again later");
     if (mf_request_wait_seconds(request) > 0 && !mf_result_acceptable(request, err))
         return false;
@@ -222,13 +241,20 @@ static bool fetch(struct upload *u, struct mf_error *err)
     if (!study || !mf_json_only_keys(body, keys, "body", MF_ERR_UNUSABLE, err) ||
         !mf_json_only_keys(study, study_keys, "study", MF_ERR_UNUSABLE, err))
         return false;
-    struct mf_fetch wanted = {.config = u->request->services->config,
-                              .tenant = u->request->tenant,
-                              .source = mf_json_get_string(study, "source", NULL),
-                              .study = mf_json_need_string(study, "study_instance_uid", err),
-                              .priors = mf_json_get_bool(study, "priors", true),
-                              .sink = &SINK,
-                              .context = u};
+    const struct mf_services *s = u->request->services;
+    struct mf_fetch wanted = {
+        .config = s->config,
+        .query = s->query,
+        .registry = s->registry,
+        .store = u->request->store,
+        .blobs = s->blobs,
+        .model = mf_json_get_string(json_object_get(body, "options"), "model", NULL),
+        .tenant = u->request->tenant,
+        .source = mf_json_get_string(study, "source", NULL),
+        .study = mf_json_need_string(study, "study_instance_uid", err),
+        .priors = mf_json_get_bool(study, "priors", true),
+        .sink = &SINK,
+        .context = u};
     return wanted.study && mf_fetch_study(&wanted, err) && keep_options(u, body, err);
 }
 
@@ -274,8 +300,23 @@ static bool pull(struct upload *u, const json_t *ehr, const char *model, struct 
            part_data(u, text.data, text.len, err) && part_end(u, err);
 }
 
-/* Takes `priority` and `ehr` out of the options; the others are the pipeline's. Returns the text of
- * those. */
+/* `deidentify`: whether this upload is to be. */
+static bool read_deidentify(struct upload *u, json_t *options, struct mf_error *err)
+{
+    const json_t *value = json_object_get(options, "deidentify");
+    if (value && !json_is_boolean(value))
+        return mf_error_set(err, MF_ERR_UNUSABLE,
+                            "part \"options\": \"deidentify\" must be true or false");
+    u->deidentify = json_is_true(value);
+    json_object_del(options, "deidentify");
+    return !u->deidentify || u->request->services->deidentify ||
+           mf_error_set(err, MF_ERR_UNUSABLE,
+                        "part \"options\": \"deidentify\" is not offered here (there is no "
+                        "deidentify.secret_file)");
+}
+
+/* Takes `priority`, `deidentify` and `ehr` out of the options; the others are the pipeline's.
+ * Returns the text of those. */
 static const char *read_options(struct upload *u, enum mf_priority *priority, struct mf_error *err)
 {
     const struct mf_json_limits limits = {OPTIONS_BYTES, 8};
@@ -298,7 +339,11 @@ static const char *read_options(struct upload *u, enum mf_priority *priority, st
                      "part \"options\": \"priority\" must be stat, urgent or routine");
         return NULL;
     }
+    u->has_priority = value != NULL;
     json_object_del(options, "priority");
+    if (!read_deidentify(u, options, err) ||
+        !mf_job_options_check(options, u->request->services->config, u->request->tenant, err))
+        return NULL;
     const json_t *ehr = json_object_get(options, "ehr");
     if (ehr && !pull(u, ehr, mf_json_get_string(options, "model", NULL), err))
         return NULL;
@@ -309,6 +354,24 @@ static const char *read_options(struct upload *u, enum mf_priority *priority, st
         return NULL;
     }
     return mf_arena_strdup(u->request->arena, text, err);
+}
+
+/* Puts another pack in the place of the one that was received, where that is wished or configured.
+ */
+static bool deidentify(struct upload *u, struct mf_error *err)
+{
+    const struct mf_services *s = u->request->services;
+    if (!u->deidentify && !mf_deidentify_stores(s->config))
+        return true;
+    int fd = mf_pack_flush(u->pack, err);
+    MF_AUTO(mf_pack) struct mf_pack *made = fd >= 0 ? mf_pack_new(s->blobs, err) : NULL;
+    if (!made ||
+        !mf_deidentify_upload(s->decoder, s->deidentify, fd, u->inputs, u->input_count, made, err))
+        return false;
+    mf_pack_free(u->pack);
+    u->pack = MF_STEAL(made);
+    u->unhashed = false;
+    return true;
 }
 
 /* Route, then every part's name and content in order: never the raw body, whose boundary is random,
@@ -352,6 +415,7 @@ static bool scan(struct upload *u, const char *options, struct mf_scanned *ret,
                               .input_count = u->input_count,
                               .options = options,
                               .options_len = strlen(options),
+                              .tenant = u->request->tenant,
                               .ahead = __atomic_load_n(&services->queued, __ATOMIC_RELAXED) <=
                                        MF_STORE_FRAMES_AHEAD,
                               .meanwhile = hash_inputs,
@@ -372,10 +436,12 @@ static void end_scan(struct mf_scanned *scanned)
 }
 MF_AUTO_DEFINE(scanned, struct mf_scanned, end_scan(p))
 
-static void note_queue(struct mf_services *s, int64_t queued)
+static void note_queue(const struct mf_request *request, int64_t queued, bool full)
 {
+    struct mf_services *s = request->services;
     __atomic_store_n(&s->queued, queued, __ATOMIC_RELAXED);
-    __atomic_store_n(&s->queued_seen_ns, mf_clock_monotonic_ns(), __ATOMIC_RELAXED);
+    __atomic_store_n(full_slot(s, request->tenant), full ? mf_clock_monotonic_ns() : 0,
+                     __ATOMIC_RELAXED);
 }
 
 static bool commit(struct upload *u, struct mf_submission *sub, struct mf_submitted *made,
@@ -398,12 +464,12 @@ static bool commit(struct upload *u, struct mf_submission *sub, struct mf_submit
     }
     if (!mf_store_submit(request->store, sub, made, &refused)) {
         if (refused.code == MF_ERR_BUSY)
-            note_queue(request->services, sub->max_queued);
+            note_queue(request, sub->max_queued, true);
         else if (refused.code == MF_ERR_IO) /* it may be committed: the sweep decides later */
             mf_pack_keep(u->pack);
         return mf_error_set(err, refused.code, "%s", refused.msg);
     }
-    note_queue(request->services, made->queued);
+    note_queue(request, made->queued, made->full);
     if (!made->replayed)
         mf_pack_keep(u->pack);
     return true;
@@ -438,8 +504,13 @@ static bool make_job(struct upload *u, struct mf_submitted *made, struct mf_erro
     MF_AUTO(scanned) struct mf_scanned scanned = {.model = "", .frames_ahead = -1};
     mf_buffer_init(&scanned.index, INDEX_BYTES);
     if (!end_body(u, err) || !(sub.options = read_options(u, &sub.priority, err)) ||
-        !scan(u, sub.options, &scanned, err) || !fingerprint(u, sub.fingerprint, err))
+        !deidentify(u, err) || !scan(u, sub.options, &scanned, err) ||
+        !fingerprint(u, sub.fingerprint, err))
         return false;
+    if (!(sub.options = mf_job_options_route(sub.options, scanned.route, u->request->arena, err)))
+        return false;
+    if (scanned.route && scanned.route->has_priority && !u->has_priority)
+        sub.priority = scanned.route->priority;
     sub.model = scanned.model[0] ? scanned.model : NULL;
     sub.index = scanned.index.data ? scanned.index.data : "";
     sub.index_len = scanned.index.len;
@@ -479,7 +550,7 @@ static bool resume(struct mf_request *request, struct mf_error *err)
            mf_respond_result(request, &stored, true, err);
 }
 
-static void after(struct mf_services *services)
+void mf_services_prepare(struct mf_services *services)
 {
     if (services->scanner.prepare)
         services->scanner.prepare(services->scanner.context);
@@ -494,4 +565,4 @@ const struct mf_endpoint mf_endpoint_jobs_post = {.method = "POST",
                                                   .handle = handle,
                                                   .resume = resume,
                                                   .dispose = end_upload,
-                                                  .after = after};
+                                                  .after = mf_services_prepare};

@@ -1,6 +1,7 @@
 /* GET /metrics: Prometheus text. */
 #include "server/endpoints.h"
 #include "server/services.h"
+#include "server/ups_gauges.h"
 
 enum { METRICS_BYTES = 1 << 20 };
 
@@ -14,6 +15,7 @@ static bool get(struct mf_request *request, struct mf_error *err)
     if (!mf_store_counts(request->store, &counts, err) ||
         !mf_store_workers(request->store, request->arena, &workers, &n, err) ||
         !mf_metrics_write(request->services->metrics, &counts, workers, n, &text, err) ||
+        !mf_ups_gauges_write(request->services->ups_gauges, &text, err) ||
         !mf_monitor_write(request->services->monitor, request->services, request->store, &text,
                           err))
         return false;

@@ -71,11 +71,51 @@ bool mf_frame_selection_make(const struct mf_study_request *request,
     return true;
 }
 
-void mf_frame_selection_rename(const struct mf_frame_selection *s, struct mf_error *err)
+/* What a decoder that came to its end could not say: whose fault it was. */
+static bool names_nobody(const struct mf_frame_selection *s, const struct mf_error *error)
 {
+    if (error->code != MF_ERR_CRASHED && error->code != MF_ERR_TIMEOUT &&
+        error->code != MF_ERR_TOO_LARGE)
+        return false;
     for (size_t i = 0; i < s->object_count; i++)
-        if (mf_upload_rename(err, s->names[i], s->origin[i]->name))
+        if (strncmp(error->msg, s->names[i], strlen(s->names[i])) == 0)
+            return false;
+    return true;
+}
+
+/* Whether this frame ends a decoder that has nothing else to do. */
+static bool is_guilty(const struct mf_frame_selection *s, struct mf_decoder *decoder, size_t frame)
+{
+    struct mf_error alone = MF_ERROR_INIT;
+    struct mf_frames_wanted one = s->wanted;
+    MF_AUTO(mf_frame_set) struct mf_frame_set frames = {0};
+    one.frames = &s->frames[frame];
+    one.frame_count = 1;
+    return !mf_decoder_frames(decoder, &one, &frames, &alone) && names_nobody(s, &alone);
+}
+
+static void blame(const struct mf_frame_selection *s, struct mf_decoder *decoder,
+                  struct mf_error *err)
+{
+    for (size_t i = 0; i < s->wanted.frame_count; i++)
+        if (s->wanted.frame_count == 1 || is_guilty(s, decoder, i)) {
+            mf_error_prefix(err, "%s", s->names[s->frames[i].object]);
             return;
+        }
+}
+
+bool mf_frame_selection_decode(const struct mf_frame_selection *s, struct mf_decoder *decoder,
+                               struct mf_frame_set *ret, struct mf_error *err)
+{
+    struct mf_error problem = MF_ERROR_INIT;
+    if (mf_decoder_frames(decoder, &s->wanted, ret, &problem))
+        return true;
+    if (names_nobody(s, &problem))
+        blame(s, decoder, &problem);
+    for (size_t i = 0; i < s->object_count; i++) /* objects get their own names back */
+        if (mf_upload_rename(&problem, s->names[i], s->origin[i]->name))
+            break;
+    return mf_error_set(err, problem.code, "%s", problem.msg);
 }
 
 void mf_frame_selection_free(struct mf_frame_selection *s)

@@ -39,8 +39,12 @@ struct mf_frame_inputs {
 bool mf_frame_selection_make(const struct mf_study_request *request,
                              const struct mf_frame_inputs *inputs, struct mf_frame_selection *ret,
                              struct mf_error *err) MF_CHECK_RESULT;
-/* Gives the objects in a decoder's message their own names back. */
-void mf_frame_selection_rename(const struct mf_frame_selection *selection, struct mf_error *err);
+/* Decodes the selected frames (mf_decoder_frames()). An error names the object that it is of, also
+ * when that brought the decoder to its end or to its limits: then the frames are decoded one by one
+ * until one does so again. */
+bool mf_frame_selection_decode(const struct mf_frame_selection *selection,
+                               struct mf_decoder *decoder, struct mf_frame_set *ret,
+                               struct mf_error *err) MF_CHECK_RESULT;
 void mf_frame_selection_free(struct mf_frame_selection *selection); /* what it owns */
 
 #ifdef __cplusplus

@@ -8,12 +8,15 @@
 #include "server/front.h"
 
 #include "server/auth.h"
+#include "server/deidentify.h"
 #include "server/feed.h"
 #include "server/fhir_client.h"
 #include "server/front_scan.h"
 #include "server/http.h"
 #include "server/model_policy.h"
+#include "server/process.h"
 #include "server/quota.h"
+#include "server/routing.h"
 #include "server/trace.h"
 
 #include "core/log.h"
@@ -22,6 +25,7 @@
 #include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,19 +34,22 @@ enum {
     SWEEP_EVERY_S = 3600,
     SWEEP_FIRST_S = 60,
     MALLOC_ARENAS = 2,
-    QUICK_THREADS = 4
+    QUICK_THREADS = 4,
+    RETIRE_STEP_NS = 100000000
 };
 
 struct front {
     struct mf_services services;
     struct mf_front_scan scan;
     struct mf_registry *registry;
+    struct mf_routing *routing;
     struct mf_served_model *models;
     struct mf_pool *pool, *slow;
     struct mf_waiter *waiter;
     struct mf_http *http;
     struct mf_tls *tls;
     struct mf_store *store; /* of this thread */
+    struct mf_deidentify_rules deidentify;
 };
 
 /* As if the supervisor had asked: this process drains and ends, and a new one starts. */
@@ -70,6 +77,9 @@ static bool open_models(struct front *f, const struct mf_config *config, struct 
     f->services.models = f->models;
     f->services.model_count = n;
     f->scan.registry = f->registry;
+    if (!(f->routing = mf_routing_load(config->routing.rules, err)))
+        return false;
+    f->scan.routing = f->routing;
     f->services.registry = f->registry;
     return true;
 }
@@ -93,7 +103,15 @@ static bool open_services(struct front *f, const struct mf_front_options *o, str
     const char *directory = config->data.directory;
     struct mf_services *s = &f->services;
     s->config = config;
+    s->generation = o->generation;
     s->stop = stop_front;
+    s->query = o->query_address;
+    s->ups_gauges = o->ups_gauges;
+    if (strcmp(config->deidentify.secret_file, "off") != 0) {
+        if (!mf_deidentify_configured(config, &f->deidentify, err))
+            return false;
+        s->deidentify = &f->deidentify;
+    }
     if (mf_tls_wanted(config) && !(f->tls = mf_tls_load(config, err)))
         return false;
     struct mf_error untraced = MF_ERROR_INIT;
@@ -108,9 +126,10 @@ static bool open_services(struct front *f, const struct mf_front_options *o, str
               mf_quota_new(config->quota.requests_per_minute, config->quota.bytes_per_hour, err)))
         return false;
     return open_models(f, config, err) && open_decoder(f, o, err) &&
-           (s->blobs = mf_blobs_open(directory, (uint64_t)config->data.min_free_bytes, err)) &&
+           (s->blobs =
+                mf_blobs_open_configured(config, (uint64_t)config->data.min_free_bytes, err)) &&
            (s->fhir = mf_fhir_client_new(config->fhir.servers, (int)config->fhir.timeout_s, err)) &&
-           (s->keys = mf_keys_new(err)) && (s->metrics = mf_metrics_new(err)) &&
+           (s->keys = mf_keys_new(err)) && (s->metrics = mf_metrics_new(o->gauges, err)) &&
            (s->monitor = mf_monitor_new(err)) &&
            (f->store = mf_store_connect(directory, PATIENCE_MS, err)) &&
            (f->pool = mf_pool_new(QUICK_THREADS, directory, PATIENCE_MS, err)) &&
@@ -143,6 +162,7 @@ static void close_services(struct front *f)
     mf_blobs_free(f->services.blobs);
     mf_decoder_free(f->scan.decoder);
     free(f->models);
+    mf_routing_free(f->routing);
     mf_registry_free(f->registry);
 }
 
@@ -165,18 +185,34 @@ static void sweep(struct front *f)
         mf_log(MF_LOG_INFO, "payloads.swept", MF_LOG_I("deleted", deleted));
 }
 
-static void wait_for_stop(struct front *f, const sigset_t *signals)
+/* Returns the signal that ended the waiting. */
+static int wait_for_stop(struct front *f, const sigset_t *signals)
 {
     struct timespec wait = {.tv_sec = SWEEP_FIRST_S};
     for (;;) {
-        if (sigtimedwait(signals, NULL, &wait) > 0)
-            return;
+        int number = sigtimedwait(signals, NULL, &wait);
+        if (number > 0)
+            return number;
         if (errno != EAGAIN)
             continue;
         sweep(f);
         malloc_trim(0);
         wait.tv_sec = SWEEP_EVERY_S;
     }
+}
+
+/* Another front accepts. Whoever is connected to this one has its answers, and each says that the
+ * connection ends with it; streams of events end, and are begun again at the other one. */
+static void retire(struct front *f, const sigset_t *signals)
+{
+    const struct timespec step = {.tv_nsec = RETIRE_STEP_NS};
+    int64_t steps = (f->services.config->http.idle_timeout_s + 1) * 1000000000 / RETIRE_STEP_NS;
+    mf_log(MF_LOG_INFO, "front.retiring");
+    mf_http_retire(f->http);
+    mf_feed_stop(f->services.feed);
+    while (steps-- > 0 && mf_http_connections(f->http) > 0)
+        if (sigtimedwait(signals, NULL, &step) > 0)
+            return;
 }
 
 static void drain(struct front *f)
@@ -187,18 +223,33 @@ static void drain(struct front *f)
     mf_http_drain(f->http, (int)f->services.config->http.drain_timeout_s * 1000);
 }
 
+static void tell_ready(int ready_fd)
+{
+    if (ready_fd < 0)
+        return;
+    ssize_t ignored = write(ready_fd, "1", 1);
+    (void)ignored; /* whoever waited is gone */
+    close(ready_fd);
+}
+
 bool mf_front_run(const struct mf_front_options *o, struct mf_error *err)
 {
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGUSR1);
     sigprocmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN); /* the HTTP library writes to sockets that clients have closed */
     mallopt(M_ARENA_MAX, MALLOC_ARENAS);
 
     struct front f = {.http = NULL};
     bool ok = open_services(&f, o, err);
+    if (ok && o->go_fd >= 0) {
+        tell_ready(o->ready_fd);
+        ok = mf_process_wait_go(o->go_fd) ||
+             mf_error_set(err, MF_ERR_UNAVAILABLE, "this front is not needed any more");
+    }
     if (ok) {
         const struct mf_http_options http = {.listen_fd = o->listen_fd,
                                              .tls = f.tls,
@@ -210,12 +261,10 @@ bool mf_front_run(const struct mf_front_options *o, struct mf_error *err)
         ok = f.http != NULL;
     }
     if (ok) {
-        if (o->ready_fd >= 0) {
-            ssize_t ignored = write(o->ready_fd, "1", 1);
-            (void)ignored; /* whoever waited is gone */
-            close(o->ready_fd);
-        }
-        wait_for_stop(&f, &signals);
+        if (o->go_fd < 0)
+            tell_ready(o->ready_fd);
+        if (wait_for_stop(&f, &signals) == SIGUSR1)
+            retire(&f, &signals);
         drain(&f);
     }
     close_services(&f);

@@ -53,7 +53,10 @@ bool mf_front_scan(void *context, const struct mf_scan *scan, struct mf_scanned 
     size_t n = 0;
     if (!mf_pipeline_options_parse(scan->options, scan->options_len, &options, err))
         return false;
+    const struct mf_route_origin origin = {.tenant = scan->tenant};
     options.identity = s->identity;
+    options.routing = s->routing;
+    options.origin = &origin;
     MF_AUTO(mf_mem) struct mf_part *parts = make_parts(scan, &n, err);
     const struct mf_decoder_meanwhile meanwhile = {scan->meanwhile, scan->meanwhile_context};
     if (!parts || !scan_twice(s->decoder, parts, n, scan->meanwhile ? &meanwhile : NULL,
@@ -64,6 +67,7 @@ bool mf_front_scan(void *context, const struct mf_scan *scan, struct mf_scanned 
                             &options, &acceptance, scan->ahead ? &ahead : NULL, err))
         return false;
     snprintf(ret->model, sizeof ret->model, "%s", acceptance.model);
+    ret->route = acceptance.route;
     if (ahead.asked) {
         ret->frames_ahead = connection;
         connection = -1;

@@ -15,6 +15,7 @@ struct mf_front_scan {
     struct mf_decoder *decoder;
     const struct mf_registry *registry;
     const struct mf_config_ehr *identity; /* NULL = any identifier may be the PatientID */
+    const struct mf_routing *routing;     /* NULL = no rules */
 };
 
 /* The functions of an mf_scanner; context is a struct mf_front_scan. */

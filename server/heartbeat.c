@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { MAX_JOBS = 256, ANNOUNCE_TTL_S = 60, PATIENCE_MS = 5000 };
+enum { MAX_JOBS = 256, ANNOUNCE_TTL_S = 60, PATIENCE_MS = 5000, FIRST_TRIES = 12 };
 
 struct mf_heartbeat_thread {
     struct mf_heartbeat_options options;
@@ -24,7 +24,7 @@ struct mf_heartbeat_thread {
     struct mf_heartbeat jobs[MAX_JOBS];
     size_t count;
     uint64_t next_beat_ns;
-    long running;
+    size_t running, running_count; /* from, and how many */
     uint64_t running_since_ns;
 };
 
@@ -57,16 +57,28 @@ static void beat(struct mf_heartbeat_thread *t)
                 t->jobs[i].lease = beats[k].lease;
 }
 
-/* Fails the job that hangs and ends the process: an engine that hangs cannot be stopped otherwise.
+/* The job that hangs fails. Where several ran together, none can be blamed: each runs alone next.
  */
+static bool blame(struct mf_heartbeat_thread *t, struct mf_error *err)
+{
+    struct mf_job_ref refs[MAX_JOBS];
+    struct mf_outcome outcome = {.job = t->jobs[t->running].job, .state = MF_JOB_FAILED};
+    for (size_t i = 0; i < t->running_count; i++) {
+        refs[i] = t->jobs[t->running + i].job;
+        mf_log(MF_LOG_ERROR, "worker.job_hangs", MF_LOG_S("job", refs[i].id));
+    }
+    if (t->running_count > 1)
+        return mf_store_release(t->store, refs, t->running_count, MF_END_CRASHED, err);
+    mf_error_set(&outcome.problem, MF_ERR_TIMEOUT, "the job took more than %lld seconds",
+                 (long long)t->options.job_timeout_s);
+    return mf_store_finish(t->store, &outcome, 1, err);
+}
+
+/* Ends the process: an engine that hangs cannot be stopped otherwise. */
 static _Noreturn void end_hanging(struct mf_heartbeat_thread *t)
 {
     struct mf_error err = MF_ERROR_INIT;
-    struct mf_outcome outcome = {.job = t->jobs[t->running].job, .state = MF_JOB_FAILED};
-    mf_error_set(&outcome.problem, MF_ERR_TIMEOUT, "the job took more than %lld seconds",
-                 (long long)t->options.job_timeout_s);
-    mf_log(MF_LOG_ERROR, "worker.job_hangs", MF_LOG_S("job", outcome.job.id));
-    if (!mf_store_finish(t->store, &outcome, 1, &err))
+    if (!blame(t, &err))
         mf_log(MF_LOG_ERROR, "worker.finish_failed", MF_LOG_S("reason", err.msg));
     _exit(1);
 }
@@ -90,7 +102,7 @@ static void *run(void *arg)
     while (!t->stop) {
         now = mf_clock_monotonic_ns();
         uint64_t timeout = t->running_since_ns + (uint64_t)t->options.job_timeout_s * SECOND;
-        if (t->running >= 0 && now >= timeout)
+        if (t->running_count > 0 && now >= timeout)
             end_hanging(t);
         if (now >= next_announce) {
             pthread_mutex_unlock(&t->lock);
@@ -105,13 +117,26 @@ static void *run(void *arg)
         /* Jobs come to hand without a signal: it looks as often as one may need it. */
         uint64_t look = now + min_ns(beat_interval(t), (uint64_t)t->options.job_timeout_s * SECOND);
         uint64_t until = min_ns(next_announce, t->count ? min_ns(look, t->next_beat_ns) : look);
-        until = t->running >= 0 ? min_ns(until, timeout) : until;
+        until = t->running_count > 0 ? min_ns(until, timeout) : until;
         struct timespec at = {(time_t)(until / SECOND), (long)(until % SECOND)};
         if (!t->stop)
             pthread_cond_timedwait(&t->changed, &t->lock, &at);
     }
     pthread_mutex_unlock(&t->lock);
     return NULL;
+}
+
+/* The first sign of life: the store may be starting, too, or its database. */
+static bool announce_first(struct mf_heartbeat_thread *t, struct mf_error *err)
+{
+    for (int i = 0; i < FIRST_TRIES; i++) {
+        mf_error_clear(err);
+        if (mf_store_announce(t->store, &t->options.worker, ANNOUNCE_TTL_S, err))
+            return true;
+        if (err && err->code != MF_ERR_IO)
+            break;
+    }
+    return false;
 }
 
 struct mf_heartbeat_thread *mf_heartbeat_start(const struct mf_heartbeat_options *options,
@@ -129,13 +154,12 @@ struct mf_heartbeat_thread *mf_heartbeat_start(const struct mf_heartbeat_options
     pthread_condattr_destroy(&attributes);
     pthread_mutex_init(&t->lock, NULL);
     t->options = *options;
-    t->running = -1;
     t->store = mf_store_connect(options->directory, PATIENCE_MS, err);
     sigset_t all, before; /* signals belong to the main thread */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    t->started = t->store && mf_store_announce(t->store, &t->options.worker, ANNOUNCE_TTL_S, err) &&
-                 pthread_create(&t->thread, NULL, run, t) == 0;
+    t->started =
+        t->store && announce_first(t, err) && pthread_create(&t->thread, NULL, run, t) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (t->started)
         return t;
@@ -168,24 +192,25 @@ void mf_heartbeat_hold(struct mf_heartbeat_thread *t, const struct mf_job_ref *j
     t->count = count < MAX_JOBS ? count : MAX_JOBS;
     for (size_t i = 0; i < t->count; i++)
         t->jobs[i] = (struct mf_heartbeat){.job = jobs[i], .lease = MF_LEASE_KEPT};
-    t->running = -1;
+    t->running_count = 0;
     t->next_beat_ns = mf_clock_monotonic_ns() + beat_interval(t);
     pthread_mutex_unlock(&t->lock);
 }
 
-void mf_heartbeat_running(struct mf_heartbeat_thread *t, long running)
+void mf_heartbeat_running(struct mf_heartbeat_thread *t, size_t first, size_t count)
 {
     pthread_mutex_lock(&t->lock);
-    t->running = running;
+    t->running = first;
+    t->running_count = first + count <= t->count ? count : 0;
     t->running_since_ns = mf_clock_monotonic_ns();
     pthread_mutex_unlock(&t->lock);
 }
 
-void mf_heartbeat_progress(struct mf_heartbeat_thread *t, double done)
+void mf_heartbeat_progress(struct mf_heartbeat_thread *t, size_t job, double done)
 {
     pthread_mutex_lock(&t->lock);
-    if (t->running >= 0)
-        t->jobs[t->running].progress = done;
+    if (job < t->count)
+        t->jobs[job].progress = done;
     pthread_mutex_unlock(&t->lock);
 }
 

@@ -27,11 +27,11 @@ struct mf_heartbeat_thread *mf_heartbeat_start(const struct mf_heartbeat_options
 void mf_heartbeat_stop(struct mf_heartbeat_thread *thread);
 
 /* From the worker's main thread: these jobs are in hand now (at most 256; count 0 = none), and
- * `running` is the one that runs (−1 = none). */
+ * `count` of them from `first` on run together (0 = none). */
 void mf_heartbeat_hold(struct mf_heartbeat_thread *thread, const struct mf_job_ref *jobs,
                        size_t count);
-void mf_heartbeat_running(struct mf_heartbeat_thread *thread, long running);
-void mf_heartbeat_progress(struct mf_heartbeat_thread *thread, double done);
+void mf_heartbeat_running(struct mf_heartbeat_thread *thread, size_t first, size_t count);
+void mf_heartbeat_progress(struct mf_heartbeat_thread *thread, size_t job, double done);
 /* What the store said last about a job in hand. */
 enum mf_lease mf_heartbeat_lease(struct mf_heartbeat_thread *thread, size_t job);
 

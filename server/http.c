@@ -14,6 +14,7 @@
 
 #include "server/auth.h"
 #include "server/guard.h"
+#include "server/job_response.h"
 #include "server/quota.h"
 #include "server/router.h"
 #include "server/spans.h"
@@ -30,7 +31,7 @@
 #include <time.h>
 
 enum {
-    CONNECTION_BYTES = 64 << 10, /* of the library's buffers for one connection */
+    CONNECTION_BYTES = 256 << 10, /* of the library's buffers for one connection */
     LOOP_STACK = 256 << 10,
     RESPONSE_S = 120,          /* to take a response, and a second more for each … */
     RESPONSE_RATE = 256 << 10, /* … of its bytes */
@@ -46,7 +47,9 @@ struct mf_http {
     struct mf_guard *guard;
     pthread_mutex_t lock;
     pthread_cond_t idle;
-    size_t active; /* exchanges */
+    size_t active;       /* exchanges */
+    int64_t connections; /* atomic */
+    int retiring;        /* atomic: every response ends its connection */
 };
 
 enum stage { NEW, BODY, REFUSED, RUNNING, ANSWER };
@@ -120,6 +123,7 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
         c = calloc(1, sizeof *c);
         *socket_context = c;
         mf_metrics_connection(http->options.services->metrics, 1);
+        __atomic_add_fetch(&http->connections, 1, __ATOMIC_RELAXED);
         if (c && info)
             c->guarded = mf_guard_add(http->guard, info->connect_fd);
         set_deadline(c, http->config->http.header_timeout_s);
@@ -130,6 +134,7 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
         return;
     }
     mf_metrics_connection(http->options.services->metrics, -1);
+    __atomic_sub_fetch(&http->connections, 1, __ATOMIC_RELAXED);
     if (!c)
         return;
     mf_guard_remove(http->guard, c->guarded);
@@ -161,13 +166,30 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
     return x;
 }
 
-static void log_request(const struct mf_request *r, double seconds)
+/* The trace joins log lines with spans; the job (whose id is its trace's) with those of a worker.
+ */
+static void log_request(const struct mf_request *r, const char *trace, double seconds)
 {
     const struct mf_endpoint *e = r->endpoint;
+    char job[MF_JOB_ID];
+    mf_request_job(r, job);
     mf_log(e && e->quick ? MF_LOG_DEBUG : MF_LOG_INFO, "http.request",
            MF_LOG_S("method", e ? e->method : "-"), MF_LOG_S("route", e ? e->pattern : "-"),
            MF_LOG_I("status", r->response.status), MF_LOG_R("ms", seconds * 1e3),
-           MF_LOG_I("received", r->body_bytes), MF_LOG_I("sent", r->response.body_len));
+           MF_LOG_I("received", r->body_bytes), MF_LOG_I("sent", r->response.body_len),
+           MF_LOG_S("trace", trace), MF_LOG_S("job", job));
+}
+
+/* What is left of a request that was answered: its figures, its log line, its span. */
+static void note_request(const struct mf_services *services, const struct mf_request *r,
+                         double seconds)
+{
+    char trace[MF_TRACE_ID], parent[MF_SPAN_ID];
+    bool recorded = mf_span_trace(services->trace, r, trace, parent);
+    mf_metrics_request(services->metrics, r->endpoint, r->response.status, seconds, r->body_bytes);
+    log_request(r, trace, seconds);
+    if (recorded)
+        mf_span_request(services->trace, r, trace, parent, seconds);
 }
 
 static void on_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
@@ -181,11 +203,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
     const struct mf_request *r = x->request;
     if (r && r->response.status) {
         uint64_t answered = x->followed_ns ? x->followed_ns : mf_clock_monotonic_ns();
-        double seconds = (double)(answered - r->started_ns) / 1e9;
-        mf_metrics_request(http->options.services->metrics, r->endpoint, r->response.status,
-                           seconds, r->body_bytes);
-        log_request(r, seconds);
-        mf_span_request(http->options.services->trace, r, seconds);
+        note_request(http->options.services, r, (double)(answered - r->started_ns) / 1e9);
     }
     *con_cls = NULL;
     free_exchange(x);
@@ -263,6 +281,9 @@ static enum MHD_Result send_response(struct exchange *x)
         ok = ok && MHD_add_response_header(out, "Content-Type", r->content_type) == MHD_YES;
     for (size_t i = 0; i < r->field_count; i++)
         ok = ok && MHD_add_response_header(out, r->fields[i].name, r->fields[i].value) == MHD_YES;
+    if (__atomic_load_n(&x->http->retiring, __ATOMIC_RELAXED) &&
+        !has_field(r, MHD_HTTP_HEADER_CONNECTION))
+        ok = ok && MHD_add_response_header(out, MHD_HTTP_HEADER_CONNECTION, "close") == MHD_YES;
     enum MHD_Result result =
         ok ? MHD_queue_response(x->connection, (unsigned)r->status, out) : MHD_NO;
     MHD_destroy_response(out);
@@ -397,8 +418,7 @@ static bool admit(struct exchange *x, const char *method)
     MHD_get_connection_values_n(x->connection, MHD_HEADER_KIND, on_header, &scan);
     x->unframed = x->refusal.code != MF_OK || !r->method || !scan.ok ||
                   !mf_request_check_headers(r, &x->refusal);
-    return !x->unframed && mf_route(r, &x->refusal) &&
-           (!r->services->auth || mf_auth_admit(r, &x->refusal)) &&
+    return !x->unframed && mf_route(r, &x->refusal) && mf_auth_admit(r, &x->refusal) &&
            (!r->services->quota || take_quota(r, &x->refusal)) &&
            (!r->endpoint->begin || r->endpoint->begin(r, &x->refusal));
 }
@@ -542,6 +562,17 @@ struct mf_http *mf_http_start(const struct mf_http_options *options, struct mf_e
         return NULL;
     }
     return http;
+}
+
+void mf_http_retire(struct mf_http *http)
+{
+    MHD_quiesce_daemon(http->daemon);
+    __atomic_store_n(&http->retiring, 1, __ATOMIC_RELAXED);
+}
+
+int64_t mf_http_connections(const struct mf_http *http)
+{
+    return __atomic_load_n(&http->connections, __ATOMIC_RELAXED);
 }
 
 void mf_http_drain(struct mf_http *http, int timeout_ms)

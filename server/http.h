@@ -25,6 +25,10 @@ struct mf_http_options {
 
 struct mf_http *mf_http_start(const struct mf_http_options *options,
                               struct mf_error *err) MF_CHECK_RESULT;
+/* Accepts no more connections; those that are open are closed by the next response on each. */
+void mf_http_retire(struct mf_http *http);
+/* How many connections are open. */
+int64_t mf_http_connections(const struct mf_http *http);
 /* Accepts no more connections and waits until no request is under way, at most so long. */
 void mf_http_drain(struct mf_http *http, int timeout_ms);
 /* Closes all connections. The pool and the waiter must have ended what they had. */

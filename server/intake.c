@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { COMPARE_BYTES = 64 << 10 };
+enum { COMPARE_BYTES = 64 << 10, ARENA_BYTES = 64 << 20 };
 
 enum mf_dicom_status mf_intake_status(enum mf_code code)
 {
@@ -37,11 +37,11 @@ enum mf_dicom_status mf_intake_status(enum mf_code code)
     }
 }
 
-bool mf_intake_describe_by_decoder(void *decoder, const struct mf_part *parts, size_t n,
-                                   struct mf_arena *arena, struct mf_description *ret,
+bool mf_intake_describe_by_decoder(void *decoder, const char *sender, const struct mf_part *parts,
+                                   size_t n, struct mf_arena *arena, struct mf_description *ret,
                                    struct mf_error *err)
 {
-    return mf_describe(decoder, parts, n, arena, ret, err);
+    return mf_describe(decoder, sender, parts, n, arena, ret, err);
 }
 
 bool mf_intake_describe(const struct mf_intake *intake, int fd, struct mf_intake_item *items,
@@ -54,7 +54,7 @@ bool mf_intake_describe(const struct mf_intake *intake, int fd, struct mf_intake
     for (size_t i = 0; i < n; i++)
         parts[i] = (struct mf_part){MF_PART_DICOM, fd, items[i].place.offset, items[i].place.size};
     const struct mf_describer *d = &intake->describer;
-    if (!d->describe(d->context, parts, n, arena, found, err))
+    if (!d->describe(d->context, intake->sender, parts, n, arena, found, err))
         return false;
     for (size_t i = 0; i < n; i++) {
         items[i].description = found[i];
@@ -124,10 +124,31 @@ static void take_result(const struct mf_intake *intake, const char *locator,
     item->status = mf_intake_status(problem->code);
 }
 
+/* Objects that no model reads: reports, segmentations, presentation states, and our own pictures
+ * (dicom/write_sc.c). A PACS that forwards everything sends results back to us, and these must not
+ * make another job of their study, whose results would come back again. */
+static bool is_result(const struct mf_instance *instance)
+{
+    static const char REPORTS[] = "1.2.840.10008.5.1.4.1.1.88.",
+                      STATES[] = "1.2.840.10008.5.1.4.1.1.11.",
+                      SEGMENTATION[] = "1.2.840.10008.5.1.4.1.1.66.4",
+                      PICTURE[] = "1.2.840.10008.5.1.4.1.1.7";
+    const char *class = instance->values[MF_SOP_CLASS_UID];
+    const char *uid = instance->values[MF_SOP_INSTANCE_UID];
+    const char *series = instance->values[MF_SERIES_NUMBER];
+    if (!class || !uid)
+        return false;
+    return strncmp(class, REPORTS, strlen(REPORTS)) == 0 ||
+           strncmp(class, STATES, strlen(STATES)) == 0 || strcmp(class, SEGMENTATION) == 0 ||
+           (strcmp(class, PICTURE) == 0 && series && strcmp(series, "9003") == 0 &&
+            strncmp(uid, "2.25.", 5) == 0);
+}
+
 static bool commit_batch(const struct mf_intake *intake, const char *locator,
-                         struct mf_intake_item *const *items, size_t n, bool *kept,
+                         struct mf_intake_item *const *items, size_t n, bool results, bool *kept,
                          struct mf_error *err)
 {
+    const int64_t quiet_ms = results ? MF_STORE_NOT_DUE : intake->quiet_ms;
     MF_AUTO(mf_mem) struct mf_stored *stored = calloc(n, sizeof *stored);
     MF_AUTO(mf_mem) struct mf_added *added = calloc(n, sizeof *added);
     if (!stored || !added)
@@ -140,28 +161,70 @@ static bool commit_batch(const struct mf_intake *intake, const char *locator,
                                        .source = intake->source};
         memcpy(stored[i].sha256, items[i]->place.sha256, MF_SHA256_BYTES);
     }
-    if (!mf_store_instances_add(intake->store, intake->tenant, intake->quiet_ms, stored, n, added,
-                                err))
+    if (!mf_store_instances_add(intake->store, intake->tenant, quiet_ms, stored, n, added, err))
         return false;
     for (size_t i = 0; i < n; i++)
         take_result(intake, locator, items[i], &added[i], kept);
     return true;
 }
 
-bool mf_intake_commit(const struct mf_intake *intake, const char *locator,
-                      struct mf_intake_item *items, size_t n, bool *ret_kept, struct mf_error *err)
+/* The results among the items, or the others. */
+static bool commit_kind(const struct mf_intake *intake, const char *locator,
+                        struct mf_intake_item *items, size_t n, bool results, bool *kept,
+                        struct mf_error *err)
 {
     struct mf_intake_item *batch[MF_STORE_BATCH];
     size_t count = 0;
-    *ret_kept = false;
     for (size_t i = 0; i < n; i++) {
-        if (items[i].status == MF_DICOM_SUCCESS)
+        if (items[i].status == MF_DICOM_SUCCESS &&
+            is_result(&items[i].description.instance) == results)
             batch[count++] = &items[i];
         if (count > 0 && (count == MF_STORE_BATCH || i + 1 == n)) {
-            if (!commit_batch(intake, locator, batch, count, ret_kept, err))
+            if (!commit_batch(intake, locator, batch, count, results, kept, err))
                 return false;
             count = 0;
         }
     }
     return true;
+}
+
+static bool commit_all(const struct mf_intake *intake, const char *locator,
+                       struct mf_intake_item *items, size_t n, bool *ret_kept, struct mf_error *err)
+{
+    *ret_kept = false;
+    return commit_kind(intake, locator, items, n, false, ret_kept, err) &&
+           commit_kind(intake, locator, items, n, true, ret_kept, err);
+}
+
+/* What came is not stored, and its pack not kept; what is made of it is. */
+static bool commit_deidentified(const struct mf_intake *intake, const char *locator,
+                                struct mf_intake_item *items, size_t n, struct mf_error *err)
+{
+    bool kept = false;
+    struct mf_error failure = MF_ERROR_INIT;
+    MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(ARENA_BYTES);
+    MF_AUTO(mf_pack) struct mf_pack *pack = mf_pack_new(intake->blobs, err);
+    struct mf_intake_item *made = arena ? mf_arena_alloc(arena, n, sizeof *made, err) : NULL;
+    if (!pack || !made)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for stored instances");
+    if (!mf_intake_deidentify(intake, locator, items, n, pack, arena, made, err))
+        return false;
+    bool ok = commit_all(intake, mf_pack_name(pack), made, n, &kept, &failure);
+    if (kept || failure.code == MF_ERR_IO) /* IO: it may be committed, the sweep decides later */
+        mf_pack_keep(pack);
+    for (size_t i = 0; i < n; i++) {
+        items[i].status = made[i].status;
+        items[i].description.problem = made[i].description.problem;
+    }
+    /* UNAVAILABLE: nothing refers to what came, so it need not be kept */
+    enum mf_code code = failure.code == MF_ERR_IO ? MF_ERR_UNAVAILABLE : failure.code;
+    return ok || mf_error_set(err, code, "%s", failure.msg);
+}
+
+bool mf_intake_commit(const struct mf_intake *intake, const char *locator,
+                      struct mf_intake_item *items, size_t n, bool *ret_kept, struct mf_error *err)
+{
+    *ret_kept = false;
+    return intake->deidentify ? commit_deidentified(intake, locator, items, n, err)
+                              : commit_all(intake, locator, items, n, ret_kept, err);
 }

@@ -32,22 +32,29 @@ enum mf_dicom_status {
 
 /* Describes objects; mf_describe() with its decoder, or a test's stand-in. */
 struct mf_describer {
-    bool (*describe)(void *context, const struct mf_part *parts, size_t n, struct mf_arena *arena,
-                     struct mf_description *ret, struct mf_error *err);
+    bool (*describe)(void *context, const char *sender, const struct mf_part *parts, size_t n,
+                     struct mf_arena *arena, struct mf_description *ret, struct mf_error *err);
     void *context;
 };
 
 /* A describer's function whose context is a struct mf_decoder. */
-bool mf_intake_describe_by_decoder(void *decoder, const struct mf_part *parts, size_t n,
-                                   struct mf_arena *arena, struct mf_description *ret,
+bool mf_intake_describe_by_decoder(void *decoder, const char *sender, const struct mf_part *parts,
+                                   size_t n, struct mf_arena *arena, struct mf_description *ret,
                                    struct mf_error *err);
+
+struct mf_decoder;
+struct mf_deidentify_rules;
 
 struct mf_intake {
     struct mf_describer describer;
     const struct mf_blobs *blobs;
     struct mf_store *store;
     const char *tenant, *source; /* source: struct mf_stored */
-    int64_t quiet_ms;            /* a study is complete when nothing came for so long */
+    const char *sender;          /* mf_describe(): whose objects they are */
+    int64_t quiet_ms; /* a study is complete when nothing came for so long; MF_STORE_NOT_DUE */
+    /* Objects are de-identified before they are stored; NULL: they are stored as they came. */
+    const struct mf_deidentify_rules *deidentify;
+    struct mf_decoder *decoder; /* that does it */
 };
 
 struct mf_intake_item {
@@ -61,11 +68,21 @@ struct mf_intake_item {
 bool mf_intake_describe(const struct mf_intake *intake, int fd, struct mf_intake_item *items,
                         size_t n, struct mf_arena *arena, struct mf_error *err) MF_CHECK_RESULT;
 
-/* Stores what has the status success. The pack `locator` must be durable; it must be kept when
- * *ret_kept says so (something of it is stored), or when this fails with MF_ERR_IO (it may be). */
+/* Stores what has the status success; with `deidentify` other objects, made of them in a pack of
+ * their own, while the items tell what came. The pack `locator` must be durable; it must be kept
+ * when *ret_kept says so (something of it is stored), or when this fails with MF_ERR_IO (it may
+ * be). */
 bool mf_intake_commit(const struct mf_intake *intake, const char *locator,
                       struct mf_intake_item *items, size_t n, bool *ret_kept,
                       struct mf_error *err) MF_CHECK_RESULT;
+
+/* Private: appends the objects with the status success, de-identified, to `pack` and makes it
+ * durable; ret[i] is the i-th of them as it lies there. An object that cannot be de-identified gets
+ * its status and problem, and so does ret[i]. Memory of the arena. */
+bool mf_intake_deidentify(const struct mf_intake *intake, const char *locator,
+                          struct mf_intake_item *items, size_t n, struct mf_pack *pack,
+                          struct mf_arena *arena, struct mf_intake_item *ret,
+                          struct mf_error *err) MF_CHECK_RESULT;
 
 /* The status that tells a sender about an error. */
 enum mf_dicom_status mf_intake_status(enum mf_code code);

@@ -179,10 +179,11 @@ const char *mf_request_job_id(const struct mf_request *request, struct mf_error 
 void mf_request_job(const struct mf_request *r, char job[MF_JOB_ID])
 {
     static const char prefix[] = "/v1/jobs/";
-    const char *id = strncmp(r->endpoint->pattern, "/v1/jobs/{", 10) == 0 ||
-                             strncmp(r->endpoint->pattern, "/fhir/$infer/{", 14) == 0
-                         ? r->parameters[0]
-                         : "";
+    const char *route = r->endpoint ? r->endpoint->pattern : ""; /* none: refused before routing */
+    const char *id =
+        strncmp(route, "/v1/jobs/{", 10) == 0 || strncmp(route, "/fhir/$infer/{", 14) == 0
+            ? r->parameters[0]
+            : "";
     for (size_t i = 0; i < r->response.field_count; i++) {
         const struct mf_field *f = &r->response.fields[i];
         if (strstr(f->name, "Location") && strncmp(f->value, prefix, sizeof prefix - 1) == 0)

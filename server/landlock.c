@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -24,7 +25,10 @@
 #define BIND_TCP (UINT64_C(1) << 0)   /* version 4 */
 #define CONNECT_TCP (UINT64_C(1) << 1)
 
-#define READING LANDLOCK_ACCESS_FS_READ_FILE
+#define READING (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
+#define OF_FILES                                                                                   \
+    (LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_READ_FILE |   \
+     TRUNCATE | IOCTL_DEV)
 
 /* As the kernel has it since version 4; before, it takes the first member alone. */
 struct ruleset {
@@ -49,13 +53,22 @@ static uint64_t file_rights(int version)
            (version >= 5 ? IOCTL_DEV : 0);
 }
 
+/* Of files that are no directories there are fewer. */
+static uint64_t rights_of(int fd, uint64_t rights)
+{
+    struct stat st;
+    const bool directory = fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
+    return rights & (directory ? ~UINT64_C(0) : OF_FILES);
+}
+
 static bool add_path(int ruleset, const char *path, uint64_t rights, bool may_be_absent,
                      struct mf_error *err)
 {
     MF_AUTO(mf_fd) int fd = open(path, O_PATH | O_CLOEXEC);
-    if (fd < 0 && may_be_absent && errno == ENOENT)
+    if (fd < 0 && may_be_absent && (errno == ENOENT || errno == EACCES || errno == ENOTDIR))
         return true;
-    const struct landlock_path_beneath_attr beneath = {.allowed_access = rights, .parent_fd = fd};
+    const struct landlock_path_beneath_attr beneath = {.allowed_access = rights_of(fd, rights),
+                                                       .parent_fd = fd};
     if (fd < 0 ||
         syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) != 0)
         return mf_error_set(err, MF_ERR_IO, "%s: Landlock takes no rule for it (%s)", path,
@@ -63,8 +76,7 @@ static bool add_path(int ruleset, const char *path, uint64_t rights, bool may_be
     return true;
 }
 
-bool mf_landlock_enter(const char *const writable[], size_t writable_count,
-                       const char *const readable[], size_t readable_count, struct mf_error *err)
+bool mf_landlock_enter(const struct mf_landlock *left, struct mf_error *err)
 {
     const int version = mf_landlock_version();
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
@@ -72,19 +84,20 @@ bool mf_landlock_enter(const char *const writable[], size_t writable_count,
                             strerror(errno));
     if (version == 0 || !CONFINES || !mf_sandbox_is_strict())
         return true;
+    const uint64_t network = BIND_TCP | (left->connect ? 0 : CONNECT_TCP);
     const struct ruleset handled = {.files = file_rights(version),
-                                    .network = version >= 4 ? BIND_TCP | CONNECT_TCP : 0};
+                                    .network = version >= 4 ? network : 0};
     MF_AUTO(mf_fd)
     int ruleset = (int)syscall(SYS_landlock_create_ruleset, &handled,
                                version >= 4 ? sizeof handled : sizeof handled.files, 0);
     if (ruleset < 0)
         return mf_error_set(err, MF_ERR_INTERNAL, "Landlock takes no rules (%s)", strerror(errno));
-    for (size_t i = 0; i < writable_count; i++)
-        if (!add_path(ruleset, writable[i], handled.files & ~LANDLOCK_ACCESS_FS_EXECUTE, false,
-                      err))
+    for (size_t i = 0; i < left->writable_count; i++)
+        if (!add_path(ruleset, left->writable[i], handled.files & ~LANDLOCK_ACCESS_FS_EXECUTE,
+                      false, err))
             return false;
-    for (size_t i = 0; i < readable_count; i++)
-        if (!add_path(ruleset, readable[i], READING, true, err))
+    for (size_t i = 0; i < left->readable_count; i++)
+        if (!add_path(ruleset, left->readable[i], READING, true, err))
             return false;
     return syscall(SYS_landlock_restrict_self, ruleset, 0) == 0 ||
            mf_error_set(err, MF_ERR_INTERNAL, "Landlock does not take hold (%s)", strerror(errno));

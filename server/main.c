@@ -26,7 +26,12 @@ static const struct command COMMANDS[] = {
     {"model", mf_cmd_model, "inspect, verify or sign a model bundle"},
     {"module", mf_cmd_module, "run one network of a bundle on tensors"},
     {"audit", mf_cmd_audit, "verify or print the audit trail"},
+    {"outbox", mf_cmd_outbox, "deliveries that were given up: list, retry, drop"},
     {"key", mf_cmd_key, "make, list and revoke API keys"},
+    {"vault", mf_cmd_vault, "keys that stored data is encrypted with"},
+    {"backup", mf_cmd_backup, "copy what a daemon keeps, while it serves"},
+    {"restore", mf_cmd_restore, "put a backup into an empty data directory"},
+    {"reload", mf_cmd_reload, "have a daemon read models, certificates and keys anew"},
     {"dicom", mf_cmd_dicom, "look at DICOM files as this program reads them"},
     {"fhir", mf_cmd_fhir, "print the EHR features read from a FHIR file"},
 };

@@ -5,6 +5,7 @@
 #include "server/metrics.h"
 
 #include "server/router.h"
+#include "server/worker_gauges.h"
 
 #include "core/clock.h"
 
@@ -28,6 +29,7 @@ struct route {
 };
 
 struct mf_metrics {
+    const struct mf_worker_gauges *gauges; /* NULL: no workers here */
     uint64_t received_bytes;
     int64_t connections, start_ms;
     struct route routes[]; /* by mf_route_index(); the last, mf_route_count(): no endpoint */
@@ -36,13 +38,15 @@ struct mf_metrics {
 #define ADD(counter, n) __atomic_fetch_add(&(counter), (n), __ATOMIC_RELAXED)
 #define GET(counter) __atomic_load_n(&(counter), __ATOMIC_RELAXED)
 
-struct mf_metrics *mf_metrics_new(struct mf_error *err)
+struct mf_metrics *mf_metrics_new(const struct mf_worker_gauges *gauges, struct mf_error *err)
 {
     struct mf_metrics *m = calloc(1, sizeof *m + (mf_route_count() + 1) * sizeof *m->routes);
-    if (m)
-        m->start_ms = mf_clock_wall_ms();
-    else
+    if (!m) {
         mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for metrics");
+        return NULL;
+    }
+    m->gauges = gauges;
+    m->start_ms = mf_clock_wall_ms();
     return m;
 }
 
@@ -178,6 +182,11 @@ static bool write_jobs(const struct mf_store_counts *c, struct mf_buffer *out, s
                (double)c->crashes_total, err) &&
            one(out, "medfusion_job_losses_total", "counter",
                "Attempts whose worker was killed or lost", (double)c->losses_total, err) &&
+           one(out, "medfusion_deliveries", "gauge",
+               "Results and webhooks that are still to be delivered", (double)c->deliveries, err) &&
+           one(out, "medfusion_dead_letters", "gauge",
+               "Deliveries that were given up and wait for somebody (dead letters)",
+               (double)c->dead_letters, err) &&
            head(out, "medfusion_job_wait_seconds", "summary",
                 "Time in the queue before the first attempt", err) &&
            mf_buffer_printf(out, err,
@@ -204,6 +213,82 @@ static bool write_workers(const struct mf_worker *workers, size_t n, struct mf_b
     return true;
 }
 
+/* One number of every worker on this machine. */
+struct gauge {
+    const char *name, *type, *help;
+    const char *label; /* beside worker and device, or "" */
+    double (*value)(const struct mf_worker_gauges *g);
+};
+
+static double computing(const struct mf_worker_gauges *g)
+{
+    return (double)MF_GAUGE_GET(g->computing_ns) / 1e9;
+}
+
+static double batches(const struct mf_worker_gauges *g)
+{
+    return (double)MF_GAUGE_GET(g->batches);
+}
+
+static double studies(const struct mf_worker_gauges *g)
+{
+    return (double)MF_GAUGE_GET(g->studies);
+}
+
+static double batch_most(const struct mf_worker_gauges *g)
+{
+    return (double)MF_GAUGE_GET(g->batch_most);
+}
+
+static double memory_total(const struct mf_worker_gauges *g)
+{
+    return (double)MF_GAUGE_GET(g->memory_total);
+}
+
+static double memory_available(const struct mf_worker_gauges *g)
+{
+    return (double)MF_GAUGE_GET(g->memory_available);
+}
+
+static double memory_taken(const struct mf_worker_gauges *g)
+{
+    return (double)MF_GAUGE_GET(g->memory_taken);
+}
+
+static const char GPU_MEMORY[] = "medfusion_gpu_memory_bytes";
+
+static const struct gauge GAUGES[] = {
+    {"medfusion_worker_computing_seconds_total", "counter", "Time in which networks were at work",
+     "", computing},
+    {"medfusion_worker_batches_total", "counter", "Computations, of one study or several together",
+     "", batches},
+    {"medfusion_worker_studies_total", "counter", "Studies computed", "", studies},
+    {"medfusion_worker_batch_limit", "gauge", "Studies that are claimed together at most", "",
+     batch_most},
+    {GPU_MEMORY, "gauge", "Memory of the worker's GPU when its models had been loaded",
+     ",kind=\"total\"", memory_total},
+    {GPU_MEMORY, NULL, NULL, ",kind=\"available\"", memory_available},
+    {GPU_MEMORY, NULL, NULL, ",kind=\"models\"", memory_taken},
+};
+
+static bool write_gauges(const struct mf_metrics *m, struct mf_buffer *out, struct mf_error *err)
+{
+    for (size_t i = 0; m->gauges && i < sizeof GAUGES / sizeof *GAUGES; i++) {
+        const struct gauge *g = &GAUGES[i];
+        if (g->help && !head(out, g->name, g->type, g->help, err))
+            return false;
+        for (size_t k = 0; k < MF_WORKER_GAUGES; k++) {
+            const struct mf_worker_gauges *w = &m->gauges[k];
+            bool shown = w->device[0] && (g->name != GPU_MEMORY || MF_GAUGE_GET(w->memory_total));
+            if (shown &&
+                !mf_buffer_printf(out, err, "%s{worker=\"%zu\",device=\"%.15s\"%s} %.17g\n",
+                                  g->name, k, w->device, g->label, g->value(w)))
+                return false;
+        }
+    }
+    return true;
+}
+
 bool mf_metrics_write(const struct mf_metrics *m, const struct mf_store_counts *counts,
                       const struct mf_worker *workers, size_t worker_count, struct mf_buffer *out,
                       struct mf_error *err)
@@ -217,5 +302,6 @@ bool mf_metrics_write(const struct mf_metrics *m, const struct mf_store_counts *
            one(out, "medfusion_http_received_bytes_total", "counter", "Bytes of request bodies",
                (double)GET(m->received_bytes), err) &&
            write_requests(m, out, err) && write_times(m, out, err) &&
-           write_jobs(counts, out, err) && write_workers(workers, worker_count, out, err);
+           write_jobs(counts, out, err) && write_workers(workers, worker_count, out, err) &&
+           write_gauges(m, out, err);
 }

@@ -15,8 +15,12 @@ extern "C" {
 
 struct mf_endpoint;
 struct mf_metrics;
+struct mf_worker_gauges;
 
-struct mf_metrics *mf_metrics_new(struct mf_error *err) MF_CHECK_RESULT;
+/* `gauges`: MF_WORKER_GAUGES of the workers on this machine (worker_gauges.h), borrowed; or NULL.
+ */
+struct mf_metrics *mf_metrics_new(const struct mf_worker_gauges *gauges,
+                                  struct mf_error *err) MF_CHECK_RESULT;
 void mf_metrics_free(struct mf_metrics *metrics);
 
 /* One request has been answered; endpoint NULL = none fitted. Any thread. */

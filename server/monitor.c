@@ -79,6 +79,8 @@ static void take_prediction(const json_t *p, double alpha, struct mf_monitor_cas
         .logit = (float)mf_json_get_number(p, "logit", NAN),
         .probability = mf_json_get_number(p, "probability", NAN),
         .alpha = alpha,
+        .p_present = mf_json_get_number(p, "p_present", NAN),
+        .p_absent = mf_json_get_number(p, "p_absent", NAN),
         .truth = -1,
         .present = both || strcmp(state, "present") == 0,
         .absent = both || strcmp(state, "absent") == 0,

@@ -7,10 +7,11 @@
 /* One label of one result. */
 struct mf_monitor_case {
     float logit;
-    double probability, alpha; /* alpha: what the sets were issued at */
-    int8_t truth;              /* 1, 0; −1 = no feedback */
-    bool present, absent;      /* in the set */
-    bool promised;             /* the guarantee is not void */
+    double probability, alpha;  /* alpha: what the sets were issued at */
+    double p_present, p_absent; /* conformal p-values; NaN without */
+    int8_t truth;               /* 1, 0; −1 = no feedback */
+    bool present, absent;       /* in the set */
+    bool promised;              /* the guarantee is not void */
 };
 
 /* One feature over all results. */

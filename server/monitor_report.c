@@ -16,6 +16,7 @@ static const char *const KINDS[MF_ALARM_KINDS] = {"score_drift", "feature_drift"
                                                   "out_of_distribution", "coverage", "calibration"};
 
 enum { LEAST_FOR_DRIFT = 100, LEAST_FOR_CALIBRATION = 30, MAX_CATEGORIES = 256 };
+enum { MOST_BINS = 10, LEAST_IN_BIN = 10 };
 static const double LARGE_PSI = 0.2, DRIFT_LEVEL = 0.01, ERROR = 0.05;
 
 const char *mf_alarm_kind(size_t i)
@@ -23,11 +24,18 @@ const char *mf_alarm_kind(size_t i)
     return KINDS[i];
 }
 
+/* What was said of a finding, and whether it was there. */
+struct judged {
+    double probability;
+    bool present;
+};
+
 /* What a report is made of. */
 struct report {
     const struct mf_monitor_data *d;
     json_t *alarms;
     float *now, *reference; /* room for one label's or feature's values */
+    struct judged *judged;  /* room for every label of every result */
 };
 
 static void MF_PRINTF(4, 5)
@@ -222,6 +230,33 @@ static json_t *coverage_of(struct report *r, size_t label, bool present)
                      "high", interval.high, "promised", mf_json_real(promise));
 }
 
+/* Over all labels: how often a set at this alpha would have held the truth, which is where the
+ * p-value of the truth lies above alpha; null where no truth of the class is known. */
+static json_t *covered_at(const struct report *r, double alpha, int8_t truth)
+{
+    size_t n = 0, covered = 0;
+    for (size_t i = 0; i < r->d->count * r->d->label_count; i++) {
+        const struct mf_monitor_case *c = &r->d->cases[i];
+        double p = truth ? c->p_present : c->p_absent;
+        if (c->truth != truth || !c->promised || isnan(p))
+            continue;
+        n++;
+        covered += p > alpha;
+    }
+    return mf_json_real(n ? (double)covered / (double)n : NAN);
+}
+
+static json_t *coverage_by_alpha(const struct report *r)
+{
+    static const double ALPHAS[] = {0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5};
+    json_t *list = json_array();
+    for (size_t i = 0; i < sizeof ALPHAS / sizeof *ALPHAS; i++)
+        json_array_append_new(list, json_pack("{s:f, s:o, s:o}", "alpha", ALPHAS[i], "present",
+                                              covered_at(r, ALPHAS[i], 1), "absent",
+                                              covered_at(r, ALPHAS[i], 0)));
+    return list;
+}
+
 static json_t *calibration_of(struct report *r, size_t label)
 {
     const char *name = mf_bundle_labels(r->d->bundle)[label].id;
@@ -248,6 +283,47 @@ static json_t *calibration_of(struct report *r, size_t label)
                      (json_int_t)positives, "observed", (double)positives / (double)n, "low",
                      interval.low, "high", interval.high, "predicted", mean, "brier",
                      brier / (double)n);
+}
+
+static int by_probability(const void *a, const void *b)
+{
+    double x = ((const struct judged *)a)->probability, y = ((const struct judged *)b)->probability;
+    return x < y ? -1 : x > y;
+}
+
+static json_t *bin_of(const struct judged *cases, size_t n)
+{
+    size_t positives = 0;
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        positives += cases[i].present;
+        sum += cases[i].probability;
+    }
+    struct mf_interval interval = mf_wilson(positives, n, ERROR);
+    return json_pack("{s:I, s:f, s:f, s:f, s:f}", "n", (json_int_t)n, "predicted", sum / (double)n,
+                     "observed", (double)positives / (double)n, "low", interval.low, "high",
+                     interval.high);
+}
+
+/* The reliability diagram: what is known of all labels, ordered by probability and cut into bins of
+ * equal size, ten at most and of ten cases at least (one bin holds fewer). */
+static json_t *calibration_curve(const struct report *r)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < r->d->count * r->d->label_count; i++) {
+        const struct mf_monitor_case *c = &r->d->cases[i];
+        if (c->truth >= 0 && !isnan(c->probability))
+            r->judged[n++] = (struct judged){c->probability, c->truth == 1};
+    }
+    qsort(r->judged, n, sizeof *r->judged, by_probability);
+    size_t bins = n / LEAST_IN_BIN < MOST_BINS ? n / LEAST_IN_BIN : MOST_BINS;
+    bins = bins ? bins : n > 0;
+    json_t *list = json_array();
+    for (size_t b = 0; b < bins; b++) {
+        size_t from = n * b / bins;
+        json_array_append_new(list, bin_of(r->judged + from, n * (b + 1) / bins - from));
+    }
+    return list;
 }
 
 static json_t *label_of(struct report *r, size_t label)
@@ -289,20 +365,24 @@ json_t *mf_monitor_describe(const struct mf_monitor_data *d, const char *site, s
 {
     MF_AUTO(mf_mem) float *now = calloc(d->capacity + 1, sizeof *now);
     MF_AUTO(mf_mem) float *then = calloc(longest_reference(d), sizeof *then);
+    MF_AUTO(mf_mem) struct judged *judged = calloc(d->count * d->label_count + 1, sizeof *judged);
     MF_AUTO(mf_json) json_t *alarms = json_array();
-    struct report r = {d, alarms, now, then};
+    struct report r = {d, alarms, now, then, judged};
+    bool room = now && then && judged;
     json_t *labels = json_array(), *features = json_array(), *json = NULL;
-    for (size_t i = 0; now && then && i < d->label_count; i++)
+    for (size_t i = 0; room && i < d->label_count; i++)
         json_array_append_new(labels, label_of(&r, i));
-    for (size_t i = 0; now && then && i < d->feature_count; i++)
+    for (size_t i = 0; room && i < d->feature_count; i++)
         json_array_append_new(features, feature_of(&r, i, json_array_get(reference, i)));
-    if (now && then)
-        json = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:O, s:O}", "model",
-                         mf_bundle_name(d->bundle), "version", mf_bundle_version(d->bundle),
-                         "model_hash", mf_bundle_model_hash(d->bundle), "site",
-                         mf_json_string(site), "window", window_of(d, last), "labels",
-                         json_incref(labels), "features", json_incref(features), "outliers",
-                         outliers_of(&r), "flags", d->flags, "alarms", alarms);
+    if (room)
+        json =
+            json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:O}", "model",
+                      mf_bundle_name(d->bundle), "version", mf_bundle_version(d->bundle),
+                      "model_hash", mf_bundle_model_hash(d->bundle), "site", mf_json_string(site),
+                      "window", window_of(d, last), "labels", json_incref(labels),
+                      "coverage_by_alpha", coverage_by_alpha(&r), "calibration_curve",
+                      calibration_curve(&r), "features", json_incref(features), "outliers",
+                      outliers_of(&r), "flags", d->flags, "alarms", alarms);
     json_decref(labels);
     json_decref(features);
     if (!json)

@@ -32,9 +32,12 @@ static int ahead_input(void *context, uint32_t input, struct mf_error *err)
     return part_of_input(ahead->parts, ahead->part_count, input, err);
 }
 
-/* What cannot be asked ahead will be asked, and its error met, when the job runs. */
+/* What cannot be asked ahead will be asked, and its error met, when the job runs. The slices of a
+ * volume are asked for in batches then. */
 static void ask_ahead(const struct mf_plan *plan, struct mf_pipeline_ahead *ahead)
 {
+    if (plan->request->volume)
+        return;
     const struct mf_frame_inputs inputs = {ahead_input, ahead};
     MF_AUTO(mf_frame_selection) struct mf_frame_selection selection = {.text = NULL};
     ahead->asked = mf_frame_selection_make(plan->request, &inputs, &selection, NULL) &&
@@ -47,16 +50,24 @@ bool mf_pipeline_accept(const struct mf_registry *registry, const char *index, s
 {
     MF_AUTO(mf_upload) struct mf_upload upload = {0};
     MF_AUTO(mf_plan) struct mf_plan plan = {0};
+    struct mf_pipeline_options routed = *options;
     size_t skipped;
-    if (!mf_upload_parse(index, index_len, MF_UPLOAD_WITHOUT_EHR, &upload, err) ||
-        !mf_plan_job(registry, &upload, options, &plan, err))
+    if (!mf_upload_parse(index, index_len, MF_UPLOAD_WITHOUT_EHR, &upload, err))
+        return false;
+    const struct mf_route *route =
+        options->routing ? mf_routing_choose(options->routing, upload.index, options->origin)
+                         : NULL;
+    if (route && route->model && !routed.model[0])
+        copy_text(routed.model, sizeof routed.model, route->model);
+    if (!mf_plan_job(registry, &upload, &routed, &plan, err))
         return false;
     if (ahead)
         ask_ahead(&plan, ahead);
     mf_study_list_skipped(plan.list, &skipped);
-    struct mf_acceptance a = {.frames = (unsigned)plan.request->frame_count,
+    struct mf_acceptance a = {.route = route,
+                              .frames = (unsigned)plan.request->frame_count,
                               .priors = (unsigned)plan.request->prior_count,
-                              .skipped = (unsigned)skipped};
+                              .skipped = (unsigned)(skipped + plan.request->left_out_count)};
     copy_text(a.study_instance_uid, sizeof a.study_instance_uid,
               plan.request->study->study_instance_uid);
     copy_text(a.modality, sizeof a.modality, plan.request->study->modality);
@@ -98,25 +109,75 @@ static void job_deliver(void *context, const json_t *result)
         job->deliver(job->context, result);
 }
 
+struct mf_pipeline_begun {
+    struct mf_upload upload;
+    struct mf_plan plan;
+    struct mf_run run;
+    struct mf_run_state *state;
+};
+
+static void free_begun(struct mf_pipeline_begun *b)
+{
+    if (!b)
+        return;
+    mf_plan_free(&b->plan);
+    mf_upload_free(&b->upload);
+    free(b);
+}
+
+struct mf_pipeline_begun *mf_pipeline_begin(struct mf_pipeline *pipeline,
+                                            const struct mf_pipeline_job *job, struct mf_error *err)
+{
+    struct mf_pipeline_begun *b = calloc(1, sizeof *b);
+    if (!b) {
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
+        return NULL;
+    }
+    if (mf_upload_parse(job->index, job->index_len, MF_UPLOAD_ALL, &b->upload, err) &&
+        mf_plan_job(mf_pipeline_registry(pipeline), &b->upload, job->options, &b->plan, err)) {
+        b->run = (struct mf_run){.plan = &b->plan,
+                                 .job = job->id,
+                                 .alpha = job->options->alpha,
+                                 .site = job->options->site,
+                                 .input = job_input,
+                                 .stopped = job_stopped,
+                                 .progress = job_progress,
+                                 .levels = job->levels ? job_levels : NULL,
+                                 .deliver = job_deliver,
+                                 .context = (void *)(uintptr_t)job,
+                                 .masks = job->masks,
+                                 .explanation = job->options->explain ? job->explanation : NULL};
+        b->state = mf_run_begin(pipeline, &b->run, err);
+    }
+    if (b->state)
+        return b;
+    free_begun(b);
+    return NULL;
+}
+
+void mf_pipeline_compute(struct mf_pipeline_begun *const *begun, size_t count)
+{
+    struct mf_run_state *states[MF_RUN_AT_ONCE];
+    count = count < MF_RUN_AT_ONCE ? count : MF_RUN_AT_ONCE;
+    for (size_t i = 0; i < count; i++)
+        states[i] = begun[i] ? begun[i]->state : NULL;
+    mf_run_compute(states, count);
+}
+
+json_t *mf_pipeline_end(struct mf_pipeline *pipeline, struct mf_pipeline_begun *begun,
+                        struct mf_error *err)
+{
+    json_t *result = mf_run_end(pipeline, begun->state, err);
+    free_begun(begun);
+    return result;
+}
+
 json_t *mf_pipeline_run(struct mf_pipeline *pipeline, const struct mf_pipeline_job *job,
                         struct mf_error *err)
 {
-    MF_AUTO(mf_upload) struct mf_upload upload = {0};
-    MF_AUTO(mf_plan) struct mf_plan plan = {0};
-    if (!mf_upload_parse(job->index, job->index_len, MF_UPLOAD_ALL, &upload, err) ||
-        !mf_plan_job(mf_pipeline_registry(pipeline), &upload, job->options, &plan, err))
+    struct mf_pipeline_begun *begun = mf_pipeline_begin(pipeline, job, err);
+    if (!begun)
         return NULL;
-    struct mf_run run = {.plan = &plan,
-                         .job = job->id,
-                         .alpha = job->options->alpha,
-                         .site = job->options->site,
-                         .input = job_input,
-                         .stopped = job_stopped,
-                         .progress = job_progress,
-                         .levels = job->levels ? job_levels : NULL,
-                         .deliver = job_deliver,
-                         .context = (void *)(uintptr_t)job,
-                         .masks = job->masks,
-                         .explanation = job->options->explain ? job->explanation : NULL};
-    return mf_pipeline_run_plan(pipeline, &run, err);
+    mf_pipeline_compute(&begun, 1);
+    return mf_pipeline_end(pipeline, begun, err);
 }

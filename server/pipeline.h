@@ -17,6 +17,7 @@
 #include "engine/trust/adapt.h"
 #include "server/decoder.h"
 #include "server/registry.h"
+#include "server/routing.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -27,23 +28,30 @@ extern "C" {
 
 /* What a request may choose (the part `options` of a POST, the flags of `predict`). */
 struct mf_pipeline_options {
-    char model[128]; /* name of a bundle; "" = the unique one that accepts the study */
-    double alpha;    /* miscoverage of the conformal sets, (0, 0.5]; NaN = 0.1 */
-    bool no_priors;  /* ignore earlier studies of the patient */
-    bool explain;    /* keep an explanation beside the result */
-    char site[65];   /* where the study was made, for calibrations by site; "" = unknown */
+    char model[128];         /* name of a bundle; "" = the unique one that accepts the study */
+    double alpha;            /* miscoverage of the conformal sets, (0, 0.5]; NaN = 0.1 */
+    bool no_priors;          /* ignore earlier studies of the patient */
+    bool explain;            /* keep an explanation beside the result */
+    char site[65];           /* where the study was made, for calibrations by site; "" = unknown */
+    bool priors_unavailable; /* a source was to be asked for priors and failed: no option of a
+                                request, the result's flag says it */
     const struct mf_config_ehr *identity; /* whose FHIR data may be used, by the configuration: no
                                              option of a request; NULL = any identifier, or none */
+    /* Of the configuration, too: which model runs where the request names none; NULL = no rules. */
+    const struct mf_routing *routing;
+    const struct mf_route_origin *origin;
 };
 
 #define MF_PIPELINE_OPTIONS_INIT                                                                   \
     {                                                                                              \
-        "", __builtin_nan(""), false, false, "", NULL                                              \
+        "", __builtin_nan(""), false, false, "", false, NULL, NULL, NULL                           \
     }
 
-/* Reads {"model": "name", "alpha": 0.1, "priors": true, "explain": false, "site": "name"}, every
- * member optional. `text` NULL or empty gives the defaults. MF_ERR_MALFORMED: not JSON;
- * MF_ERR_UNUSABLE: an unknown option (named), wrong type or range. */
+/* Reads {"model": "name", "alpha": 0.1, "priors": true, "explain": false, "site": "name",
+ * "destinations": [address…], "priors_unavailable": false}, every member optional; the destinations
+ * are the store's business, and the last one is ours alone (mf_job_options_check).
+ * `text` NULL or empty gives the defaults. MF_ERR_MALFORMED: not JSON; MF_ERR_UNUSABLE: an unknown
+ * option (named), wrong type or range. */
 bool mf_pipeline_options_parse(const char *text, size_t len, struct mf_pipeline_options *ret,
                                struct mf_error *err);
 /* The inverse: JSON text of all options, to keep with a job. The caller frees it; NULL = out of
@@ -54,7 +62,8 @@ char *mf_pipeline_options_text(const struct mf_pipeline_options *options);
 struct mf_acceptance {
     char study_instance_uid[65]; /* the study that will be reported */
     char modality[17];
-    char model[128]; /* the bundle that will run */
+    char model[128];              /* the bundle that will run */
+    const struct mf_route *route; /* the rule that fits, of options->routing; NULL = none */
     unsigned frames, priors,
         skipped; /* frames of the sequence (priors included), prior studies, objects */
 };
@@ -110,6 +119,19 @@ struct mf_pipeline_job {
  * one job at a time; the engine uses its own threads inside. NULL on failure. */
 json_t *mf_pipeline_run(struct mf_pipeline *pipeline, const struct mf_pipeline_job *job,
                         struct mf_error *err) MF_CHECK_RESULT;
+
+/* The same in three steps, for jobs whose networks are computed together (pipeline_run.h). `job`
+ * and all it points to must stay until the end. mf_pipeline_compute() takes at most 256; NULL is
+ * passed over. mf_pipeline_end() frees what was begun. */
+struct mf_pipeline_begun;
+struct mf_pipeline_begun *mf_pipeline_begin(struct mf_pipeline *pipeline,
+                                            const struct mf_pipeline_job *job,
+                                            struct mf_error *err) MF_CHECK_RESULT;
+void mf_pipeline_compute(struct mf_pipeline_begun *const *begun, size_t count);
+json_t *mf_pipeline_end(struct mf_pipeline *pipeline, struct mf_pipeline_begun *begun,
+                        struct mf_error *err) MF_CHECK_RESULT;
+/* Frames that a device of its models computes together; 1: jobs gain nothing by company. */
+size_t mf_pipeline_batch(struct mf_pipeline *pipeline);
 
 #ifdef __cplusplus
 }

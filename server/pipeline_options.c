@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const KEYS[] = {"model", "alpha", "priors", "explain", "site", NULL};
+static const char *const KEYS[] = {
+    "model", "alpha", "priors", "explain", "site", "destinations", "priors_unavailable", NULL};
 
 static bool take_model(const json_t *value, struct mf_pipeline_options *o, struct mf_error *err)
 {
@@ -59,6 +60,25 @@ static bool take_site(const json_t *value, struct mf_pipeline_options *o, struct
     return true;
 }
 
+static bool take_flag(const json_t *value, struct mf_pipeline_options *o, struct mf_error *err)
+{
+    o->priors_unavailable = json_is_true(value);
+    return !value || json_is_boolean(value) ||
+           mf_error_set(err, MF_ERR_UNUSABLE,
+                        "options: \"priors_unavailable\" must be true or false");
+}
+
+/* Which of the configured destinations get the result: only their form is looked at here. */
+static bool check_destinations(const json_t *value, struct mf_error *err)
+{
+    size_t i;
+    const json_t *address;
+    bool ok = !value || json_is_array(value);
+    json_array_foreach(value, i, address) ok = ok && json_is_string(address);
+    return ok || mf_error_set(err, MF_ERR_UNUSABLE,
+                              "options: \"destinations\" must be a list of addresses");
+}
+
 bool mf_pipeline_options_parse(const char *text, size_t len, struct mf_pipeline_options *ret,
                                struct mf_error *err)
 {
@@ -75,7 +95,9 @@ bool mf_pipeline_options_parse(const char *text, size_t len, struct mf_pipeline_
             !take_alpha(json_object_get(json, "alpha"), &o, err) ||
             !take_priors(json_object_get(json, "priors"), &o, err) ||
             !take_explain(json_object_get(json, "explain"), &o, err) ||
-            !take_site(json_object_get(json, "site"), &o, err))
+            !take_site(json_object_get(json, "site"), &o, err) ||
+            !take_flag(json_object_get(json, "priors_unavailable"), &o, err) ||
+            !check_destinations(json_object_get(json, "destinations"), err))
             return false;
     }
     *ret = o;
@@ -94,6 +116,8 @@ char *mf_pipeline_options_text(const struct mf_pipeline_options *o)
         ok = json_object_set_new(json, "site", json_string(o->site)) == 0;
     if (ok && o->explain)
         ok = json_object_set_new(json, "explain", json_true()) == 0;
+    if (ok && o->priors_unavailable)
+        ok = json_object_set_new(json, "priors_unavailable", json_true()) == 0;
     ok = ok && json_object_set_new(json, "priors", json_boolean(!o->no_priors)) == 0;
     return ok ? mf_json_text(json, 0) : NULL;
 }

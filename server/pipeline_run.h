@@ -29,8 +29,10 @@ struct mf_run {
      * given back: whoever waits for it need not wait for that. May be NULL. */
     void (*deliver)(void *context, const json_t *result);
     void *context;
-    /* Gets the raw output when not NULL (`calibrate`): label_count and readout_size floats. */
-    float *logits, *readout;
+    /* Gets the raw output when not NULL (`calibrate`): label_count, readout_size and feature_size
+     * floats. */
+    float *logits, *readout, *features;
+    double *sharpness; /* of the reported study, beside them (engine/trust/sharpness.h) */
     /* Gets the `medfusion.masks/1` (core/mask.h; the caller owns it) when not NULL; stays NULL
      * without a segmenter. */
     json_t **masks;
@@ -38,7 +40,22 @@ struct mf_run {
     json_t **explanation;
 };
 
-/* The result document, owned by the caller; NULL on failure. */
+/* A run in three steps, so that several can be computed together:
+ * begin   decodes frames, extracts features. NULL on failure. `run` must stay valid until the end.
+ * compute the network, of at most MF_RUN_AT_ONCE runs of one pipeline; states may be NULL. What
+ *         goes wrong is kept in the state.
+ * end     the trust layer and the result, as of mf_pipeline_run_plan(); frees the state. */
+enum { MF_RUN_AT_ONCE = 256 };
+#define MF_RUN_DECODED 0.1 /* share of a run that is done once its frames are there */
+struct mf_run_state;
+struct mf_run_state *mf_run_begin(struct mf_pipeline *pipeline, const struct mf_run *run,
+                                  struct mf_error *err) MF_CHECK_RESULT;
+void mf_run_compute(struct mf_run_state *const *states, size_t count);
+json_t *mf_run_end(struct mf_pipeline *pipeline, struct mf_run_state *state,
+                   struct mf_error *err) MF_CHECK_RESULT;
+void mf_run_free(struct mf_run_state *state); /* a run that is given up; NULL-safe */
+
+/* All of it. The result document, owned by the caller; NULL on failure. */
 json_t *mf_pipeline_run_plan(struct mf_pipeline *pipeline, const struct mf_run *run,
                              struct mf_error *err) MF_CHECK_RESULT;
 

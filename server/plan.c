@@ -7,6 +7,21 @@
 #include <stdio.h>
 #include <string.h>
 
+/* The volume that a bundle makes of a series; a voxel of 0 mm where it makes none. */
+static struct mf_volume_rules volume_rules(const struct mf_bundle *bundle)
+{
+    const struct mf_bundle_volume *v = mf_bundle_volume(bundle);
+    struct mf_volume_rules rules = {.choice = MF_VOLUME_UNIFORM};
+    if (!v)
+        return rules;
+    memcpy(rules.voxel, v->voxel, sizeof rules.voxel);
+    memcpy(rules.range, v->range, sizeof rules.range);
+    rules.choice = v->slices == MF_SLICES_CENTRAL ? MF_VOLUME_CENTRAL
+                   : v->slices == MF_SLICES_RANGE ? MF_VOLUME_RANGE
+                                                  : MF_VOLUME_UNIFORM;
+    return rules;
+}
+
 struct mf_study_list *mf_plan_studies(const struct mf_bundle *bundle, const struct mf_index *index,
                                       struct mf_error *err)
 {
@@ -25,6 +40,11 @@ struct mf_study_list *mf_plan_studies(const struct mf_bundle *bundle, const stru
         .require_body_part = b.require_body_part,
         .order = slices ? MF_STUDY_BY_SLICE : MF_STUDY_BY_TIME,
         .max_frames = mf_bundle_max_frames(bundle),
+        .no_priors = b.priors.max_studies == 0,
+        .max_priors = b.priors.max_studies,
+        .prior_days = b.priors.days,
+        .prior_same_body_part = b.priors.same_body_part,
+        .volume = volume_rules(bundle),
     };
     return mf_study_list_new(index, &rules, err);
 }
@@ -150,6 +170,7 @@ bool mf_plan_job(const struct mf_registry *registry, const struct mf_upload *upl
         mf_plan_free(&plan);
         return false;
     }
+    plan.priors_unavailable = options->priors_unavailable;
     *ret = plan;
     return true;
 }
@@ -168,6 +189,17 @@ bool mf_plan_study(struct mf_study_list *list, size_t patient, size_t study, siz
         return false;
     *ret = plan;
     return true;
+}
+
+uint32_t mf_plan_irregular(const struct mf_plan *plan)
+{
+    const struct mf_study_request *r = plan->request;
+    uint32_t bits = 0;
+    for (size_t i = 0; i < r->frame_count; i++)
+        bits |= r->frames[i].prior ? 0 : r->frames[i].object->irregular;
+    for (size_t i = 0; r->volume && i < r->volume->slice_count; i++)
+        bits |= r->volume->slices[i].object->irregular;
+    return bits;
 }
 
 void mf_plan_free(struct mf_plan *plan)

@@ -21,6 +21,7 @@ struct mf_plan {
     const struct mf_study_request *request;
     const struct mf_fhir_patient *ehr; /* borrowed from the upload; NULL without FHIR */
     bool ehr_refused;            /* there was FHIR, of another patient: left out, and to be told */
+    bool priors_unavailable;     /* as in the options: to be told */
     const struct mf_study *only; /* list as skipped only objects of this study; NULL = all */
 };
 
@@ -45,6 +46,10 @@ bool mf_plan_attach_ehr(const struct mf_fhir_document *ehr, struct mf_plan *plan
 /* The studies of an index as a bundle sees them. */
 struct mf_study_list *mf_plan_studies(const struct mf_bundle *bundle, const struct mf_index *index,
                                       struct mf_error *err) MF_CHECK_RESULT;
+
+/* In which ways the files of the current study that are analysed are broken: bits of enum
+ * mf_irregularity. */
+uint32_t mf_plan_irregular(const struct mf_plan *plan);
 
 void mf_plan_free(struct mf_plan *plan); /* what it owns */
 

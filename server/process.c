@@ -8,14 +8,16 @@
 #include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { FIRST_PASSED_FD = 3, PASSED_FDS = 8 };
+enum { FIRST_PASSED_FD = 3, PASSED_FDS = 8, BACKLOG = 128 };
 
 static void reset_signals(void)
 {
@@ -50,6 +52,19 @@ pid_t mf_process_fork(const char *name, int (*main)(void *context), void *contex
     int status = main(context);
     fflush(NULL);
     _exit(status);
+}
+
+bool mf_process_wait_go(int fd)
+{
+    char byte;
+    ssize_t n;
+    if (fd < 0)
+        return true;
+    do
+        n = read(fd, &byte, 1);
+    while (n < 0 && errno == EINTR);
+    close(fd);
+    return n == 1;
 }
 
 /* In the child between fork and exec: only async-signal-safe calls. */
@@ -279,4 +294,51 @@ bool mf_message_receive(int socket, struct mf_message *m, uint64_t deadline_ns,
     m->payload.len += (size_t)h.len;
     m->payload.data[m->payload.len] = '\0';
     return true;
+}
+
+/* --- local services --- */
+
+int mf_process_listen(char address[MF_PROCESS_ADDRESS], struct mf_error *err)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    socklen_t len = sizeof a;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof(sa_family_t)) == 0 &&
+        listen(fd, BACKLOG) == 0 && getsockname(fd, (struct sockaddr *)&a, &len) == 0) {
+        int name_len = (int)(len - offsetof(struct sockaddr_un, sun_path)) - 1;
+        snprintf(address, MF_PROCESS_ADDRESS, "@%.*s", name_len, a.sun_path + 1);
+        return fd;
+    }
+    mf_error_set(err, MF_ERR_INTERNAL, "a local socket: %s", strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+bool mf_process_peer_is_us(int socket)
+{
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == geteuid();
+}
+
+int mf_process_connect(const char *address, struct mf_error *err)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    size_t len = strlen(address); /* abstract: a NUL in place of the '@' */
+    if (len < 2 || len > MF_PROCESS_ADDRESS || address[0] != '@') {
+        mf_error_set(err, MF_ERR_INTERNAL, "\"%.60s\" is no local address", address);
+        return -1;
+    }
+    memcpy(a.sun_path + 1, address + 1, len - 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 &&
+        connect(fd, (const struct sockaddr *)&a,
+                (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) == 0 &&
+        mf_process_peer_is_us(fd))
+        return fd;
+    mf_error_set(err, MF_ERR_UNAVAILABLE, "a local service cannot be reached: %s", strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return -1;
 }

@@ -25,6 +25,10 @@ extern "C" {
 pid_t mf_process_fork(const char *name, int (*main)(void *context), void *context,
                       struct mf_error *err);
 
+/* Waits until the parent lets this process loose: true when a byte has come on `fd` (or fd is −1),
+ * false when the other end was closed. Closes it. */
+bool mf_process_wait_go(int fd);
+
 /* Starts the program that the descriptor `program` is open on (O_PATH is enough) with the arguments
  * argv (NULL-terminated, argv[0] is the name in ps). The descriptors fds[i] become 3 + i in the
  * child, everything else but 0–2 is closed. It dies with its parent. −1 on failure. */
@@ -35,6 +39,14 @@ pid_t mf_process_spawn(int program, char *const argv[], const int fds[], size_t 
  * `out`. */
 enum { MF_PROCESS_END_TEXT = 64 };
 const char *mf_process_end_text(int wait_status, char out[MF_PROCESS_END_TEXT]);
+
+/* Local services: an address of a Unix socket that the kernel chooses ("@name", unix(7) autobind),
+ * and a connection to one. −1 on failure; a service of another user is refused. */
+enum { MF_PROCESS_ADDRESS = 64 };
+int mf_process_listen(char ret_address[MF_PROCESS_ADDRESS], struct mf_error *err) MF_CHECK_RESULT;
+int mf_process_connect(const char *address, struct mf_error *err) MF_CHECK_RESULT;
+/* Whether the other end of a connection runs as this user. */
+bool mf_process_peer_is_us(int socket);
 
 enum { MF_MESSAGE_MAX_FDS = 128 };
 

@@ -34,10 +34,11 @@ static bool open_entry(struct mf_registry *r, const char *directory,
         .device = device->device,
         .threads = (int)device->threads,
         .dtype = device->dtype,
+        .kernels = device->kernels,
         .smoothing = device->smoothing,
         .weights_fd = device->weights ? device->weights[r->count - 1] : 0};
     e->engine = mf_engine_new(e->bundle, &options, err);
-    return e->engine && mf_engine_warm(e->engine, 1, err);
+    return e->engine && mf_engine_rehearse(e->engine, err);
 }
 
 struct mf_registry *mf_registry_open(const char *const directories[], size_t count,

@@ -24,10 +24,11 @@ struct mf_smoothing; /* engine/smoothing.h */
 
 /* How a registry's models are run. */
 struct mf_registry_device {
-    const char *device; /* "cpu", "cuda:N", or NULL: the first GPU that works, else the CPU */
-    unsigned threads;   /* of the CPU backend; 0 = all cores this process may use */
-    const char *dtype;  /* "f32", "bf16", "int8"; NULL = f32 */
-    const int *weights; /* memory files, one a directory (engine/weight_store.h); NULL = private */
+    const char *device;  /* "cpu", "cuda:N", or NULL: the first GPU that works, else the CPU */
+    unsigned threads;    /* of the CPU backend; 0 = all cores this process may use */
+    const char *dtype;   /* "f32", "bf16", "int8", "fp8"; NULL = f32 */
+    const char *kernels; /* "own", "cudnn", "auto" (engine/engine.h); NULL = auto */
+    const int *weights;  /* memory files, one a directory (engine/weight_store.h); NULL = private */
     struct mf_smoothing *smoothing; /* of the only model's engine (engine/engine.h); NULL = none */
 };
 

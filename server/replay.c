@@ -8,6 +8,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { MOST = 1 << 16, PATH_BYTES = 4096 };
@@ -22,6 +24,7 @@ struct mf_replay {
     int fd;
     struct used *list; /* MOST of them */
     size_t count;
+    off_t seen; /* bytes of the file that are in the list, or have expired */
 };
 
 static bool fail(struct mf_error *err)
@@ -42,18 +45,41 @@ static void drop_expired(struct mf_replay *r, int64_t now)
 static bool rewrite(struct mf_replay *r, struct mf_error *err)
 {
     size_t size = r->count * sizeof *r->list;
-    if (ftruncate(r->fd, 0) != 0 || lseek(r->fd, 0, SEEK_SET) < 0 ||
-        (size && write(r->fd, r->list, size) != (ssize_t)size) || fdatasync(r->fd) != 0)
+    if (ftruncate(r->fd, 0) != 0 || (size && write(r->fd, r->list, size) != (ssize_t)size) ||
+        fdatasync(r->fd) != 0)
         return fail(err);
+    r->seen = (off_t)size;
+    return true;
+}
+
+/* Reads what another process has added; during a reload there are two fronts. One that wrote the
+ * file anew left out only what has expired. */
+static bool read_on(struct mf_replay *r, struct mf_error *err)
+{
+    struct stat st;
+    if (fstat(r->fd, &st) != 0)
+        return fail(err);
+    if (st.st_size < r->seen) {
+        r->count = 0;
+        r->seen = 0;
+    }
+    while (r->count < MOST &&
+           pread(r->fd, &r->list[r->count], sizeof *r->list, r->seen) == (ssize_t)sizeof *r->list) {
+        r->count++;
+        r->seen += (off_t)sizeof *r->list;
+    }
     return true;
 }
 
 static bool load(struct mf_replay *r, int64_t now, struct mf_error *err)
 {
-    while (r->count < MOST && read(r->fd, &r->list[r->count], sizeof *r->list) == sizeof *r->list)
-        r->count++;
+    if (flock(r->fd, LOCK_EX) != 0)
+        return fail(err);
+    bool ok = read_on(r, err);
     drop_expired(r, now);
-    return rewrite(r, err);
+    ok = ok && rewrite(r, err);
+    flock(r->fd, LOCK_UN);
+    return ok;
 }
 
 struct mf_replay *mf_replay_open(const char *directory, int64_t now, struct mf_error *err)
@@ -70,7 +96,7 @@ struct mf_replay *mf_replay_open(const char *directory, int64_t now, struct mf_e
         return NULL;
     }
     snprintf(path, sizeof path, "%s/used-tokens", directory);
-    r->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    r->fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
     if (r->fd < 0)
         fail(err);
     if (r->fd < 0 || !load(r, now, err))
@@ -91,6 +117,8 @@ void mf_replay_close(struct mf_replay *r)
 
 static bool remember(struct mf_replay *r, const struct used *u, int64_t now, struct mf_error *err)
 {
+    if (!read_on(r, err))
+        return false;
     for (size_t i = 0; i < r->count; i++)
         if (memcmp(r->list[i].digest, u->digest, sizeof u->digest) == 0 && r->list[i].expires > now)
             return mf_error_set(err, MF_ERR_UNAUTHORIZED, "the token was used before (jti)");
@@ -104,6 +132,7 @@ static bool remember(struct mf_replay *r, const struct used *u, int64_t now, str
     if (write(r->fd, u, sizeof *u) != (ssize_t)sizeof *u || fdatasync(r->fd) != 0)
         return fail(err);
     r->list[r->count++] = *u;
+    r->seen += (off_t)sizeof *u;
     return true;
 }
 
@@ -118,7 +147,8 @@ bool mf_replay_use(struct mf_replay *r, const char *owner, const char *id, int64
     mf_sha256_update(hash, id, strlen(id));
     mf_sha256_final(hash, u.digest);
     pthread_mutex_lock(&r->lock);
-    bool ok = remember(r, &u, now, err);
+    bool ok = flock(r->fd, LOCK_EX) == 0 ? remember(r, &u, now, err) : fail(err);
+    flock(r->fd, LOCK_UN);
     pthread_mutex_unlock(&r->lock);
     return ok;
 }

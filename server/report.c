@@ -2,13 +2,11 @@
  * The HTML report. Everything that is not ours goes through text(), which escapes it; the first
  * failure sticks, so that the page is written straight through.
  */
-#include "server/report.h"
+#include "server/report_parts.h"
 
 #include "core/mask.h"
 #include "server/embedded.h"
-#include "server/frame_picture.h"
 
-#include <ctype.h>
 #include <openssl/evp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -73,36 +71,20 @@ static void percent(struct page *p, const json_t *number)
         put(p, v > 0 && v < 9.95 ? "%.1f&nbsp;%%" : "%.0f&nbsp;%%", v);
 }
 
-/* DICOM's or ISO's date as 2016-07-08. */
 static void date(struct page *p, const char *s)
 {
     char day[11];
-    if (s && strlen(s) >= 8 && isdigit((unsigned char)s[4]))
-        snprintf(day, sizeof day, "%.4s-%.2s-%.2s", s, s + 4, s + 6);
-    else
-        snprintf(day, sizeof day, "%s", s ? s : "no date");
+    mf_report_date(s, day);
     text(p, day);
 }
 
 /* --- head --- */
 
-/* "Doe^Jane^^" as "Doe, Jane". */
 static void person(struct page *p, const char *name)
 {
-    size_t family = strcspn(name, "^="), given = 0;
-    const char *rest = name[family] == '^' ? name + family + 1 : "";
-    given = strcspn(rest, "^=");
-    for (size_t i = 0; i < family; i++)
-        text(p, (const char[]){name[i], '\0'});
-    if (family && given)
-        put(p, ", ");
-    for (size_t i = 0; i < given; i++)
-        text(p, (const char[]){rest[i], '\0'});
-}
-
-static const json_t *frames_of(const struct page *p)
-{
-    return json_object_get(json_object_get(p->report->result, "study"), "frames");
+    char shown[512];
+    mf_report_person(name, shown, sizeof shown);
+    text(p, shown);
 }
 
 static void fact(struct page *p, const char *name, const char *value)
@@ -117,7 +99,8 @@ static void fact(struct page *p, const char *name, const char *value)
 static void head(struct page *p)
 {
     MF_AUTO(mf_json) json_t *s = mf_artifact_subject(p->report->index, p->report->result);
-    const json_t *newest = json_array_get(frames_of(p), json_array_size(frames_of(p)) - 1);
+    const json_t *newest = json_array_get(mf_report_frames(p->report),
+                                          json_array_size(mf_report_frames(p->report)) - 1);
     const struct mf_embedded_file *css =
         mf_embedded_find(mf_ui_files, mf_ui_files_count, "report.css");
     put(p, "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">"
@@ -174,8 +157,8 @@ static void overlay(struct page *p, size_t frame)
     size_t count = 0;
     if (!p->report->masks || !p->ok)
         return;
-    p->ok = arena && mf_masks_parse(p->report->masks, json_array_size(frames_of(p)), arena, &masks,
-                                    &count, p->err);
+    p->ok = arena && mf_masks_parse(p->report->masks, json_array_size(mf_report_frames(p->report)),
+                                    arena, &masks, &count, p->err);
     for (size_t i = 0; i < count && p->ok; i++) {
         if (masks[i].frame != frame)
             continue;
@@ -196,34 +179,21 @@ static void base64(struct page *p, const struct mf_buffer *bytes)
                                                (const unsigned char *)bytes->data, (int)bytes->len);
 }
 
-static bool make_picture(struct page *p, const struct mf_index_object *object, const json_t *frame,
-                         struct mf_buffer *png)
-{
-    static const struct mf_frame_picture wanted = {.bits = 8, .side = SIDE};
-    MF_AUTO(mf_frame_set) struct mf_frame_set decoded = {.count = 0};
-    return mf_artifact_decode(p->report->images, object,
-                              (uint32_t)mf_json_get_int(frame, "index", 0), &decoded, p->err) &&
-           mf_frame_picture(&decoded.frames[0], &wanted, png, p->err);
-}
-
 static void image(struct page *p, size_t number)
 {
     MF_AUTO(mf_buffer) struct mf_buffer png;
     mf_buffer_init(&png, PICTURE_BYTES);
-    const json_t *frame = json_array_get(frames_of(p), number);
+    const json_t *frame = json_array_get(mf_report_frames(p->report), number);
     const struct mf_index_object *o =
         mf_artifact_object(p->report->index, mf_json_get_string(frame, "sop_instance_uid", NULL));
     bool prior = strcmp(mf_json_get_string(frame, "role", ""), "prior") == 0;
-    if (!o || !p->ok)
-        return;
-    const double *mm = o->pixel_spacing[0] > 0 ? o->pixel_spacing : o->imager_pixel_spacing;
-    double aspect = mm[0] > 0 && mm[1] > 0 ? mm[1] / mm[0] : 1;
-    if (!(p->ok = make_picture(p, o, frame, &png)))
+    double aspect;
+    if (!o || !p->ok || !(p->ok = mf_report_picture(p->report, frame, SIDE, &png, &aspect, p->err)))
         return;
     put(p,
         "<figure><div class=\"image\" style=\"aspect-ratio:%.4f\">"
         "<img alt=\"%s image\" src=\"data:image/png;base64,",
-        o->columns * aspect / o->rows, prior ? "Earlier" : "Current");
+        aspect, prior ? "Earlier" : "Current");
     base64(p, &png);
     put(p, "\">");
     overlay(p, number);
@@ -236,7 +206,7 @@ static void image(struct page *p, size_t number)
 
 static void images(struct page *p)
 {
-    size_t n = json_array_size(frames_of(p));
+    size_t n = json_array_size(mf_report_frames(p->report));
     put(p, "<section class=\"images\" aria-label=\"Images\">");
     for (size_t i = n > MOST_IMAGES ? n - MOST_IMAGES : 0; i < n && p->ok; i++)
         image(p, i);
@@ -244,11 +214,6 @@ static void images(struct page *p)
 }
 
 /* --- findings --- */
-
-static const char *state_text(const char *state)
-{
-    return strcmp(state, "empty") == 0 ? "neither" : state;
-}
 
 static void finding(struct page *p, const json_t *f)
 {
@@ -260,7 +225,7 @@ static void finding(struct page *p, const json_t *f)
     put(p, "</td><td><span class=\"chip%s ", valid ? "" : " loose");
     text(p, state);
     put(p, "\">");
-    text(p, state_text(state));
+    text(p, mf_report_state(state));
     put(p, "</span></td><td class=\"number\">");
     percent(p, json_object_get(f, "probability"));
     put(p, "</td><td><div class=\"meter\"><div style=\"width:%.1f%%\"></div></div></td><td>",
@@ -274,17 +239,19 @@ static void finding(struct page *p, const json_t *f)
 static void findings(struct page *p)
 {
     const json_t *result = p->report->result;
+    const json_t *predictions = json_object_get(result, "predictions");
     double share = 100 * (1 - mf_json_get_number(result, "alpha", 0.1));
-    static const char *const ORDER[] = {"present", "uncertain", "empty", "absent"};
+    MF_AUTO(mf_mem) size_t *order = calloc(json_array_size(predictions) + 1, sizeof *order);
+    if (!order) {
+        p->ok = mf_error_set(p->err, MF_ERR_NO_MEMORY, "out of memory for the report");
+        return;
+    }
+    size_t count = mf_report_order(predictions, order);
     put(p, "<section><h2>Findings</h2><table><thead><tr><th>Finding</th><th>Set</th>"
            "<th>Probability</th><th></th><th>Promise</th><th>Calibration cases, with / without</th>"
            "</tr></thead><tbody>");
-    const json_t *f;
-    size_t i;
-    for (size_t k = 0; k < 4; k++)
-        json_array_foreach(json_object_get(result, "predictions"), i,
-                           f) if (strcmp(mf_json_get_string(f, "state", ""), ORDER[k]) == 0)
-            finding(p, f);
+    for (size_t i = 0; i < count && p->ok; i++)
+        finding(p, json_array_get(predictions, order[i]));
     put(p,
         "</tbody></table><p class=\"note\">Probabilities are calibrated. Where the promise "
         "holds, the set contains “present” for at least %.0f&nbsp;%% of patients with the "

@@ -7,7 +7,14 @@
 
 enum { RECORD_BYTES = 512 << 20 };
 
-/* Whose study it is: from the object of the reported study in the index. */
+static void take(const char **value, const char *other)
+{
+    if (!*value)
+        *value = other;
+}
+
+/* Whose study it is and what order it was made for: from the objects of the reported study in the
+ * index. */
 static void find_patient(const struct mf_upload *upload, const char *study,
                          struct mf_fhir_report_context *context)
 {
@@ -15,10 +22,13 @@ static void find_patient(const struct mf_upload *upload, const char *study,
         const struct mf_index_object *o = &upload->index->objects[i];
         if (!o->study_instance_uid || strcmp(o->study_instance_uid, study) != 0)
             continue;
-        context->patient_id = o->patient_id;
-        context->patient_issuer = o->patient_id_issuer;
-        context->accession_number = o->accession_number;
-        return;
+        take(&context->patient_id, o->patient_id);
+        take(&context->patient_issuer, o->patient_id_issuer);
+        take(&context->order.accession, o->accession_number);
+        take(&context->order.placer, o->placer_order);
+        take(&context->order.filler, o->filler_order);
+        take(&context->order.procedure, o->requested_procedure_id);
+        take(&context->order.step, o->scheduled_step_id);
     }
 }
 

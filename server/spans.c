@@ -31,27 +31,32 @@ static void add_number(struct mf_span *s, const char *key, int64_t number)
     s->attributes[s->attribute_count++] = (struct mf_span_attribute){.key = key, .number = number};
 }
 
-/* Its trace: the client's, or a new one; false when it is not to be recorded. */
-static bool choose_trace(const struct mf_trace *trace, const struct mf_request *r,
-                         struct mf_span *ret)
+bool mf_span_trace(const struct mf_trace *trace, const struct mf_request *r,
+                   char ret_trace[MF_TRACE_ID], char ret_parent[MF_SPAN_ID])
 {
     struct mf_trace_context from;
+    ret_trace[0] = ret_parent[0] = '\0';
     if (mf_request_header_count(r, "traceparent") == 1 &&
         mf_trace_context_parse(mf_request_header(r, "traceparent"), &from)) {
-        memcpy(ret->trace, from.trace, sizeof ret->trace);
-        memcpy(ret->parent, from.span, sizeof ret->parent);
-        return from.sampled;
+        memcpy(ret_trace, from.trace, MF_TRACE_ID);
+        memcpy(ret_parent, from.span, MF_SPAN_ID);
+        return trace && from.sampled;
     }
-    mf_job_id_new(ret->trace);
-    return mf_trace_wanted(trace, ret->trace);
+    if (!trace)
+        return false;
+    mf_job_id_new(ret_trace);
+    return mf_trace_wanted(trace, ret_trace);
 }
 
-void mf_span_request(struct mf_trace *trace, const struct mf_request *r, double seconds)
+void mf_span_request(struct mf_trace *trace, const struct mf_request *r, const char id[MF_TRACE_ID],
+                     const char parent[MF_SPAN_ID], double seconds)
 {
     char name[MF_PRINCIPAL], job[MF_JOB_ID];
     struct mf_span span = {.kind = MF_SPAN_SERVER, .name = name};
-    if (!trace || !r->endpoint || r->endpoint->quick || !choose_trace(trace, r, &span))
+    if (!r->endpoint || r->endpoint->quick)
         return;
+    memcpy(span.trace, id, sizeof span.trace);
+    memcpy(span.parent, parent, sizeof span.parent);
     snprintf(name, sizeof name, "%s %s", r->endpoint->method, r->endpoint->pattern);
     new_id(span.id);
     span.started_ns = mf_clock_monotonic_ns() - (uint64_t)(seconds * 1e9);

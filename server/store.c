@@ -66,6 +66,13 @@ bool mf_priority_parse(const char *name, enum mf_priority *ret)
     return false;
 }
 
+struct mf_store *mf_store_open(const char *directory, const struct mf_store_settings *settings,
+                               struct mf_error *err)
+{
+    return settings->database ? mf_store_open_postgres(settings, err)
+                              : mf_store_open_sqlite(directory, settings, err);
+}
+
 void mf_store_free(struct mf_store *store)
 {
     if (store)
@@ -118,6 +125,11 @@ bool mf_store_worker_gone(struct mf_store *store, const char *worker, enum mf_at
                           struct mf_error *err)
 {
     return store->ops->worker_gone(store, worker, end, err);
+}
+
+bool mf_store_hold(struct mf_store *store, int64_t ms, int64_t *ret_hold, struct mf_error *err)
+{
+    return store->ops->hold(store, ms, ret_hold, err);
 }
 
 bool mf_store_announce(struct mf_store *store, const struct mf_worker *worker, int ttl_s,

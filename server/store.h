@@ -1,15 +1,15 @@
 /*
  * Store: jobs, their inputs, results, idempotency keys and audit trail, behind one interface.
  *
- * Two implementations share the table of operations below: SQLite in the process that owns the
- * database (store_sqlite*.c, driven by store_server.c, which commits the requests of many processes
- * in groups), and a client of that process over a Unix socket (store_client.c). Rules that every
- * implementation keeps:
+ * Implementations share the table of operations below: SQL (store_sql*.c) on SQLite in the process
+ * that owns the database, or on PostgreSQL, which any number of hosts share; and a client of the
+ * host's store process over a Unix socket (store_client.c). That process (store_server.c) commits
+ * the requests of many processes in groups. Rules that every implementation keeps:
  *
  *  - A call that returns true is durable (fsync'd), and is one transaction: state, result,
  * idempotency key and audit entry change together or not at all.
- *  - Time is the store's. Leases are kept by its monotonic clock; no caller's clock is ever
- * compared.
+ *  - Time is the store's. Leases are kept by its own clock (SQLite: monotonic, PostgreSQL: the
+ * database's); no caller's clock is ever compared.
  *  - A claim carries a fence (it grows with every claim of the job). heartbeat, finish and release
  * with an old fence change nothing and report MF_LEASE_LOST.
  *  - A claim is the exception to the first rule: it may be handed out while it is being written. If
@@ -84,7 +84,8 @@ struct mf_submission {
     size_t input_count;
     const char *idempotency_key; /* NULL = none */
     unsigned char fingerprint[MF_SHA256_BYTES];
-    int64_t max_queued; /* admission: MF_ERR_BUSY when this many jobs are queued; 0 = no limit */
+    int64_t max_queued; /* admission: MF_ERR_BUSY when this many jobs are queued; 0 = no limit. An
+                           eighth more are for tenants that have less than that in the queue */
     int frames_ahead; /* > 0: a connection on which the job's frames were asked for (decoder.h). It
                          stays the caller's; a copy is passed to the claim of this job, if that
                          comes soon enough, and is otherwise closed */
@@ -110,6 +111,7 @@ struct mf_submitted {
     char id[MF_JOB_ID]; /* of the earlier job when replayed */
     bool replayed;      /* the idempotency key had been used with the same fingerprint */
     int64_t queued;     /* jobs in the queue now */
+    bool full;          /* there is no room for one more of this tenant */
 };
 
 /* A claimed job: memory of the arena given to mf_store_claim(). */
@@ -126,6 +128,7 @@ struct mf_claim {
     int64_t attempt;  /* 1 = first */
     bool solo;        /* it was in a batch that crashed: it must run alone (the store sees to it) */
     int frames_ahead; /* > 0: of its submission; the caller closes or adopts it */
+    enum mf_priority priority;
 };
 
 struct mf_job_ref {
@@ -215,6 +218,7 @@ struct mf_store_counts {
     int64_t jobs[MF_JOB_STATE_COUNT];           /* rows in each state now */
     int64_t finished_total[MF_JOB_STATE_COUNT]; /* ever, the terminal states only */
     int64_t submitted_total, replayed_total, crashes_total, losses_total;
+    int64_t deliveries, dead_letters; /* of the outbox: still to be made, given up */
     double wait_seconds_total,
         run_seconds_total; /* over claims and over succeeded jobs, since start */
     int64_t wait_count, run_count;
@@ -231,7 +235,8 @@ void mf_store_free(struct mf_store *store);
  * fingerprint. */
 bool mf_store_submit(struct mf_store *store, const struct mf_submission *s,
                      struct mf_submitted *ret, struct mf_error *err) MF_CHECK_RESULT;
-/* Hands out up to `max` jobs (by priority, then age), waiting for work; *ret_count 0 = none came. A
+/* Hands out up to `max` jobs (by priority, then by the tenants' turns), waiting for work;
+ * *ret_count 0 = none came. A
  * claim that waits is served in the transaction of the submit that brings the work. */
 bool mf_store_claim(struct mf_store *store, const struct mf_claim_request *request,
                     struct mf_arena *arena, struct mf_claim **ret, size_t *ret_count,
@@ -253,6 +258,13 @@ bool mf_store_announce(struct mf_store *store, const struct mf_worker *worker, i
                        struct mf_error *err) MF_CHECK_RESULT;
 bool mf_store_workers(struct mf_store *store, struct mf_arena *arena, struct mf_worker **ret,
                       size_t *ret_count, struct mf_error *err) MF_CHECK_RESULT;
+
+/* For a copy of the database while it is in use: for `ms` from now (0: it has been made) nothing is
+ * moved from the log into the database file, so that file and log, copied in this order, are the
+ * database as it was when the log was copied. Asked for again before that time is over it goes on;
+ * *ret_hold is another number whenever it had not. MF_ERR_USAGE: the database is not in a file. */
+bool mf_store_hold(struct mf_store *store, int64_t ms, int64_t *ret_hold,
+                   struct mf_error *err) MF_CHECK_RESULT;
 
 /* One job. MF_ERR_NOT_FOUND also when it is another tenant's. */
 bool mf_store_job(struct mf_store *store, const char *tenant, const char *id, struct mf_job *ret,
@@ -298,13 +310,20 @@ void mf_store_interrupt(struct mf_store *store);
 
 /* --- opening --- */
 
+struct mf_vault;
+
 struct mf_store_settings {
     int64_t lease_s, max_crashes, max_losses, retention_s;
     int64_t audit_retention_s; /* 0 = for ever */
     const char *destinations;  /* addresses that results are stored back to, between spaces; NULL =
                                   none */
-    bool fresh_start;          /* no worker can be alive: what was running is taken as lost at once.
-                                  Otherwise running jobs get a new lease (the store alone was restarted) */
+    const char *shares;        /* of tenants in the queue (shares.h); NULL = all are equal */
+    const struct mf_vault
+        *vault;           /* the database is encrypted (store_sqlite_pages.h); NULL = plain */
+    const char *database; /* where a PostgreSQL database is (libpq's connection string); NULL =
+                             SQLite in the directory */
+    bool fresh_start;     /* no worker can be alive: what was running is taken as lost at once.
+                             Otherwise running jobs get a new lease (the store alone was restarted) */
 };
 
 /* The SQLite database "store.db" in `directory`, owned by this process; a second owner fails with
@@ -312,6 +331,15 @@ struct mf_store_settings {
 struct mf_store *mf_store_open_sqlite(const char *directory,
                                       const struct mf_store_settings *settings,
                                       struct mf_error *err) MF_CHECK_RESULT;
+
+/* The PostgreSQL database settings.database. The same holds; leases are the database's, so
+ * fresh_start means nothing. MF_ERR_UNAVAILABLE when it cannot be reached. */
+struct mf_store *mf_store_open_postgres(const struct mf_store_settings *settings,
+                                        struct mf_error *err) MF_CHECK_RESULT;
+
+/* Whichever of the two the settings say. */
+struct mf_store *mf_store_open(const char *directory, const struct mf_store_settings *settings,
+                               struct mf_error *err) MF_CHECK_RESULT;
 
 /* A client of the store process that listens in `directory`. Connects on first use, and again when
  * the connection breaks; a call fails with MF_ERR_IO when the store has not answered for

@@ -39,10 +39,17 @@ bool mf_client_study_settle(struct mf_store *, const struct mf_due_study *, cons
 bool mf_client_study_hasten(struct mf_store *, const char *, const char *, struct mf_error *);
 bool mf_client_study(struct mf_store *, const char *, const char *, struct mf_arena *,
                      struct mf_study_state *, struct mf_error *);
-bool mf_client_deliveries_due(struct mf_store *, struct mf_delivery *, size_t, size_t *, int64_t *,
-                              struct mf_error *);
+bool mf_client_deliveries_due(struct mf_store *, const struct mf_destinations *,
+                              struct mf_delivery *, size_t, size_t *, int64_t *, struct mf_error *);
 bool mf_client_delivery_settle(struct mf_store *, int64_t, const struct mf_error *, int64_t,
                                struct mf_error *);
+
+bool mf_client_dead_letters(struct mf_store *, const struct mf_dead_letter_filter *, int64_t,
+                            size_t, struct mf_arena *, struct mf_dead_letter **, size_t *,
+                            int64_t *, struct mf_error *);
+bool mf_client_dead_letters_end(struct mf_store *, const struct mf_dead_letter_filter *,
+                                enum mf_dead_letter_end, const char *, int64_t *, int64_t *,
+                                struct mf_error *);
 
 bool mf_client_feedback(struct mf_store *, const char *, const char *, struct mf_arena *,
                         struct mf_observed *, struct mf_error *);

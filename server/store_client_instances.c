@@ -71,13 +71,18 @@ bool mf_client_instances_search(struct mf_store *store, const struct mf_search *
 }
 
 /* What is due by now, rows of `size` bytes, and when the next of them will be. */
-static bool due(struct mf_store *store, enum mf_store_verb verb, void *ret, size_t size, size_t max,
+static bool due(struct mf_store *store, enum mf_store_verb verb,
+                const struct mf_destinations *which, void *ret, size_t size, size_t max,
                 size_t *ret_count, int64_t *ret_next_ms, struct mf_error *err)
 {
     struct mf_store_client *c = self(store);
     struct mf_wire_reader reply = {.at = NULL};
     struct mf_wire_writer w = mf_client_begin(c, verb);
     mf_wire_put_int(&w, (int64_t)max);
+    if (which) {
+        mf_wire_put_text(&w, which->list);
+        mf_wire_put_int(&w, which->others);
+    }
     if (!mf_client_call(c, &w, 0, &reply, err))
         return false;
     *ret_next_ms = mf_wire_get_int(&reply);
@@ -92,13 +97,16 @@ static bool due(struct mf_store *store, enum mf_store_verb verb, void *ret, size
 bool mf_client_studies_due(struct mf_store *store, struct mf_due_study *ret, size_t max,
                            size_t *ret_count, int64_t *ret_next_ms, struct mf_error *err)
 {
-    return due(store, MF_VERB_STUDIES_DUE, ret, sizeof *ret, max, ret_count, ret_next_ms, err);
+    return due(store, MF_VERB_STUDIES_DUE, NULL, ret, sizeof *ret, max, ret_count, ret_next_ms,
+               err);
 }
 
-bool mf_client_deliveries_due(struct mf_store *store, struct mf_delivery *ret, size_t max,
-                              size_t *ret_count, int64_t *ret_next_ms, struct mf_error *err)
+bool mf_client_deliveries_due(struct mf_store *store, const struct mf_destinations *which,
+                              struct mf_delivery *ret, size_t max, size_t *ret_count,
+                              int64_t *ret_next_ms, struct mf_error *err)
 {
-    return due(store, MF_VERB_DELIVERIES_DUE, ret, sizeof *ret, max, ret_count, ret_next_ms, err);
+    return due(store, MF_VERB_DELIVERIES_DUE, which, ret, sizeof *ret, max, ret_count, ret_next_ms,
+               err);
 }
 
 bool mf_client_delivery_settle(struct mf_store *store, int64_t id, const struct mf_error *problem,

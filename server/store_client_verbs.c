@@ -75,6 +75,7 @@ static bool get_claim(struct mf_wire_reader *r, struct mf_arena *arena, struct m
     claim->index = mf_wire_copy_block(r, arena, &claim->index_len, err);
     claim->attempt = mf_wire_get_int(r);
     claim->solo = mf_wire_get_int(r) != 0;
+    claim->priority = (enum mf_priority)mf_wire_get_int(r);
     claim->frames_ahead = (int)mf_wire_get_int(r); /* whether; client_claim() says which */
     return get_inputs(r, arena, &claim->inputs, &claim->input_count, err);
 }
@@ -398,6 +399,18 @@ static bool client_changes(struct mf_store *store, const char *tenant, int64_t a
     return mf_client_check(&reply, err);
 }
 
+static bool client_hold(struct mf_store *store, int64_t ms, int64_t *ret_hold, struct mf_error *err)
+{
+    struct mf_store_client *c = self(store);
+    struct mf_wire_reader reply = {.at = NULL};
+    struct mf_wire_writer w = mf_client_begin(c, MF_VERB_HOLD);
+    mf_wire_put_int(&w, ms);
+    if (!mf_client_call(c, &w, 0, &reply, err))
+        return false;
+    *ret_hold = mf_wire_get_int(&reply);
+    return mf_client_check(&reply, err);
+}
+
 const struct mf_store_ops mf_client_verbs = {
     .submit = client_submit,
     .claim = client_claim,
@@ -417,6 +430,7 @@ const struct mf_store_ops mf_client_verbs = {
     .counts = client_counts,
     .wait_for_jobs = client_wait_for_jobs,
     .changes = client_changes,
+    .hold = client_hold,
     .instances_add = mf_client_instances_add,
     .instances_search = mf_client_instances_search,
     .studies_due = mf_client_studies_due,
@@ -425,6 +439,8 @@ const struct mf_store_ops mf_client_verbs = {
     .study = mf_client_study,
     .deliveries_due = mf_client_deliveries_due,
     .delivery_settle = mf_client_delivery_settle,
+    .dead_letters = mf_client_dead_letters,
+    .dead_letters_end = mf_client_dead_letters_end,
     .feedback = mf_client_feedback,
     .feedback_put = mf_client_feedback_put,
     .state = mf_client_state,

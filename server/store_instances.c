@@ -40,10 +40,13 @@ bool mf_store_study(struct mf_store *store, const char *tenant, const char *uid,
     return store->ops->study(store, tenant, uid, arena, ret, err);
 }
 
-bool mf_store_deliveries_due(struct mf_store *store, struct mf_delivery *ret, size_t max,
-                             size_t *ret_count, int64_t *ret_next_ms, struct mf_error *err)
+bool mf_store_deliveries_due(struct mf_store *store, const struct mf_destinations *which,
+                             struct mf_delivery *ret, size_t max, size_t *ret_count,
+                             int64_t *ret_next_ms, struct mf_error *err)
 {
-    return store->ops->deliveries_due(store, ret, max, ret_count, ret_next_ms, err);
+    static const struct mf_destinations all = {.list = " ", .others = true};
+    return store->ops->deliveries_due(store, which ? which : &all, ret, max, ret_count, ret_next_ms,
+                                      err);
 }
 
 bool mf_store_delivery_settle(struct mf_store *store, int64_t id, const struct mf_error *problem,

@@ -16,7 +16,10 @@
 extern "C" {
 #endif
 
-enum { MF_STORE_BATCH = 1000 }; /* instances of one call, rows of one answer */
+enum {
+    MF_STORE_BATCH = 1000, /* instances of one call, rows of one answer */
+    MF_STORE_NOT_DUE = -1  /* as a quiet time: whether and when the study is due stays as it was */
+};
 
 /* One stored instance: what it is, and where its bytes (a Part 10 file) lie. */
 struct mf_stored {
@@ -24,7 +27,7 @@ struct mf_stored {
     const char *locator; /* of a pack */
     uint64_t offset, size;
     unsigned char sha256[MF_SHA256_BYTES];
-    const char *source;  /* "stow", "dimse:AETITLE", "fetch": for the audit trail */
+    const char *source;  /* "stow", "dimse:CALLING", "dimse:CALLING\CALLED" (routing.h) */
     int64_t received_ms; /* the store's */
 };
 
@@ -42,7 +45,8 @@ struct mf_added {
 };
 
 /* Adds up to MF_STORE_BATCH instances in one transaction; ret[i] tells what became of each. Their
- * packs must be durable. A study that got something is due quiet_ms from now. */
+ * packs must be durable. A study that got something is due quiet_ms from now (or
+ * MF_STORE_NOT_DUE). */
 bool mf_store_instances_add(struct mf_store *store, const char *tenant, int64_t quiet_ms,
                             const struct mf_stored *instances, size_t n, struct mf_added *ret,
                             struct mf_error *err) MF_CHECK_RESULT;
@@ -133,11 +137,20 @@ struct mf_delivery {
     char tenant[MF_TENANT], job[MF_JOB_ID], destination[MF_DESTINATION];
 };
 
-/* Deliveries that are due now; *ret_next_ms as for studies. */
-bool mf_store_deliveries_due(struct mf_store *store, struct mf_delivery *ret, size_t max,
-                             size_t *ret_count, int64_t *ret_next_ms,
-                             struct mf_error *err) MF_CHECK_RESULT;
-/* A delivery is done (problem NULL), is tried again in retry_ms, or (0) has failed for good. */
+/* Some of the destinations: those in a list (addresses, a blank before, between and after them), or
+ * with `others` those that are not in it. */
+struct mf_destinations {
+    const char *list;
+    bool others;
+};
+
+/* Deliveries that are due now, of these destinations (NULL: of all); *ret_next_ms as for studies.
+ * In a database that hosts share nobody else gets them for a while: whoever asks deals with all. */
+bool mf_store_deliveries_due(struct mf_store *store, const struct mf_destinations *which,
+                             struct mf_delivery *ret, size_t max, size_t *ret_count,
+                             int64_t *ret_next_ms, struct mf_error *err) MF_CHECK_RESULT;
+/* A delivery is done (problem NULL), is tried again in retry_ms, or (0) has failed for good: then
+ * it is a dead letter (store_dead_letters.h). */
 bool mf_store_delivery_settle(struct mf_store *store, int64_t id, const struct mf_error *problem,
                               int64_t retry_ms, struct mf_error *err) MF_CHECK_RESULT;
 

@@ -5,6 +5,7 @@
 
 #include "server/store_audit.h"
 #include "server/store_changes.h"
+#include "server/store_dead_letters.h"
 #include "server/store_feedback.h"
 #include "server/store_instances.h"
 
@@ -49,6 +50,7 @@ struct mf_store_ops {
                           struct mf_error *err);
     bool (*changes)(struct mf_store *store, const char *tenant, int64_t after, int wait_ms,
                     struct mf_arena *arena, struct mf_changes *ret, struct mf_error *err);
+    bool (*hold)(struct mf_store *store, int64_t ms, int64_t *ret_hold, struct mf_error *err);
     void (*interrupt)(struct mf_store *store);
 
     bool (*instances_add)(struct mf_store *store, const char *tenant, int64_t quiet_ms,
@@ -65,10 +67,19 @@ struct mf_store_ops {
                          struct mf_error *err);
     bool (*study)(struct mf_store *store, const char *tenant, const char *uid,
                   struct mf_arena *arena, struct mf_study_state *ret, struct mf_error *err);
-    bool (*deliveries_due)(struct mf_store *store, struct mf_delivery *ret, size_t max,
-                           size_t *ret_count, int64_t *ret_next_ms, struct mf_error *err);
+    bool (*deliveries_due)(struct mf_store *store, const struct mf_destinations *which,
+                           struct mf_delivery *ret, size_t max, size_t *ret_count,
+                           int64_t *ret_next_ms, struct mf_error *err);
     bool (*delivery_settle)(struct mf_store *store, int64_t id, const struct mf_error *problem,
                             int64_t retry_ms, struct mf_error *err);
+
+    bool (*dead_letters)(struct mf_store *store, const struct mf_dead_letter_filter *filter,
+                         int64_t cursor, size_t limit, struct mf_arena *arena,
+                         struct mf_dead_letter **ret, size_t *ret_count, int64_t *ret_next,
+                         struct mf_error *err);
+    bool (*dead_letters_end)(struct mf_store *store, const struct mf_dead_letter_filter *filter,
+                             enum mf_dead_letter_end end, const char *actor, int64_t *cursor,
+                             int64_t *ret_count, struct mf_error *err);
 
     bool (*feedback)(struct mf_store *store, const char *tenant, const char *id,
                      struct mf_arena *arena, struct mf_observed *ret, struct mf_error *err);

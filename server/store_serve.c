@@ -6,7 +6,7 @@
 
 /* One request: its body, its reply, and whether it may wait. */
 struct request {
-    struct mf_sqlite_store *s;
+    struct mf_sql_store *s;
     struct mf_wire_reader in;
     struct mf_wire_writer out;
     struct mf_arena *arena;
@@ -108,6 +108,7 @@ static void put_claim(struct request *r, const struct mf_claim *c)
     mf_wire_put_block(w, c->index, c->index_len);
     mf_wire_put_int(w, c->attempt);
     mf_wire_put_int(w, c->solo);
+    mf_wire_put_int(w, (int64_t)c->priority);
     mf_wire_put_int(w, pass_frames_ahead(r, c));
     put_inputs(w, c->inputs, c->input_count);
 }
@@ -341,6 +342,15 @@ static bool serve_counts(struct request *r, struct mf_error *err)
     return true;
 }
 
+static bool serve_hold(struct request *r, struct mf_error *err)
+{
+    int64_t ms = mf_wire_get_int(&r->in), hold = 0;
+    if (!check(r, err) || !mf_store_hold(store(r), ms, &hold, err))
+        return false;
+    mf_wire_put_int(&r->out, hold);
+    return true;
+}
+
 /* The ids of a wait_for_jobs body, copied so that each ends with a NUL. */
 static char (*read_ids(struct mf_wire_reader *in, struct mf_arena *arena, size_t *n,
                        struct mf_error *err))[MF_JOB_ID]
@@ -398,7 +408,7 @@ static bool serve_changes(struct request *r, struct mf_error *err)
     return true;
 }
 
-bool mf_store_wait_concerned(const struct mf_sqlite_store *s, const char *body, size_t len)
+bool mf_store_wait_concerned(const struct mf_sql_store *s, const char *body, size_t len)
 {
     struct mf_wire_reader in = {body, len, false};
     (void)mf_wire_get_int(&in); /* wait_ms */
@@ -414,29 +424,20 @@ bool mf_store_wait_concerned(const struct mf_sqlite_store *s, const char *body, 
 }
 
 static const serve_fn SERVE[MF_VERB_COUNT] = {
-    [MF_VERB_SUBMIT] = serve_submit,
-    [MF_VERB_CLAIM] = serve_claim,
-    [MF_VERB_HEARTBEAT] = serve_heartbeat,
-    [MF_VERB_FINISH] = serve_finish,
-    [MF_VERB_RELEASE] = serve_release,
-    [MF_VERB_WORKER_GONE] = serve_worker_gone,
-    [MF_VERB_ANNOUNCE] = serve_announce,
-    [MF_VERB_WORKERS] = serve_workers,
-    [MF_VERB_JOB] = serve_job,
-    [MF_VERB_RESULT] = serve_result,
-    [MF_VERB_RECORD] = serve_record,
-    [MF_VERB_LIST] = serve_list,
-    [MF_VERB_CANCEL] = serve_cancel,
-    [MF_VERB_PURGE] = serve_purge,
-    [MF_VERB_LOCATORS_USED] = serve_locators_used,
-    [MF_VERB_COUNTS] = serve_counts,
-    [MF_VERB_WAIT_FOR_JOBS] = serve_wait_for_jobs,
+    [MF_VERB_SUBMIT] = serve_submit,       [MF_VERB_CLAIM] = serve_claim,
+    [MF_VERB_HEARTBEAT] = serve_heartbeat, [MF_VERB_FINISH] = serve_finish,
+    [MF_VERB_RELEASE] = serve_release,     [MF_VERB_WORKER_GONE] = serve_worker_gone,
+    [MF_VERB_HOLD] = serve_hold,           [MF_VERB_ANNOUNCE] = serve_announce,
+    [MF_VERB_WORKERS] = serve_workers,     [MF_VERB_JOB] = serve_job,
+    [MF_VERB_RESULT] = serve_result,       [MF_VERB_RECORD] = serve_record,
+    [MF_VERB_LIST] = serve_list,           [MF_VERB_CANCEL] = serve_cancel,
+    [MF_VERB_PURGE] = serve_purge,         [MF_VERB_LOCATORS_USED] = serve_locators_used,
+    [MF_VERB_COUNTS] = serve_counts,       [MF_VERB_WAIT_FOR_JOBS] = serve_wait_for_jobs,
     [MF_VERB_CHANGES] = serve_changes,
 };
 
-enum mf_served mf_store_serve(struct mf_sqlite_store *s, uint32_t verb, const char *body,
-                              size_t len, bool final, struct mf_buffer *out, int *passed,
-                              int *ret_wait_ms)
+enum mf_served mf_store_serve(struct mf_sql_store *s, uint32_t verb, const char *body, size_t len,
+                              bool final, struct mf_buffer *out, int *passed, int *ret_wait_ms)
 {
     MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(2 * (size_t)MF_STORE_MESSAGE_MAX);
     struct request r = {.s = s,
@@ -457,6 +458,9 @@ enum mf_served mf_store_serve(struct mf_sqlite_store *s, uint32_t verb, const ch
     else if (verb >= MF_VERB_FEEDBACK && verb < MF_VERB_COUNT)
         ok = mf_store_serve_feedback(&s->base, verb,
                                      &(struct mf_store_exchange){&r.in, &r.out, arena}, &err);
+    else if (verb == MF_VERB_DEAD_LETTERS || verb == MF_VERB_DEAD_LETTERS_END)
+        ok = mf_store_serve_dead_letters(&s->base, verb,
+                                         &(struct mf_store_exchange){&r.in, &r.out, arena}, &err);
     else if (verb >= MF_VERB_INSTANCES_ADD && verb < MF_VERB_COUNT)
         ok = mf_store_serve_instances(&s->base, verb,
                                       &(struct mf_store_exchange){&r.in, &r.out, arena}, &err);

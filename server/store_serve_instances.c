@@ -106,9 +106,13 @@ static bool serve_deliveries(struct mf_store *store, struct mf_store_exchange *x
 {
     size_t n = 0, max = (size_t)mf_wire_get_int(x->in);
     int64_t next_ms = -1;
+    struct mf_destinations which = {.list = mf_wire_get_text(x->in)};
+    which.others = mf_wire_get_int(x->in) != 0;
+    if (x->in->failed || !which.list)
+        return incomplete(err);
     max = max > MF_STORE_BATCH ? MF_STORE_BATCH : max;
     struct mf_delivery *due = mf_arena_alloc(x->arena, max + 1, sizeof *due, err);
-    if (!due || !mf_store_deliveries_due(store, due, max, &n, &next_ms, err))
+    if (!due || !mf_store_deliveries_due(store, &which, due, max, &n, &next_ms, err))
         return false;
     mf_wire_put_int(x->out, next_ms);
     mf_wire_put_int(x->out, (int64_t)n);

@@ -1,5 +1,5 @@
 /*
- * Store server: the loop of the process that owns the database.
+ * Store server: the loop of the process that owns the database, or speaks to it for its host.
  *
  * One thread. Each turn takes every request that has arrived, carries them out in one transaction,
  * lets waiting claims share it, commits once, and only then answers: so a submit and the claim that
@@ -8,6 +8,12 @@
  * should the commit fail, the claim has never happened, and its fence or state refuses what the
  * worker says of it (store.h). Claims and waits with nothing to answer stay in their connection's
  * input (parked) until a later turn can answer them or their time is over.
+ *
+ * With a database that others share, a group may fail for reasons that are nobody's fault here (the
+ * database was restarted, a deadlock, two hosts with one key): then the connections whose requests
+ * were in it are closed, and the clients, who may repeat every verb, ask again. For a while groups
+ * are single requests, so that one that can never succeed fails alone. While there is no database,
+ * requests wait for it for HOLD_MS, and are then told so; workers wait on.
  */
 #include "server/store_server.h"
 
@@ -17,6 +23,7 @@
 #include "core/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +38,10 @@ enum {
     KEEP_BYTES = 1 << 20,
     IDLE_MS = 2000, /* without requests for so long: checkpoint */
     EXPIRE_EVERY_MS = 3600 * 1000,
-    EXPIRE_BATCH = 200
+    EXPIRE_BATCH = 200,
+    HOLD_MS = 3000,
+    START_MS = 30000,
+    SINGLE_TURNS = 64 /* after a group that failed */
 };
 
 struct connection {
@@ -49,13 +59,16 @@ struct connection {
 };
 
 struct server {
-    struct mf_sqlite_store *s;
+    struct mf_sql_store *s;
     int epoll, signals;
     const struct mf_store_server *options;
     struct connection *connections;
     uint64_t park_counter;
     uint64_t next_expiry_ns; /* of jobs past their retention */
     bool busy;               /* something was written since the last checkpoint */
+    uint64_t lost_ns;        /* since when there is no database; 0 = there is one */
+    unsigned singly;         /* turns that still take one request each */
+    bool full;               /* this turn has taken its one request */
 };
 
 /* --- connections --- */
@@ -211,6 +224,7 @@ static void serve_head(struct server *v, struct connection *c, const struct mf_w
         return;
     }
     c->parked = false;
+    v->full = v->singly > 0;
     c->claimed = !c->answered && header->kind == MF_VERB_CLAIM;
     c->answered = true;
     consume(c, header);
@@ -221,7 +235,7 @@ static void serve_head(struct server *v, struct connection *c, const struct mf_w
 static void serve_input(struct server *v, struct connection *c)
 {
     struct mf_wire_header header = {0}, next = {0};
-    while (peek(c, 0, &header)) {
+    while (!v->full && peek(c, 0, &header)) {
         if (c->closed && header.kind == MF_VERB_CLAIM) /* nobody is left to run it */
             return;
         if (header.kind == MF_VERB_INTERRUPT) { /* came after its request had been answered */
@@ -259,15 +273,16 @@ static void serve_waits(struct server *v, bool changed)
             continue;
         if (header.kind == MF_VERB_CHANGES
                 ? changed
-                : header.kind == MF_VERB_WAIT_FOR_JOBS && v->s->ended_count > 0 &&
-                      mf_store_wait_concerned(v->s, c->in.data + sizeof header, (size_t)header.len))
+                : header.kind == MF_VERB_WAIT_FOR_JOBS &&
+                      (v->s->missed || mf_store_wait_concerned(v->s, c->in.data + sizeof header,
+                                                               (size_t)header.len)))
             serve_head(v, c, &header, false);
     }
 }
 
 /* Lets the parked requests see what this turn changed: claims in the order they came, then waits.
- * `before`: the changes of the database when the turn began. */
-static void serve_parked(struct server *v, int before)
+ * `before`: how many changes there were when the turn began. */
+static void serve_parked(struct server *v, uint64_t before)
 {
     struct mf_wire_header header = {0};
     struct connection *c = NULL;
@@ -278,7 +293,7 @@ static void serve_parked(struct server *v, int before)
         peek(c, 0, &header);
         serve_head(v, c, &header, false);
     }
-    serve_waits(v, sqlite3_total_changes(v->s->db) != before);
+    serve_waits(v, v->s->heard || v->s->missed || v->s->changes != before);
 }
 
 static void serve_overdue(struct server *v, uint64_t now)
@@ -316,12 +331,49 @@ static void refuse_all(struct server *v, const struct mf_error *reason)
     }
 }
 
+/* Lets those whose requests were in a group that never happened ask again. */
+static void break_answered(struct server *v)
+{
+    for (struct connection *c = v->connections; c; c = c->next)
+        c->closed = c->closed || c->answered;
+    v->singly = SINGLE_TURNS;
+}
+
+/* A worker's request: it is better off waiting, its result is worth more than an answer. */
+static bool is_patient(uint32_t verb)
+{
+    return verb == MF_VERB_CLAIM || verb == MF_VERB_HEARTBEAT || verb == MF_VERB_FINISH ||
+           verb == MF_VERB_RELEASE || verb == MF_VERB_WORKER_GONE || verb == MF_VERB_ANNOUNCE;
+}
+
+/* There is no database: after HOLD_MS requests are told so. The code is that of an answer which
+ * never came: what was asked before, over a connection that broke, may have been committed. */
+static void hold(struct server *v, const struct mf_error *reason)
+{
+    struct mf_wire_header header = {0};
+    struct mf_error told = MF_ERROR_INIT;
+    uint64_t now = mf_clock_monotonic_ns();
+    mf_error_set(&told, MF_ERR_IO, "%s", reason->msg);
+    if (v->lost_ns == 0)
+        v->lost_ns = now;
+    if (now - v->lost_ns < HOLD_MS * UINT64_C(1000000))
+        return;
+    for (struct connection *c = v->connections; c; c = c->next) {
+        if (c->parked || c->closed || !peek(c, 0, &header) || is_patient(header.kind))
+            continue;
+        c->reply = c->out.len;
+        c->answered = true;
+        consume(c, &header);
+    }
+    refuse_all(v, &told);
+}
+
 /* Tells the head of the audit trail, so that it is kept where the log goes. */
-static bool log_head(struct mf_sqlite_store *s, struct mf_error *err)
+static bool log_head(struct mf_sql_store *s, struct mf_error *err)
 {
     char text[MF_AUDIT_POINT_TEXT];
     struct mf_audit_point head;
-    if (!mf_sqlite_audit_head(s, &head, err))
+    if (!mf_sql_audit_head(s, &head, err))
         return false;
     mf_log(MF_LOG_INFO, "audit.head", MF_LOG_S("head", mf_audit_point_format(&head, text)));
     return true;
@@ -330,14 +382,14 @@ static bool log_head(struct mf_sqlite_store *s, struct mf_error *err)
 static bool run_timers(struct server *v, uint64_t now, struct mf_error *err)
 {
     serve_overdue(v, now);
-    if (mf_sqlite_next_lease_ns(v->s) <= now && !mf_sqlite_expire_leases(v->s, err))
+    if (v->s->engine->next_lease_ns(v->s) <= now && !mf_sql_expire_leases(v->s, err))
         return false;
     if (v->next_expiry_ns > now)
         return true;
     int removed = 0, studies = 0;
-    if (!mf_sqlite_expire_jobs(v->s, EXPIRE_BATCH, &removed, err) ||
-        !mf_sqlite_expire_studies(v->s, EXPIRE_BATCH, &studies, err) ||
-        !mf_sqlite_expire_audit(v->s, err) || !log_head(v->s, err))
+    if (!mf_sql_expire_jobs(v->s, EXPIRE_BATCH, &removed, err) ||
+        !mf_sql_expire_studies(v->s, EXPIRE_BATCH, &studies, err) ||
+        !mf_sql_expire_audit(v->s, err) || !log_head(v->s, err))
         return false;
     removed = studies > removed ? studies : removed;
     v->next_expiry_ns =
@@ -345,40 +397,59 @@ static bool run_timers(struct server *v, uint64_t now, struct mf_error *err)
     return true;
 }
 
+/* Carries out what has arrived in one group. */
+static enum mf_sql_commit group(struct server *v, struct mf_error *failure)
+{
+    const struct mf_sql_engine *engine = v->s->engine;
+    v->full = false;
+    v->s->singly = v->singly > 0;
+    if (!engine->begin(v->s, failure))
+        return MF_SQL_FATAL;
+    uint64_t changes = v->s->changes, writes = v->s->writes;
+    for (struct connection *c = v->connections; c; c = c->next)
+        serve_input(v, c);
+    bool ok = v->singly > 0 || run_timers(v, mf_clock_monotonic_ns(), failure);
+    if (v->singly == 0)
+        serve_parked(v, changes);
+    if (ok && engine->healthy(v->s))
+        send_claims(v);
+    v->busy = v->busy || v->s->writes != writes;
+    enum mf_sql_commit end = engine->commit(v->s, failure);
+    return end == MF_SQL_COMMITTED && !ok ? MF_SQL_REFUSED : end;
+}
+
 /* One transaction with all that is to be done. False: the disk failed, stop. */
 static bool turn(struct server *v, struct mf_error *err)
 {
     struct mf_error failure = MF_ERROR_INIT;
-    bool fatal = true;
+    enum mf_sql_commit end = MF_SQL_COMMITTED;
     for (struct connection *c = v->connections; c; c = c->next)
         c->answered = false;
-    bool ok = mf_sqlite_begin(v->s, &failure);
-    if (ok) {
-        int changes = sqlite3_total_changes(v->s->db);
-        for (struct connection *c = v->connections; c; c = c->next)
-            serve_input(v, c);
-        ok = run_timers(v, mf_clock_monotonic_ns(), &failure);
-        serve_parked(v, changes);
-        if (ok && !sqlite3_get_autocommit(v->s->db))
-            send_claims(v);
-        v->busy = v->busy || sqlite3_total_changes(v->s->db) != changes;
-        ok = mf_sqlite_commit(v->s, &fatal, &failure) && ok;
+    if (v->s->engine->ready(v->s, &failure)) {
+        v->lost_ns = 0;
+        end = group(v, &failure);
+        v->singly -= v->singly > 0;
+        if (end == MF_SQL_AGAIN)
+            break_answered(v);
+        else if (end != MF_SQL_COMMITTED)
+            refuse_all(v, &failure);
+        if (end != MF_SQL_AGAIN && !v->s->singly) /* else they are still to be told */
+            mf_sql_events_clear(v->s);
+    } else {
+        hold(v, &failure);
     }
-    if (!ok)
-        refuse_all(v, &failure);
-    mf_sqlite_events_clear(v->s);
     for (struct connection *c = v->connections; c; c = c->next)
         send_replies(v, c);
     drop_closed(v);
-    if (!ok && fatal)
-        return mf_error_set(err, failure.code, "%s", failure.msg);
-    return true;
+    return end != MF_SQL_FATAL || mf_error_set(err, failure.code, "%s", failure.msg);
 }
 
 static int sleep_ms(struct server *v)
 {
     uint64_t wake = v->next_expiry_ns, now = mf_clock_monotonic_ns();
-    uint64_t lease = mf_sqlite_next_lease_ns(v->s);
+    uint64_t lease = v->s->engine->next_lease_ns(v->s);
+    if (v->singly > 0) /* the next request may have arrived long ago */
+        return 0;
     if (lease < wake)
         wake = lease;
     for (const struct connection *c = v->connections; c; c = c->next)
@@ -400,6 +471,8 @@ static bool take_events(struct server *v, const struct epoll_event *events, int 
             accept_connection(v);
         else if (tag == &v->signals || tag == &v->options->stop_fd)
             go_on = false;
+        else if (tag == v->s)
+            continue; /* ready() looks */
         else
             receive(tag);
     }
@@ -408,14 +481,17 @@ static bool take_events(struct server *v, const struct epoll_event *events, int 
 
 static bool loop(struct server *v, struct mf_error *err)
 {
-    mf_sqlite_checkpoint(v->s); /* the other processes are starting, too */
+    v->s->engine->idle(v->s); /* the other processes are starting, too */
     for (bool go_on = true; go_on;) {
         struct epoll_event events[EVENTS];
+        int others = v->s->engine->descriptor(v->s); /* another one with every new connection */
+        if (others >= 0 && !watch(v, others, v->s, EPOLLIN, EPOLL_CTL_ADD) && errno != EEXIST)
+            return mf_error_set(err, MF_ERR_IO, "the job store cannot wait (%s)", strerror(errno));
         int n = epoll_wait(v->epoll, events, EVENTS, sleep_ms(v));
         if (n < 0 && errno != EINTR)
             return mf_error_set(err, MF_ERR_IO, "the job store cannot wait (%s)", strerror(errno));
         if (n == 0 && v->busy) {
-            mf_sqlite_checkpoint(v->s);
+            v->s->engine->idle(v->s);
             v->busy = false;
         }
         go_on = take_events(v, events, n > 0 ? n : 0);
@@ -455,14 +531,31 @@ static bool start(struct server *v, struct mf_error *err)
     return true;
 }
 
+/* The database may be starting, too. */
+static struct mf_store *open_patiently(const struct mf_store_server *o, struct mf_error *err)
+{
+    const uint64_t end = mf_clock_monotonic_ns() + START_MS * UINT64_C(1000000);
+    for (;;) {
+        struct mf_error why = MF_ERROR_INIT;
+        struct mf_store *store = mf_store_open(o->directory, &o->settings, &why);
+        if (store)
+            return store;
+        if (why.code != MF_ERR_UNAVAILABLE || mf_clock_monotonic_ns() >= end) {
+            mf_error_set(err, why.code, "%s", why.msg);
+            return NULL;
+        }
+        poll(NULL, 0, HOLD_MS / 10);
+    }
+}
+
 bool mf_store_server_run(const struct mf_store_server *options, struct mf_error *err)
 {
     MF_AUTO(mf_store)
-    struct mf_store *store = mf_store_open_sqlite(options->directory, &options->settings, err);
+    struct mf_store *store = open_patiently(options, err);
     if (!store)
         return false;
     struct server v = {
-        .s = (struct mf_sqlite_store *)store, .epoll = -1, .signals = -1, .options = options};
+        .s = (struct mf_sql_store *)store, .epoll = -1, .signals = -1, .options = options};
     bool ok = start(&v, err) && loop(&v, err);
     for (struct connection *c = v.connections; c; c = c->next)
         c->closed = true;

@@ -16,10 +16,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+static const char NAME[] = "store.sock";
+
 enum { BACKLOG = 128 };
 
-/* The address below an open directory; `dir` must stay open while it is used. */
-static int open_address(const char *directory, struct sockaddr_un *address, struct mf_error *err)
+int mf_store_socket_address(const char *directory, const char *name, struct sockaddr_un *address,
+                            struct mf_error *err)
 {
     int dir = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0) {
@@ -28,14 +30,14 @@ static int open_address(const char *directory, struct sockaddr_un *address, stru
     }
     memset(address, 0, sizeof *address);
     address->sun_family = AF_UNIX;
-    snprintf(address->sun_path, sizeof address->sun_path, "/proc/self/fd/%d/store.sock", dir);
+    snprintf(address->sun_path, sizeof address->sun_path, "/proc/self/fd/%d/%s", dir, name);
     return dir;
 }
 
 int mf_store_socket_connect(const char *directory, struct mf_error *err)
 {
     struct sockaddr_un address;
-    MF_AUTO(mf_fd) int dir = open_address(directory, &address, err);
+    MF_AUTO(mf_fd) int dir = mf_store_socket_address(directory, NAME, &address, err);
     if (dir < 0)
         return -1;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -62,7 +64,7 @@ int mf_store_listen(const char *directory, struct mf_error *err)
         mf_error_set(err, MF_ERR_IO, "%s: cannot be created (%s)", directory, strerror(errno));
         return -1;
     }
-    MF_AUTO(mf_fd) int dir = open_address(directory, &address, err);
+    MF_AUTO(mf_fd) int dir = mf_store_socket_address(directory, NAME, &address, err);
     if (dir < 0)
         return -1;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -7,6 +7,13 @@
 
 #include <sys/types.h>
 
+struct sockaddr_un;
+
+/* The address of a socket of this name in a directory. The descriptor that is returned (−1 on
+ * failure) must stay open while the address is used, and is the caller's to close. */
+int mf_store_socket_address(const char *directory, const char *name, struct sockaddr_un *address,
+                            struct mf_error *err);
+
 /* A connected stream socket, or −1. */
 int mf_store_socket_connect(const char *directory, struct mf_error *err);
 /* Whether the other end runs as this user or as root. */

@@ -30,6 +30,7 @@ enum mf_store_verb {
     MF_VERB_COUNTS,
     MF_VERB_WAIT_FOR_JOBS,
     MF_VERB_CHANGES,
+    MF_VERB_HOLD,
     MF_VERB_INTERRUPT,     /* no reply of its own: ends the wait that is parked, if any */
     MF_VERB_INSTANCES_ADD, /* from here on: store_serve_instances.c */
     MF_VERB_INSTANCES_SEARCH,
@@ -39,6 +40,8 @@ enum mf_store_verb {
     MF_VERB_STUDY,
     MF_VERB_DELIVERIES_DUE,
     MF_VERB_DELIVERY_SETTLE,
+    MF_VERB_DEAD_LETTERS, /* store_serve_dead_letters.c, with the next */
+    MF_VERB_DEAD_LETTERS_END,
     MF_VERB_FEEDBACK, /* from here on: store_serve_feedback.c */
     MF_VERB_FEEDBACK_PUT,
     MF_VERB_STATE,

@@ -9,8 +9,12 @@
  * drains and the workers finish or return their jobs, then the store closes; what takes longer than
  * http.drain_timeout_s and 5 s is killed.
  *
+ * On SIGHUP, or when it is asked to (control.h), everything but the store and the zygote is
+ * replaced by processes that have read the configuration, bundles, certificates and keys anew, once
+ * all of the new ones are ready (supervisor_reload.c).
+ *
  * Store, front and workers are forked without exec: they inherit the configuration as it was read
- * once and share the program's relocated pages. The zygote alone is re-executed: nothing that
+ * and share the program's relocated pages. The zygote alone is re-executed: nothing that
  * decodes hostile bytes shares memory with secrets.
  *
  * A worker's death is told to the store by the next worker before it claims anything: the
@@ -33,9 +37,19 @@ enum mf_supervise {
                            elsewhere */
 };
 
+struct mf_supervisor_options {
+    const struct mf_config *config; /* borrowed */
+    enum mf_supervise what;
+    /* For a reload: the configuration as it is written now (the supervisor's to free), and whether
+     * it could be served, which may take its time: it runs in a child. */
+    struct mf_config *(*read)(void *context, struct mf_error *err);
+    bool (*check)(const struct mf_config *config, struct mf_error *err);
+    void *context;
+};
+
 /* Runs until it is told to stop: true after a clean stop. Prints "medfusion is ready at URL" on
  * stdout when all processes have become ready for the first time (MF_SUPERVISE_ALL). */
-bool mf_supervisor_run(const struct mf_config *config, enum mf_supervise what,
+bool mf_supervisor_run(const struct mf_supervisor_options *options,
                        struct mf_error *err) MF_CHECK_RESULT;
 
 #ifdef __cplusplus

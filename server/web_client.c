@@ -1,20 +1,122 @@
-/* Web client: one libcurl handle per exchange. */
+/* Web client: one libcurl handle per exchange; of a pool, which keeps its connections, or a new
+ * one. */
 #include "server/web_client.h"
 
 #include <curl/curl.h>
 #include <inttypes.h>
 #include <netinet/in.h>
+#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
-enum { HEADER_BYTES = 16 << 10 };
+enum { HEADER_BYTES = 16 << 10, POOLED = 32 };
 
 struct exchange {
     const struct mf_web_request *request;
     CURL *curl;
     uint64_t received, most;
+    uint64_t sent; /* of the file */
     struct mf_error *err;
 };
+
+struct mf_web_pool {
+    pthread_mutex_t lock;
+    CURL *idle[POOLED];
+    size_t count;
+};
+
+/* --- connections --- */
+
+struct mf_web_pool *mf_web_pool_new(struct mf_error *err)
+{
+    struct mf_web_pool *pool = calloc(1, sizeof *pool);
+    if (pool)
+        pthread_mutex_init(&pool->lock, NULL);
+    else
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for connections");
+    return pool;
+}
+
+void mf_web_pool_free(struct mf_web_pool *pool)
+{
+    if (!pool)
+        return;
+    for (size_t i = 0; i < pool->count; i++)
+        curl_easy_cleanup(pool->idle[i]);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool);
+}
+
+static CURL *take_handle(struct mf_web_pool *pool)
+{
+    CURL *handle = NULL;
+    if (pool) {
+        pthread_mutex_lock(&pool->lock);
+        handle = pool->count ? pool->idle[--pool->count] : NULL;
+        pthread_mutex_unlock(&pool->lock);
+    }
+    return handle ? handle : curl_easy_init();
+}
+
+static void give_handle(struct mf_web_pool *pool, CURL *handle)
+{
+    if (pool) {
+        curl_easy_reset(handle); /* its connections stay */
+        pthread_mutex_lock(&pool->lock);
+        if (pool->count < POOLED) {
+            pool->idle[pool->count++] = handle;
+            handle = NULL;
+        }
+        pthread_mutex_unlock(&pool->lock);
+    }
+    if (handle)
+        curl_easy_cleanup(handle);
+}
+
+/* --- what comes and goes --- */
+
+static size_t on_field(char *line, size_t size, size_t n, void *context)
+{
+    struct exchange *x = context;
+    const size_t len = size * n;
+    char text[HEADER_BYTES];
+    if (len >= sizeof text)
+        return len;
+    memcpy(text, line, len);
+    text[len] = '\0';
+    text[strcspn(text, "\r\n")] = '\0';
+    char *colon = strchr(text, ':');
+    if (!colon)
+        return len;
+    *colon = '\0';
+    x->request->field(x->request->context, text, colon + 1 + strspn(colon + 1, " \t"));
+    return len;
+}
+
+static size_t on_read(char *out, size_t size, size_t n, void *context)
+{
+    struct exchange *x = context;
+    const struct mf_web_request *r = x->request;
+    const uint64_t left = r->body_len - x->sent;
+    const size_t want = size * n < left ? size * n : (size_t)left;
+    const ssize_t got = pread(r->file, out, want, (off_t)(r->file_offset + x->sent));
+    if (got < 0 || (got == 0 && want > 0))
+        return CURL_READFUNC_ABORT;
+    x->sent += (uint64_t)got;
+    return (size_t)got;
+}
+
+/* For a request that is sent again on another connection. */
+static int on_seek(void *context, curl_off_t offset, int origin)
+{
+    struct exchange *x = context;
+    if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > x->request->body_len)
+        return CURL_SEEKFUNC_CANTSEEK;
+    x->sent = (uint64_t)offset;
+    return CURL_SEEKFUNC_OK;
+}
 
 static size_t on_data(char *data, size_t size, size_t n, void *context)
 {
@@ -110,6 +212,29 @@ static curl_socket_t open_socket(void *context, curlsocktype purpose, struct cur
     return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
+static void set_body(struct exchange *x)
+{
+    const struct mf_web_request *r = x->request;
+    CURL *c = x->curl;
+    const bool head = r->method && strcmp(r->method, "HEAD") == 0;
+    if (head) {
+        curl_easy_setopt(c, CURLOPT_NOBODY, 1L);
+    } else if (r->file > 0) {
+        curl_easy_setopt(c, CURLOPT_UPLOAD, 1L);
+        curl_easy_setopt(c, CURLOPT_INFILESIZE_LARGE, (curl_off_t)r->body_len);
+        curl_easy_setopt(c, CURLOPT_READFUNCTION, on_read);
+        curl_easy_setopt(c, CURLOPT_READDATA, x);
+        curl_easy_setopt(c, CURLOPT_SEEKFUNCTION, on_seek);
+        curl_easy_setopt(c, CURLOPT_SEEKDATA, x);
+    } else if (r->content_type) {
+        curl_easy_setopt(c, CURLOPT_POST, 1L);
+        curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->body);
+        curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len);
+    }
+    if (r->method && !head)
+        curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, r->method);
+}
+
 static void set_options(struct exchange *x, struct curl_slist *headers)
 {
     const struct mf_web_request *r = x->request;
@@ -129,11 +254,11 @@ static void set_options(struct exchange *x, struct curl_slist *headers)
     curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_data);
     curl_easy_setopt(c, CURLOPT_WRITEDATA, x);
-    if (!r->content_type)
-        return;
-    curl_easy_setopt(c, CURLOPT_POST, 1L);
-    curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->body);
-    curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len);
+    if (r->field) {
+        curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_field);
+        curl_easy_setopt(c, CURLOPT_HEADERDATA, x);
+    }
+    set_body(x);
 }
 
 bool mf_web_encode(struct mf_buffer *out, const char *text, struct mf_error *err)
@@ -158,7 +283,7 @@ bool mf_web_send(const struct mf_web_request *r, long *ret_status, struct mf_err
 {
     struct mf_error stopped = MF_ERROR_INIT;
     struct exchange x = {.request = r,
-                         .curl = curl_easy_init(),
+                         .curl = take_handle(r->pool),
                          .most = r->max_bytes ? r->max_bytes : UINT64_C(16) << 20,
                          .err = &stopped};
     if (!x.curl)
@@ -172,7 +297,7 @@ bool mf_web_send(const struct mf_web_request *r, long *ret_status, struct mf_err
     set_options(&x, headers);
     CURLcode code = curl_easy_perform(x.curl);
     curl_easy_getinfo(x.curl, CURLINFO_RESPONSE_CODE, ret_status);
-    curl_easy_cleanup(x.curl);
+    give_handle(r->pool, x.curl);
     curl_slist_free_all(headers);
     if (stopped.code)
         return mf_error_set(err, stopped.code, "%s", stopped.msg);

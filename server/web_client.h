@@ -16,11 +16,16 @@
 extern "C" {
 #endif
 
+struct mf_web_pool;
+
 struct mf_web_request {
     const char *url, *accept;
-    const char *content_type; /* with `body`: a POST; NULL: a GET */
+    const char *method;       /* NULL: POST with a content_type, else GET */
+    const char *content_type; /* of `body`, or NULL */
     const void *body;
     size_t body_len;
+    int file; /* > 0: body_len bytes of this descriptor from file_offset are the body instead */
+    uint64_t file_offset;
     const char *authorization; /* of the header field, or NULL */
     const char *const *fields; /* further header fields, "name: value"; NULL at the end, or NULL */
     const char *ca_file;       /* PEM; NULL = the system's authorities */
@@ -30,8 +35,15 @@ struct mf_web_request {
      * the answer. */
     bool (*data)(void *context, const char *content_type, const void *data, size_t len,
                  struct mf_error *err);
+    /* Is told of every header field of the answer; NULL: nobody. */
+    void (*field)(void *context, const char *name, const char *value);
     void *context;
+    struct mf_web_pool *pool; /* connections to go on with; NULL: a new one */
 };
+
+/* Connections that stay open from one request to the next, for any number of threads. */
+struct mf_web_pool *mf_web_pool_new(struct mf_error *err) MF_CHECK_RESULT;
+void mf_web_pool_free(struct mf_web_pool *pool);
 
 /* `text` appended with everything that is not unreserved (RFC 3986) percent-encoded. */
 bool mf_web_encode(struct mf_buffer *out, const char *text, struct mf_error *err) MF_CHECK_RESULT;

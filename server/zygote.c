@@ -12,22 +12,19 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { START_MS = 20000, BACKLOG = 128 };
+enum { START_MS = 20000 };
 
 struct mf_zygote {
     int program; /* opened once: an update on the disk is for the next start of the daemon */
     int listen_fd;
     pid_t pid;
-    char address[MF_DECODER_ADDRESS];
+    char address[MF_PROCESS_ADDRESS];
 };
 
 static char main_program[PATH_MAX] = "/proc/self/exe";
@@ -63,24 +60,6 @@ static int open_program(struct mf_error *err)
     if (fd < 0)
         mf_error_set(err, MF_ERR_INTERNAL, "%s: %s", main_program, strerror(errno));
     return fd;
-}
-
-/* An abstract address that the kernel chooses (unix(7), autobind). */
-static int listen_somewhere(char address[MF_DECODER_ADDRESS], struct mf_error *err)
-{
-    struct sockaddr_un a = {.sun_family = AF_UNIX};
-    socklen_t len = sizeof a;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof(sa_family_t)) == 0 &&
-        listen(fd, BACKLOG) == 0 && getsockname(fd, (struct sockaddr *)&a, &len) == 0) {
-        int name_len = (int)(len - offsetof(struct sockaddr_un, sun_path)) - 1;
-        snprintf(address, MF_DECODER_ADDRESS, "@%.*s", name_len, a.sun_path + 1);
-        return fd;
-    }
-    mf_error_set(err, MF_ERR_INTERNAL, "decoder socket: %s", strerror(errno));
-    if (fd >= 0)
-        close(fd);
-    return -1;
 }
 
 /* Waits for the byte that says that the zygote is prepared. */
@@ -119,7 +98,7 @@ struct mf_zygote *mf_zygote_start(struct mf_error *err)
         return NULL;
     }
     z->program = open_program(err);
-    z->listen_fd = z->program < 0 ? -1 : listen_somewhere(z->address, err);
+    z->listen_fd = z->program < 0 ? -1 : mf_process_listen(z->address, err);
     if (z->listen_fd >= 0 && mf_zygote_restart(z, err))
         return z;
     mf_zygote_stop(z);

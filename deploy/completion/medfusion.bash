@@ -6,7 +6,7 @@ _medfusion()
         words=$(medfusion --help 2>/dev/null | sed -n 's/^  \([a-z]*\) .*/\1/p')
     elif [[ $current == --* ]]; then
         words=$(medfusion "$command" --help 2>/dev/null | grep -o -- '--[a-z][a-z.-]*')
-        if [ "$command" = serve ] || [ "$command" = worker ]; then
+        if [[ $command =~ ^(serve|worker|backup|restore)$ ]]; then
             words+=" $(medfusion "$command" --help-config 2>/dev/null | sed -n 's/^| `\([a-z_.]*\)`.*/--\1/p')"
         fi
     elif [ "$COMP_CWORD" -eq 2 ] && [[ $command =~ ^(model|dicom|fhir|module)$ ]]; then

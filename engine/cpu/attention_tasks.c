@@ -18,7 +18,7 @@ struct job {
 /* The format of attention's products: int8 is for layers with weights only. */
 static enum amx_format format_of(const struct mf_backend *be)
 {
-    if (be->precise && be->format != AMX_BF16X3)
+    if (be->precision == MF_PRECISION_16_BITS && be->format != AMX_BF16X3)
         return AMX_BF16X2;
     return be->format == AMX_INT8 ? AMX_BF16 : be->format;
 }

@@ -115,9 +115,9 @@ static const char *dtype_of(const struct mf_backend *be)
     return be->dtype;
 }
 
-static void precise(struct mf_backend *be, bool on)
+static void precision(struct mf_backend *be, enum mf_precision least)
 {
-    be->precise = on;
+    be->precision = least;
 }
 
 static void share(struct mf_backend *be, struct mf_weight_store *store)
@@ -337,7 +337,7 @@ static void selective_scan(struct mf_backend *be, const struct mf_scan *scan, fl
 const struct mf_ops mf_cpu_ops = {
     .device = "cpu",
     .dtype = dtype_of,
-    .precise = precise,
+    .precision = precision,
     .share = share,
     .backend_new = backend_new,
     .backend_free = backend_free,
@@ -360,6 +360,8 @@ const struct mf_ops mf_cpu_ops = {
     .rms_norm = rms_norm,
     .attention_scratch = mf_cpu_attention_scratch,
     .attention = mf_cpu_attend,
+    .window_tokens = 2048,
+    .window_attention_scratch = mf_cpu_attention_scratch,
     .window_attention = mf_cpu_attend_windows,
     .unary = unary,
     .glu = glu,

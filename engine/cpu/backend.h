@@ -83,7 +83,7 @@ struct mf_backend {
     const char *dtype;
     bool tiles;                    /* products run on AMX */
     enum amx_format format;        /* of new linear layers */
-    bool precise;                  /* new linear layers and attention keep 16 bits at least */
+    enum mf_precision precision;   /* of new linear layers and attention */
     struct mf_weight_store *store; /* of new linear layers' panels; NULL: they are private */
     dnnl_engine_t engine;
     dnnl_stream_t stream;
@@ -100,13 +100,17 @@ void mf_cpu_parallel(const struct mf_backend *be, size_t n,
 /* Aligned memory, in huge pages where it is large; free() it. NULL when there is none. */
 void *mf_cpu_memory(size_t bytes);
 
-/* Linear layers on oneDNN (linear_dnnl.c). */
+/* Linear layers on oneDNN (linear_dnnl.c): a layer says how many bytes its weights take (aligned to
+ * 64, the caller's until the layer is freed) and is placed in them; a source of NULL: they hold the
+ * weights already. */
 struct mf_dnnl_linear;
 struct mf_dnnl_linear *mf_dnnl_linear_new(struct mf_backend *be,
                                           const struct mf_linear_source *source,
                                           struct mf_error *err);
 void mf_dnnl_linear_free(struct mf_dnnl_linear *linear);
 size_t mf_dnnl_linear_bytes(const struct mf_dnnl_linear *linear);
+bool mf_dnnl_linear_place(struct mf_dnnl_linear *linear, void *memory,
+                          const struct mf_linear_source *source, struct mf_error *err);
 bool mf_dnnl_linear_plan(struct mf_dnnl_linear *linear, size_t m, size_t x_row,
                          enum mf_epilogue epilogue, size_t *ret_scratch, struct mf_error *err);
 bool mf_dnnl_linear_run(struct mf_dnnl_linear *linear, const float *x, size_t m, size_t x_row,

@@ -170,7 +170,7 @@ MF_INLINE void scan_block(const struct mf_scan *s, size_t channel, size_t n, siz
     vf h[MAX_STATES], a[MAX_STATES];
     for (size_t j = 0; j < states; j++) {
         h[j] = (vf){0};
-        a[j] = load_some(s->a + j * s->channels + channel, n);
+        a[j] = load_some(s->a + j * s->channels + channel, n) * 1.44269504f; /* e^x = 2^(x log₂e) */
     }
     vf d = load_some(s->d + channel, n);
     for (size_t t = 0; t < s->length; t++) {
@@ -180,7 +180,7 @@ MF_INLINE void scan_block(const struct mf_scan *s, size_t channel, size_t n, siz
         vf du = dt * u, sum = d * u;
         const float *b = s->b + t * s->bc_row, *c = s->c + t * s->bc_row;
         for (size_t j = 0; j < states; j++) {
-            h[j] = vexp(dt * a[j]) * h[j] + du * b[j];
+            h[j] = vexp2(dt * a[j]) * h[j] + du * b[j];
             sum += c[j] * h[j];
         }
         const float *zp = s->z + t * s->z_row + channel;

@@ -19,6 +19,31 @@ enum {
     SERIAL = 1 << 18       /* products below which threads cost more than they bring */
 };
 
+/* Memory for a layer's `bytes`: shared where the backend has a store, in which somebody may have
+ * written them already. */
+static bool take_memory(struct mf_linear *l, bool *ret_filled, struct mf_error *err)
+{
+    *ret_filled = false;
+    if (l->be->store)
+        l->panels = mf_weight_store_take(l->be->store, l->bytes, ret_filled);
+    l->shared = l->panels != NULL;
+    if (!l->shared)
+        l->panels = aligned_alloc(64, (l->bytes + 63) / 64 * 64);
+    return l->panels || mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for weights");
+}
+
+static bool make_dnnl(struct mf_linear *l, const struct mf_linear_source *source,
+                      struct mf_error *err)
+{
+    bool filled;
+    l->dnnl = mf_dnnl_linear_new(l->be, source, err);
+    if (!l->dnnl)
+        return false;
+    l->bytes = mf_dnnl_linear_bytes(l->dnnl);
+    return take_memory(l, &filled, err) &&
+           mf_dnnl_linear_place(l->dnnl, l->panels, filled ? NULL : source, err);
+}
+
 #ifdef MF_CPU_AMX
 
 struct packing {
@@ -83,17 +108,12 @@ static bool make_panels(struct mf_linear *l, const struct mf_linear_source *sour
                         struct mf_error *err)
 {
     const struct block b = size_block(l, source);
-    bool filled = false;
+    bool filled;
     l->bytes = b.panels + (b.scales + b.factor + b.bias) * sizeof(float);
-    if (l->be->store)
-        l->panels = mf_weight_store_take(l->be->store, l->bytes, &filled);
-    l->shared = l->panels != NULL;
-    if (!l->shared)
-        l->panels = aligned_alloc(64, (l->bytes + 63) / 64 * 64);
-    if (!l->panels)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for weights");
+    if (!take_memory(l, &filled, err))
+        return false;
     lay_out(l, &b);
-    return (l->shared && filled) || pack(l, source, err);
+    return filled || pack(l, source, err);
 }
 
 /* How m rows are cut. */
@@ -241,12 +261,14 @@ static bool use_tiles(struct mf_linear *l, const struct mf_linear_source *source
         MIDDLE = 1 << 17 /* 8 bits would save little: 16 */
     };
     size_t weights = l->out * l->in;
-    bool precise = l->be->precise || (l->be->format == AMX_INT8 && weights < MIDDLE);
+    bool int8 = l->be->format == AMX_INT8, half = int8 && weights < MIDDLE;
     l->format = l->be->format;
     if (weights < SMALL)
         l->format = AMX_BF16X3;
-    else if (precise && l->format != AMX_BF16X3)
+    else if ((l->be->precision == MF_PRECISION_16_BITS || half) && l->format != AMX_BF16X3)
         l->format = AMX_BF16X2;
+    else if (int8 && l->be->precision == MF_PRECISION_BF16)
+        l->format = AMX_BF16;
     bool tiny = weights < TINY && l->in >= amx_depth(l->format);
     bool plain = l->format == AMX_BF16X3 && (source->few_rows || tiny);
     return l->be->tiles && !plain;
@@ -324,8 +346,7 @@ struct mf_linear *mf_cpu_linear_new(struct mf_backend *be, const struct mf_linea
     l->be = be;
     l->out = source->out;
     l->in = source->in;
-    if (use_tiles(l, source) ? make_panels(l, source, err)
-                             : (l->dnnl = mf_dnnl_linear_new(be, source, err)) != NULL)
+    if (use_tiles(l, source) ? make_panels(l, source, err) : make_dnnl(l, source, err))
         return l;
     mf_cpu_linear_free(l);
     return NULL;
@@ -343,7 +364,7 @@ void mf_cpu_linear_free(struct mf_linear *l)
 
 size_t mf_cpu_linear_bytes(const struct mf_linear *l)
 {
-    return l->dnnl ? mf_dnnl_linear_bytes(l->dnnl) : l->bytes;
+    return l->bytes;
 }
 
 bool mf_cpu_linear_plan(struct mf_linear *l, size_t m, size_t x_row, enum mf_epilogue epilogue,

@@ -9,7 +9,7 @@ struct mf_linear {
     struct mf_dnnl_linear *dnnl; /* NULL: on tiles */
     size_t out, in, bytes;
     enum amx_format format;
-    /* One block of memory, in this order: */
+    /* One block of memory, in this order (on oneDNN: as it likes): */
     char *panels;
     float *scales; /* int8: of the columns; else NULL */
     float *factor; /* int8 smoothed: what x is multiplied by, 1 / smooth; else NULL */

@@ -79,7 +79,13 @@ MF_INLINE vf vmax(vf a, vf b)
 
 MF_INLINE vf vmin(vf a, vf b)
 {
-    return -vmax(-a, -b);
+#if defined(__AVX512F__)
+    return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return choose(a < b, a, b);
+#endif
 }
 
 MF_INLINE float sum_lanes(vf v)
@@ -121,6 +127,32 @@ MF_INLINE vf vexp(vf x)
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
     return p * (vf)exponent;
+}
+
+/* 2^x for x below 126, relative error below 3e-7; never less than 2^−126. */
+MF_INLINE vf vexp2(vf x)
+{
+    x = vmax(x, splat(-126.0f));
+#if defined(__AVX512F__)
+    vf n = (vf)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+    const vf magic = splat(12582912.0f); /* as in vexp() */
+    vf n = x + magic;
+    vi exponent = ((vi)n - (vi)magic + 127) << 23;
+    n -= magic;
+#endif
+    vf r = x - n;
+    vf p = splat(1.3264726149e-3f); /* least relative error on [−0.5, 0.5] */
+    p = p * r + 9.6715129912e-3f;
+    p = p * r + 5.5507335812e-2f;
+    p = p * r + 2.4022242427e-1f;
+    p = p * r + 6.9314700365e-1f;
+    p = p * r + 1.0f;
+#if defined(__AVX512F__)
+    return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+    return p * (vf)exponent;
+#endif
 }
 
 /* ln x for normal x > 0, relative error below 2e-7. */

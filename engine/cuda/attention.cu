@@ -3,16 +3,16 @@
  * time, with a running maximum and sum, so that no row of scores is ever held as a whole. It is
  * what networks are checked with, and what runs where the tensor cores' kernel does not fit.
  */
-#include "engine/cuda/kernel.cuh"
 #include "engine/cuda/kernels.h"
+#include "engine/cuda/rows.cuh"
 
 enum { QUERIES = 16, KEYS = 32 }; /* a warp has two rows, a lane a key */
 
 /* Threads (32, QUERIES / 2). Shared: QUERIES queries, KEYS keys and KEYS values of `size` floats,
  * and QUERIES × KEYS weights. SLICES: floats of a row that a lane sums up, 32 apart. */
-template <int SLICES>
-__global__ void attention_kernel(struct mf_attention at, const float *q, const float *k,
-                                 const float *v, float *o)
+template <int SLICES, bool WINDOWS>
+__global__ void attention_kernel(struct mf_attention at, struct mf_windows w, const float *q,
+                                 const float *k, const float *v, float *o)
 {
     MF_SHARED(float, shared);
     size_t size = at.head_size, pad = size + 1;
@@ -21,13 +21,18 @@ __global__ void attention_kernel(struct mf_attention at, const float *q, const f
              threads = 16 * QUERIES;
     size_t b = blockIdx.y / at.heads, column = blockIdx.y % at.heads * size;
     size_t first = (size_t)blockIdx.x * QUERIES;
-    q += b * at.q_batch + column;
-    k += b * at.k_batch + column;
-    v += b * at.v_batch + column;
-    o += b * at.o_batch + column;
+    const auto queries =
+        mf_item_rows<WINDOWS, const float>(q + column, at.q_batch, at.q_row, b, w, w.pool, nullptr);
+    const auto keys = mf_item_rows<WINDOWS>(k + column, at.k_batch, at.k_row, b, w, 1,
+                                            WINDOWS ? w.k_pad + column : nullptr);
+    const auto values = mf_item_rows<WINDOWS>(v + column, at.v_batch, at.v_row, b, w, 1,
+                                              WINDOWS ? w.v_pad + column : nullptr);
+    const auto out =
+        mf_item_rows<WINDOWS, float>(o + column, at.o_batch, at.o_row, b, w, w.pool, nullptr);
     for (size_t i = thread; i < QUERIES * size; i += threads) {
         size_t row = first + i / size;
-        qs[i] = row < at.queries ? q[row * at.q_row + i % size] * at.scale : 0;
+        const float *query = row < at.queries ? queries.at(row) : nullptr;
+        qs[i] = query ? query[i % size] * at.scale : 0;
     }
     float sum[2] = {0, 0}, most[2] = {-INFINITY, -INFINITY}, mixed[2][SLICES];
     for (int r = 0; r < 2; r++)
@@ -38,8 +43,8 @@ __global__ void attention_kernel(struct mf_attention at, const float *q, const f
         __syncthreads();
         for (size_t i = thread; i < count * size; i += threads) {
             size_t row = i / size, d = i % size;
-            ks[row * pad + d] = k[(begin + row) * at.k_row + d];
-            vs[i] = v[(begin + row) * at.v_row + d];
+            ks[row * pad + d] = keys.at(begin + row)[d];
+            vs[i] = values.at(begin + row)[d];
         }
         __syncthreads();
         for (int r = 0; r < 2; r++) {
@@ -71,38 +76,49 @@ __global__ void attention_kernel(struct mf_attention at, const float *q, const f
     }
     for (int r = 0; r < 2; r++) {
         size_t row = first + 2 * warp + (unsigned)r;
+        float *to = row < at.queries ? out.at(row) : nullptr;
         MF_UNROLL
         for (int i = 0; i < SLICES; i++) {
             size_t d = lane + (size_t)i * 32;
-            if (row < at.queries && d < size)
-                o[row * at.o_row + d] = mixed[r][i] / sum[r];
+            if (to && d < size)
+                to[d] = mixed[r][i] / sum[r];
         }
     }
 }
 
-template <int SLICES>
-static int start(void *stream, const struct mf_attention *at, const float *q, const float *k,
-                 const float *v, float *o)
+template <int SLICES, bool WINDOWS>
+static int start(void *stream, const struct mf_attention *at, const struct mf_windows &windows,
+                 const float *q, const float *k, const float *v, float *o)
 {
-    auto kernel = attention_kernel<SLICES>;
+    auto kernel = attention_kernel<SLICES, WINDOWS>;
     size_t size = at->head_size;
     size_t shared =
         (QUERIES * size + KEYS * (size + 1) + KEYS * size + QUERIES * KEYS) * sizeof(float);
     dim3 grid((unsigned)((at->queries + QUERIES - 1) / QUERIES), (unsigned)(at->batch * at->heads));
     int status = shared > 48 * 1024 ? MF_ALLOW_SHARED(kernel, shared) : 0;
     return status ? status
-                  : MF_LAUNCH_TOGETHER(kernel, grid, dim3(32, QUERIES / 2), shared, stream, *at, q,
-                                       k, v, o);
+                  : MF_LAUNCH_TOGETHER(kernel, grid, dim3(32, QUERIES / 2), shared, stream, *at,
+                                       windows, q, k, v, o);
 }
 
-extern "C" int mf_launch_attention(void *stream, const struct mf_attention *at, const float *q,
-                                   const float *k, const float *v, float *o)
+template <bool WINDOWS>
+static int start_sized(void *stream, const struct mf_attention *at,
+                       const struct mf_windows &windows, const float *q, const float *k,
+                       const float *v, float *o)
 {
     if (at->head_size <= 32)
-        return start<1>(stream, at, q, k, v, o);
+        return start<1, WINDOWS>(stream, at, windows, q, k, v, o);
     if (at->head_size <= 64)
-        return start<2>(stream, at, q, k, v, o);
+        return start<2, WINDOWS>(stream, at, windows, q, k, v, o);
     if (at->head_size <= 128)
-        return start<4>(stream, at, q, k, v, o);
-    return start<8>(stream, at, q, k, v, o);
+        return start<4, WINDOWS>(stream, at, windows, q, k, v, o);
+    return start<8, WINDOWS>(stream, at, windows, q, k, v, o);
+}
+
+extern "C" int mf_launch_attention(void *stream, const struct mf_attention *at,
+                                   const struct mf_windows *windows, const float *q, const float *k,
+                                   const float *v, float *o)
+{
+    return windows ? start_sized<true>(stream, at, *windows, q, k, v, o)
+                   : start_sized<false>(stream, at, {}, q, k, v, o);
 }

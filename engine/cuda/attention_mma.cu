@@ -5,9 +5,11 @@
  * SIZE numbers. Queries stay in registers too unless heads are large.
  */
 #include "engine/cuda/kernels.h"
+#include "engine/cuda/rows.cuh"
 #include "engine/cuda/tensor.cuh"
 
 enum { WARPS = 4, QUERIES = 16 * WARPS, KEYS = 64, THREADS = 32 * WARPS, GAP = 8 };
+static_assert(QUERIES == KEYS, "load_rows() loads as many of each");
 
 /* Four consecutive numbers as two words of bfloat16; `whole`: their address is aligned. */
 static __device__ __forceinline__ uint2 load_four(const float *p, bool whole, size_t left)
@@ -28,16 +30,18 @@ static __device__ __forceinline__ uint2 load_four(const mf_bf16 *p, bool whole, 
             (left > 2 ? p[2].bits : 0) | (uint32_t)(left > 3 ? p[3].bits : 0) << 16};
 }
 
-/* `count` rows of a head into shared memory, zeros up to `rows` × SIZE. */
-template <int SIZE, typename T>
-static __device__ __forceinline__ void load_rows(const T *from, size_t row, size_t count,
-                                                 size_t size, bool whole, int rows, mf_bf16 *to)
+/* 64 rows of a head, from row `begin` of `count` on, into shared memory: 64 × SIZE, zeros where
+ * there are no more. */
+template <int SIZE, class ROWS>
+static __device__ __forceinline__ void load_rows(const ROWS &rows, size_t begin, size_t count,
+                                                 size_t size, bool whole, mf_bf16 *to)
 {
-    for (int i = (int)threadIdx.x; i < rows * (SIZE / 4); i += THREADS) {
+    for (int i = (int)threadIdx.x; i < KEYS * (SIZE / 4); i += THREADS) {
         size_t r = (size_t)(i / (SIZE / 4)), d = (size_t)(i % (SIZE / 4)) * 4;
+        const auto *from = begin + r < count && d < size ? rows.at(begin + r) : nullptr;
         uint2 words = {0, 0};
-        if (r < count && d < size)
-            words = load_four(from + r * row + d, whole, size - d);
+        if (from)
+            words = load_four(from + d, whole, size - d);
         *reinterpret_cast<uint2 *>(to + r * (SIZE + GAP) + d) = words;
     }
 }
@@ -117,9 +121,10 @@ static __device__ __forceinline__ void mix(float o[SIZE / 8][4], const float s[K
     }
 }
 
-template <int SIZE, typename T>
-static __device__ __forceinline__ void
-store_rows(const struct mf_attention &at, float o[SIZE / 8][4], float sum[2], size_t first, T *out)
+template <int SIZE, class ROWS>
+static __device__ __forceinline__ void store_rows(const struct mf_attention &at,
+                                                  float o[SIZE / 8][4], float sum[2], size_t first,
+                                                  const ROWS &rows)
 {
     unsigned lane = threadIdx.x % 32;
     MF_UNROLL
@@ -128,19 +133,21 @@ store_rows(const struct mf_attention &at, float o[SIZE / 8][4], float sum[2], si
         total += __shfl_xor_sync(0xFFFFFFFFu, total, 1);
         total += __shfl_xor_sync(0xFFFFFFFFu, total, 2);
         size_t row = first + lane / 4 + (size_t)r * 8;
+        auto *to = row < at.queries ? rows.at(row) : nullptr;
         MF_UNROLL
         for (int i = 0; i < SIZE / 4; i++) {
             size_t d = (size_t)(i / 2) * 8 + lane % 4 * 2 + (size_t)(i % 2);
-            if (row < at.queries && d < at.head_size)
-                mf_store(out + row * at.o_row + d, o[i / 2][2 * r + i % 2] / total);
+            if (to && d < at.head_size)
+                mf_store(to + d, o[i / 2][2 * r + i % 2] / total);
         }
     }
 }
 
 /* Grid (query blocks, batch · heads). `whole`: rows can be read in fours. */
-template <int SIZE, typename T>
+template <int SIZE, typename T, bool WINDOWS>
 __global__ void __launch_bounds__(THREADS)
-    mma_kernel(struct mf_attention at, bool whole, const T *q, const T *k, const T *v, T *out)
+    mma_kernel(struct mf_attention at, struct mf_windows w, bool whole, const T *q, const T *k,
+               const T *v, T *o_rows, const T *k_pad, const T *v_pad)
 {
     MF_SHARED(mf_bf16, shared);
     constexpr bool HELD = SIZE <= 128; /* queries in registers: their memory is the keys' */
@@ -148,12 +155,16 @@ __global__ void __launch_bounds__(THREADS)
     mf_bf16 *ks = shared, *vs = ks + KEYS * (SIZE + GAP);
     mf_bf16 *qs = HELD ? ks : vs + KEYS * (SIZE + GAP);
     size_t b = blockIdx.y / at.heads, column = blockIdx.y % at.heads * at.head_size;
-    size_t first = (size_t)blockIdx.x * QUERIES, left = at.queries - first;
-    q += b * at.q_batch + column + first * at.q_row;
-    k += b * at.k_batch + column;
-    v += b * at.v_batch + column;
-    out += b * at.o_batch + column;
-    load_rows<SIZE>(q, at.q_row, left, at.head_size, whole, QUERIES, qs);
+    size_t first = (size_t)blockIdx.x * QUERIES;
+    const auto queries =
+        mf_item_rows<WINDOWS, const T>(q + column, at.q_batch, at.q_row, b, w, w.pool, nullptr);
+    const auto keys = mf_item_rows<WINDOWS>(k + column, at.k_batch, at.k_row, b, w, 1,
+                                            WINDOWS ? k_pad + column : nullptr);
+    const auto values = mf_item_rows<WINDOWS>(v + column, at.v_batch, at.v_row, b, w, 1,
+                                              WINDOWS ? v_pad + column : nullptr);
+    const auto out =
+        mf_item_rows<WINDOWS, T>(o_rows + column, at.o_batch, at.o_row, b, w, w.pool, nullptr);
+    load_rows<SIZE>(queries, first, at.queries, at.head_size, whole, qs);
     __syncthreads();
     uint32_t held[HELD ? STEPS : 1][4];
     MF_UNROLL
@@ -163,10 +174,8 @@ __global__ void __launch_bounds__(THREADS)
     for (size_t begin = 0; begin < at.keys; begin += KEYS) {
         float s[KEYS / 8][4] = {}, factor[2];
         __syncthreads();
-        load_rows<SIZE>(k + begin * at.k_row, at.k_row, at.keys - begin, at.head_size, whole, KEYS,
-                        ks);
-        load_rows<SIZE>(v + begin * at.v_row, at.v_row, at.keys - begin, at.head_size, whole, KEYS,
-                        vs);
+        load_rows<SIZE>(keys, begin, at.keys, at.head_size, whole, ks);
+        load_rows<SIZE>(values, begin, at.keys, at.head_size, whole, vs);
         __syncthreads();
         MF_UNROLL
         for (int step = 0; step < STEPS; step++) {
@@ -188,41 +197,64 @@ __global__ void __launch_bounds__(THREADS)
     store_rows<SIZE>(at, o, sum, first + threadIdx.x / 32 * 16, out);
 }
 
-template <int SIZE, typename T>
-static int start(void *stream, const struct mf_attention *at, bool whole, const void *q,
-                 const void *k, const void *v, void *o)
+/* Where the rows lie; windows are those of floats. */
+template <typename T>
+struct source {
+    const struct mf_attention *at;
+    const struct mf_windows *windows;
+    const T *q, *k, *v;
+    T *o;
+};
+
+template <int SIZE, bool WINDOWS, typename T>
+static int start(void *stream, const source<T> &s, bool whole)
 {
-    auto kernel = mma_kernel<SIZE, T>;
+    auto kernel = mma_kernel<SIZE, T, WINDOWS>;
+    const struct mf_attention &at = *s.at;
+    const struct mf_windows w = WINDOWS ? *s.windows : mf_windows{};
     size_t tiles = SIZE <= 128 ? 2 : 3, shared = tiles * KEYS * (SIZE + GAP) * sizeof(mf_bf16);
-    dim3 grid((unsigned)((at->queries + QUERIES - 1) / QUERIES), (unsigned)(at->batch * at->heads));
+    dim3 grid((unsigned)((at.queries + QUERIES - 1) / QUERIES), (unsigned)(at.batch * at.heads));
     int status = shared > 48 * 1024 ? MF_ALLOW_SHARED(kernel, shared) : 0;
     return status ? status
-                  : MF_LAUNCH_TOGETHER(kernel, grid, THREADS, shared, stream, *at, whole,
-                                       (const T *)q, (const T *)k, (const T *)v, (T *)o);
+                  : MF_LAUNCH_TOGETHER(kernel, grid, THREADS, shared, stream, at, w, whole, s.q,
+                                       s.k, s.v, s.o, (const T *)w.k_pad, (const T *)w.v_pad);
 }
 
-template <typename T>
-static int start_sized(void *stream, const struct mf_attention *at, const void *q, const void *k,
-                       const void *v, void *o)
+template <bool WINDOWS, typename T>
+static int start_sized(void *stream, const source<T> &s)
 {
-    uintptr_t addresses = (uintptr_t)q | (uintptr_t)k | (uintptr_t)v;
-    size_t steps =
-        at->head_size | at->q_row | at->k_row | at->v_row | at->q_batch | at->k_batch | at->v_batch;
+    const struct mf_attention *at = s.at;
+    uintptr_t addresses = (uintptr_t)s.q | (uintptr_t)s.k | (uintptr_t)s.v;
+    size_t steps = at->head_size | at->q_row | at->k_row | at->v_row;
+    if (WINDOWS)
+        addresses |= (uintptr_t)s.windows->k_pad | (uintptr_t)s.windows->v_pad;
+    else
+        steps |= at->q_batch | at->k_batch | at->v_batch;
     bool whole = steps % 4 == 0 && addresses % (4 * sizeof(T)) == 0;
     if (at->head_size <= 32)
-        return start<32, T>(stream, at, whole, q, k, v, o);
+        return start<32, WINDOWS>(stream, s, whole);
     if (at->head_size <= 64)
-        return start<64, T>(stream, at, whole, q, k, v, o);
+        return start<64, WINDOWS>(stream, s, whole);
     if (at->head_size <= 96)
-        return start<96, T>(stream, at, whole, q, k, v, o);
+        return start<96, WINDOWS>(stream, s, whole);
     if (at->head_size <= 128)
-        return start<128, T>(stream, at, whole, q, k, v, o);
-    return start<256, T>(stream, at, whole, q, k, v, o);
+        return start<128, WINDOWS>(stream, s, whole);
+    return start<256, WINDOWS>(stream, s, whole);
 }
 
-extern "C" int mf_launch_attention_mma(void *stream, const struct mf_attention *at, const void *q,
-                                       const void *k, const void *v, void *o, bool half)
+extern "C" int mf_launch_attention_mma(void *stream, const struct mf_attention *at,
+                                       const struct mf_windows *windows, const float *q,
+                                       const float *k, const float *v, float *o)
 {
-    return half ? start_sized<mf_bf16>(stream, at, q, k, v, o)
-                : start_sized<float>(stream, at, q, k, v, o);
+    const source<float> s = {at, windows, q, k, v, o};
+    return windows ? start_sized<true>(stream, s) : start_sized<false>(stream, s);
+}
+
+extern "C" int mf_launch_attention_halves(void *stream, const struct mf_attention *at,
+                                          const uint16_t *q, const uint16_t *k, const uint16_t *v,
+                                          uint16_t *o)
+{
+    return start_sized<false>(stream,
+                              source<mf_bf16>{at, nullptr, (const mf_bf16 *)q, (const mf_bf16 *)k,
+                                              (const mf_bf16 *)v, (mf_bf16 *)o});
 }

@@ -3,25 +3,41 @@
 
 #include "engine/host.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { ALIGNMENT = 256 }; /* of arrays that cuDNN reads and writes */
 
 static void backend_free(struct mf_backend *be)
 {
     if (!be)
         return;
+    mf_dnn_free(be->dnn);
     mf_matmuls_free(be->matmuls);
     mf_gpu_close(be->gpu);
     free(be);
 }
 
+/* Tensor cores multiply E4M3 from Ada on. */
+static bool can_eight(const struct mf_backend *be, struct mf_error *err)
+{
+    enum { ADA = 89 };
+    int capability = mf_gpu_capability(be->gpu);
+    return !be->eight || capability >= ADA ||
+           mf_error_set(err, MF_ERR_UNAVAILABLE,
+                        "dtype \"fp8\" needs compute capability 8.9, this GPU has %d.%d",
+                        capability / 10, capability % 10);
+}
+
 struct mf_backend *mf_cuda_backend_new(int number, const char *dtype, int threads,
                                        struct mf_error *err)
 {
-    bool half = dtype && strcmp(dtype, "bf16") == 0;
+    bool eight = dtype && strcmp(dtype, "fp8") == 0;
+    bool half = eight || (dtype && strcmp(dtype, "bf16") == 0);
     if (dtype && !half && strcmp(dtype, "f32") != 0) {
         mf_error_set(err, MF_ERR_UNAVAILABLE,
-                     "dtype \"%.16s\" is not available on cuda: f32 and bf16 are", dtype);
+                     "dtype \"%.16s\" is not available on cuda: f32, bf16 and fp8 are", dtype);
         return NULL;
     }
     struct mf_backend *be = calloc(1, sizeof *be);
@@ -30,9 +46,10 @@ struct mf_backend *mf_cuda_backend_new(int number, const char *dtype, int thread
         return NULL;
     }
     be->half = half;
+    be->eight = eight;
     be->threads = threads > 0 ? threads : mf_host_cores();
     be->gpu = mf_gpu_open(number, err);
-    be->matmuls = be->gpu ? mf_matmuls_new(be->gpu, err) : NULL;
+    be->matmuls = be->gpu && can_eight(be, err) ? mf_matmuls_new(be->gpu, err) : NULL;
     if (!be->matmuls) {
         backend_free(be);
         return NULL;
@@ -53,7 +70,7 @@ static struct mf_backend *backend_new(const char *dtype, int threads, struct mf_
 
 static const char *dtype_of(const struct mf_backend *be)
 {
-    return be->half ? "bf16" : "f32";
+    return be->eight_layers ? "fp8" : be->half ? "bf16" : "f32";
 }
 
 static void enter(const struct mf_backend *be)
@@ -71,9 +88,49 @@ static int host_threads(const struct mf_backend *be)
     return be->threads;
 }
 
-static void precise(struct mf_backend *be, bool on)
+static void precision(struct mf_backend *be, enum mf_precision least)
 {
-    be->precise = on;
+    be->precision = least;
+}
+
+struct mf_dnn *mf_cuda_dnn(struct mf_backend *be)
+{
+    if (!be->dnn && !be->no_dnn && be->kernels != MF_CUDA_OWN) {
+        be->dnn = mf_dnn_new(be->gpu, NULL);
+        be->no_dnn = !be->dnn;
+    }
+    return be->kernels == MF_CUDA_OWN ? NULL : be->dnn;
+}
+
+static bool kernels(struct mf_backend *be, const char *choice, struct mf_error *err)
+{
+    be->kernels = strcmp(choice, "own") == 0     ? MF_CUDA_OWN
+                  : strcmp(choice, "cudnn") == 0 ? MF_CUDA_DNN
+                                                 : MF_CUDA_AUTO;
+    if (be->kernels == MF_CUDA_DNN && !be->dnn)
+        be->dnn = mf_dnn_new(be->gpu, err);
+    return be->kernels != MF_CUDA_DNN || be->dnn;
+}
+
+static void about(const struct mf_backend *be, char *ret, size_t room)
+{
+    size_t refused = 0, shapes = be->dnn ? mf_dnn_shapes(be->dnn, &refused) : 0,
+           version = be->dnn ? mf_dnn_version(be->dnn) : 0;
+    if (be->dnn)
+        snprintf(ret, room, "cuDNN %zu.%zu.%zu computes %zu shapes, refused %zu", version / 10000,
+                 version / 100 % 100, version % 100, shapes, refused);
+    else
+        snprintf(ret, room, "own kernels%s", be->no_dnn ? ", there is no cuDNN" : "");
+}
+
+size_t mf_cuda_room(size_t bytes)
+{
+    return ((bytes + ALIGNMENT - 1) / ALIGNMENT + 1) * (ALIGNMENT / sizeof(float));
+}
+
+void *mf_cuda_aligned(float *scratch)
+{
+    return (void *)(((uintptr_t)scratch + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
 }
 
 static void *memory_new(struct mf_backend *be, size_t bytes, struct mf_error *err)
@@ -101,6 +158,53 @@ static void copy(struct mf_backend *be, const float *x, size_t n, float *y)
     mf_gpu_copy(be->gpu, y, x, n * sizeof *y);
 }
 
+static void fill(struct mf_backend *be, int slot, float *device, const float *host, size_t n)
+{
+    mf_gpu_fill(be->gpu, slot, device, host, n * sizeof *device);
+}
+
+static void await(struct mf_backend *be, int slot)
+{
+    mf_gpu_await(be->gpu, slot);
+}
+
+static void used(struct mf_backend *be, int slot)
+{
+    mf_gpu_used(be->gpu, slot);
+}
+
+static bool record(struct mf_backend *be)
+{
+    return mf_gpu_record(be->gpu);
+}
+
+static struct mf_recording *recorded(struct mf_backend *be)
+{
+    return (struct mf_recording *)mf_gpu_recorded(be->gpu);
+}
+
+static void replay(struct mf_backend *be, struct mf_recording *recording)
+{
+    mf_gpu_replay(be->gpu, (struct mf_gpu_graph *)recording);
+}
+
+static void recording_free(struct mf_recording *recording)
+{
+    mf_gpu_graph_free((struct mf_gpu_graph *)recording);
+}
+
+static bool memory(struct mf_backend *be, size_t *ret_total, size_t *ret_available,
+                   size_t *ret_taken)
+{
+    struct mf_gpu_memory m;
+    if (!mf_gpu_memory(be->gpu, &m))
+        return false;
+    *ret_total = m.total;
+    *ret_available = m.available;
+    *ret_taken = m.reserved;
+    return true;
+}
+
 /* Starts a kernel on `n` numbers: nothing to do where there are none. */
 #define START(be, n, name, ...)                                                                    \
     do {                                                                                           \
@@ -120,25 +224,6 @@ static void rms_norm(struct mf_backend *be, const float *x, size_t rows, size_t 
                      const float *weight, float eps, float *y)
 {
     layer_norm(be, x, rows, width, weight, NULL, eps, y);
-}
-
-static size_t attention_scratch(struct mf_backend *be, const struct mf_attention *at)
-{
-    (void)be;
-    (void)at;
-    return 0;
-}
-
-static void attention(struct mf_backend *be, const struct mf_attention *at, const float *q,
-                      const float *k, const float *v, float *o, float *scratch)
-{
-    (void)scratch;
-    if (at->head_size > MF_ATTENTION_MOST)
-        mf_gpu_note(be->gpu, 1, "attending with heads of more than 256 numbers");
-    else if (be->half)
-        START(be, at->queries, attention_mma, at, q, k, v, o, false);
-    else
-        START(be, at->queries, attention, at, q, k, v, o);
 }
 
 static void unary(struct mf_backend *be, enum mf_unary op, const float *x, size_t n, float *y)
@@ -177,18 +262,6 @@ static void max_pool(struct mf_backend *be, const float *x, size_t batch, size_t
                      size_t c, size_t row, size_t sh, size_t sw, float *y)
 {
     START(be, batch * (h / sh) * (w / sw), max_pool, x, batch, h, w, c, row, sh, sw, y);
-}
-
-static void windows(struct mf_backend *be, const float *x, size_t h, size_t w, size_t c, size_t s,
-                    float *y)
-{
-    START(be, h * w, windows, x, h, w, c, s, y);
-}
-
-static void unwindows_add(struct mf_backend *be, const float *x, size_t h, size_t w, size_t c,
-                          size_t s, float *y)
-{
-    START(be, h * w, unwindows_add, x, h, w, c, s, y);
 }
 
 static void upsample2_add(struct mf_backend *be, const float *x, size_t h, size_t w, size_t c,
@@ -246,7 +319,7 @@ static void rotate(struct mf_backend *be, const float *table, size_t period, siz
 const struct mf_ops mf_cuda_ops = {
     .device = "cuda",
     .dtype = dtype_of,
-    .precise = precise,
+    .precision = precision,
     .backend_new = backend_new,
     .backend_free = backend_free,
     .enter = enter,
@@ -256,6 +329,16 @@ const struct mf_ops mf_cuda_ops = {
     .memory_free = memory_free,
     .upload = upload,
     .download = download,
+    .fill = fill,
+    .await = await,
+    .used = used,
+    .record = record,
+    .recorded = recorded,
+    .replay = replay,
+    .recording_free = recording_free,
+    .batch = 32,
+    .frames = &mf_cuda_frame_ops,
+    .memory = memory,
     .linear_new = mf_cuda_linear_new,
     .linear_free = mf_cuda_linear_free,
     .linear_bytes = mf_cuda_linear_bytes,
@@ -269,8 +352,14 @@ const struct mf_ops mf_cuda_ops = {
     .self_attention = mf_cuda_self_attention,
     .layer_norm = layer_norm,
     .rms_norm = rms_norm,
-    .attention_scratch = attention_scratch,
-    .attention = attention,
+    .attention_scratch = mf_cuda_attention_scratch,
+    .attention = mf_cuda_attention,
+    .window_attention_scratch = mf_cuda_window_attention_scratch,
+    .window_attention = mf_cuda_window_attention,
+    .conv_scratch = mf_cuda_conv_scratch,
+    .conv = mf_cuda_conv,
+    .kernels = kernels,
+    .about = about,
     .unary = unary,
     .glu = glu,
     .copy = copy,
@@ -279,8 +368,6 @@ const struct mf_ops mf_cuda_ops = {
     .reverse_rows = reverse_rows,
     .unfold = unfold,
     .max_pool = max_pool,
-    .windows = windows,
-    .unwindows_add = unwindows_add,
     .upsample2_add = upsample2_add,
     .pixel_shuffle_add = pixel_shuffle_add,
     .dot_rows = dot_rows,

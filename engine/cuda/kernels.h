@@ -24,6 +24,22 @@ int mf_launch_scale(void *stream, float factor, size_t n, float *y);
 int mf_launch_halve(void *stream, const float *x, size_t rows, size_t width, size_t x_row,
                     uint16_t *y, size_t y_row);
 
+/* convert.cu: x, `groups` images or filters that lie `group` elements apart, each of `cells` cells
+ * of `channels` numbers (channel by channel unless `last`) → y (groups, cells, padded), zeros from
+ * `channels` on. Both are floats unless `from_half` or `half` (which `from_half` implies). */
+struct mf_channels {
+    size_t groups, group, cells, channels, padded;
+    bool last, from_half, half;
+};
+int mf_launch_pack_channels(void *stream, const struct mf_channels *channels, const void *x,
+                            void *y);
+/* bfloat16 (rows, width) → floats, rows y_row apart */
+int mf_launch_widen(void *stream, const uint16_t *x, size_t rows, size_t width, float *y,
+                    size_t y_row);
+
+/* bfloat16 · factor → E4M3 (e4m3.h) */
+int mf_launch_quantise(void *stream, const uint16_t *x, size_t n, float factor, uint8_t *y);
+
 /* norm.cu; bias NULL: RMSNorm. y (rows, y_row), of bfloat16 zeros from `width` on. */
 int mf_launch_norm(void *stream, const float *x, size_t rows, const struct mf_norm *norm, void *y,
                    size_t y_row, bool half);
@@ -32,10 +48,6 @@ int mf_launch_norm(void *stream, const float *x, size_t rows, const struct mf_no
 int mf_launch_unfold(void *stream, const struct mf_unfold *u, const float *x, float *y);
 int mf_launch_max_pool(void *stream, const float *x, size_t batch, size_t h, size_t w, size_t c,
                        size_t row, size_t sh, size_t sw, float *y);
-int mf_launch_windows(void *stream, const float *x, size_t h, size_t w, size_t c, size_t s,
-                      float *y);
-int mf_launch_unwindows_add(void *stream, const float *x, size_t h, size_t w, size_t c, size_t s,
-                            float *y);
 int mf_launch_upsample2_add(void *stream, const float *x, size_t h, size_t w, size_t c, float *y);
 int mf_launch_pixel_shuffle_add(void *stream, const float *x, size_t h, size_t w, size_t c,
                                 const float *add, float *y);
@@ -57,14 +69,19 @@ int mf_launch_causal_conv(void *stream, const float *x, size_t t, size_t c, size
                           const float *weight, const float *bias, size_t k, float *y);
 int mf_launch_selective_scan(void *stream, const struct mf_scan *scan, float *y);
 
-/* attention.cu: in floats, head sizes up to MF_ATTENTION_MOST */
+/* attention.cu: in floats, head sizes up to MF_ATTENTION_MOST. `windows`: NULL, or where the rows
+ * of `at`'s items lie (mf_ops.window_attention). */
 enum { MF_ATTENTION_MOST = 256 };
-int mf_launch_attention(void *stream, const struct mf_attention *at, const float *q, const float *k,
+int mf_launch_attention(void *stream, const struct mf_attention *at,
+                        const struct mf_windows *windows, const float *q, const float *k,
                         const float *v, float *o);
-/* attention_mma.cu: products in bfloat16 on tensor cores, softmax and sums in floats. `half`: q, k,
- * v and o are bfloat16 with the same strides counted in elements; else floats. */
-int mf_launch_attention_mma(void *stream, const struct mf_attention *at, const void *q,
-                            const void *k, const void *v, void *o, bool half);
+/* attention_mma.cu: products in bfloat16 on tensor cores, softmax and sums in floats; and the same
+ * of bfloat16, with strides counted in elements. */
+int mf_launch_attention_mma(void *stream, const struct mf_attention *at,
+                            const struct mf_windows *windows, const float *q, const float *k,
+                            const float *v, float *o);
+int mf_launch_attention_halves(void *stream, const struct mf_attention *at, const uint16_t *q,
+                               const uint16_t *k, const uint16_t *v, uint16_t *o);
 
 #ifdef __cplusplus
 }

@@ -57,44 +57,6 @@ extern "C" int mf_launch_max_pool(void *stream, const float *x, size_t batch, si
                      y);
 }
 
-__global__ void windows_kernel(const float *x, size_t n, size_t h, size_t w, size_t c, size_t s,
-                               float *y)
-{
-    size_t across = (w + s - 1) / s;
-    MF_EACH(i, n)
-    {
-        size_t cell = i / c, window = cell / (s * s);
-        size_t r = window / across * s + cell / s % s, col = window % across * s + cell % s;
-        y[i] = r < h && col < w ? x[(r * w + col) * c + i % c] : 0;
-    }
-}
-
-extern "C" int mf_launch_windows(void *stream, const float *x, size_t h, size_t w, size_t c,
-                                 size_t s, float *y)
-{
-    size_t n = ((h + s - 1) / s) * ((w + s - 1) / s) * s * s * c;
-    return MF_LAUNCH(windows_kernel, mf_blocks(n), MF_BLOCK, 0, stream, x, n, h, w, c, s, y);
-}
-
-__global__ void unwindows_add_kernel(const float *x, size_t n, size_t w, size_t c, size_t s,
-                                     float *y)
-{
-    size_t across = (w + s - 1) / s;
-    MF_EACH(i, n)
-    {
-        size_t r = i / c / w, col = i / c % w;
-        size_t cell = ((r / s * across + col / s) * s + r % s) * s + col % s;
-        y[i] += x[cell * c + i % c];
-    }
-}
-
-extern "C" int mf_launch_unwindows_add(void *stream, const float *x, size_t h, size_t w, size_t c,
-                                       size_t s, float *y)
-{
-    size_t n = h * w * c;
-    return MF_LAUNCH(unwindows_add_kernel, mf_blocks(n), MF_BLOCK, 0, stream, x, n, w, c, s, y);
-}
-
 __global__ void upsample2_add_kernel(const float *x, size_t n, size_t w, size_t c, float *y)
 {
     MF_EACH(i, n)

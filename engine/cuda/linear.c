@@ -2,45 +2,24 @@
  * Linear layers on a GPU. In bf16 weights are held as bfloat16, rows padded with zeros to a
  * multiple of 8 numbers, and rows of x become bfloat16 before the product: by a conversion, by the
  * norm before it, or because the layer before wrote them so. Outputs, biases, sums and everything
- * that is added up are floats. Products are planned per shape (matmul.h) when the network is
- * planned.
+ * that is added up are floats. In fp8 the large layers whose inputs calibration studies have shown
+ * are E4M3, with one scale for the weights and one for x, which is known before: rows stay
+ * independent of each other. What is beyond it saturates. Products are planned per shape (matmul.h)
+ * when the network is planned.
  */
-#include "engine/cuda/backend.h"
+#include "engine/cuda/linear_private.h"
 
+#include "engine/cuda/e4m3.h"
+
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    SMALL = 65536,  /* weights: smaller layers stay floats */
-    UNIT = 8,       /* numbers of bfloat16 in 16 bytes */
-    PIECE = 1 << 20 /* weights that are read at a time */
-};
-
-/* What a plan is for. */
-struct use {
-    size_t m, x_row;
-    bool relu, add, half_out;
-};
-
-struct plan {
-    struct plan *next;
-    struct use use;
-    struct mf_matmul *matmul;
-};
-
-struct plans {
-    struct plan *first;
-};
-
-struct mf_linear {
-    struct mf_backend *be;
-    size_t out, in, row; /* row: of a row of weights, padded */
-    size_t bytes;
-    bool half;
-    void *weight;
-    float *bias;         /* NULL: none */
-    uint16_t *half_bias; /* the same as bfloat16; NULL unless `half` */
-    struct plans *plans;
+    SMALL = 65536,   /* weights: smaller layers stay floats */
+    UNIT = 8,        /* numbers of bfloat16 in 16 bytes */
+    EIGHT_UNIT = 16, /* of E4M3 */
+    PIECE = 1 << 20  /* weights that are read at a time */
 };
 
 static size_t padded(size_t n)
@@ -57,8 +36,15 @@ static uint16_t to_half(float value)
 
 /* Rows [first, first + count) of the weights, as they are held, to the device. */
 static void upload_rows(struct mf_linear *l, const float *rows, size_t first, size_t count,
-                        uint16_t *halves)
+                        float factor, uint16_t *halves)
 {
+    uint8_t *eights = (uint8_t *)halves;
+    if (l->eight) {
+        for (size_t i = 0; i < count * l->in; i++)
+            eights[i] = mf_e4m3(rows[i] * factor);
+        mf_gpu_upload(l->be->gpu, (uint8_t *)l->weight + first * l->row, eights, count * l->row);
+        return;
+    }
     if (!l->half) {
         mf_gpu_upload(l->be->gpu, (float *)l->weight + first * l->in, rows,
                       count * l->in * sizeof *rows);
@@ -71,6 +57,24 @@ static void upload_rows(struct mf_linear *l, const float *rows, size_t first, si
                   count * l->row * sizeof *halves);
 }
 
+static float largest(const float *x, size_t n)
+{
+    float most = 0;
+    for (size_t i = 0; i < n; i++)
+        most = fmaxf(most, fabsf(x[i]));
+    return most;
+}
+
+static bool upload_scales(struct mf_linear *l, float weight_factor, struct mf_error *err)
+{
+    const float scales[2] = {1 / l->factor, 1 / weight_factor};
+    l->scales = mf_gpu_alloc(l->be->gpu, sizeof scales, err);
+    if (l->scales)
+        mf_gpu_upload(l->be->gpu, l->scales, scales, sizeof scales);
+    l->be->eight_layers += l->scales != NULL;
+    return l->scales != NULL;
+}
+
 static bool upload_weights(struct mf_linear *l, const struct mf_linear_source *source,
                            struct mf_error *err)
 {
@@ -80,11 +84,17 @@ static bool upload_weights(struct mf_linear *l, const struct mf_linear_source *s
     MF_AUTO(mf_mem) uint16_t *halves = malloc(step * l->row * sizeof *halves);
     if (!room || !halves)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for weights");
+    float most = 0;
+    for (size_t first = 0; l->eight && first < l->out; first += step) {
+        size_t count = l->out - first < step ? l->out - first : step;
+        most = fmaxf(most, largest(source->rows(source, first, count, room), count * l->in));
+    }
+    float factor = most > 0 ? MF_E4M3_MOST / most : 1;
     for (size_t first = 0; first < l->out; first += step) {
         size_t count = l->out - first < step ? l->out - first : step;
-        upload_rows(l, source->rows(source, first, count, room), first, count, halves);
+        upload_rows(l, source->rows(source, first, count, room), first, count, factor, halves);
     }
-    return true;
+    return !l->eight || upload_scales(l, factor, err);
 }
 
 static bool upload_bias(struct mf_linear *l, const float *bias, struct mf_error *err)
@@ -122,9 +132,15 @@ struct mf_linear *mf_cuda_linear_new(struct mf_backend *be, const struct mf_line
     l->be = be;
     l->out = source->out;
     l->in = source->in;
-    l->half = be->half && !be->precise && l->out * l->in >= SMALL;
+    l->few_rows = source->few_rows;
+    /* Mamba's layers too: with bfloat16 in its large projections the cosine of random weights is
+     * below .999 (tests/run-gpu, parity), and floats cost a GPU a fraction of a millisecond. */
+    l->half = be->half && be->precision == MF_PRECISION_DTYPE && l->out * l->in >= SMALL;
+    l->eight = be->eight && l->half && !l->few_rows && source->peak > 0 &&
+               l->in % EIGHT_UNIT == 0 && l->out % EIGHT_UNIT == 0;
+    l->factor = l->eight ? MF_E4M3_MOST / source->peak : 1;
     l->row = l->half ? padded(l->in) : l->in;
-    l->bytes = l->out * l->row * (l->half ? sizeof(uint16_t) : sizeof(float));
+    l->bytes = l->out * l->row * (l->eight ? 1 : l->half ? sizeof(uint16_t) : sizeof(float));
     l->weight = mf_gpu_alloc(be->gpu, l->bytes, err);
     if (l->weight && upload_weights(l, source, err) && upload_bias(l, source->bias, err))
         return l;
@@ -144,6 +160,8 @@ void mf_cuda_linear_free(struct mf_linear *l)
     mf_gpu_release(l->be->gpu, l->weight);
     mf_gpu_release(l->be->gpu, l->bias);
     mf_gpu_release(l->be->gpu, l->half_bias);
+    mf_gpu_release(l->be->gpu, l->filters.memory);
+    mf_gpu_release(l->be->gpu, l->scales);
     free(l->plans);
     free(l);
 }
@@ -174,11 +192,16 @@ static bool make(const struct mf_linear *l, const struct use *use, struct mf_err
                                           .in = l->row,
                                           .x_row = use->x_row,
                                           .weight_row = l->row,
-                                          .half = l->half,
+                                          .type = l->eight  ? MF_NUMBER_E4M3
+                                                  : l->half ? MF_NUMBER_BF16
+                                                            : MF_NUMBER_F32,
+                                          .x_scale = l->scales,
+                                          .weight_scale = l->eight ? l->scales + 1 : NULL,
                                           .half_out = use->half_out,
                                           .bias = l->bias != NULL,
                                           .relu = use->relu,
-                                          .add = use->add};
+                                          .add = use->add,
+                                          .few_rows = l->few_rows};
     p->use = *use;
     p->matmul = mf_matmul_new(l->be->matmuls, &shape, err);
     if (!p->matmul) {
@@ -202,10 +225,25 @@ static struct use use_of(const struct mf_linear *l, size_t m, size_t x_row,
                         .add = epilogue == MF_EPILOGUE_ADD};
 }
 
-/* Floats that m rows of bfloat16 take. */
+/* Floats that m rows of bfloat16 take, and what becomes of them in E4M3 behind them. */
 static size_t half_floats(const struct mf_linear *l, size_t m)
 {
-    return l->half ? (m * l->row + 1) / 2 : 0;
+    size_t halves = l->half ? (m * l->row + 1) / 2 : 0;
+    return l->eight ? halves + m * l->row / 4 : halves;
+}
+
+/* Rows of bfloat16 as what the product reads. */
+static const void *narrowed(const struct mf_linear *l, size_t m, const void *x)
+{
+    const uint16_t *halves = x;
+    if (!l->eight)
+        return x;
+    /* the room behind them is scratch memory, as they are */
+    uint8_t *eights = (uint8_t *)(uintptr_t)(halves + m * l->row);
+    mf_gpu_note(l->be->gpu,
+                mf_launch_quantise(l->be->stream, halves, m * l->row, l->factor, eights),
+                "starting a conversion");
+    return eights;
 }
 
 bool mf_cuda_linear_plan(struct mf_linear *l, size_t m, size_t x_row, enum mf_epilogue epilogue,
@@ -223,8 +261,9 @@ static bool multiply(const struct mf_linear *l, const struct use *use, const voi
     struct mf_matmul *matmul = find(l, use);
     if (!matmul)
         return false;
-    mf_matmul_run(matmul, x, l->weight,
-                  use->half_out ? (const void *)l->half_bias : (const void *)l->bias, y);
+    mf_matmul_run(matmul, narrowed(l, use->m, x), l->weight,
+                  use->half_out || l->eight ? (const void *)l->half_bias : (const void *)l->bias,
+                  y);
     if (gelu)
         mf_gpu_note(l->be->gpu, mf_launch_gelu(l->be->stream, y, use->m * l->out, use->half_out),
                     "starting GELU");
@@ -307,13 +346,14 @@ size_t mf_cuda_self_attention_scratch(const struct mf_linear *qkv, const struct 
 {
     size_t m = at->batch * at->queries;
     if (!qkv->half || !output->half || output->row != at->o_row || qkv->out % UNIT ||
-        at->head_size > MF_ATTENTION_MOST)
+        qkv->be->precision == MF_PRECISION_16_BITS || at->head_size > MF_ATTENTION_MOST)
         return 0;
     struct use first = first_use(qkv, m, MF_EPILOGUE_NONE),
                second = use_of(output, m, 0, MF_EPILOGUE_ADD);
     if (!make(qkv, &first, NULL) || !make(output, &second, NULL))
         return 0;
-    return padded(half_floats(qkv, m)) + padded((m * qkv->out + 1) / 2) + half_floats(output, m);
+    return padded(half_floats(qkv, m)) + padded((m * qkv->out + 1) / 2) +
+           padded(half_floats(output, m)) + mf_cuda_attend_halves_scratch(qkv->be, at);
 }
 
 void mf_cuda_self_attention(struct mf_linear *qkv, struct mf_linear *output,
@@ -328,8 +368,7 @@ void mf_cuda_self_attention(struct mf_linear *qkv, struct mf_linear *output,
     const uint16_t *q = (const uint16_t *)rows;
     norm_rows(qkv, norm, h, m, scratch);
     multiply(qkv, &first, scratch, rows, false);
-    mf_gpu_note(qkv->be->gpu,
-                mf_launch_attention_mma(qkv->be->stream, at, q, q + d, q + 2 * d, mixed, true),
-                "starting attention");
+    mf_cuda_attend_halves(qkv->be, at, q, q + d, q + 2 * d, (uint16_t *)mixed,
+                          mixed + padded(half_floats(output, m)));
     multiply(output, &second, mixed, h, false);
 }

@@ -131,6 +131,11 @@ size_t mf_fusion_readout(const struct mf_fusion *net)
     return net->width * (net->ehr_width ? 4 : 3);
 }
 
+size_t mf_fusion_head_width(const struct mf_fusion *net)
+{
+    return net->head_hidden;
+}
+
 size_t mf_fusion_layers(const struct mf_fusion *net)
 {
     return net->layer_count;

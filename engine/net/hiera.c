@@ -246,7 +246,7 @@ static const float *queries_of(struct mf_exec *x, const struct block *b, const f
 }
 
 /* residual (oh × ow) += attention of h × w tokens y (LayerNormed), windows gathered in memory: for
- * backends that cannot read them from the grid. */
+ * backends that cannot read them from the grid, and what tests compare those with that can. */
 static void attend_gathered(struct mf_exec *x, const struct block *b, const float *y, size_t h,
                             size_t w, float *residual)
 {
@@ -316,13 +316,10 @@ static void run_rows(struct mf_exec *x, const struct block *b, const float *toke
 }
 
 /* Rows of the grid that a block takes at a time: whole rows of windows, enough for all threads. */
-static size_t rows_at_once(const struct block *b, size_t h, size_t w)
+static size_t rows_at_once(const struct mf_exec *x, const struct block *b, size_t h, size_t w)
 {
-    enum { ENOUGH = 2048 }; /* tokens */
-    if (!b->window)
-        return h;
-    size_t line = b->window * w;
-    return b->window * ((ENOUGH + line - 1) / line);
+    size_t enough = x->ops->window_tokens, line = b->window * w;
+    return b->window && enough ? b->window * ((enough + line - 1) / line) : h;
 }
 
 /* One block; returns the tokens' buffer (the input's, or a new one where the size changes). */
@@ -335,7 +332,7 @@ static float *run_block(struct mf_exec *x, const struct block *b, float *tokens,
         mf_exec_fail(x, MF_ERR_UNUSABLE, "an image grid of %zu × %zu does not pool into windows",
                      *h, *w);
     float *residual = b->proj ? mf_exec_floats(x, oh * ow * b->out) : tokens;
-    for (size_t r = 0, step = rows_at_once(b, *h, *w); r < *h; r += step)
+    for (size_t r = 0, step = rows_at_once(x, b, *h, *w); r < *h; r += step)
         run_rows(x, b, tokens + r * *w * b->in, *h - r < step ? *h - r : step, *w,
                  residual + r / b->stride_h * ow * b->out);
     *h = oh;
@@ -401,12 +398,8 @@ void mf_hiera_run(struct mf_exec *x, struct mf_hiera *net, const float *pixels, 
     if (!make_position(x, net, h, w))
         return;
     float *tokens = mf_exec_floats(x, h * w * net->dims[0]);
-    size_t mark = mf_exec_mark(x);
-    float *patches = mf_exec_floats(x, h * w * 3 * net->kernel[0] * net->kernel[1]);
-    MF_DO(x, unfold, &u, pixels, patches);
-    mf_linear(x, net->patch, patches, h * w, tokens, MF_EPILOGUE_NONE);
+    mf_conv(x, net->patch, &u, pixels, tokens, MF_EPILOGUE_NONE);
     MF_DO(x, add, net->position, h * w, h * w, net->dims[0], 1, tokens);
-    mf_exec_rewind(x, mark);
     for (size_t i = 0; i < net->block_count; i++) {
         tokens = run_block(x, &net->blocks[i], tokens, &h, &w);
         if (i != net->ends[stage])

@@ -111,6 +111,9 @@ void mf_sam2_decode(struct mf_exec *x, struct mf_sam2 *net, const struct mf_sam2
 /* The index of the mask that multimask_output=False yields (dynamic multimask by stability); host
  * memory. */
 size_t mf_sam2_choose(const struct mf_sam2 *net, const float *masks, const float *iou);
+/* The same by how many cells of the first mask lie above delta and above −delta. */
+float mf_sam2_delta(const struct mf_sam2 *net);
+size_t mf_sam2_choose_by(const struct mf_sam2 *net, size_t inner, size_t outer, const float *iou);
 
 struct mf_sam2_decoder *mf_sam2_decoder_load(struct mf_loader *ld, size_t width);
 size_t mf_sam2_decoder_masks(const struct mf_sam2_decoder *net);
@@ -179,6 +182,7 @@ size_t mf_fusion_width(const struct mf_fusion *net);
 size_t mf_fusion_ehr_width(const struct mf_fusion *net); /* 0: no EHR */
 size_t mf_fusion_labels(const struct mf_fusion *net);
 size_t mf_fusion_readout(const struct mf_fusion *net);
+size_t mf_fusion_head_width(const struct mf_fusion *net); /* of the BatchNorm */
 size_t mf_fusion_layers(const struct mf_fusion *net);
 /* image (t, d), ehr (n, de) or NULL; overwritten image and new ehr (n, d) streams after all layers.
  */

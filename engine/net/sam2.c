@@ -222,15 +222,12 @@ void mf_sam2_box_logits(struct mf_exec *x, const struct mf_sam2 *net, const floa
 {
     size_t g = net->grid, n = g * g, mark = mf_exec_mark(x);
     struct mf_unfold u = {1, net->width, g, g, 3, 3, 1, 1, 1, 1, true};
-    float *patches =
-        mf_exec_floats(x, n * 9 * (net->width > net->box_hidden ? net->width : net->box_hidden));
-    float *hidden = mf_exec_floats(x, n * net->box_hidden);
-    MF_DO(x, unfold, &u, s2, patches);
-    mf_linear(x, net->box1, patches, n, hidden, MF_EPILOGUE_RELU);
+    float *first = mf_exec_floats(x, n * net->box_hidden),
+          *second = mf_exec_floats(x, n * net->box_hidden);
+    mf_conv(x, net->box1, &u, s2, first, MF_EPILOGUE_RELU);
     u.channels = net->box_hidden;
-    MF_DO(x, unfold, &u, hidden, patches);
-    mf_linear(x, net->box2, patches, n, hidden, MF_EPILOGUE_RELU);
-    mf_linear(x, net->box_out, hidden, n, logits, MF_EPILOGUE_NONE);
+    mf_conv(x, net->box2, &u, first, second, MF_EPILOGUE_RELU);
+    mf_linear(x, net->box_out, second, n, logits, MF_EPILOGUE_NONE);
     mf_exec_rewind(x, mark);
 }
 
@@ -324,17 +321,14 @@ static void embed_masks(struct mf_exec *x, const struct mf_sam2 *net, size_t cou
 {
     size_t g = net->grid, n = count * g * g, c = net->mask_channels, mark = mf_exec_mark(x);
     struct mf_unfold u = {count, 1, 4 * g, 4 * g, 2, 2, 2, 2, 0, 0, true};
-    float *patches = mf_exec_floats(x, 4 * n * c), *hidden = mf_exec_floats(x, 4 * n * (c / 4));
-    float *out = mf_exec_floats(x, n * c);
-    MF_DO(x, unfold, &u, masks, patches);
-    mf_linear(x, net->mask1, patches, 4 * n, hidden, MF_EPILOGUE_NONE);
+    float *hidden = mf_exec_floats(x, 4 * n * (c / 4)), *out = mf_exec_floats(x, n * c);
+    mf_conv(x, net->mask1, &u, masks, hidden, MF_EPILOGUE_NONE);
     MF_DO(x, layer_norm, hidden, 4 * n, c / 4, net->mask_norm1.weight, net->mask_norm1.bias,
           net->mask_norm1.eps, hidden);
     MF_DO(x, unary, MF_UNARY_GELU, hidden, n * c, hidden);
     u.channels = c / 4;
     u.height = u.width = 2 * g;
-    MF_DO(x, unfold, &u, hidden, patches);
-    mf_linear(x, net->mask2, patches, n, out, MF_EPILOGUE_NONE);
+    mf_conv(x, net->mask2, &u, hidden, out, MF_EPILOGUE_NONE);
     MF_DO(x, layer_norm, out, n, c, net->mask_norm2.weight, net->mask_norm2.bias,
           net->mask_norm2.eps, out);
     MF_DO(x, unary, MF_UNARY_GELU, out, n * c, out);
@@ -373,15 +367,24 @@ void mf_sam2_decode(struct mf_exec *x, struct mf_sam2 *net, const struct mf_sam2
 
 size_t mf_sam2_choose(const struct mf_sam2 *net, const float *masks, const float *iou)
 {
-    size_t n = 16 * net->grid * net->grid, inner = 0, outer = 0, best = 1;
-    float delta = (float)net->delta;
-    if (!net->by_stability)
-        return 0;
-    for (size_t i = 0; i < n; i++) {
+    size_t n = 16 * net->grid * net->grid, inner = 0, outer = 0;
+    float delta = mf_sam2_delta(net);
+    for (size_t i = 0; net->by_stability && i < n; i++) {
         inner += masks[i] > delta;
         outer += masks[i] > -delta;
     }
-    if (!outer || (float)inner / (float)outer >= (float)net->threshold)
+    return mf_sam2_choose_by(net, inner, outer, iou);
+}
+
+float mf_sam2_delta(const struct mf_sam2 *net)
+{
+    return (float)net->delta;
+}
+
+size_t mf_sam2_choose_by(const struct mf_sam2 *net, size_t inner, size_t outer, const float *iou)
+{
+    size_t best = 1;
+    if (!net->by_stability || !outer || (float)inner / (float)outer >= (float)net->threshold)
         return 0;
     for (size_t i = 2; i < mf_sam2_masks(net); i++)
         if (iou[i] > iou[best])

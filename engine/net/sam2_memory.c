@@ -372,9 +372,8 @@ static void downsample(struct mf_exec *x, const struct mf_sam2_memory *m, const 
     for (size_t i = 0; i < DOWN_LAYERS; i++, side /= 2) {
         size_t c = m->down_channels[i], n = side * side / 4;
         struct mf_unfold u = {1, c, side, side, 3, 3, 2, 2, 1, 1, true};
-        float *patches = mf_exec_floats(x, n * 9 * c), *y = mf_exec_floats(x, n * 4 * c);
-        MF_DO(x, unfold, &u, in, patches);
-        mf_linear(x, m->down[i], patches, n, y, MF_EPILOGUE_NONE);
+        float *y = mf_exec_floats(x, n * 4 * c);
+        mf_conv(x, m->down[i], &u, in, y, MF_EPILOGUE_NONE);
         norm(x, &m->down_norm[i], y, n, y);
         MF_DO(x, unary, MF_UNARY_GELU, y, n * 4 * c, y);
         in = y;

@@ -166,6 +166,20 @@ void mf_temporal_mix(struct mf_exec *x, const struct mf_temporal *net, const flo
     mf_exec_rewind(x, mark);
 }
 
+/* mf_temporal_mix() as a section (exec.h): no padding. */
+struct mixing {
+    const struct mf_temporal *net;
+    const float *in;
+    size_t tokens;
+    float *out;
+};
+
+static void mix(struct mf_exec *x, void *arg)
+{
+    const struct mixing *m = arg;
+    mf_temporal_mix(x, m->net, m->in, m->tokens, m->out);
+}
+
 void mf_temporal_run(struct mf_exec *x, const struct mf_temporal *net, const float *tokens,
                      size_t frames, const double *where, float *out)
 {
@@ -180,6 +194,7 @@ void mf_temporal_run(struct mf_exec *x, const struct mf_temporal *net, const flo
     MF_DO(x, layer_norm, h, m, d, net->norm.weight, net->norm.bias, net->norm.eps, h);
     MF_DO(x, add, net->token_type, net->tokens, m, d, 1, h);
     add_positions(x, net, frames, where, h);
-    mf_temporal_mix(x, net, h, m, out);
+    struct mixing mixing = {net, h, m, out};
+    mf_exec_section(x, mix, &mixing, sizeof mixing);
     mf_exec_rewind(x, mark);
 }

@@ -105,12 +105,11 @@ static void load_embeddings(struct mf_loader *ld, struct mf_vit *v)
     size_t mark = mf_loader_enter(ld, "embeddings.");
     v->cls = mf_load_host(ld, "cls_token", 3, one, one, d);
     v->position = mf_load_host(ld, "position_embeddings", 3, one, positions, d);
-    if (ld->exec)
-        mf_exec_precise(ld->exec, true); /* every error in a pixel goes through all layers */
+    /* Every error in a pixel goes through all layers. */
+    mf_loader_precision(ld, MF_PRECISION_16_BITS);
     v->projection =
         mf_load_conv(ld, "patch_embeddings.projection", d, v->channels, v->patch, v->patch, false);
-    if (ld->exec)
-        mf_exec_precise(ld->exec, false);
+    mf_loader_precision(ld, MF_PRECISION_DTYPE);
     if (v->layout == MF_VIT_DINOV2_REGISTERS) {
         v->register_tokens = mf_load_host(ld, "register_tokens", 3, one, v->registers, d);
         mf_load_host(ld, "mask_token", 2, one, d);
@@ -224,18 +223,16 @@ static const struct grid *find_grid(struct mf_exec *x, struct mf_vit *v, size_t 
 static void embed(struct mf_exec *x, struct mf_vit *v, const struct grid *g, const float *pixels,
                   size_t batch, size_t rows, size_t cols, float *h)
 {
-    size_t d = v->width, n = g->rows * g->cols, skip = 1 + v->registers, mark = mf_exec_mark(x);
+    size_t d = v->width, n = g->rows * g->cols, skip = 1 + v->registers;
     struct mf_unfold u = {1,        v->channels, rows, cols, v->patch, v->patch,
                           v->patch, v->patch,    0,    0,    false};
-    float *patches = mf_exec_floats(x, n * v->channels * v->patch * v->patch);
     for (size_t b = 0; b < batch; b++) {
         float *tokens = h + b * (skip + n) * d;
-        MF_DO(x, unfold, &u, pixels + b * v->channels * rows * cols, patches);
         MF_DO(x, copy, g->prefix, skip * d, tokens);
-        mf_linear(x, v->projection, patches, n, tokens + skip * d, MF_EPILOGUE_NONE);
+        mf_conv(x, v->projection, &u, pixels + b * v->channels * rows * cols, tokens + skip * d,
+                MF_EPILOGUE_NONE);
         MF_DO(x, add, g->patches, n, n, d, 1, tokens + skip * d);
     }
-    mf_exec_rewind(x, mark);
 }
 
 static void run_layer(struct mf_exec *x, const struct mf_vit *v, const struct layer *l,

@@ -168,6 +168,16 @@ static bool all_finite(const double *values, size_t n)
     return true;
 }
 
+void mf_adapt_conclude(const double *before, double *z, size_t labels, struct mf_adapt_episode *ret)
+{
+    if (!all_finite(z, labels))
+        memcpy(z, before, labels * sizeof *z);
+    *ret =
+        (struct mf_adapt_episode){mf_adapt_entropy(before, labels), mf_adapt_entropy(z, labels), 0};
+    for (size_t l = 0; l < labels; l++)
+        ret->max_change = fmax(ret->max_change, fabs(z[l] - before[l]));
+}
+
 bool mf_adapt_episodic(const struct mf_adapt_head *h, const double *u, double rate, double bound,
                        double *z, struct mf_adapt_episode *ret, struct mf_error *err)
 {
@@ -187,11 +197,6 @@ bool mf_adapt_episodic(const struct mf_adapt_head *h, const double *u, double ra
         beta[i] = h->beta[i] - fmin(fmax(rate * dbeta[i], -most), most);
     }
     mf_adapt_logits(h, &adapted, u, z);
-    if (!all_finite(z, h->labels))
-        memcpy(z, before, h->labels * sizeof *z);
-    *ret = (struct mf_adapt_episode){mf_adapt_entropy(before, h->labels),
-                                     mf_adapt_entropy(z, h->labels), 0};
-    for (size_t l = 0; l < h->labels; l++)
-        ret->max_change = fmax(ret->max_change, fabs(z[l] - before[l]));
+    mf_adapt_conclude(before, z, h->labels, ret);
     return true;
 }

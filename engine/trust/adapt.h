@@ -78,6 +78,11 @@ struct mf_adapt_episode {
     double entropy_before, entropy_after, max_change; /* nats; of a logit */
 };
 
+/* What there is to tell of a study whose logits were `before`, and z after its step; z that are not
+ * finite are put back. */
+void mf_adapt_conclude(const double *before, double *z, size_t labels,
+                       struct mf_adapt_episode *ret);
+
 /* One step at `rate` from the source state on the study alone, |Δγ|, |Δβ| ≤ bound·|γ|; z (labels)
  * are the adapted logits. Where they are not finite the source's logits are given. False only when
  * memory runs out. */

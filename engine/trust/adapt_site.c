@@ -76,12 +76,17 @@ static double move(const struct mf_adapt_options *o, double now, double gradient
 }
 
 /* Gradient step, pull and bound, with the new statistics. */
-static void move_parameters(struct step *s, const struct mf_adapt_state *old,
-                            struct mf_adapt_state *next)
+static bool move_parameters(struct step *s, const struct mf_adapt_state *old,
+                            struct mf_adapt_state *next, struct mf_error *err)
 {
+    const struct mf_adapt_device *d = s->options->device;
     const struct mf_adapt_head *h = s->head;
     const struct mf_adapt_norm norm = {old->gamma, old->beta, next->mean, next->variance};
-    s->loss_before = mf_adapt_gradient(h, &norm, s->u, s->count, s->dgamma, s->dbeta, s->work);
+    if (!d)
+        s->loss_before = mf_adapt_gradient(h, &norm, s->u, s->count, s->dgamma, s->dbeta, s->work);
+    else if (!d->gradient(d->arg, h, &norm, s->u, s->count, s->dgamma, s->dbeta, &s->loss_before,
+                          err))
+        return false;
     for (size_t i = 0; i < h->width; i++) {
         next->gamma[i] = move(s->options, old->gamma[i], s->dgamma[i], h->gamma[i], h->gamma[i]);
         next->beta[i] = move(s->options, old->beta[i], s->dbeta[i], h->beta[i], h->gamma[i]);
@@ -89,6 +94,7 @@ static void move_parameters(struct step *s, const struct mf_adapt_state *old,
             fmax(next->audit.largest_change,
                  fmax(fabs(next->gamma[i] - h->gamma[i]), fabs(next->beta[i] - h->beta[i])));
     }
+    return true;
 }
 
 /* Entropy and mean p of the batch under the new state; false when a logit is not finite. */
@@ -144,7 +150,8 @@ static bool run(struct step *s, const struct mf_adapt_state *old, struct mf_adap
     if (!next)
         return false;
     mix_statistics(s, next);
-    move_parameters(s, old, next);
+    if (!move_parameters(s, old, next, err))
+        return false;
     next->decision = judge(s, old, next);
     if (next->decision != MF_ADAPT_STEPPED) {
         mf_adapt_state_copy(next, &source);

@@ -23,7 +23,7 @@
 #define MF_TRUST_ADAPT_SITE_H
 
 #include "core/json.h"
-#include "engine/trust/adapt.h"
+#include "engine/trust/adapt_device.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -36,11 +36,13 @@ struct mf_adapt_options {
     double entropy_memory;    /* share that the moving average keeps: 0.9 */
     double prevalence_errors; /* standard errors: 4 */
     size_t studies, patients; /* 32, 16 */
+    /* Where the gradient is computed; NULL: here. */
+    const struct mf_adapt_device *device;
 };
 
 #define MF_ADAPT_OPTIONS_INIT                                                                      \
     {                                                                                              \
-        1e-4, 0.01, 0.05, 512, 0.5, 0.9, 4, 32, 16                                                 \
+        1e-4, 0.01, 0.05, 512, 0.5, 0.9, 4, 32, 16, NULL                                           \
     }
 
 /* What the calibration cases say under the source state: the yardstick of the guards. */
@@ -80,7 +82,8 @@ struct mf_adapt_state *mf_adapt_state_new(const struct mf_adapt_head *head, cons
 void mf_adapt_state_free(struct mf_adapt_state *state);
 
 /* The state after `batch`, under all guards. Too small a batch gives *ret_next NULL (nothing has
- * changed) and the decision. False only when memory runs out or the batch does not fit the head. */
+ * changed) and the decision. False only when memory runs out, the batch does not fit the head, or
+ * the device fails. */
 bool mf_adapt_step(const struct mf_adapt_head *head, const struct mf_adapt_state *state,
                    const struct mf_adapt_yardstick *yardstick,
                    const struct mf_adapt_options *options, const struct mf_adapt_batch *batch,

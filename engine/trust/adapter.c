@@ -21,6 +21,8 @@ struct mf_adapter {
     struct mf_adapt_cases *cases; /* NULL: no promise can be kept */
     struct mf_adapt_state *state; /* mode site; NULL: the source state */
     struct mf_trust *trust;       /* fitted under the map that is used; NULL: the bundle's own */
+    struct mf_adapt_device device;
+    bool has_device; /* gradients are computed there */
     double *u, *z;
     /* Studies that came since the last step, mode site. */
     double *pending_u;
@@ -36,13 +38,48 @@ static struct mf_adapt_norm norm_of(const struct mf_adapter *a)
     return a->state ? mf_adapt_state_norm(a->state) : mf_adapt_source(a->head);
 }
 
-static bool map(const struct mf_adapter *a, const double *u, double *z, struct mf_error *err)
+/* One study's episodic step. */
+static bool step_alone(const struct mf_adapter *a, const double *u, double *z,
+                       struct mf_adapt_episode *ret, struct mf_error *err)
 {
-    struct mf_adapt_episode episode;
-    if (a->mode == MF_ADAPT_EPISODIC)
-        return mf_adapt_episodic(a->head, u, EPISODIC_RATE, EPISODIC_BOUND, z, &episode, err);
+    size_t labels = a->head->labels;
+    if (!a->has_device)
+        return mf_adapt_episodic(a->head, u, EPISODIC_RATE, EPISODIC_BOUND, z, ret, err);
+    MF_AUTO(mf_mem) double *before = calloc(labels + 1, sizeof *before);
+    if (!before)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the adaptation");
+    if (!a->device.episodic(a->device.arg, a->head, u, 1, EPISODIC_RATE, EPISODIC_BOUND, before, z,
+                            err))
+        return false;
+    mf_adapt_conclude(before, z, labels, ret);
+    return true;
+}
+
+/* Logits (count, labels) of the calibration cases under the map. */
+static bool map_cases(const struct mf_adapter *a, float *logits, struct mf_error *err)
+{
+    const struct mf_adapt_cases *c = a->cases;
     const struct mf_adapt_norm norm = norm_of(a);
-    mf_adapt_logits(a->head, &norm, u, z);
+    size_t labels = c->labels, n = c->count * labels;
+    bool together = a->mode == MF_ADAPT_EPISODIC && a->has_device;
+    struct mf_adapt_episode episode;
+    MF_AUTO(mf_mem) double *room = together ? calloc(2 * n + 1, sizeof *room) : NULL;
+    if (together && !room)
+        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the adaptation");
+    if (together && !a->device.episodic(a->device.arg, a->head, c->activations, c->count,
+                                        EPISODIC_RATE, EPISODIC_BOUND, room, room + n, err))
+        return false;
+    for (size_t i = 0; i < c->count; i++) {
+        double *z = together ? room + n + i * labels : a->z;
+        if (together)
+            mf_adapt_conclude(room + i * labels, z, labels, &episode);
+        else if (a->mode != MF_ADAPT_EPISODIC)
+            mf_adapt_logits(a->head, &norm, c->activations + i * c->width, z);
+        else if (!step_alone(a, c->activations + i * c->width, z, &episode, err))
+            return false;
+        for (size_t l = 0; l < labels; l++)
+            logits[i * labels + l] = (float)z[l];
+    }
     return true;
 }
 
@@ -59,12 +96,8 @@ static bool rebind(struct mf_adapter *a, struct mf_error *err)
     MF_AUTO(mf_mem) float *logits = malloc((c->count * c->labels + 1) * sizeof *logits);
     if (!logits)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the adaptation");
-    for (size_t i = 0; i < c->count; i++) {
-        if (!map(a, c->activations + i * c->width, a->z, err))
-            return false;
-        for (size_t l = 0; l < c->labels; l++)
-            logits[i * c->labels + l] = (float)a->z[l];
-    }
+    if (!map_cases(a, logits, err))
+        return false;
     const struct mf_trust_cases cases = {.count = c->count,
                                          .label_count = c->labels,
                                          .logits = logits,
@@ -84,6 +117,14 @@ struct mf_adapter *mf_adapter_new(const struct mf_bundle *bundle, enum mf_adapt_
                                   const char *site, struct mf_adapt_state *state,
                                   struct mf_error *err)
 {
+    return mf_adapter_new_on(NULL, bundle, mode, site, state, err);
+}
+
+struct mf_adapter *mf_adapter_new_on(const struct mf_adapt_device *device,
+                                     const struct mf_bundle *bundle, enum mf_adapt_mode mode,
+                                     const char *site, struct mf_adapt_state *state,
+                                     struct mf_error *err)
+{
     MF_AUTO(mf_adapter) struct mf_adapter *a = calloc(1, sizeof *a);
     struct mf_error own = MF_ERROR_INIT;
     if (!a) {
@@ -91,7 +132,10 @@ struct mf_adapter *mf_adapter_new(const struct mf_bundle *bundle, enum mf_adapt_
         mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for the adaptation");
         return NULL;
     }
-    *a = (struct mf_adapter){.bundle = bundle, .mode = mode, .state = state};
+    *a = (struct mf_adapter){
+        .bundle = bundle, .mode = mode, .state = state, .has_device = device != NULL};
+    if (device)
+        a->device = *device;
     a->head = mf_adapt_head_load(bundle, err);
     if (!a->head)
         return NULL;
@@ -160,7 +204,7 @@ bool mf_adapter_apply(struct mf_adapter *a, const float *readout, float *logits,
         return true;
     mf_adapt_activation(a->head, readout, a->u);
     if (a->mode != MF_ADAPT_SITE) {
-        if (!mf_adapt_episodic(a->head, a->u, EPISODIC_RATE, EPISODIC_BOUND, a->z, ret, err))
+        if (!step_alone(a, a->u, a->z, ret, err))
             return false;
     } else {
         const struct mf_adapt_norm source = mf_adapt_source(a->head), norm = norm_of(a);
@@ -197,7 +241,8 @@ static uint32_t number_of(const char *patient)
 static bool step(struct mf_adapter *a, struct mf_adapt_state **ret_next,
                  enum mf_adapt_decision *ret_decision, struct mf_error *err)
 {
-    const struct mf_adapt_options options = MF_ADAPT_OPTIONS_INIT;
+    struct mf_adapt_options options = MF_ADAPT_OPTIONS_INIT;
+    options.device = a->has_device ? &a->device : NULL;
     const struct mf_adapt_yardstick yardstick = {a->cases->count, a->cases->entropy, a->cases->mean,
                                                  a->cases->deviation};
     const struct mf_adapt_batch batch = {a->pending_u, a->pending, a->pending_patient,

@@ -29,6 +29,13 @@ struct mf_adapter;
 struct mf_adapter *mf_adapter_new(const struct mf_bundle *bundle, enum mf_adapt_mode mode,
                                   const char *site, struct mf_adapt_state *state,
                                   struct mf_error *err) MF_CHECK_RESULT;
+/* The same with gradients computed on a device (copied; what it points to outlives the adapter);
+ * NULL: on the host. Calibration cases and studies take the same way, so that what is promised
+ * stays bound to what is computed. */
+struct mf_adapter *mf_adapter_new_on(const struct mf_adapt_device *device,
+                                     const struct mf_bundle *bundle, enum mf_adapt_mode mode,
+                                     const char *site, struct mf_adapt_state *state,
+                                     struct mf_error *err) MF_CHECK_RESULT;
 void mf_adapter_free(struct mf_adapter *adapter);
 
 /* The head, for reading a state. */

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COMPONENTS = 16, ITERATIONS = 60, LEAST_CASES = 40, MAX_SIZE = 65536, NEIGHBOURS = 5 };
+enum { COMPONENTS = 32, ITERATIONS = 60, LEAST_CASES = 40, MAX_SIZE = 65536, NEIGHBOURS = 5 };
 enum { MAX_REFERENCES = 4096 };
 
 struct mf_ood {
@@ -110,17 +110,17 @@ static bool find_axes(struct mf_ood *o, const double *rows, size_t count, struct
 }
 
 /* Squared Mahalanobis distance; the whitened components go to `point`. */
-static double mahalanobis(const struct mf_ood *o, const float *readout, double point[COMPONENTS])
+static double mahalanobis(const struct mf_ood *o, const float *vector, double point[COMPONENTS])
 {
     double total = 0, explained = 0, sum = 0;
     for (size_t q = 0; q < o->size; q++) {
-        double d = readout[q] - o->mean[q];
+        double d = vector[q] - o->mean[q];
         total += d * d;
     }
     for (size_t i = 0; i < o->components; i++) {
         double d = 0;
         for (size_t q = 0; q < o->size; q++)
-            d += (readout[q] - o->mean[q]) * o->axes[i * o->size + q];
+            d += (vector[q] - o->mean[q]) * o->axes[i * o->size + q];
         explained += d * d;
         point[i] = d / sqrt(o->variances[i] + o->residual);
         sum += point[i] * point[i];
@@ -156,9 +156,9 @@ static double neighbours(const struct mf_ood *o, const double *point, size_t ski
 }
 
 /* The larger of both distances in units of what the fitted cases have. */
-static double distance(const struct mf_ood *o, const float *readout)
+static double distance(const struct mf_ood *o, const float *vector)
 {
-    double point[COMPONENTS], d = mahalanobis(o, readout, point);
+    double point[COMPONENTS], d = mahalanobis(o, vector, point);
     if (!o->references)
         return d;
     return fmax(d / o->scales[0], neighbours(o, point, SIZE_MAX) / o->scales[1]);
@@ -192,7 +192,7 @@ static double median(double *values, size_t n)
 }
 
 /* Keeps the fitted cases as references (the first of very many) and the units of both distances. */
-static bool fit_neighbours(struct mf_ood *o, const float *readouts, size_t count,
+static bool fit_neighbours(struct mf_ood *o, const float *vectors, size_t count,
                            const uint32_t *group, size_t train, struct mf_error *err)
 {
     size_t k = o->components, n = train < MAX_REFERENCES ? train : MAX_REFERENCES;
@@ -204,7 +204,7 @@ static bool fit_neighbours(struct mf_ood *o, const float *readouts, size_t count
     for (size_t i = 0; i < count && o->references < n; i++)
         if (group[i] % 2 == 0) {
             double point[COMPONENTS];
-            values[o->references] = mahalanobis(o, readouts + i * o->size, point);
+            values[o->references] = mahalanobis(o, vectors + i * o->size, point);
             memcpy(o->points + o->references++ * k, point, k * sizeof *point);
         }
     for (size_t r = 0; r < n; r++)
@@ -214,7 +214,7 @@ static bool fit_neighbours(struct mf_ood *o, const float *readouts, size_t count
     return true;
 }
 
-struct mf_ood *mf_ood_fit(const float *readouts, size_t count, size_t size, const uint32_t *group,
+struct mf_ood *mf_ood_fit(const float *vectors, size_t count, size_t size, const uint32_t *group,
                           struct mf_error *err)
 {
     if (count < LEAST_CASES || size == 0 || size > MAX_SIZE)
@@ -234,20 +234,20 @@ struct mf_ood *mf_ood_fit(const float *readouts, size_t count, size_t size, cons
     }
     for (size_t i = 0, at = 0; i < count; i++)
         for (size_t q = 0; group[i] % 2 == 0 && q < size; q++)
-            rows[at++] = readouts[i * size + q];
+            rows[at++] = vectors[i * size + q];
     if (!fit_shape(o, rows, train, err) ||
-        (k > 0 && !fit_neighbours(o, readouts, count, group, train, err)))
+        (k > 0 && !fit_neighbours(o, vectors, count, group, train, err)))
         return NULL;
     for (size_t i = 0, at = 0; i < count; i++)
         if (group[i] % 2)
-            o->distances[at++] = distance(o, readouts + i * size);
+            o->distances[at++] = distance(o, vectors + i * size);
     qsort(o->distances, test, sizeof *o->distances, ascending);
     return MF_STEAL(o);
 }
 
-double mf_ood_p_value(const struct mf_ood *o, const float *readout)
+double mf_ood_p_value(const struct mf_ood *o, const float *vector)
 {
-    double d = distance(o, readout);
+    double d = distance(o, vector);
     size_t low = 0, high = o->count;
     while (low < high) { /* the first calibration distance ≥ d */
         size_t middle = (low + high) / 2;

@@ -1,5 +1,7 @@
 /*
- * Out of distribution: how unusual is a readout vector among those of the calibration patients?
+ * Out of distribution: how unusual is a vector among those of the calibration patients? The trust
+ * layer asks it of what the vision module sees (struct mf_engine_output, `features`): behind fusion
+ * a hand is as usual as a chest, as the network learnt to tell findings only.
  * The larger of two distances, each in units of its median over the fitted cases: the squared
  * Mahalanobis distance in the space of the leading principal components plus the scaled residual (a
  * shrunk covariance), and the mean squared distance to the five nearest fitted cases in the
@@ -27,13 +29,13 @@ extern "C" {
 
 struct mf_ood;
 
-/* readouts (count × size), one row a case; `group` keeps a patient's rows in one half. NULL without
+/* vectors (count × size), one row a case; `group` keeps a patient's rows in one half. NULL without
  * an error when there are fewer than 40 cases. */
-struct mf_ood *mf_ood_fit(const float *readouts, size_t count, size_t size, const uint32_t *group,
+struct mf_ood *mf_ood_fit(const float *vectors, size_t count, size_t size, const uint32_t *group,
                           struct mf_error *err);
 void mf_ood_free(struct mf_ood *ood);
 
-double mf_ood_p_value(const struct mf_ood *ood, const float *readout);
+double mf_ood_p_value(const struct mf_ood *ood, const float *vector);
 size_t mf_ood_size(const struct mf_ood *ood);
 
 json_t *mf_ood_to_json(const struct mf_ood *ood, const char *model_hash);

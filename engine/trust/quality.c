@@ -10,85 +10,101 @@ static const double FLATTEST = 0.02, WHITEST = 0.2, NOISIEST = 0.03, DARKEST = -
 
 const char *mf_quality_name(unsigned bit)
 {
-    static const char *const NAMES[MF_QUALITY_COUNT] = {"blank", "saturated", "noisy", "inverted",
-                                                        "lungs_cut_off"};
+    static const char *const NAMES[MF_QUALITY_COUNT] = {"blank",    "saturated",     "noisy",
+                                                        "inverted", "lungs_cut_off", "blurred"};
     return bit < MF_QUALITY_COUNT ? NAMES[bit] : "";
 }
 
-struct view {
-    const float *image;
-    size_t rows, cols, step; /* every step-th row and column is looked at */
-};
-
-/* Mean over the part of the image between these shares of its sides. */
-static double mean_of(const struct view *v, double top, double bottom, double left, double right)
+/* The part between these shares of the sides. */
+static struct mf_quality_part part_of(size_t rows, size_t cols, double top, double bottom,
+                                      double left, double right)
 {
-    size_t r0 = (size_t)(top * (double)v->rows), r1 = (size_t)(bottom * (double)v->rows);
-    size_t c0 = (size_t)(left * (double)v->cols), c1 = (size_t)(right * (double)v->cols);
-    double sum = 0;
-    size_t n = 0;
-    for (size_t r = r0; r < r1; r += v->step)
-        for (size_t c = c0; c < c1; c += v->step, n++)
-            sum += v->image[r * v->cols + c];
-    return n ? sum / (double)n : 0;
+    return (struct mf_quality_part){(size_t)(top * (double)rows), (size_t)(bottom * (double)rows),
+                                    (size_t)(left * (double)cols), (size_t)(right * (double)cols)};
 }
 
-/* Spread and share of white in the middle. */
-static uint32_t look_at_middle(const struct view *v)
+enum { CENTRE = MF_QUALITY_MEANS, LEFT_LUNG, RIGHT_LUNG, LEFT_CORNER, RIGHT_CORNER };
+
+size_t mf_quality_plan(size_t rows, size_t cols, struct mf_quality_part parts[MF_QUALITY_PARTS])
 {
-    double sum = 0, squares = 0, white = 0;
-    size_t n = 0;
-    for (size_t r = v->rows / 8; r < v->rows - v->rows / 8; r += v->step)
-        for (size_t c = v->cols / 8; c < v->cols - v->cols / 8; c += v->step, n++) {
-            double x = v->image[r * v->cols + c];
-            sum += x;
-            squares += x * x;
-            white += x >= 0.998;
-        }
-    double mean = sum / (double)n, deviation = sqrt(fmax(squares / (double)n - mean * mean, 0));
+    size_t longer = rows > cols ? rows : cols;
+    if (rows < LEAST || cols < LEAST)
+        return 0;
+    parts[MF_QUALITY_MIDDLE] =
+        (struct mf_quality_part){rows / 8, rows - rows / 8, cols / 8, cols - cols / 8};
+    parts[MF_QUALITY_NOISE] = (struct mf_quality_part){1, rows - 1, 1, cols - 1};
+    parts[CENTRE] = part_of(rows, cols, 0.25, 0.75, 3.0 / 7, 4.0 / 7);
+    parts[LEFT_LUNG] = part_of(rows, cols, 0.25, 0.625, 1.0 / 7, 2.0 / 7);
+    parts[RIGHT_LUNG] = part_of(rows, cols, 0.25, 0.625, 5.0 / 7, 6.0 / 7);
+    parts[LEFT_CORNER] = part_of(rows, cols, 0, 1.0 / 16, 0, 1.0 / 16);
+    parts[RIGHT_CORNER] = part_of(rows, cols, 0, 1.0 / 16, 15.0 / 16, 1);
+    return (longer + GRID - 1) / GRID;
+}
+
+/* Spread and share of white. */
+static uint32_t judge_middle(const struct mf_quality_sums *s)
+{
+    double n = (double)s->points, mean = s->sum / n,
+           deviation = sqrt(fmax(s->squares / n - mean * mean, 0));
     return (deviation < FLATTEST ? MF_QUALITY_BLANK : 0U) |
-           (white / (double)n > WHITEST ? MF_QUALITY_SATURATED : 0U);
+           (s->white / n > WHITEST ? MF_QUALITY_SATURATED : 0U);
 }
 
-static double noise_of(const struct view *v)
+static double mean_of(const struct mf_quality_sums *s)
 {
-    double sum = 0;
-    size_t n = 0;
-    for (size_t r = 1; r + 1 < v->rows; r += v->step)
-        for (size_t c = 1; c + 1 < v->cols; c += v->step, n++) {
-            const float *above = v->image + (r - 1) * v->cols + c, *here = above + v->cols,
-                        *below = here + v->cols;
-            sum += fabs(4.0 * here[0] - 2.0 * (above[0] + below[0] + here[-1] + here[1]) +
-                        above[-1] + above[1] + below[-1] + below[1]);
-        }
-    return 1.2533141373155003 / 6 * sum / (double)n; /* √(π/2) */
+    return s->points ? s->sum / (double)s->points : 0;
 }
 
 /* Below 0: dark where a chest is bright. */
-static double brightness_of_mediastinum(const struct view *v)
+static double brightness_of_mediastinum(const struct mf_quality_sums *s)
 {
-    double middle = mean_of(v, 0.25, 0.75, 3.0 / 7, 4.0 / 7);
-    double lungs =
-        (mean_of(v, 0.25, 0.625, 1.0 / 7, 2.0 / 7) + mean_of(v, 0.25, 0.625, 5.0 / 7, 6.0 / 7)) / 2;
-    double corners =
-        (mean_of(v, 0, 1.0 / 16, 0, 1.0 / 16) + mean_of(v, 0, 1.0 / 16, 15.0 / 16, 1)) / 2;
+    double middle = mean_of(&s[CENTRE]);
+    double lungs = (mean_of(&s[LEFT_LUNG]) + mean_of(&s[RIGHT_LUNG])) / 2;
+    double corners = (mean_of(&s[LEFT_CORNER]) + mean_of(&s[RIGHT_CORNER])) / 2;
     return middle - lungs + 0.5 * (middle - corners);
+}
+
+uint32_t mf_quality_judge(const struct mf_quality_sums sums[MF_QUALITY_PARTS], bool chest)
+{
+    uint32_t found = judge_middle(&sums[MF_QUALITY_MIDDLE]);
+    const struct mf_quality_sums *noise = &sums[MF_QUALITY_NOISE];
+    if (found & MF_QUALITY_BLANK)
+        return found;
+    if (1.2533141373155003 / 6 * noise->sum / (double)noise->points > NOISIEST) /* √(π/2) */
+        found |= MF_QUALITY_NOISY;
+    if (chest && brightness_of_mediastinum(sums) < DARKEST)
+        found |= MF_QUALITY_INVERTED;
+    return found;
+}
+
+static void add_noise(const float *here, size_t cols, struct mf_quality_sums *s)
+{
+    const float *above = here - cols, *below = here + cols;
+    s->sum += fabs(4.0 * here[0] - 2.0 * (above[0] + below[0] + here[-1] + here[1]) + above[-1] +
+                   above[1] + below[-1] + below[1]);
 }
 
 uint32_t mf_quality_of(const float *image, size_t rows, size_t cols, bool chest)
 {
-    size_t longer = rows > cols ? rows : cols;
-    const struct view v = {image, rows, cols, (longer + GRID - 1) / GRID};
-    if (rows < LEAST || cols < LEAST)
-        return 0;
-    uint32_t found = look_at_middle(&v);
-    if (found & MF_QUALITY_BLANK)
-        return found;
-    if (noise_of(&v) > NOISIEST)
-        found |= MF_QUALITY_NOISY;
-    if (chest && brightness_of_mediastinum(&v) < DARKEST)
-        found |= MF_QUALITY_INVERTED;
-    return found;
+    struct mf_quality_part parts[MF_QUALITY_PARTS];
+    struct mf_quality_sums sums[MF_QUALITY_PARTS] = {{0}};
+    size_t step = mf_quality_plan(rows, cols, parts);
+    for (int k = 0; step && k < MF_QUALITY_PARTS; k++) {
+        const struct mf_quality_part *p = &parts[k];
+        struct mf_quality_sums *s = &sums[k];
+        for (size_t r = p->r0; r < p->r1; r += step)
+            for (size_t c = p->c0; c < p->c1; c += step, s->points++) {
+                double x = image[r * cols + c];
+                if (k == MF_QUALITY_NOISE) {
+                    add_noise(image + r * cols + c, cols, s);
+                    continue;
+                }
+                s->sum += x;
+                s->squares += x * x;
+                s->white += x >= MF_QUALITY_WHITE;
+            }
+    }
+    return step ? mf_quality_judge(sums, chest) : 0;
 }
 
 uint32_t mf_quality_of_mask(const uint8_t *mask, size_t size)
@@ -100,6 +116,11 @@ uint32_t mf_quality_of_mask(const uint8_t *mask, size_t size)
         edge[2] += mask[i * size] != 0;
         edge[3] += mask[i * size + size - 1] != 0;
     }
+    return mf_quality_of_edges(edge, size);
+}
+
+uint32_t mf_quality_of_edges(const size_t edge[4], size_t size)
+{
     for (int k = 0; k < 4; k++)
         if (10 * edge[k] > size)
             return MF_QUALITY_CUT_OFF;

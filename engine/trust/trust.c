@@ -1,4 +1,5 @@
 /* Applying the trust layer to one case, and the struct's life. */
+#include "engine/trust/sharpness.h"
 #include "engine/trust/trust_private.h"
 
 #include <math.h>
@@ -77,6 +78,11 @@ const char *mf_trust_model_hash(const struct mf_trust *t)
 uint32_t mf_trust_patients(const struct mf_trust *t)
 {
     return t->patients;
+}
+
+double mf_trust_sharpness_p_value(const struct mf_trust *t, double sharpness)
+{
+    return mf_sharpness_p_value(t->sharpness, t->sharpness_count, sharpness);
 }
 
 struct mf_trust_reference mf_trust_reference(const struct mf_trust *t, size_t label)
@@ -271,6 +277,13 @@ static bool prepare(const float *raw, size_t n, struct scores *scores, struct mf
     return true;
 }
 
+static double unusual(const struct mf_trust *t, const struct mf_trust_case *c)
+{
+    const float *x = t->ood_of_regions ? c->features : c->readout;
+    size_t size = t->ood_of_regions ? c->feature_size : c->readout_size;
+    return t->ood && x && mf_ood_size(t->ood) == size ? mf_ood_p_value(t->ood, x) : NAN;
+}
+
 bool mf_trust_apply(const struct mf_bundle *bundle, const struct mf_trust_case *c, double alpha,
                     struct mf_trust_statement *s, struct mf_error *err)
 {
@@ -314,6 +327,6 @@ bool mf_trust_apply(const struct mf_bundle *bundle, const struct mf_trust_case *
     if (j.bound)
         find_labels(t, &scores, alpha, s);
     bool same = own->model_hash && strcmp(own->model_hash, mf_bundle_model_hash(bundle)) == 0;
-    s->ood_p_value = own->ood && c->readout && same ? mf_ood_p_value(own->ood, c->readout) : NAN;
+    s->ood_p_value = same ? unusual(own, c) : NAN;
     return true;
 }

@@ -26,8 +26,9 @@
  *    "risk_control": {"risk": "fnr", "cases", "logits": [ascending], "positives_in_case": […]}}
  * Labels that exclude each other add a member to both and have no risk_control:
  * engine/trust/exclusive.h.
- * ood.json: engine/trust/ood.h; adaptation.json: engine/trust/adapter.h; reference.json:
- * server/reference.h
+ * ood.json: engine/trust/ood.h, and "of": "regions" (the engine's features) or, as in older bundles
+ * and without this member, "readout"; "sharpness"?: [of the cases, ascending]; adaptation.json:
+ * engine/trust/adapter.h; reference.json: server/reference.h
  */
 #ifndef MF_TRUST_TRUST_H
 #define MF_TRUST_TRUST_H
@@ -53,8 +54,11 @@ struct mf_trust_cases {
     const int8_t *truth; /* count × label_count: 1 present, 0 absent, −1 not labelled */
     const char *const
         *patients;         /* count; cases of one patient stay in one fold. NULL: each its own */
-    const float *readouts; /* count × readout_size, for the out-of-distribution check; NULL: none */
+    const float *readouts; /* count × readout_size, for adaptation; NULL: none */
     size_t readout_size;
+    const float *features; /* count × feature_size, for the out-of-distribution check; NULL: none */
+    size_t feature_size;
+    const double *sharpness; /* count (engine/trust/sharpness.h), NaN = unknown; NULL: none */
     /* What is fitted for strata too: a key a case (mf_strata_key()), NULL = unknown. */
     enum mf_strata_kind strata;
     const char *const *groups;
@@ -95,6 +99,10 @@ const char *mf_trust_source(const struct mf_trust *trust);
 const char *mf_trust_model_hash(const struct mf_trust *trust);
 uint32_t mf_trust_patients(const struct mf_trust *trust);
 
+/* How usual so blurred an image is among the calibration cases, a conformal p-value; NaN where
+ * these have no sharpness or it is NaN itself. */
+double mf_trust_sharpness_p_value(const struct mf_trust *trust, double sharpness);
+
 /* The calibration cases' logits of one label, by truth, each ascending; none without a calibration.
  * Borrowed. */
 struct mf_trust_reference {
@@ -110,15 +118,18 @@ struct mf_trust_statement {
     struct mf_prediction *predictions; /* label_count; filled; strings borrowed from the bundle */
     uint32_t *finding_labels;          /* room for label_count; `findings.labels` will point here */
     struct mf_finding_set findings;
-    double ood_p_value; /* NaN without ood.json or without a readout */
+    double ood_p_value; /* NaN without ood.json or without what it looks at */
     /* Those of the case's `aci` where the sets were made at them, else NULL. */
     const double *levels;
 };
 
 /* One case to be judged. */
 struct mf_trust_case {
-    const float *logits;     /* label_count */
-    const float *readout;    /* NULL: no out-of-distribution check */
+    const float *logits; /* label_count */
+    /* As the engine gives them; NULL, or of another size than the bundle's check was made for: it
+     * is not made. */
+    const float *features, *readout;
+    size_t feature_size, readout_size;
     struct mf_strata strata; /* MF_STRATA_UNKNOWN where nothing is known */
     bool shifted;            /* known to lie outside the calibrated population */
     /* Levels learnt from the site's feedback, or NULL. Used when they are those of this model and

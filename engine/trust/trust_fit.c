@@ -368,6 +368,26 @@ static bool check_cases(const struct mf_bundle *bundle, const struct mf_trust_ca
     return true;
 }
 
+static int by_number(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* The known values, ascending. */
+static void keep_sharpness(struct mf_trust *t, const struct mf_trust_cases *cases,
+                           struct mf_error *err)
+{
+    if (!cases->sharpness)
+        return;
+    t->sharpness = mf_arena_alloc(t->arena, cases->count, sizeof *t->sharpness, err);
+    for (size_t i = 0; t->sharpness && i < cases->count; i++)
+        if (!isnan(cases->sharpness[i]))
+            t->sharpness[t->sharpness_count++] = cases->sharpness[i];
+    if (t->sharpness)
+        qsort(t->sharpness, t->sharpness_count, sizeof *t->sharpness, by_number);
+}
+
 struct mf_trust *mf_trust_fit(const struct mf_bundle *bundle, const struct mf_trust_cases *cases,
                               const struct mf_trust_origin *origin, struct mf_error *err)
 {
@@ -398,8 +418,11 @@ struct mf_trust *mf_trust_fit(const struct mf_bundle *bundle, const struct mf_tr
     if (!fit_labels(t, &selection, err) || (!exclusive && !fit_risk(t, cases, err)))
         return NULL;
     struct mf_error own = MF_ERROR_INIT;
-    if (cases->readouts)
-        t->ood = mf_ood_fit(cases->readouts, cases->count, cases->readout_size, group, &own);
+    if (cases->features)
+        t->ood = mf_ood_fit(cases->features, cases->count, cases->feature_size, group, &own);
+    t->ood_of_regions = true;
+    if (own.code == MF_OK)
+        keep_sharpness(t, cases, &own);
     if (own.code == MF_OK && !exclusive)
         t->adaptation = mf_adapt_cases_to_json(bundle, cases, group, &own);
     if (own.code != MF_OK) {

@@ -323,14 +323,31 @@ static bool read_conformal(struct mf_trust *t, const json_t *json, struct mf_err
            (!raps || mf_exclusive_read_raps(raps, &t->exclusive, err));
 }
 
+static bool read_sharpness(struct mf_trust *t, const json_t *list, struct mf_error *err)
+{
+    size_t n = json_array_size(list);
+    if (!list)
+        return true;
+    t->sharpness = mf_arena_alloc(t->arena, n, sizeof *t->sharpness, err);
+    t->sharpness_count = n;
+    bool ok = t->sharpness && read_numbers(list, n, t->sharpness);
+    for (size_t i = 1; ok && i < n; i++)
+        ok = t->sharpness[i - 1] <= t->sharpness[i];
+    return ok || bad(err, "\"sharpness\" must be numbers in ascending order");
+}
+
 /* ood.json counts only for the model it was made with. */
 static bool read_ood(struct mf_trust *t, const json_t *json, struct mf_error *err)
 {
     const char *hash = mf_json_get_string(json, "model_hash", "");
     if (!t->model_hash || strcmp(hash, t->model_hash) != 0)
         return bad(err, "its model_hash is not that of calibration.json");
+    const char *of = mf_json_get_string(json, "of", "readout");
+    t->ood_of_regions = strcmp(of, "regions") == 0;
+    if (!t->ood_of_regions && strcmp(of, "readout") != 0)
+        return bad(err, "\"of\" must be regions or readout");
     t->ood = mf_ood_from_json(json, err);
-    return t->ood != NULL;
+    return t->ood && read_sharpness(t, json_object_get(json, "sharpness"), err);
 }
 
 static const struct {

@@ -45,8 +45,11 @@ struct mf_trust {
     size_t risk_count, risk_cases;
     struct mf_exclusive exclusive; /* zeros: not fitted, or the labels do not exclude each other */
     struct mf_ood *ood;            /* NULL: none */
-    json_t *adaptation;            /* adaptation.json of a fit, to be written; else NULL */
-    json_t *reference;             /* the same of reference.json */
+    bool ood_of_regions;           /* else of the readout */
+    double *sharpness;             /* sharpness_count, ascending; in the arena */
+    size_t sharpness_count;
+    json_t *adaptation; /* adaptation.json of a fit, to be written; else NULL */
+    json_t *reference;  /* the same of reference.json */
 };
 
 /* The content of calibration.json, conformal.json and ood.json, in this order; json null = there is

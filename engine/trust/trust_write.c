@@ -142,6 +142,16 @@ static json_t *conformal_to_json(const struct mf_trust *t)
     return json;
 }
 
+static json_t *ood_to_json(const struct mf_trust *t)
+{
+    json_t *json = mf_ood_to_json(t->ood, t->model_hash);
+    if (json && t->ood_of_regions)
+        json_object_set_new(json, "of", json_string("regions"));
+    if (json && t->sharpness_count)
+        json_object_set_new(json, "sharpness", reals(t->sharpness, t->sharpness_count));
+    return json;
+}
+
 /* Takes the reference. What is read back is what was fitted: doubles need 17 digits, floats 9. */
 static bool write_file(const char *dir, const char *name, json_t *value, int digits,
                        struct mf_error *err)
@@ -169,8 +179,7 @@ bool mf_trust_write(const struct mf_trust *t, const char *dir, struct mf_error *
         return mf_error_set(err, MF_ERR_CONFLICT, "there is no calibration to write");
     return write_file(dir, "calibration.json", calibration_to_json(t), 17, err) &&
            write_file(dir, "conformal.json", conformal_to_json(t), 9, err) &&
-           (!t->ood ||
-            write_file(dir, "ood.json", mf_ood_to_json(t->ood, t->model_hash), 17, err)) &&
+           (!t->ood || write_file(dir, "ood.json", ood_to_json(t), 17, err)) &&
            (!t->adaptation ||
             write_file(dir, "adaptation.json", json_incref(t->adaptation), 9, err)) &&
            (!t->reference || write_file(dir, "reference.json", json_incref(t->reference), 9, err));

@@ -96,6 +96,17 @@ def interval(y: np.ndarray, groups: np.ndarray, *scores: np.ndarray) -> tuple[fl
     return figure(np.arange(len(y))), *np.quantile(draws, [0.025, 0.975])
 
 
+def subgroups(table, logits: dict[str, np.ndarray]) -> str:
+    """The card's table: AUROC of all images by sex and view. The set does not tell ages."""
+    y, patient = table[tables.LABEL].to_numpy(), table["patient"].to_numpy()
+    lines = ["| group | images | patients (with outcome) | fused | image-only |", "|---|--:|--:|---|---|"]
+    for name, part in ((value, (table[column] == value).to_numpy()) for column in ("sex", "view") for value in sorted(table[column].unique())):
+        figures = [interval(y[part], patient[part], logits[kind][part]) for kind in ("fused", "image-only")]
+        cells = [f"{middle:.3f} ({low:.3f}–{high:.3f})" for middle, low, high in figures]
+        lines.append(f"| {name} | {part.sum()} | {len(set(patient[part]))} ({len(set(patient[part & (y == 1)]))}) | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def crossval(options: argparse.Namespace) -> None:
     data = Data(options)
     logits = {kind: np.zeros(len(data.table)) for kind in network.KINDS}
@@ -121,6 +132,7 @@ def crossval(options: argparse.Namespace) -> None:
     text = json.dumps(report, indent=1)
     (options.work / "crossval.json").write_text(text + "\n")
     print(text)
+    print(subgroups(data.table, logits))
 
 
 def split(table) -> np.ndarray:

@@ -166,6 +166,7 @@ class Scores:
     present: np.ndarray
     absent: np.ndarray
     ok: np.ndarray  # (cases)
+    flags: list[list[str]] = field(default_factory=list)  # of quality, a list a case that ran
 
 
 def scores(results: list[dict | None], labels: list[str]) -> Scores:
@@ -179,6 +180,7 @@ def scores(results: list[dict | None], labels: list[str]) -> Scores:
         if missing:
             raise SystemExit(f"the bundle has no label {missing[0]}")
         out.ok[i] = True
+        out.flags.append(result["quality"]["flags"])
         for c, name in enumerate(labels):
             p = by_label[name]
             out.logit[i, c], out.probability[i, c] = p["logit"], p["probability"]

@@ -7,7 +7,15 @@ from html import escape
 import numpy as np
 
 COLOURS = ["#27647b", "#ca6b35", "#5b8c5a", "#8a4f7d", "#b08900", "#4f5d75", "#a23b4b", "#2f9c95"]
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 320, 56, 12, 28, 58
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 340, 56, 12, 28, 78
+STEPS = [m * 10.0**e for e in range(-4, 4) for m in (1, 2, 5)]
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round values from low to high, seven at most."""
+    step = next(s for s in STEPS if (high - low) / s <= 6 + 1e-9)
+    first, last = int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9))
+    return [i * step for i in range(first, last + 1)]
 
 
 class Plot:
@@ -18,12 +26,12 @@ class Plot:
         self.x_range, self.y_range = x, y
         self.parts = [
             f'<text x="{LEFT}" y="16" font-weight="600">{escape(title)}</text>',
-            f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">'
+            f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - BOTTOM + 36}" text-anchor="middle">'
             f"{escape(x_name)}</text>",
             f'<text x="14" y="{(TOP + HEIGHT - BOTTOM) / 2}" text-anchor="middle" '
             f'transform="rotate(-90 14 {(TOP + HEIGHT - BOTTOM) / 2})">{escape(y_name)}</text>',
         ]
-        for value in np.linspace(*y, 6):
+        for value in ticks(*y):
             at = self.y(value)
             self.parts.append(
                 f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}" '
@@ -110,7 +118,7 @@ def bar_chart(found: dict) -> str:
     plot = Plot("AUROC per label", (-0.6, len(labels) - 0.4), (low, 1), "", "AUROC")
     width = 0.8 / len(bundles)
     for i, name in enumerate(labels):
-        plot.tick(i + 0.2, name, slanted=True)
+        plot.tick(i + 0.2, name.replace("_", " "), slanted=True)
         for k, bundle in enumerate(bundles):
             x, value = i + (k - (len(bundles) - 1) / 2) * width, rows[bundle][name]["auroc"]
             if np.isnan(value["value"]):
@@ -143,7 +151,7 @@ def calibration_plot(found: dict) -> str:
     most = min(1.0, np.ceil(most * 10) / 10)
     plot = Plot("Calibration", (0, most), (0, most), "mean probability", "observed share")
     plot.line([0, most], [0, most], "#999", dashed=True)
-    for value in np.linspace(0, most, 6):
+    for value in ticks(0, most):
         plot.tick(value, f"{value:.2f}")
     for i, curve in enumerate(curves):
         known = [

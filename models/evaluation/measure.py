@@ -89,6 +89,12 @@ def reliability(truth: Truth, s: Scores) -> dict:
     }
 
 
+def flag_shares(s: Scores) -> dict[str, float]:
+    """How many of the cases that ran have each quality flag, by name."""
+    names = sorted({name for case in s.flags for name in case})
+    return {name: sum(name in case for case in s.flags) / len(s.flags) for name in names}
+
+
 def condition_figures(
     truth: Truth, s: Scores, condition: Condition, thresholds: list[float] | None
 ) -> tuple[dict, dict[str, np.ndarray]]:
@@ -105,6 +111,7 @@ def condition_figures(
         "level": condition.level,
         "cases": int(s.ok.sum()),
         "failed": int((~s.ok).sum()),
+        "flags": flag_shares(s),
         "macro": {name: metrics.interval(arrays[name]) for name in names},
         "labels": {
             label: {

@@ -18,10 +18,12 @@ SHOWN = {
     "set_size": "set size",
 }  # fmt: skip
 STYLE = (
-    "body{font:14px/1.45 sans-serif;margin:24px auto;max-width:1100px;color:#222}"
+    "body{font:14px/1.45 sans-serif;margin:24px auto;padding:0 24px;max-width:1240px;color:#222}"
+    ".pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(520px,100%),1fr));"
+    "gap:8px 24px}svg{width:100%;height:auto}.wide{overflow-x:auto}"
     "table{border-collapse:collapse;margin:8px 0 20px}td,th{padding:3px 9px;text-align:right;"
     "border-bottom:1px solid #ddd;white-space:nowrap}td:first-child,th:first-child"
-    "{text-align:left}h2{margin-top:32px}.wide{overflow-x:auto}small{color:#666}"
+    "{text-align:left}h2{margin-top:32px}small{color:#666}"
 )
 
 
@@ -107,8 +109,9 @@ def condition_table(found: dict, kind: str) -> str:
     for bundle, entry in found["bundles"].items():
         for name, c in entry["conditions"].items():
             if c["kind"] in (kind, "clean"):
-                rows.append([bundle, name, *(shown(c["macro"][n]) for n in names)])
-    return table(["bundle", "condition", *(SHOWN[n] for n in names)], rows)
+                flags = ", ".join(f"{n} {100 * share:.1f} %" for n, share in c["flags"].items())
+                rows.append([bundle, name, *(shown(c["macro"][n]) for n in names), flags or "–"])
+    return table(["bundle", "condition", *(SHOWN[n] for n in names), "quality flags"], rows)
 
 
 def kinds_of(found: dict) -> list[str]:
@@ -124,6 +127,10 @@ TITLES = {
 }
 
 
+def pictures(*svgs: str) -> str:
+    return f'<div class="pictures">{"".join(svgs)}</div>'
+
+
 def write_html(found: dict, file: Path) -> None:
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>Evaluation</title>",
@@ -131,19 +138,20 @@ def write_html(found: dict, file: Path) -> None:
         f"<p>{found['cases']} cases of {found['patients']} patients from {escape(found['manifest'])}; "
         f"α = {found['alpha']}; brackets: 95 % interval of {found['resamples']} patient-bootstrap "
         "resamples, the same for every bundle and condition.</p>",
-        "<h2>Bundles</h2>", macro_table(found), figures.ablation_plot(found),
-        figures.bar_chart(found), "<h2>Calibration and selective answers</h2>",
-        figures.calibration_plot(found), figures.risk_plot(found),
+        "<h2>Bundles</h2>", macro_table(found),
+        pictures(figures.ablation_plot(found), figures.bar_chart(found)),
+        "<h2>Calibration and selective answers</h2>",
+        pictures(figures.calibration_plot(found), figures.risk_plot(found)),
     ]  # fmt: skip
     if found["differences"]:
         parts += ["<h2>Paired differences</h2>", difference_table(found["differences"])]
     for kind in kinds_of(found):
         title, x_name = TITLES[kind]
         parts += [f"<h2>{title}</h2>"]
-        parts += [
+        parts.append(pictures(*(
             figures.condition_plot(found, kind, f"{SHOWN[member]}: {title.lower()}", x_name, member)
             for member in ("auroc", "coverage_present", "coverage_absent")
-        ]
+        )))  # fmt: skip
         parts += [condition_table(found, kind)]
     for bundle, entry in found["bundles"].items():
         if entry["drops"]:

@@ -44,12 +44,11 @@ MODULES = (vision, hiera, sam2, sam2_video, sequence, ehr, fusion)
 
 def check(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(dir=options.out) as folder:
-        sink = Check(Path(folder), options.only, options.program, options.dtype.split(","))
+        dtypes = options.dtype.split(",")
+        sink = Check(Path(folder), options.only, options.program, dtypes, options.table)
         for module in MODULES:
             module.write_big(sink) if options.big else module.write(sink)
     print(sink.table())
-    if options.table:
-        options.table.write_text(sink.table() + "\n")
     print(f"{len(sink.rows)} outputs compared, {len(sink.failures)} failures")
     for failure in sink.failures:
         print(failure, file=sys.stderr)
@@ -73,7 +72,7 @@ def main() -> int:
     parser.add_argument("--dtype", default="f32", help="f32, bf16, int8, or several with commas")
     parser.add_argument("--program", type=Path, default=ROOT / "build/release/medfusion")
     parser.add_argument("--out", type=Path, help="golden: where to; else: for temporary files")
-    parser.add_argument("--table", type=Path, help="also write the table to this file")
+    parser.add_argument("--table", type=Path, help="also keep the table in this file, from the first row on")
     options = parser.parse_args()
     torch.backends.mkldnn.enabled = not options.golden  # golden: the same on every processor
     if options.golden:

@@ -77,9 +77,11 @@ class Row:
 class Check(Sink):
     """Runs each case with the program and compares; directories go when they are done with."""
 
-    def __init__(self, root: Path, only: str | None, program: Path, dtypes: list[str]) -> None:
+    def __init__(
+        self, root: Path, only: str | None, program: Path, dtypes: list[str], table: Path | None
+    ) -> None:
         super().__init__(root, only)
-        self.program, self.dtypes = program, dtypes
+        self.program, self.dtypes, self.kept = program, dtypes, table
         self.rows: list[Row] = []
         self.failures: list[str] = []
 
@@ -110,6 +112,8 @@ class Check(Sink):
 
     def add(self, row: Row) -> None:
         self.rows.append(row)
+        if self.kept:
+            self.kept.write_text(self.table() + "\n")
         if not row.ok:
             self.fail(f"{row.name} {row.dtype} {row.output}: too far, {row.relative:.2e}")
 

@@ -97,39 +97,44 @@ def write_vit_pooler(sink: Sink) -> None:
 
 @torch.no_grad()
 def write_big(sink: Sink) -> None:
-    for size, (d, layers, heads) in SIZES.items():
+    for size in SIZES:
         for registers in (False, True):
-            name = f"dinov2-{size}{'-registers' if registers else ''}"
-            if not sink.wants(name):
-                continue
-            folder, g = sink.fresh(name), generator(name)
-            common = dict(
-                hidden_size=d,
-                num_hidden_layers=layers,
-                num_attention_heads=heads,
-                patch_size=14,
-                image_size=518,
-                use_swiglu_ffn=size == "g",
-            )
-            if registers:
-                config = Dinov2WithRegistersConfig(**common)
-                model_class = Dinov2WithRegistersModel
-            else:
-                config, model_class = Dinov2Config(**common), Dinov2Model
-            dtype = {"L": torch.float16, "g": torch.bfloat16}.get(size, torch.float32)
-            shard = {"L": "200MB", "g": "1GB"}.get(size)
-            model = published(model_class, config, folder, name, dtype, shard)
-            shapes = [(1, 518, 518), (1, 224, 224), (2, 266, 434)]
-            if size == "g":
-                shapes = shapes[:1] if registers else shapes[:2]
-            if size == "S":
-                shapes += [(33, 98, 112), (1, 1036, 1036)]
-            for batch, rows, cols in shapes:
-                pixels = torch.randn((batch, 3, rows, cols), generator=g)
-                run(sink, folder, f"{batch}x{rows}x{cols}", model, pixels)
-            sink.done(folder)
+            write_big_dinov2(sink, size, registers)
     write_rad_dino(sink)
     write_big_vit(sink)
+
+
+def write_big_dinov2(sink: Sink, size: str, registers: bool) -> None:
+    name = f"dinov2-{size}{'-registers' if registers else ''}"
+    if not sink.wants(name):
+        return
+    d, layers, heads = SIZES[size]
+    folder, g = sink.fresh(name), generator(name)
+    common = dict(
+        hidden_size=d,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        patch_size=14,
+        image_size=518,
+        use_swiglu_ffn=size == "g",
+    )
+    if registers:
+        config = Dinov2WithRegistersConfig(**common)
+        model_class = Dinov2WithRegistersModel
+    else:
+        config, model_class = Dinov2Config(**common), Dinov2Model
+    dtype = {"L": torch.float16, "g": torch.bfloat16}.get(size, torch.float32)
+    shard = {"L": "200MB", "g": "1GB"}.get(size)
+    model = published(model_class, config, folder, name, dtype, shard)
+    shapes = [(1, 518, 518), (1, 224, 224), (2, 266, 434)]
+    if size == "g":
+        shapes = shapes[:1] if registers else shapes[:2]
+    if size == "S":
+        shapes += [(33, 98, 112), (1, 1036, 1036)]
+    for batch, rows, cols in shapes:
+        pixels = torch.randn((batch, 3, rows, cols), generator=g)
+        run(sink, folder, f"{batch}x{rows}x{cols}", model, pixels)
+    sink.done(folder)
 
 
 def write_rad_dino(sink: Sink) -> None:

@@ -362,7 +362,7 @@ def main() -> None:
         help="intermediate files, safe to delete",
     )
     parser.add_argument("--bundle", type=Path, default=MODELS / "thorax-nih")
-    parser.add_argument("--version", default="1.1.0")
+    parser.add_argument("--version", default="1.1.1")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--teacher-epochs", type=int, default=14)
     parser.add_argument("--views", type=int, default=12, help="random views of every image")

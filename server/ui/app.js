@@ -8,6 +8,7 @@ import {worklist} from './worklist.js';
 import {study} from './study.js';
 import {quality} from './quality.js';
 import {system} from './system.js';
+import {admin} from './admin.js';
 
 const main = document.getElementById('main');
 const uploader = new Uploader();
@@ -18,6 +19,7 @@ const PAGES = [
   [/^#\/study\/([0-9a-f]{32})$/, 'worklist', 'Study', study],
   [/^#\/quality$/, 'quality', 'Quality', quality],
   [/^#\/system$/, 'system', 'System', system],
+  [/^#\/admin$/, 'admin', 'Administration', admin],
 ];
 
 let leave = null;
@@ -116,7 +118,7 @@ sign.addEventListener('click', () => {
 const KEYS = [
   ['?', 'This list'],
   ['/', 'Search the worklist'],
-  ['g w, g q, g s', 'Worklist, quality, system'],
+  ['g w, g q, g s, g a', 'Worklist, quality, system, administration'],
   ['Page Up, Page Down', 'Earlier, later images (in an image)'],
   ['+ and −', 'Zoom (in an image)'],
   ['Arrow keys', 'Move (in an image)'],
@@ -144,7 +146,7 @@ let awaited = false;
 document.addEventListener('keydown', (e) => {
   if (e.ctrlKey || e.metaKey || e.altKey || e.target.closest('input, textarea, select, dialog')) return;
   if (awaited) {
-    const to = {w: '#/', q: '#/quality', s: '#/system'}[e.key];
+    const to = {w: '#/', q: '#/quality', s: '#/system', a: '#/admin'}[e.key];
     awaited = false;
     if (to) location.hash = to;
   } else if (e.key === 'g') awaited = true;

@@ -47,6 +47,17 @@ export function replace(parent, ...children) {
   parent.replaceChildren(...children.flat(Infinity).filter(Boolean));
 }
 
+// --- parts of pages ---
+
+export const tile = (value, label) => h('section.card.tile', {}, h('div.value', {}, value), h('div.label', {}, label));
+export const card = (name, note, ...content) => h('section.card', {'aria-label': name}, h('h2', {}, name, note && h('span.note', {}, note)), content);
+
+export function table(label, head, rows) {
+  return h('div.scroll', {tabindex: 0, role: 'region', 'aria-label': label}, h('table', {},
+    h('thead', {}, h('tr', {}, head.map((text) => h('th', {scope: 'col'}, text)))),
+    h('tbody', {}, rows.map((cells) => h('tr', {}, cells.map((c) => h('td.number', {}, c)))))));
+}
+
 /** Tells a screen reader. */
 export function announce(text) {
   document.getElementById('announce').textContent = text;
@@ -58,7 +69,7 @@ export const percent = (p) => (p === null || p === undefined ? '–' : `${(100 *
 
 export function bytes(n) {
   if (n < 1000) return `${n} B`;
-  return n < 1e6 ? `${(n / 1e3).toFixed(0)} kB` : `${(n / 1e6).toFixed(1)} MB`;
+  return n < 1e6 ? `${(n / 1e3).toFixed(0)} kB` : n < 1e9 ? `${(n / 1e6).toFixed(1)} MB` : `${(n / 1e9).toFixed(1)} GB`;
 }
 
 export function milliseconds(ms) {

@@ -103,7 +103,10 @@ function general(result) {
     h('p.guarantee', {}, valid > 0
       ? [`A set holds the truth at least `, h('strong', {}, share), ` of the time, for patients with and without the finding alike. This holds for ${valid === predictions.length ? 'every finding here' : `${valid} of ${predictions.length} findings`}; open one to see why. Dashed: no promise.`]
       : 'No promise holds for the sets of this result (dashed); open a finding to see why.'),
-    set && valid > 0 && h('p.guarantee', {}, 'At most ', h('strong', {}, `${Math.round(100 * set.alpha)} %`), ' of a patient’s true findings are missed, on average, by this list: ', set.labels.map(name).join(', ') || 'nothing', '.'),
+    set && valid > 0 && h('p.guarantee', {}, set.method === 'raps'
+      ? ['The true finding is in this list at least ', h('strong', {}, `${Math.round(100 * (1 - set.alpha))} %`), ' of the time: ']
+      : ['At most ', h('strong', {}, `${Math.round(100 * set.alpha)} %`), ' of a patient’s true findings are missed, on average, by this list: '],
+    set.labels.map(name).join(', ') || 'nothing', '.'),
   ];
 }
 

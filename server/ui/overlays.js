@@ -1,6 +1,6 @@
 // What is drawn over an image: lung masks (medfusion.masks/1) and heat maps (medfusion.explanation/1).
 
-import {h} from './dom.js';
+import {h, replace} from './dom.js';
 
 const MASK_COLOURS = {image_left: [92, 200, 255], image_right: [127, 227, 196]};
 
@@ -59,6 +59,12 @@ const HEAT = {
   rollout: () => [255, 200, 60],
 };
 
+const LEGEND = {
+  attribution: [['rgb(255 92 60)', 'for'], ['rgb(80 150 255)', 'against']],
+  relevance: [['rgb(255 200 60)', 'evidence']],
+  rollout: [['rgb(255 200 60)', 'attention']],
+};
+
 /* A map (rows × columns of values, largest magnitude `most`) as a picture; strength becomes opacity. */
 function paintMap(values, [rows, columns], most, colourOf) {
   const canvas = new OffscreenCanvas(columns, rows);
@@ -70,8 +76,8 @@ function paintMap(values, [rows, columns], most, colourOf) {
 }
 
 /**
- * Heat maps of a medfusion.explanation/1, over the region that was analysed: {layer, chooser(changed)}. `nameOf` gives the display
- * name of a label.
+ * Heat maps of a medfusion.explanation/1, over the region that was analysed: {layer, chooser(changed), legend}. `nameOf` gives the
+ * display name of a label; the legend says what the colours mean.
  */
 export function heatMaps(explanation, nameOf) {
   const maps = explanation.labels.flatMap(({label, frames}) => [
@@ -98,9 +104,13 @@ export function heatMaps(explanation, nameOf) {
   const chooser = (changed) => {
     const select = h('select.field', {'aria-label': 'Heat map of', onchange: () => {
       chosen = maps[select.selectedIndex];
+      explain();
       changed();
     }}, maps.map(({text}) => h('option', {}, text)));
     return select;
   };
-  return {layer, chooser};
+  const legend = h('span.legend');
+  const explain = () => replace(legend, (LEGEND[chosen.kind] ?? []).map(([colour, text]) => h('span', {}, h('i', {style: {background: colour}}), text)));
+  explain();
+  return {layer, chooser, legend};
 }

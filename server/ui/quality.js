@@ -2,11 +2,11 @@
 // (GET /v1/quality, medfusion.quality/1).
 
 import {getOptional} from './api.js';
-import {h, milliseconds, moment, percent, plural, replace, svg, words} from './dom.js';
+import {card, h, moment, percent, plural, replace, svg, table, tile, words} from './dom.js';
+import {doneByHour, hoursChart, seconds, workersTable} from './load.js';
 import {Metrics} from './metrics.js';
 
 const ALARMS = {score_drift: 'Scores', feature_drift: 'Patient data', out_of_distribution: 'Unusual images', coverage: 'Coverage', calibration: 'Calibration'};
-const tile = (value, label) => h('section.card.tile', {}, h('div.value', {}, value), h('div.label', {}, label));
 const fixed = (x, digits = 2) => (x === null || x === undefined ? '–' : x.toFixed(digits));
 
 function stack({sets}) {
@@ -34,34 +34,46 @@ function axes(label, below, beside, children) {
     svg('text', {x: X(0), y: 14}, beside), children);
 }
 
-/* Observed against predicted share of each finding, with Wilson intervals. */
-function calibrationPlot(labels) {
+/* The reliability diagram over all findings, with Wilson intervals, and each finding's mean as a ring. */
+function calibrationPlot(curve, labels) {
   const judged = labels.filter((l) => l.calibration);
-  if (!judged.length) return h('p.empty', {}, 'No feedback yet. Readers give it in a study.');
-  return axes(`Calibration of ${plural(judged.length, 'finding')}: ${judged.map((l) => `${l.label} predicted ${percent(l.calibration.predicted)}, observed ${percent(l.calibration.observed)}`).join('; ')}`,
-    'mean predicted probability, %', 'observed share, %',
-    [svg('line', {class: 'ideal', x1: X(0), y1: Y(0), x2: X(1), y2: Y(1)}),
-      judged.flatMap(({label, calibration: c}) => [
-        svg('line', {class: 'line', x1: X(c.predicted), x2: X(c.predicted), y1: Y(c.low), y2: Y(c.high)}),
-        svg('circle', {class: 'dot', cx: X(c.predicted), cy: Y(c.observed), r: 4}, svg('title', {}, `${label}: predicted ${percent(c.predicted)}, observed ${percent(c.observed)} of ${c.n}`))])]);
+  if (!curve.length) return h('p.empty', {}, 'No feedback yet. Readers give it in a study.');
+  const said = (c) => `predicted ${percent(c.predicted)}, observed ${percent(c.observed)} of ${c.n}`;
+  return [
+    axes(`Calibration over all findings: ${curve.map(said).join('; ')}`, 'predicted probability, %', 'observed share, %',
+      [svg('line', {class: 'ideal', x1: X(0), y1: Y(0), x2: X(1), y2: Y(1)}),
+        judged.map(({label, calibration: c}) => svg('circle', {class: 'ring', cx: X(c.predicted), cy: Y(c.observed), r: 4}, svg('title', {}, `${words(label)}: ${said(c)}`))),
+        svg('polyline', {class: 'line', points: curve.map((c) => `${X(c.predicted).toFixed(1)},${Y(c.observed).toFixed(1)}`).join(' ')}),
+        curve.map((c) => [
+          svg('line', {class: 'line', x1: X(c.predicted), x2: X(c.predicted), y1: Y(c.low), y2: Y(c.high)}),
+          svg('circle', {class: 'dot', cx: X(c.predicted), cy: Y(c.observed), r: 4}, svg('title', {}, said(c)))]).flat()]),
+    h('p.muted.small', {}, `Dots: all findings together, in ${plural(curve.length, 'bin')} of equal size, with 95 % intervals. Rings: the mean of each finding.`)];
+}
+
+/* Over all findings: how often sets at each α would have held the truth, beside what 1 − α promises. */
+function alphaPlot(points) {
+  const classes = ['present', 'absent'].map((side) => ({side, known: points.filter((p) => p[side] !== null)})).filter(({known}) => known.length);
+  if (!classes.length) return null;
+  const told = ({side, known}) => `${side}: ${known.map((p) => `${percent(p[side])} at ${percent(p.alpha)}`).join(', ')}`;
+  return axes(`Coverage against alpha. ${classes.map(told).join('; ')}`, 'α, %', 'sets that hold the truth, %',
+    [svg('line', {class: 'ideal', x1: X(0), y1: Y(1), x2: X(1), y2: Y(0)}),
+      classes.flatMap(({side, known}) => [
+        svg('polyline', {class: `line ${side}`, points: known.map((p) => `${X(p.alpha).toFixed(1)},${Y(p[side]).toFixed(1)}`).join(' ')}),
+        svg('text', {x: X(known.at(-1).alpha) + 6, y: Y(known.at(-1)[side]) + (side === 'present' ? -4 : 12)}, side)])]);
 }
 
 /* Coverage of each finding and class against what was promised (1 − α), with Clopper–Pearson intervals. */
 function coverageTable(labels) {
   const rows = labels.flatMap(({label, coverage}) => ['present', 'absent'].map((side) => ({label, side, ...coverage[side]}))).filter((r) => r.n > 0);
   if (!rows.length) return h('p.empty', {}, 'No feedback yet: what the sets hold is known once readers say what is true.');
-  return h('div.scroll', {tabindex: 0, role: 'region', 'aria-label': 'Coverage'}, h('table', {},
-    h('thead', {}, h('tr', {}, ['Finding', 'Truth', 'Covered', '95 % interval', 'Promised'].map((text) => h('th', {scope: 'col'}, text)))),
-    h('tbody', {}, rows.map((r) => h('tr', {}, h('td', {}, words(r.label)), h('td', {}, r.side), h('td.number', {}, `${r.covered} of ${r.n}`),
-      h('td.number', {}, `${percent(r.low)} – ${percent(r.high)}`),
-      h('td', {}, r.promised === null ? '–' : h(`span.chip${r.high < r.promised ? '.danger' : '.absent'}`, {}, percent(r.promised))))))));
+  return table('Coverage', ['Finding', 'Truth', 'Covered', '95 % interval', 'Promised'], rows.map((r) => [
+    words(r.label), r.side, `${r.covered} of ${r.n}`, `${percent(r.low)} – ${percent(r.high)}`,
+    r.promised === null ? '–' : h(`span.chip${r.high < r.promised ? '.danger' : '.absent'}`, {}, percent(r.promised))]));
 }
 
 function labelTable(labels) {
-  return h('div.scroll', {tabindex: 0, role: 'region', 'aria-label': 'Findings'}, h('table', {},
-    h('thead', {}, h('tr', {}, ['Finding', 'Sets', 'Mean size', 'Drift (PSI)', 'KS p-value'].map((text) => h('th', {scope: 'col'}, text)))),
-    h('tbody', {}, labels.map((l) => h('tr', {}, h('td', {}, words(l.label)), h('td', {style: {'min-width': '120px'}}, stack(l)),
-      h('td.number', {}, fixed(l.sets?.mean_size)), h('td', {}, drift(l.scores)), h('td.number', {}, fixed(l.scores?.p_value, 3)))))));
+  return table('Findings', ['Finding', 'Sets', 'Mean size', 'Drift (PSI)', 'KS p-value'], labels.map((l) => [
+    words(l.label), stack(l), fixed(l.sets?.mean_size), drift(l.scores), fixed(l.scores?.p_value, 3)]));
 }
 
 function report(m) {
@@ -77,34 +89,38 @@ function report(m) {
       tile(String(window.with_feedback), 'with feedback'),
       tile(percent(mean), 'of sets uncertain'),
       tile(percent(outliers?.share_0_05 ?? null), 'unusual images (p < 0.05; 5 % expected)'),
-      tile(alarms.length ? String(alarms.length) : 'none', 'alarms')),
+      tile(alarms.length ? String(alarms.length) : 'none', alarms.length === 1 ? 'alarm' : 'alarms')),
     h('div.cards.wide', {},
-      h('section.card', {'aria-label': 'Findings'}, h('h2', {}, 'Findings', h('span.note', {}, 'against the calibration cases')), labelTable(labels)),
-      h('section.card', {'aria-label': 'Calibration'}, h('h2', {}, 'Calibration', h('span.note', {}, 'by feedback')), calibrationPlot(labels)),
-      h('section.card', {'aria-label': 'Coverage'}, h('h2', {}, 'Coverage', h('span.note', {}, 'by feedback')), coverageTable(labels)),
-      h('section.card', {'aria-label': 'Patient data'}, h('h2', {}, 'Patient data'),
-        h('div.scroll', {tabindex: 0, role: 'region', 'aria-label': 'Patient data'}, h('table', {},
-          h('thead', {}, h('tr', {}, ['Feature', 'Used', 'Missing', 'Drift (PSI)'].map((text) => h('th', {scope: 'col'}, text)))),
-          h('tbody', {}, features.map((f) => h('tr', {}, h('td', {}, words(f.id)), h('td.number', {}, f.used), h('td.number', {}, f.missing), h('td', {}, drift(f)))))))),
-      Object.keys(flags).length > 0 && h('section.card', {'aria-label': 'Quality flags'}, h('h2', {}, 'Quality flags'),
-        h('dl', {}, Object.entries(flags).map(([flag, n]) => [h('dt', {}, words(flag)), h('dd.number', {}, plural(n, 'study', 'studies'))]))))];
+      card('Calibration', 'by feedback', calibrationPlot(m.calibration_curve, labels)),
+      card('Coverage against α', 'by feedback', alphaPlot(m.coverage_by_alpha) ?? h('p.empty', {}, 'No feedback yet.')),
+      card('Findings', 'against the calibration cases', labelTable(labels)),
+      card('Coverage', 'of the sets, by feedback', coverageTable(labels)),
+      card('Patient data', 'against the calibration cases', table('Patient data', ['Feature', 'Used', 'Missing', 'Drift (PSI)'], features.map((f) => [words(f.id), f.used, f.missing, drift(f)]))),
+      Object.keys(flags).length > 0 && card('Quality flags', null, h('dl', {}, Object.entries(flags).map(([flag, n]) => [h('dt', {}, words(flag)), h('dd.number', {}, plural(n, 'study', 'studies'))]))))];
 }
 
-async function throughput() {
-  const metrics = await Metrics.get().catch(() => null); // without the right to read metrics the rest is shown
-  if (!metrics) return null;
+/* Queue, throughput and devices; without the right to read metrics only what jobs tell. */
+async function work() {
+  const [metrics, done] = await Promise.all([Metrics.get().catch(() => null), doneByHour().catch(() => null)]);
   const count = (state) => String(metrics.value('medfusion_jobs', {state}) ?? '–');
-  const seconds = (name) => milliseconds(1000 * (metrics.mean(name) ?? NaN) || null);
-  return h('div.tiles', {}, tile(count('queued'), 'queued'), tile(count('running'), 'running'), tile(seconds('medfusion_job_run_seconds'), 'mean analysis'), tile(seconds('medfusion_job_wait_seconds'), 'mean wait'));
+  const day = done?.counts.reduce((a, b) => a + b, 0);
+  return h('div', {},
+    h('div.tiles', {},
+      metrics && [tile(count('queued'), 'queued'), tile(count('running'), 'running')],
+      done && tile(`${done.whole ? '' : '≥ '}${day}`, 'done in 24 hours'),
+      metrics && [tile(seconds(metrics.mean('medfusion_job_run_seconds')), 'mean analysis'), tile(seconds(metrics.mean('medfusion_job_wait_seconds')), 'mean wait')]),
+    h('div.cards.wide', {},
+      done && card('Throughput', `studies an hour${done.whole ? '' : ', of the newest 1,000'}`, hoursChart(done)),
+      metrics && card('Devices', null, workersTable(metrics))));
 }
 
 export async function quality(root) {
-  const [answer, numbers] = await Promise.all([getOptional('/v1/quality'), throughput()]);
+  const [answer, numbers] = await Promise.all([getOptional('/v1/quality'), work()]);
   const models = answer?.models ?? [];
   const content = h('div');
   const show = (m) => replace(content, report(m));
   const chooser = models.length > 1 && h('select.field', {'aria-label': 'Model', onchange: () => show(models[chooser.selectedIndex])}, models.map((m) => h('option', {}, `${m.model} ${m.version}`)));
-  replace(root, h('div.page-head', {}, h('h1', {}, 'Quality'), chooser || h('p.muted', {}, models.length ? `${models[0].model} ${models[0].version}` : '')), numbers, content);
+  replace(root, h('div.page-head', {}, h('h1', {}, 'Quality'), chooser || h('p.muted', {}, models.length ? `${models[0].model} ${models[0].version}` : '')), content, h('h2.part', {}, 'Work'), numbers);
   if (models.length) show(models[0]);
   else replace(content, h('p.empty', {}, 'No model is served.'));
   return null;

@@ -3,6 +3,7 @@
 import {getJson, getOptional, outcome, request, save} from './api.js';
 import {day, h, icon, milliseconds, moment, personName, plural, replace, words} from './dom.js';
 import {feedback} from './feedback.js';
+import {live} from './live.js';
 import {findings} from './findings.js';
 import {heatMaps} from './overlays.js';
 import {Viewer} from './viewer.js';
@@ -65,6 +66,9 @@ function qualityCard(result) {
       h('dt', {}, 'Not used'), h('dd', {}, quality.skipped.length ? h('ul', {style: {margin: 0, 'padding-left': '18px'}}, quality.skipped.map((s) => h('li', {}, `${s.reason} (`, h('code', {}, s.object), ')'))) : 'nothing')));
 }
 
+/* In two lines of one length where it does not fit into one. */
+const digest = (hex) => h('code', {}, hex.slice(0, 32), h('wbr'), hex.slice(32));
+
 function modelCard(result, job) {
   const {model, calibration, adaptation, timing_ms: t} = result;
   const stages = STAGES.filter(([name]) => t[name] > 0);
@@ -72,8 +76,8 @@ function modelCard(result, job) {
   return h('section.card', {'aria-label': 'Model'},
     h('h2', {}, 'Model', h('span.note', {}, `${model.name} ${model.version}`)),
     h('dl', {},
-      h('dt', {}, 'Weights'), h('dd', {}, h('code', {}, model.model_hash)),
-      h('dt', {}, 'Bundle'), h('dd', {}, h('code', {}, model.digest)),
+      h('dt', {}, 'Weights'), h('dd', {}, digest(model.model_hash)),
+      h('dt', {}, 'Bundle'), h('dd', {}, digest(model.digest)),
       h('dt', {}, 'Calibration'), h('dd', {}, calibration.id ? [`${calibration.patients} patients, ${day(calibration.created)} `, h('code', {}, calibration.id)] : 'none'),
       h('dt', {}, 'Adaptation'), h('dd', {}, adaptation.mode ?? 'off'),
       h('dt', {}, 'Ran on'), h('dd', {}, `${model.device}, ${model.dtype}, ${moment(job.finished)}`),
@@ -95,7 +99,7 @@ function downloads(id, artifacts) {
   const result = `/v1/jobs/${id}/result`, short = id.slice(0, 8);
   const extension = {'application/dicom': 'dcm', 'application/json': 'json', 'image/png': 'png'};
   return h('section.card', {'aria-label': 'Downloads'},
-    h('h2', {}, 'Take along'),
+    h('h2', {}, 'Downloads'),
     h('div.links', {},
       button('JSON', result, 'application/json', `result-${short}.json`),
       button('FHIR', result, 'application/fhir+json', `report-${short}.fhir.json`),
@@ -142,8 +146,9 @@ function confirmPurge(id) {
 export async function study(root, id) {
   const job = await getJson(`/v1/jobs/${id}`);
   if (job.state !== 'succeeded') {
-    replace(root, h('div.page-head', {}, h('h1', {}, `Job ${id.slice(0, 8)}`)), h('p.notice', {}, job.problem?.detail ?? `The job is ${job.state}.`), h('p', {}, h('a', {href: '#/'}, 'To the worklist')));
-    return null;
+    replace(root, h('div.page-head', {}, h('h1', {}, `Job ${id.slice(0, 8)}`)), h('p.notice', {role: 'status'}, job.problem?.detail ?? `The job is ${job.state}.`), h('p', {}, h('a', {href: '#/'}, 'To the worklist')));
+    const ended = ({id: other, state}) => other === id && !['queued', 'running'].includes(state) && state !== job.state;
+    return live.subscribe((jobs) => jobs.some(ended) && dispatchEvent(new Event('hashchange'))); // shown anew when it has
   }
   const {result, frames} = await outcome(id);
   const artifacts = await getOptional(`/v1/jobs/${id}/artifacts`);

@@ -1,20 +1,12 @@
 // The system, for who runs it: is it ready, what waits, who works, what is served, what failed, how requests are answered.
 
 import {getJson, getOptional, request} from './api.js';
-import {ago, bytes, h, milliseconds, moment, plural, replace, svg} from './dom.js';
+import {ago, bytes, card, h, milliseconds, moment, plural, replace, svg, table, tile} from './dom.js';
+import {seconds, workersTable} from './load.js';
 import {Metrics} from './metrics.js';
 
 const REFRESH_MS = 5000, KEPT = 120, SHOWN = 12;
 
-const tile = (value, label) => h('section.card.tile', {}, h('div.value', {}, value), h('div.label', {}, label));
-const card = (name, note, ...content) => h('section.card', {'aria-label': name}, h('h2', {}, name, note && h('span.note', {}, note)), content);
-const seconds = (s) => milliseconds(s === undefined ? null : 1000 * s);
-
-function table(label, head, rows) {
-  return h('div.scroll', {tabindex: 0, role: 'region', 'aria-label': label}, h('table', {},
-    h('thead', {}, h('tr', {}, head.map((text) => h('th', {scope: 'col'}, text)))),
-    h('tbody', {}, rows.map((cells) => h('tr', {}, cells.map((c) => h('td.number', {}, c)))))));
-}
 
 /* --- what is asked --- */
 
@@ -90,6 +82,7 @@ function queueCard({queued, running, time}, history) {
   const oldest = queued.length && Math.max(...queued.map((job) => time - Date.parse(job.created)));
   return card('Queue', oldest ? `the oldest waits for ${milliseconds(oldest)}` : 'nothing waits',
     historyChart(history),
+    !open.length && h('p.muted', {}, 'No job is open.'),
     open.length > 0 && table('Open jobs', ['State', 'Priority', 'Model', 'Waited', 'Attempt', 'Job'], open.slice(0, SHOWN).map(row)),
     open.length > SHOWN && h('p.muted.small', {}, `and ${plural(open.length - SHOWN, 'more job')}, in the `, h('a', {href: '#/'}, 'worklist')));
 }
@@ -100,7 +93,7 @@ function workersCard({metrics}) {
   const count = (name) => metrics.value(name) ?? 0;
   return card('Workers', plural(workers.filter((w) => w.value).length, 'worker') + ' ready',
     workers.length > 0
-      ? table('Workers', ['Worker', 'Device', 'State'], workers.map(({labels, value}) => [labels.worker, labels.device, h(`span.chip${value ? '.absent' : '.uncertain'}`, {}, value ? 'ready' : 'starting')]))
+      ? workersTable(metrics)
       : h('p.alert', {role: 'alert'}, 'No worker is connected: jobs are kept, and wait.'),
     h('dl', {},
       h('dt', {}, 'Attempts that crashed'), h('dd.number', {}, count('medfusion_job_crashes_total')),

@@ -1,6 +1,6 @@
 // Uploading a study: files dropped anywhere or chosen, what they are, options, progress, then the result.
 
-import {Problem, getJson, upload} from './api.js';
+import {Problem, getJson, getOptional, upload} from './api.js';
 import {announce, bytes, h, icon, milliseconds, plural, replace} from './dom.js';
 import {live} from './live.js';
 
@@ -36,10 +36,17 @@ async function droppedFiles(transfer) {
   return files;
 }
 
+/* Names of the models that are served; null where that may not be known, and the service chooses. */
+async function served() {
+  const answer = await getOptional('/v1/quality?last=1', {ask: false}).catch(() => null);
+  return answer?.models.map(({model}) => model) ?? null;
+}
+
 /** One for the whole page: what was chosen survives a look at another page. */
 export class Uploader {
   files = []; // {file, kind}
-  options = {priority: 'routine', alpha: '0.1', priors: true, explain: false};
+  options = {priority: 'routine', alpha: '0.1', model: '', priors: true, explain: false};
+  #models = null; // names of those that are served, once they are known
   #root = null;
   #aborter = null;
   #busy = false;
@@ -73,6 +80,7 @@ export class Uploader {
       const same = this.files.some(({file: f}) => f.name === file.name && f.size === file.size && f.lastModified === file.lastModified);
       if (!same) this.files.push({file, kind: await kindOf(file)});
     }
+    this.#models ??= await served();
     announce(`${plural(this.files.length, 'file')} chosen`);
     this.#draw();
   }
@@ -119,6 +127,7 @@ export class Uploader {
     const check = (name, label, text) => h('label', {}, label,
       h('span.check', {}, h('input', {type: 'checkbox', name, checked: this.options[name], onchange: set(name)}), text));
     return h('div.options', {},
+      this.#models?.length > 1 && select('model', 'Model', [['', 'The one for the study'], ...this.#models.map((name) => [name, name])]),
       select('priority', 'Priority', [['routine', 'Routine'], ['urgent', 'Urgent'], ['stat', 'Stat']]),
       select('alpha', 'Sets hold the truth', [['0.05', '95 % of the time'], ['0.1', '90 % of the time'], ['0.2', '80 % of the time']]),
       check('priors', 'Earlier studies', 'use as history'),
@@ -145,6 +154,7 @@ export class Uploader {
     for (const {file, kind} of this.files) if (kind === 'dicom' || kind === 'zip') form.append('dicom', file, file.name);
     for (const {file, kind} of this.files) if (kind === 'ehr') form.append('ehr', new Blob([file], {type: 'application/fhir+json'}), file.name);
     const options = {alpha: Number(this.options.alpha), priors: this.options.priors, priority: this.options.priority};
+    if (this.options.model) options.model = this.options.model;
     if (this.options.explain) options.explain = true;
     form.append('options', new Blob([JSON.stringify(options)], {type: 'application/json'}));
     return form;

@@ -370,7 +370,7 @@ export class Viewer {
       h('div.group', {}, invert,
         h('button.icon-button', {type: 'button', 'aria-label': 'Reset the view', title: 'Reset the view (0)', onclick: () => this.reset()}, icon('reset'))),
       hasMasks && h('div.group', {}, toggle('showMask', 'Lung mask', 'm'), opacity('mask', 'Opacity of the lung mask')),
-      this.heat && h('div.group', {}, toggle('showHeat', 'Heat map', 'h'), this.heat.chooser(() => this.changed()), opacity('heat', 'Opacity of the heat map')),
+      this.heat && h('div.group', {}, toggle('showHeat', 'Heat map', 'h'), this.heat.chooser(() => this.changed()), opacity('heat', 'Opacity of the heat map'), this.heat.legend),
       toggle('showBox', 'Analysed region', 'b'));
     this.#sync();
     return tools;

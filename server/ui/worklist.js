@@ -28,7 +28,7 @@ function findingChips(result) {
   const present = result.predictions.filter((p) => p.state === 'present').sort((a, b) => b.probability - a.probability);
   const uncertain = result.predictions.filter((p) => p.state === 'uncertain').length;
   return h('div.found', {},
-    present.map((p) => h('span.chip.present', {title: `present, probability ${percent(p.probability)}`}, p.display)),
+    present.map((p) => h(`span.chip.present${p.guarantee === 'valid' ? '' : '.loose'}`, {title: `present, probability ${percent(p.probability)}${p.guarantee === 'valid' ? '' : ', no promise holds'}`}, `${p.display} ${percent(p.probability)}`)),
     uncertain > 0 && h('span.chip.uncertain', {}, present.length ? `${uncertain} uncertain` : plural(uncertain, 'uncertain', 'uncertain')),
     !present.length && !uncertain && h('span.chip.absent', {}, 'no finding'));
 }

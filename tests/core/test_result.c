@@ -110,6 +110,7 @@ static const struct mf_result *full(void)
         .job = "0123456789abcdef0123456789abcdef",
         .study_instance_uid = "1.2.4",
         .modality = "DX",
+        .order = {"A-1", "P-1", "F-1", NULL, "S-1"},
         .frames = FRAMES,
         .frame_count = 2,
         .model = {"thorax", "1.0.0", "d1", "h1", "cpu", "f32"},

@@ -2,19 +2,23 @@
  * Times one network of a Hugging Face directory, or the studies of a bundle, on a device, and keeps
  * what it computed so that tests/run-gpu can compare it with PyTorch.
  *
- *   bench_gpu DIR --device DEV --dtype f32|bf16 --seconds S [--input FILE --output FILE]
+ *   bench_gpu DIR --device DEV --dtype f32|bf16|fp8 --seconds S [--input FILE --output FILE]
+ *              [--rehearse] [--kernels auto|own|cudnn] [--smooth]
  *       --size PIXELS --batch N    vision transformer; SAM 2's image encoder (batch 1)
  *       --length STEPS             Mamba, or a Transformer
- *       --frames N                 studies of a bundle, with random frames of 2048 × 2048
+ *       --frames N [--studies M]   studies of a bundle, with random frames of 2048 × 2048; M of
+ *                                  them together
  *
- * FILE holds plain floats. Prints {"min_ms", "median_ms", "weight_bytes", "work_bytes"}, for
- * studies also the stages of the fastest. Networks have their input on the device; a study begins
- * with the host's frames.
+ * FILE holds plain floats. With --smooth a network runs once and DIR gets what `model smooth` would
+ * give it (smoothing.safetensors), without which there is no fp8. Prints {"min_ms", "median_ms",
+ * "weight_bytes", "work_bytes", "kernels"}, for studies also the stages of the fastest. Networks
+ * have their input on the device; a study begins with the host's frames.
  */
 #include "core/arena.h"
 #include "core/clock.h"
 #include "engine/engine.h"
 #include "engine/net/net.h"
+#include "engine/smoothing.h"
 #include "engine/weights.h"
 
 #include <getopt.h>
@@ -25,9 +29,11 @@
 enum { MAX_RUNS = 10000, FRAME_SIDE = 2048, MOST_FRAMES = 32, MOST_LABELS = 4096 };
 
 struct options {
-    const char *dir, *device, *dtype, *input, *output;
-    size_t size, batch, length, frames;
+    const char *dir, *device, *dtype, *input, *output, *kernels;
+    size_t size, batch, length, frames, studies;
     double seconds;
+    bool rehearse; /* everything, as a worker does before its first job */
+    bool smooth;
 };
 
 struct network {
@@ -80,26 +86,42 @@ static bool load(struct network *net, struct mf_exec *x, struct mf_weights *weig
     return !ld.failed;
 }
 
+/* The network from input to output, as a section (engine/exec.h): no padding. */
+struct part {
+    const struct network *net;
+    float *in, *out;
+};
+
+static void run_part(struct mf_exec *x, void *arg)
+{
+    const struct part *p = arg;
+    const struct network *net = p->net;
+    const struct options *o = net->options;
+    size_t mark = mf_exec_mark(x);
+    if (net->vit) {
+        mf_vit_run(x, net->vit, p->in, o->batch, o->size, o->size, p->out);
+    } else if (net->sam2) {
+        struct mf_sam2_maps maps;
+        mf_sam2_maps_alloc(x, net->sam2, &maps);
+        mf_sam2_features(x, net->sam2, p->in, &maps);
+        MF_DO(x, copy, maps.s2, net->output_n, p->out);
+    } else if (net->mamba) {
+        mf_mamba_run(x, net->mamba, p->in, o->length, p->out);
+    } else {
+        mf_transformer_run(x, net->transformer, p->in, o->length, p->out);
+    }
+    mf_exec_rewind(x, mark);
+}
+
 /* The input lies first in the workspace, so that later runs find it where an earlier one put it. */
 static void body(struct mf_exec *x, void *arg)
 {
     const struct network *net = arg;
-    const struct options *o = net->options;
     float *in = mf_exec_floats(x, net->input_n), *out = mf_exec_floats(x, net->output_n);
+    struct part part = {net, in, out};
     if (net->input)
         MF_DO(x, upload, in, net->input, net->input_n);
-    if (net->vit) {
-        mf_vit_run(x, net->vit, in, o->batch, o->size, o->size, out);
-    } else if (net->sam2) {
-        struct mf_sam2_maps maps;
-        mf_sam2_maps_alloc(x, net->sam2, &maps);
-        mf_sam2_features(x, net->sam2, in, &maps);
-        MF_DO(x, copy, maps.s2, net->output_n, out);
-    } else if (net->mamba) {
-        mf_mamba_run(x, net->mamba, in, o->length, out);
-    } else {
-        mf_transformer_run(x, net->transformer, in, o->length, out);
-    }
+    mf_exec_section(x, run_part, &part, sizeof part);
     if (net->output)
         MF_DO(x, download, net->output, out, net->output_n);
 }
@@ -110,12 +132,12 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void print_times(double *ms, size_t n, size_t weights, size_t work)
+static void print_times(double *ms, size_t n, size_t weights, size_t work, const char *kernels)
 {
     qsort(ms, n, sizeof *ms, by_value);
     printf("{\"min_ms\": %.4f, \"median_ms\": %.4f, \"runs\": %zu, \"weight_bytes\": %zu, "
-           "\"work_bytes\": %zu",
-           ms[0], ms[n / 2], n, weights, work);
+           "\"work_bytes\": %zu, \"kernels\": \"%s\"",
+           ms[0], ms[n / 2], n, weights, work, kernels);
 }
 
 static bool more(const struct options *o, uint64_t start, size_t done)
@@ -151,14 +173,30 @@ static bool write_floats(const char *path, const float *p, size_t n, struct mf_e
     return ok || mf_error_set(err, MF_ERR_IO, "%s cannot be written", path);
 }
 
+static bool write_smoothing(const struct options *o, const struct mf_smoothing *smoothing,
+                            struct mf_error *err)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/smoothing.safetensors", o->dir);
+    bool ok = mf_smoothing_write(smoothing, 0, MF_SMOOTHING_ALPHA, path, err);
+    if (ok)
+        printf("{\"smoothed\": %zu}\n", mf_smoothing_count(smoothing, 0));
+    return ok;
+}
+
 static bool measure_network(const struct options *o, struct mf_error *err)
 {
     static double ms[MAX_RUNS];
     struct network net = {.options = o};
     MF_AUTO(mf_exec) struct mf_exec x = {0};
     MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new((size_t)8 << 30);
-    if (!mf_exec_init(&x, o->device, o->dtype, 0, err))
+    char kernels[96] = "";
+    MF_AUTO(mf_smoothing) struct mf_smoothing *smoothing = o->smooth ? mf_smoothing_new(err) : NULL;
+    if (!mf_exec_init(&x, o->device, o->dtype, 0, err) || !mf_exec_kernels(&x, o->kernels, err) ||
+        (o->smooth && !smoothing))
         return false;
+    if (smoothing)
+        x.observer = mf_smoothing_observer(smoothing);
     MF_AUTO(mf_weights) struct mf_weights *weights = mf_weights_open(o->dir, err);
     if (!weights || !load(&net, &x, weights, arena, err))
         return false;
@@ -169,6 +207,8 @@ static bool measure_network(const struct options *o, struct mf_error *err)
     net.output = output;
     if (!input || !output || !mf_exec_run(&x, body, &net, false, err))
         return false;
+    if (smoothing)
+        return write_smoothing(o, smoothing, err);
     if (o->output && !write_floats(o->output, output, net.output_n, err))
         return false;
     net.input = net.output = NULL;
@@ -178,7 +218,9 @@ static bool measure_network(const struct options *o, struct mf_error *err)
             return false;
         ms[n] = since_ms(begin);
     }
-    print_times(ms, n, x.weight_bytes, x.capacity);
+    if (x.ops->about)
+        x.ops->about(x.backend, kernels, sizeof kernels);
+    print_times(ms, n, x.weight_bytes, x.capacity, kernels);
     printf("}\n");
     return true;
 }
@@ -200,46 +242,67 @@ static struct mf_frame frame_of(const uint16_t *samples)
                              .window_width = 4096};
 }
 
+/* Studies of the same frames; only their outputs are their own. */
+struct studies {
+    const struct mf_frame *frames[MOST_FRAMES];
+    double positions[MOST_FRAMES];
+    struct mf_engine_input input;
+    struct mf_engine_output outputs[MOST_FRAMES];
+    struct mf_segmentation segmentation[MOST_FRAMES][MOST_FRAMES];
+    float logits[MOST_FRAMES][MOST_LABELS];
+    struct mf_engine_study list[MOST_FRAMES];
+};
+
+static void make_studies(const struct options *o, const struct mf_frame *frame, struct studies *s)
+{
+    for (size_t i = 0; i < o->frames; i++) {
+        s->frames[i] = frame;
+        s->positions[i] = (double)i;
+    }
+    s->input = (struct mf_engine_input){
+        .frames = s->frames, .frame_count = o->frames, .positions = s->positions};
+    for (size_t i = 0; i < o->studies; i++) {
+        s->outputs[i] =
+            (struct mf_engine_output){.logits = s->logits[i], .segmentation = s->segmentation[i]};
+        s->list[i] = (struct mf_engine_study){&s->input, &s->outputs[i]};
+    }
+}
+
 static bool measure_studies(const struct options *o, struct mf_error *err)
 {
     static double ms[MAX_RUNS];
-    const struct mf_engine_options options = {.device = o->device, .dtype = o->dtype};
+    static struct studies s;
+    const struct mf_engine_options options = {
+        .device = o->device, .dtype = o->dtype, .kernels = o->kernels};
+    char kernels[96];
     MF_AUTO(mf_bundle) struct mf_bundle *bundle = mf_bundle_open(o->dir, MF_BUNDLE_FULL, err);
     MF_AUTO(mf_engine)
     struct mf_engine *engine = bundle ? mf_engine_new(bundle, &options, err) : NULL;
     MF_AUTO(mf_mem) uint16_t *samples = malloc((size_t)FRAME_SIDE * FRAME_SIDE * sizeof *samples);
     struct mf_frame frame = frame_of(samples);
-    const struct mf_frame *frames[MOST_FRAMES];
-    struct mf_segmentation segmentation[MOST_FRAMES];
-    static float logits[MOST_LABELS];
-    double positions[MOST_FRAMES];
     struct mf_timing best = {.total = 0};
     size_t n = 0, weights;
-    if (!engine || !samples || o->frames > MOST_FRAMES)
+    if (!engine || !samples || o->frames > MOST_FRAMES || o->studies > MOST_FRAMES)
         return mf_error_set(err, MF_ERR_USAGE, "no engine for %zu frames", o->frames);
     for (size_t i = 0; i < (size_t)FRAME_SIDE * FRAME_SIDE; i++) /* two dark ellipses, noise */
         samples[i] = (uint16_t)((i % FRAME_SIDE % 1024 > 300 ? 3000 : 900) + i * 2654435761u % 97);
-    for (size_t i = 0; i < o->frames; i++) {
-        frames[i] = &frame;
-        positions[i] = (double)i;
-    }
-    struct mf_engine_input input = {
-        .frames = frames, .frame_count = o->frames, .positions = positions};
-    struct mf_engine_output output = {.logits = logits, .segmentation = segmentation};
-    if (!mf_engine_run(engine, &input, NULL, &output, err))
+    make_studies(o, &frame, &s);
+    if ((o->rehearse && !mf_engine_rehearse(engine, err)) ||
+        !mf_engine_run_together(engine, s.list, o->studies, err))
         return false;
     for (uint64_t start = mf_clock_monotonic_ns(); more(o, start, n); n++) {
         uint64_t begin = mf_clock_monotonic_ns();
-        if (!mf_engine_run(engine, &input, NULL, &output, err))
+        if (!mf_engine_run_together(engine, s.list, o->studies, err))
             return false;
         ms[n] = since_ms(begin);
         if (n == 0 || ms[n] < best.total) {
-            best = output.timing;
+            best = s.outputs[0].timing;
             best.total = ms[n];
         }
     }
     size_t work = mf_engine_memory(engine, &weights);
-    print_times(ms, n, weights, work);
+    mf_engine_kernels(engine, kernels, sizeof kernels);
+    print_times(ms, n, weights, work, kernels);
     printf(", \"segment_ms\": %.3f, \"vision_ms\": %.3f, \"temporal_ms\": %.3f, \"ehr_ms\": %.3f, "
            "\"fusion_ms\": %.3f}\n",
            best.segment, best.vision, best.temporal, best.ehr, best.fusion);
@@ -253,7 +316,9 @@ static bool parse(int argc, char **argv, struct options *o)
         {"input", required_argument, NULL, 'i'},   {"output", required_argument, NULL, 'o'},
         {"size", required_argument, NULL, 's'},    {"batch", required_argument, NULL, 'b'},
         {"length", required_argument, NULL, 'l'},  {"frames", required_argument, NULL, 'f'},
-        {"seconds", required_argument, NULL, 'S'}, {NULL, 0, NULL, 0}};
+        {"seconds", required_argument, NULL, 'S'}, {"studies", required_argument, NULL, 'n'},
+        {"rehearse", no_argument, NULL, 'r'},      {"smooth", no_argument, NULL, 'm'},
+        {"kernels", required_argument, NULL, 'k'}, {NULL, 0, NULL, 0}};
     for (int c; (c = getopt_long(argc, argv, "", LONG, NULL)) != -1;) {
         size_t n = optarg ? strtoull(optarg, NULL, 10) : 0;
         switch (c) {
@@ -281,6 +346,18 @@ static bool parse(int argc, char **argv, struct options *o)
         case 'f':
             o->frames = n;
             break;
+        case 'n':
+            o->studies = n;
+            break;
+        case 'r':
+            o->rehearse = true;
+            break;
+        case 'm':
+            o->smooth = true;
+            break;
+        case 'k':
+            o->kernels = optarg;
+            break;
         case 'S':
             o->seconds = strtod(optarg, NULL);
             break;
@@ -294,7 +371,8 @@ static bool parse(int argc, char **argv, struct options *o)
 
 int main(int argc, char **argv)
 {
-    struct options o = {.device = "cuda:0", .dtype = "bf16", .batch = 1, .seconds = 1};
+    struct options o = {
+        .device = "cuda:0", .dtype = "bf16", .batch = 1, .studies = 1, .seconds = 1};
     struct mf_error err = MF_ERROR_INIT;
     if (!parse(argc, argv, &o))
         return 2;

@@ -6,11 +6,14 @@
 #ifndef MF_TESTS_CUDA_EMULATE_HPP
 #define MF_TESTS_CUDA_EMULATE_HPP
 
+#include "tests/cuda/fake_cuda.h"
+
 #include <algorithm>
 #include <functional>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <tuple>
 
 #define __global__ static
 #define __device__
@@ -67,10 +70,49 @@ static inline void __syncwarp(void)
     emulate_shuffle(0, 0);
 }
 
+/* Threads run one at a time: nothing comes between. */
+template <typename T>
+static inline T atomicAdd(T *at, T by)
+{
+    T old = *at;
+    *at += by;
+    return old;
+}
+
+template <typename T>
+static inline T atomicMin(T *at, T value)
+{
+    T old = *at;
+    *at = std::min(old, value);
+    return old;
+}
+
+template <typename T>
+static inline T atomicMax(T *at, T value)
+{
+    T old = *at;
+    *at = std::max(old, value);
+    return old;
+}
+
+/* A kernel with its arguments, as they are when it is started. */
+template <typename... P, typename... A>
+static inline std::function<void()> emulate_bind(void (*kernel)(P...), A... arguments)
+{
+    std::tuple<P...> all(static_cast<P>(arguments)...);
+    return [kernel, all] { std::apply(kernel, all); };
+}
+
+static inline int emulate_start(void *stream, dim3 grid, dim3 block, size_t shared, bool together,
+                                std::function<void()> body)
+{
+    return fake_enqueue(stream, [=] { emulate_launch(grid, block, shared, together, body); });
+}
+
 #define MF_LAUNCH(kernel, grid, block, shared, stream, ...)                                        \
-    ((void)(stream), emulate_launch(grid, block, shared, false, [&] { kernel(__VA_ARGS__); }), 0)
+    emulate_start(stream, grid, block, shared, false, emulate_bind(kernel, __VA_ARGS__))
 #define MF_LAUNCH_TOGETHER(kernel, grid, block, shared, stream, ...)                               \
-    ((void)(stream), emulate_launch(grid, block, shared, true, [&] { kernel(__VA_ARGS__); }), 0)
+    emulate_start(stream, grid, block, shared, true, emulate_bind(kernel, __VA_ARGS__))
 #define MF_ALLOW_SHARED(kernel, bytes) ((void)(bytes), 0)
 #define MF_SHARED(type, name) type *name = (type *)emulate_shared()
 

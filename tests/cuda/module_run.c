@@ -1,6 +1,6 @@
 /* `medfusion module run` without the server's libraries: module_run module run DIR --input FILE
- * --output FILE [--dtype DTYPE]. For models/parity on a GPU machine; MF_TEST_DEVICE chooses the
- * device. */
+ * --output FILE [--dtype DTYPE] [--kernels KIND]. For models/parity on a GPU machine;
+ * MF_TEST_DEVICE chooses the device. */
 #include "engine/module.h"
 
 #include <getopt.h>
@@ -12,6 +12,7 @@ int main(int argc, char **argv)
     static const struct option LONG[] = {{"input", required_argument, NULL, 'i'},
                                          {"output", required_argument, NULL, 'o'},
                                          {"dtype", required_argument, NULL, 't'},
+                                         {"kernels", required_argument, NULL, 'k'},
                                          {NULL, 0, NULL, 0}};
     struct mf_module_options options = {.device = getenv("MF_TEST_DEVICE")};
     struct mf_error err = MF_ERROR_INIT;
@@ -23,6 +24,8 @@ int main(int argc, char **argv)
             output = optarg;
         else if (c == 't')
             options.dtype = optarg;
+        else if (c == 'k')
+            options.kernels = optarg;
         else
             return 2;
     }

@@ -228,22 +228,12 @@ static void maps_are_pooled_and_cut(void **state)
     start("f32");
     for (size_t i = 0; i < 4; i++) {
         size_t h = SHAPES[i][0], w = SHAPES[i][1], c = SHAPES[i][2], s = SHAPES[i][3];
-        size_t cells = (h + s - 1) / s * ((w + s - 1) / s) * s * s;
         struct array *x = noisy(2 * h * w * (c + 2)), *y = poisoned(2 * (h / 2) * (w / 2) * c);
         BOTH(max_pool, (t.gpu, x->gpu, 2, h, w, c, c + 2, 2, 2, y->gpu),
              (t.cpu, x->cpu, 2, h, w, c, c + 2, 2, 2, y->cpu));
         if (h % 2 == 0 && w % 2 == 0)
             check(y, 0, "max_pool");
         forget();
-        x = noisy(h * w * c);
-        y = poisoned(cells * c);
-        BOTH(windows, (t.gpu, x->gpu, h, w, c, s, y->gpu), (t.cpu, x->cpu, h, w, c, s, y->cpu));
-        check(y, 0, "windows");
-        x = noisy(cells * c);
-        y = noisy(h * w * c);
-        BOTH(unwindows_add, (t.gpu, x->gpu, h, w, c, s, y->gpu),
-             (t.cpu, x->cpu, h, w, c, s, y->cpu));
-        check(y, 1e-6, "unwindows_add");
         x = noisy(h * w * c);
         y = noisy(4 * h * w * c);
         BOTH(upsample2_add, (t.gpu, x->gpu, h, w, c, y->gpu), (t.cpu, x->cpu, h, w, c, y->cpu));
@@ -348,12 +338,14 @@ static void check_attention(const size_t *p, size_t extra, double limit)
                               p[3] * (d + extra),
                               1.3f / sqrtf((float)p[2])};
     struct array *x = noisy(p[0] * rows * row), *y = noisy(p[0] * p[3] * (d + extra));
+    size_t wanted = mf_cuda_ops.attention_scratch(t.gpu, &at);
+    struct array *room = poisoned(wanted);
     float *scratch = malloc((mf_cpu_ops.attention_scratch(t.cpu, &at) + 64) * sizeof *scratch);
     float *aligned = (float *)(((uintptr_t)scratch + 63) / 64 * 64);
     for (size_t i = 0; i < x->n; i++) /* sharp enough that softmax matters */
         x->host[i] = x->cpu[i] *= 3;
     mf_cuda_ops.upload(t.gpu, x->gpu, x->host, x->n);
-    BOTH(attention, (t.gpu, &at, x->gpu, x->gpu + d, x->gpu + 2 * d, y->gpu, NULL),
+    BOTH(attention, (t.gpu, &at, x->gpu, x->gpu + d, x->gpu + 2 * d, y->gpu, room->gpu),
          (t.cpu, &at, x->cpu, x->cpu + d, x->cpu + 2 * d, y->cpu, aligned));
     free(scratch);
     char what[96];
@@ -371,9 +363,74 @@ static const size_t LARGE_ATTENTIONS[][5] = {
     {1, 12, 64, 1370, 1370}, {8, 16, 64, 1370, 1370}, {64, 1, 96, 64, 64}, {25, 4, 96, 196, 196},
     {1, 8, 96, 4096, 4096},  {1, 1, 256, 1024, 7232}, {2, 8, 16, 8, 4096}, {2, 8, 16, 4096, 8}};
 
-static void attend_in(const char *dtype, double limit)
+/* Keys and values lie in a grid of `p`: side, height, width, pool. */
+static void check_window_attention(size_t heads, size_t size, const size_t *p, double limit)
 {
+    size_t d = heads * size, side = p[0], h = p[1], w = p[2], pool = p[3];
+    struct mf_attention at = {.batch = ((h + side - 1) / side) * ((w + side - 1) / side),
+                              .heads = heads,
+                              .head_size = size,
+                              .queries = side * side / pool / pool,
+                              .keys = side * side,
+                              .q_row = d,
+                              .k_row = 3 * d,
+                              .v_row = 3 * d,
+                              .o_row = d,
+                              .scale = 2.1f / sqrtf((float)size)};
+    struct array *x = noisy(h * w * 3 * d), *q = noisy(h / pool * (w / pool) * d),
+                 *pad = noisy(2 * d), *y = poisoned(q->n);
+    struct mf_windows gpu = {side, h, w, pool, pad->gpu, pad->gpu + d},
+                      cpu = {side, h, w, pool, pad->cpu, pad->cpu + d};
+    float *scratch =
+        malloc((mf_cpu_ops.window_attention_scratch(t.cpu, &at) + 64) * sizeof *scratch);
+    float *aligned = (float *)(((uintptr_t)scratch + 63) / 64 * 64);
+    BOTH(window_attention, (t.gpu, &at, &gpu, q->gpu, x->gpu + d, x->gpu + 2 * d, y->gpu, NULL),
+         (t.cpu, &at, &cpu, q->cpu, x->cpu + d, x->cpu + 2 * d, y->cpu, aligned));
+    free(scratch);
+    char what[96];
+    snprintf(what, sizeof what, "windows of %zu in %zu x %zu, pool %zu, %zu heads of %zu", side, h,
+             w, pool, heads, size);
+    check(y, limit, what);
+}
+
+static void attend_in_windows(const char *dtype, double limit)
+{
+    /* every remainder of a side of 7 and of a pooled side of 4 */
+    static const size_t FIXED[][4] = {
+        {8, 16, 24, 1}, {14, 16, 5, 1}, {14, 14, 28, 2}, {1, 2, 3, 1}};
+    static const size_t PUBLISHED[][4] = {{8, 256, 256, 1}, {8, 256, 256, 2}, {14, 64, 64, 1}};
     start(dtype);
+    for (size_t i = 0; i < sizeof FIXED / sizeof *FIXED; i++) {
+        check_window_attention(2, 24, FIXED[i], limit);
+        check_window_attention(1, 10, FIXED[i], limit);
+    }
+    for (size_t h = 1; h <= 8; h++)
+        for (size_t w = 1; w <= 8; w++)
+            check_window_attention(1, 16, (const size_t[]){7, h, w, 1}, limit);
+    for (size_t h = 2; h <= 10; h += 2)
+        for (size_t w = 2; w <= 10; w += 2)
+            check_window_attention(3, 8, (const size_t[]){4, h, w, 2}, limit);
+    for (size_t i = 0; large && i < sizeof PUBLISHED / sizeof *PUBLISHED; i++)
+        check_window_attention(i == 2 ? 4 : 1, 96, PUBLISHED[i], limit);
+    stop();
+}
+
+static void windows_attend_where_they_lie(void **state)
+{
+    (void)state;
+    attend_in_windows("f32", 1e-5);
+    attend_in_windows("bf16", 2e-2);
+}
+
+static void attend_in(const char *dtype, const char *kernels, double limit)
+{
+    struct mf_error err = MF_ERROR_INIT;
+    start(dtype);
+    if (!mf_cuda_ops.kernels(t.gpu, kernels, &err)) {
+        printf("skipped: %s\n", err.msg); /* a machine without the library */
+        stop();
+        return;
+    }
     for (size_t i = 0; i < sizeof ATTENTIONS / sizeof *ATTENTIONS; i++) {
         check_attention(ATTENTIONS[i], 0, limit);
         check_attention(ATTENTIONS[i], 3, limit);
@@ -386,13 +443,19 @@ static void attend_in(const char *dtype, double limit)
 static void attention_equals_softmax_in_floats(void **state)
 {
     (void)state;
-    attend_in("f32", 1e-5);
+    attend_in("f32", "own", 1e-5);
 }
 
 static void attention_equals_softmax_on_tensor_cores(void **state)
 {
     (void)state;
-    attend_in("bf16", 2e-2);
+    attend_in("bf16", "own", 2e-2);
+}
+
+static void attention_equals_softmax_by_cudnn(void **state)
+{
+    (void)state;
+    attend_in("bf16", "cudnn", 2e-2);
 }
 
 /* What the context makes of layers, fused or not. */
@@ -592,6 +655,85 @@ static void tokens_attend_to_each_other(void **state)
     }
 }
 
+/* A block of a transformer on several items. */
+struct neighbours {
+    struct mf_norm norm;
+    struct mf_linear *fc1, *fc2, *qkv, *output;
+    size_t in, hidden, tokens, items;
+    const float *x; /* host, of all items */
+    float *y;       /* host */
+};
+
+static void neighbours_body(struct mf_exec *x, void *arg)
+{
+    const struct neighbours *p = arg;
+    size_t m = p->items * p->tokens, n = m * p->in;
+    float *h = mf_exec_floats(x, n);
+    MF_DO(x, upload, h, p->x, n);
+    mf_self_attention(x, &p->norm, p->qkv, p->output, 4, h, p->items, p->tokens);
+    mf_mlp(x, &p->norm, p->fc1, p->fc2, p->hidden, MF_EPILOGUE_GELU, h, m);
+    MF_DO(x, download, p->y, h, n);
+}
+
+/* Two layers and attention: items alone and in batches of several sizes, in the same bits. */
+static void check_neighbours(const char *dtype, size_t in, size_t hidden, size_t tokens,
+                             size_t items)
+{
+    struct mf_error err = MF_ERROR_INIT;
+    struct mf_exec x;
+    size_t item = tokens * in;
+    float *w = floats(3 * in * in + in * hidden, 0.1f), *b = floats(3 * in + hidden, 1),
+          *rows = floats(items * item, 1), *all = floats(items * item, 1), *one = floats(item, 1);
+    struct mf_linear_source sources[] = {
+        mf_linear_matrix(w, b, hidden, in), mf_linear_matrix(w, b, in, hidden),
+        mf_linear_matrix(w, b, 3 * in, in), mf_linear_matrix(w, b, in, in)};
+    struct neighbours p = {.in = in, .hidden = hidden, .tokens = tokens, .x = rows, .y = all};
+    struct mf_linear **layers[] = {&p.fc1, &p.fc2, &p.qkv, &p.output};
+    if (!mf_exec_init(&x, "cuda:0", dtype, 0, &err))
+        fail_msg("%s", err.msg);
+    for (int i = 0; i < 4; i++)
+        if (!(*layers[i] = mf_exec_keep_linear(&x, &sources[i], &err)))
+            fail_msg("%s", err.msg);
+    p.norm =
+        (struct mf_norm){mf_exec_keep(&x, w, in, &err), mf_exec_keep(&x, b, in, &err), in, 1e-5f};
+    for (p.items = items; p.items > 1; p.items /= 2) {
+        p.x = rows;
+        p.y = all;
+        if (!mf_exec_run(&x, neighbours_body, &p, false, &err))
+            fail_msg("%s", err.msg);
+        for (size_t i = 0; i < p.items; i += p.items - 1) {
+            struct neighbours alone = p;
+            alone.items = 1;
+            alone.x = rows + i * item;
+            alone.y = one;
+            if (!mf_exec_run(&x, neighbours_body, &alone, false, &err))
+                fail_msg("%s", err.msg);
+            if (memcmp(one, all + i * item, item * sizeof *one) != 0)
+                fail_msg("%s, item %zu of %zu: other bits than alone", dtype, i, p.items);
+        }
+    }
+    mf_exec_free(&x);
+    free(w);
+    free(b);
+    free(rows);
+    free(all);
+    free(one);
+}
+
+static void rows_do_not_depend_on_their_neighbours(void **state)
+{
+    (void)state;
+    check_neighbours("f32", 64, 100, 7, 4);
+    check_neighbours("f32", 36, 50, 5, 2); /* rows that are not aligned */
+    check_neighbours("bf16", 256, 264, 9, 4);
+    check_neighbours("bf16", 256, 264, 64, 2); /* attention by cuDNN, where it is there */
+    if (large) {
+        check_neighbours("bf16", 768, 3072, 1370, 32);
+        check_neighbours("bf16", 1024, 4096, 1370, 8);
+        check_neighbours("f32", 384, 1536, 1370, 4);
+    }
+}
+
 static void gelu_is_the_exact_one(void **state)
 {
     /* where the approximation by tanh is farthest off: 4.7e-4 */
@@ -617,7 +759,7 @@ static void what_is_not_there_is_refused(void **state)
     assert_string_equal(err.msg, "device \"cuda:x\" is not available: cpu and cuda:N are");
     mf_error_clear(&err);
     assert_false(mf_exec_init(&x, "cuda:0", "int8", 1, &err));
-    assert_string_equal(err.msg, "dtype \"int8\" is not available on cuda: f32 and bf16 are");
+    assert_string_equal(err.msg, "dtype \"int8\" is not available on cuda: f32, bf16 and fp8 are");
     mf_error_clear(&err);
     assert_false(mf_exec_init(&x, "cuda:99", "f32", 1, &err));
     assert_non_null(strstr(err.msg, "device \"cuda:99\" is not available: this machine shows "));
@@ -636,9 +778,12 @@ int main(void)
         cmocka_unit_test(sequences_run_through_time),
         cmocka_unit_test(attention_equals_softmax_in_floats),
         cmocka_unit_test(attention_equals_softmax_on_tensor_cores),
+        cmocka_unit_test(attention_equals_softmax_by_cudnn),
+        cmocka_unit_test(windows_attend_where_they_lie),
         cmocka_unit_test(layers_multiply_in_floats),
         cmocka_unit_test(layers_multiply_in_bfloat16),
         cmocka_unit_test(tokens_attend_to_each_other),
+        cmocka_unit_test(rows_do_not_depend_on_their_neighbours),
         cmocka_unit_test(gelu_is_the_exact_one),
         cmocka_unit_test(what_is_not_there_is_refused),
     };

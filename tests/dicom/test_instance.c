@@ -8,6 +8,8 @@
 #include "dicom/part10.h"
 #include "tests/expect.h"
 
+#include <math.h>
+
 static const struct build_object OBJECT = {.modality = "DX",
                                            .view = "PA",
                                            .patient = "P1",
@@ -158,6 +160,84 @@ static void metadata_is_dicom_json_without_pixels(void **state)
     build_free(&b);
 }
 
+/* Values padded with NUL, and bytes that are no UTF-8 under ISO_IR 192: peers' answers have both.
+ */
+/* Found by fuzzing: what the pre-scanner passes over, DCMTK takes for an element of 4 GB. */
+/* (0018,605A) Table of Parameter Values, FL, any number of values. */
+static void metadata_has_null_for_what_is_no_finite_number(void **state)
+{
+    static const float VALUES[] = {1.5F, NAN, INFINITY, -INFINITY, -NAN, -2.0F};
+    struct builder b;
+    struct mf_error err = MF_ERROR_INIT;
+    MF_AUTO(mf_buffer) struct mf_buffer text;
+    (void)state;
+    mf_buffer_init(&text, 100000);
+    build_start(&b, EXPLICIT_LE);
+    build_string(&b, TAG(0x0010, 0x0020), "LO", "inf nan \"nan, -inf");
+    build_header(&b, TAG(0x0018, 0x605A), "FL", sizeof VALUES);
+    build_bytes(&b, VALUES, sizeof VALUES);
+    if (!mf_metadata_json(b.bytes.data, b.bytes.len, &text, &err))
+        fail_msg("%s", err.msg);
+    MF_AUTO(mf_json) json_t *json = mf_json_parse(text.data, text.len, NULL, "metadata", &err);
+    assert_non_null(json);
+    assert_json(json_object_get(json, "00100020"),
+                "{\"vr\":\"LO\",\"Value\":[\"inf nan \\\"nan, -inf\"]}");
+    assert_json(json_object_get(json, "0018605A"),
+                "{\"vr\":\"FL\",\"Value\":[1.5,null,null,null,null,-2]}");
+    build_free(&b);
+}
+
+static void metadata_of_elements_without_vr_is_refused(void **state)
+{
+    static const char data[] = "\x08\x00\x05\x00\x43\x53\x0a\x00\x49\x53\x4f\x5f\x49\x52\x20\x31"
+                               "\x32\x37\x6e\x74\x00\xe0\x0a\x00\x00\x00\x08\x00\x00\x01\x55\x4e"
+                               "\x02\x00\x41\x20\xf0\xff\x10\x00\x50\x4e\x0e\x00\x4d\xc3\xd8\x6c"
+                               "\x6c\x65\x72\x5e\x26\x84\x6e\x6e\x65\x20\x10\x00\x20\x00\x4c\x4f"
+                               "\x04\x00\x46\x2d\x32\x20\x20\x00\x0d\x00\x55\x49\x06\x00\x31\x2e"
+                               "\x32\x2e\x33\x00\x20\x00\x08\x12\x49\x53\x02\x00\x33\x20";
+    struct mf_error err = MF_ERROR_INIT;
+    MF_AUTO(mf_buffer) struct mf_buffer file, json;
+    const struct mf_part10 meta = {"1.2.840.10008.5.1.4.1.1.2", "2.25.1", EXPLICIT_LE, NULL};
+    (void)state;
+    mf_buffer_init(&file, 100000);
+    mf_buffer_init(&json, 100000);
+    assert_true(mf_part10_header(&meta, &file, NULL) &&
+                mf_buffer_append(&file, data, sizeof data - 1, NULL));
+    assert_false(mf_metadata_json(file.data, file.len, &json, &err));
+    assert_error(&err, MF_ERR_MALFORMED,
+                 "elements have no value representation: DCMTK would misread it");
+}
+
+static void metadata_of_broken_text_can_be_read(void **state)
+{
+    static const unsigned char data_set[] = "\x08\x00\x05\x00"
+                                            "CS\x0A\x00"
+                                            "ISO_IR 192"
+                                            "\x08\x00\x20\x00"
+                                            "DA\x0A\x00"
+                                            "20240501\x00\x00"
+                                            "\x08\x00\x30\x10"
+                                            "LO\x08\x00"
+                                            "a\xCE\\u0000"
+                                            "\x20\x00\x08\x12"
+                                            "IS\x02\x00\x00\x00";
+    const struct mf_part10 meta = {"1.2.840.10008.5.1.4.1.2.2.1", "1.3", EXPLICIT_LE, NULL};
+    struct mf_error err = MF_ERROR_INIT;
+    MF_AUTO(mf_buffer) struct mf_buffer file, text;
+    (void)state;
+    mf_buffer_init(&file, 100000);
+    mf_buffer_init(&text, 100000);
+    assert_true(mf_part10_header(&meta, &file, &err) &&
+                mf_buffer_append(&file, data_set, sizeof data_set - 1, &err));
+    if (!mf_metadata_json(file.data, file.len, &text, &err))
+        fail_msg("%s", err.msg);
+    MF_AUTO(mf_json) json_t *json = mf_json_parse(text.data, text.len, NULL, "metadata", &err);
+    assert_no_error(&err);
+    assert_json(json_object_get(json, "00080020"), "{\"vr\":\"DA\",\"Value\":[\"20240501\"]}");
+    assert_json(json_object_get(json, "00081030"),
+                "{\"vr\":\"LO\",\"Value\":[\"a\xEF\xBF\xBD\",\"u0000\"]}");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -167,6 +247,9 @@ int main(void)
         cmocka_unit_test(attributes_are_found_by_tag_and_keyword),
         cmocka_unit_test(a_data_set_from_the_network_becomes_a_file),
         cmocka_unit_test(metadata_is_dicom_json_without_pixels),
+        cmocka_unit_test(metadata_has_null_for_what_is_no_finite_number),
+        cmocka_unit_test(metadata_of_elements_without_vr_is_refused),
+        cmocka_unit_test(metadata_of_broken_text_can_be_read),
     };
     return mf_dicom_init(NULL) ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
 }

@@ -158,7 +158,7 @@ static void dimensions_and_length_must_agree(void **state)
     build_image(&b, 65535, 65535, 16);
     build_pixels(&b, 30);
     expect_file_refused(&b, MF_ERR_TOO_LARGE,
-                        "part 1: a frame of 65535 x 65535 x 1 samples, at most 67108864 samples "
+                        "part 1: a frame of 65535 x 65535 x 1 samples, at most 134217728 samples "
                         "are accepted");
     build_start(&b, EXPLICIT_LE);
     build_image(&b, 0, 4, 8);

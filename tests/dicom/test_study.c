@@ -202,6 +202,42 @@ static void long_series_are_thinned(void **state)
     assert_int_equal(r->prior_count, 3);
 }
 
+static void expect_priors(const struct mf_index *index, const struct mf_study_rules *rules,
+                          const char *const *uids, size_t n)
+{
+    struct mf_error err = MF_ERROR_INIT;
+    MF_AUTO(mf_study_list) struct mf_study_list *list = list_of(index, rules);
+    const struct mf_study_request *r = mf_study_list_job(list, true, &err);
+    assert_no_error(&err);
+    assert_int_equal(r->prior_count, n);
+    assert_int_equal(r->frame_count, n + 1);
+    for (size_t i = 0; i < n; i++)
+        assert_string_equal(r->frames[i].object->study_instance_uid, uids[i]);
+    assert_string_equal(r->study->study_instance_uid, "1.9.9");
+}
+
+static void priors_are_those_that_the_rules_want(void **state)
+{
+    (void)state;
+    const struct build_object objects[] = {
+        {"DX", "PA", "P1", "20200501", "1200", "CHEST", NULL, 9, 1, 1},
+        {"DX", "PA", "P1", "20190502", "1200", "HAND", NULL, 3, 1, 1},
+        {"DX", "PA", "P1", "20190501", "1200", NULL, NULL, 2, 1, 1},
+        {"DX", "PA", "P1", "20100101", "1200", "chest", NULL, 1, 1, 1},
+    };
+    static const char *const all[] = {"1.9.1", "1.9.2", "1.9.3"};
+    static const char *const chests[] = {"1.9.1", "1.9.2"};
+    MF_AUTO(mf_index) struct mf_index *index = index_of(objects, 4);
+    expect_priors(index, &(struct mf_study_rules){.max_priors = 0}, all, 3);
+    expect_priors(index, &(struct mf_study_rules){.no_priors = true}, all, 0);
+    expect_priors(index, &(struct mf_study_rules){.max_priors = 2}, all + 1, 2);
+    expect_priors(index, &(struct mf_study_rules){.prior_days = 366}, all + 1, 2);
+    expect_priors(index, &(struct mf_study_rules){.prior_days = 364}, all + 2, 1);
+    expect_priors(index, &(struct mf_study_rules){.prior_same_body_part = true}, chests, 2);
+    expect_priors(index, &(struct mf_study_rules){.prior_same_body_part = true, .max_priors = 1},
+                  chests + 1, 1); /* what does not count takes no place */
+}
+
 /* One slice of a stack. */
 static void build_slice(struct builder *b, int series, int instance, const char *position)
 {
@@ -397,6 +433,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(newest_study_is_current_and_earlier_ones_are_priors),
+        cmocka_unit_test(priors_are_those_that_the_rules_want),
         cmocka_unit_test(unusable_objects_beside_usable_ones_are_listed),
         cmocka_unit_test(nothing_usable_says_why),
         cmocka_unit_test(several_patients_are_no_job),

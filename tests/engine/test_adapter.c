@@ -23,7 +23,8 @@ static void judge(struct fixture *f, struct mf_adapter *a, size_t i, struct outc
 {
     const float *readout = f->readouts + i * f->head->inputs;
     struct mf_trust_statement s = {.predictions = o->predictions, .finding_labels = o->labels};
-    struct mf_trust_case c = {.logits = o->logits, .readout = readout};
+    struct mf_trust_case c = {
+        .logits = o->logits, .readout = readout, .readout_size = f->head->inputs};
     memcpy(o->logits, f->logits + i * LABELS, sizeof o->logits);
     assert_true(mf_adapter_apply(a, readout, o->logits, &o->episode, NULL));
     mf_adapter_bind(a, &c);

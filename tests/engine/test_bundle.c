@@ -85,7 +85,7 @@ static void an_intact_bundle_says_what_it_is(void **state)
     assert_int_equal(mf_bundle_modules(b)->temporal, MF_TEMPORAL_MAMBA);
     assert_int_equal(mf_bundle_features(b)->count, 5);
     assert_int_equal(mf_bundle_max_frames(b), 32);
-    assert_null(mf_bundle_voxel_spacing(b));
+    assert_null(mf_bundle_volume(b));
     assert_null(mf_trust_id(mf_bundle_trust(b)));
     json_t *json = mf_bundle_describe(b, &err);
     assert_non_null(json);
@@ -143,6 +143,51 @@ static void a_bundle_without_manifest_is_refused(void **state)
     unlink(path);
     assert_null(mf_bundle_open(f->dir, MF_BUNDLE_FULL, &err));
     assert_int_equal(err.code, MF_ERR_MODEL);
+}
+
+/* Sets one member of preprocessing and opens the bundle. */
+static void try_volume(struct fixture *f, const char *spacing, const char *volume,
+                       const char *reason)
+{
+    json_t *json = read_json(f, "bundle.json");
+    json_t *p = json_object_get(json, "preprocessing");
+    json_object_set_new(p, "voxel_spacing_mm", json_loads(spacing, JSON_DECODE_ANY, NULL));
+    json_object_del(p, "volume");
+    if (volume)
+        json_object_set_new(p, "volume", json_loads(volume, 0, NULL));
+    write_json(f, "bundle.json", json);
+    refuse(f, reason);
+}
+
+static void what_is_said_of_volumes_is_checked(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        const char *spacing, *volume, *reason;
+    } CASES[] = {
+        {"null", "{}", "volume: needs voxel_spacing_mm beside it"},
+        {"[1, 1, 1]", NULL, "volume: is needed beside voxel_spacing_mm"},
+        {"[1, 1]", "{}", "voxel_spacing_mm: must be three numbers from 0.01 to 100, or null"},
+        {"[1, 0, 1]", "{}", "voxel_spacing_mm: must be three numbers from 0.01 to 100, or null"},
+        {"[1, 1, 1]", "{\"slice\": 1}", "volume: unknown key \"slice\""},
+        {"[1, 1, 1]", "{}", "volume.slices: must be uniform, central or range"},
+        {"[1, 1, 1]", "{\"slices\": \"all\"}", "volume.slices: must be uniform, central or range"},
+        {"[1, 1, 1]", "{\"slices\": \"range\", \"range\": [0.6, 0.4]}",
+         "volume.range: must be [low, high] within 0 and 1"},
+        {"[1, 1, 1]", "{\"slices\": \"central\", \"range\": [0, 1]}",
+         "volume.range: only goes with slices range"},
+        {"[1, 1, 1]", "{\"slices\": \"uniform\", \"background\": \"air\"}",
+         "volume.background: must be a number from -1e6 to 1e6"},
+        {"[1, 1, 1]", "{\"slices\": \"uniform\", \"background\": 0, \"window\": [40, 0]}",
+         "volume.window: must be [center, width] with a width above 0"},
+        {"[1, 1, 1]", "{\"slices\": \"uniform\", \"background\": 0}",
+         "voxel_spacing_mm: is for stacks, sequence.position \"slice\""},
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        char reason[160];
+        snprintf(reason, sizeof reason, "/bundle.json: preprocessing.%s", CASES[i].reason);
+        try_volume(f, CASES[i].spacing, CASES[i].volume, reason);
+    }
 }
 
 static void wrong_values_in_bundle_json_are_named(void **state)
@@ -388,6 +433,7 @@ int main(void)
         TEST(a_changed_file_does_not_match_the_manifest),
         TEST(a_file_more_or_less_is_noticed),
         TEST(a_bundle_without_manifest_is_refused),
+        TEST(what_is_said_of_volumes_is_checked),
         TEST(wrong_values_in_bundle_json_are_named),
         TEST(labels_are_findings_or_outcomes),
         TEST(parts_that_do_not_fit_are_refused),

@@ -166,8 +166,10 @@ static void run_bundle(struct parity *p, const char *name, int threads)
 {
     char dir[64], cases[512];
     struct mf_error err = MF_ERROR_INIT;
-    struct mf_engine_options options = {
-        .device = parity_device(), .threads = threads, .dtype = parity_dtype()};
+    struct mf_engine_options options = {.device = parity_device(),
+                                        .threads = threads,
+                                        .dtype = parity_dtype(),
+                                        .kernels = getenv("MF_TEST_KERNELS")};
     size_t count = 0;
     assert_true(bundle_copy(name, dir));
     struct mf_bundle *bundle = mf_bundle_open(dir, MF_BUNDLE_FULL, &err);

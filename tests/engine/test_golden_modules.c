@@ -61,8 +61,10 @@ static void run_case(struct parity *p, const char *module, const char *name)
     char dir[PATH_BYTES], input[PATH_BYTES + 64], want[PATH_BYTES + 64], where[280];
     char output[] = "/tmp/mf-golden-XXXXXX";
     struct mf_error err = MF_ERROR_INIT;
-    struct mf_module_options options = {
-        .device = parity_device(), .threads = 2, .dtype = parity_dtype()};
+    struct mf_module_options options = {.device = parity_device(),
+                                        .threads = 2,
+                                        .dtype = parity_dtype(),
+                                        .kernels = getenv("MF_TEST_KERNELS")};
     snprintf(dir, sizeof dir, "%s/%s", ROOT, module);
     snprintf(input, sizeof input, "%s/cases/%s/input.safetensors", dir, name);
     snprintf(want, sizeof want, "%s/cases/%s/expected.safetensors", dir, name);

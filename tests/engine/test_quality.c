@@ -91,7 +91,8 @@ static void names_are_as_in_a_result(void **state)
     (void)state;
     assert_string_equal(mf_quality_name(0), "blank");
     assert_string_equal(mf_quality_name(4), "lungs_cut_off");
-    assert_string_equal(mf_quality_name(5), "");
+    assert_string_equal(mf_quality_name(5), "blurred");
+    assert_string_equal(mf_quality_name(6), "");
 }
 
 static void a_bundle_may_refuse_some(void **state)

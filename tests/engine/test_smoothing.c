@@ -292,6 +292,51 @@ static void other_dtypes_do_not_change(void **state)
     }
 }
 
+/* Layers that come with the largest magnitude of their input, and the largest of those. */
+struct peaks {
+    size_t layers;
+    float most;
+};
+
+static bool take_peak(void *arg, const struct mf_linear *linear,
+                      const struct mf_linear_source *source, struct mf_error *err)
+{
+    struct peaks *p = arg;
+    (void)linear, (void)err;
+    p->layers += source->peak > 0;
+    p->most = fmaxf(p->most, source->peak);
+    return true;
+}
+
+static struct peaks peaks_of(const struct fixture *f)
+{
+    struct peaks peaks = {0};
+    const struct mf_observer observer = {.layer = take_peak, .arg = &peaks};
+    struct mf_arena *arena = mf_arena_new(1 << 28);
+    struct mf_weights *weights = mf_weights_open(f->dir, NULL);
+    struct mf_exec x;
+    struct mf_loader ld;
+    assert_true(arena && weights && mf_exec_init(&x, "cpu", "f32", 1, NULL));
+    x.observer = &observer;
+    mf_loader_init(&ld, weights, &x, arena, NULL);
+    assert_non_null(mf_vit_load_any(&ld));
+    assert_true(mf_loader_finish(&ld, NULL));
+    mf_exec_free(&x);
+    mf_weights_free(weights);
+    mf_arena_free(arena);
+    return peaks;
+}
+
+static void the_largest_inputs_come_back_with_the_layers(void **state)
+{
+    const struct fixture *f = *state;
+    assert_int_equal(peaks_of(f).layers, 0);
+    calibrate(f);
+    struct peaks peaks = peaks_of(f);
+    assert_int_equal(peaks.layers, 1 + 4 * LAYERS);
+    assert_true(peaks.most > 1 && isfinite(peaks.most));
+}
+
 static void refuse(const struct fixture *f, const char *name, enum mf_dtype dtype, size_t count,
                    const void *data, const char *reason)
 {
@@ -320,6 +365,10 @@ static void factors_that_do_not_fit_are_refused(void **state)
            "smoothing.safetensors: \"encoder.layer.9.mlp.fc1\" is no layer of this model");
     refuse(f, "encoder.layer.0.mlp.fc1", MF_DTYPE_I32, WIDTH, factors,
            "\"encoder.layer.0.mlp.fc1\" must be a vector of F32 numbers above 0");
+    refuse(f, "encoder.layer.0.mlp.fc1.max", MF_DTYPE_F32, 2, factors,
+           "smoothing.safetensors: \"encoder.layer.0.mlp.fc1.max\" must be one number");
+    refuse(f, "encoder.layer.9.mlp.fc1.max", MF_DTYPE_F32, 1, factors,
+           "smoothing.safetensors: \"encoder.layer.9.mlp.fc1.max\" is no layer of this model");
     factors[9] = 0;
     refuse(f, "encoder.layer.0.mlp.fc1", MF_DTYPE_F32, WIDTH, factors,
            "\"encoder.layer.0.mlp.fc1\" must be a vector of F32 numbers above 0");
@@ -334,6 +383,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(outlier_channels_need_smoothing_and_get_it),
         TEST(other_dtypes_do_not_change),
+        TEST(the_largest_inputs_come_back_with_the_layers),
         TEST(factors_that_do_not_fit_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

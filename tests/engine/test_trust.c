@@ -12,12 +12,12 @@
 
 #include <cmocka.h>
 
-enum { LABELS = 5, READOUT = 8, CASES = 400 };
+enum { LABELS = 5, FEATURES = 8, CASES = 400 };
 
 struct fixture {
     char dir[64], out[80];
     struct mf_bundle *bundle;
-    float *logits, *readouts;
+    float *logits, *features;
     int8_t *truth;
 };
 
@@ -43,8 +43,8 @@ static void draw(struct fixture *f)
         f->truth[i] = present;
         f->logits[i] = (float)(gaussian() + (present ? 1.5 : -1.5));
     }
-    for (size_t i = 0; i < CASES * READOUT; i++)
-        f->readouts[i] = (float)(gaussian() * (1 + (double)(i % READOUT)));
+    for (size_t i = 0; i < CASES * FEATURES; i++)
+        f->features[i] = (float)(gaussian() * (1 + (double)(i % FEATURES)));
     f->truth[3] = -1; /* one blank */
 }
 
@@ -58,7 +58,7 @@ static int setup(void **state)
     f->bundle = mf_bundle_open(f->dir, MF_BUNDLE_METADATA, NULL);
     f->logits = calloc(CASES * LABELS, sizeof *f->logits);
     f->truth = calloc(CASES * LABELS, 1);
-    f->readouts = calloc(CASES * READOUT, sizeof *f->readouts);
+    f->features = calloc(CASES * FEATURES, sizeof *f->features);
     draw(f);
     return f->bundle ? 0 : -1;
 }
@@ -71,7 +71,7 @@ static int teardown(void **state)
     bundle_remove(f->out);
     free(f->logits);
     free(f->truth);
-    free(f->readouts);
+    free(f->features);
     free(f);
     return 0;
 }
@@ -96,8 +96,8 @@ static struct mf_trust_cases all_cases(const struct fixture *f)
                                    .label_count = LABELS,
                                    .logits = f->logits,
                                    .truth = f->truth,
-                                   .readouts = f->readouts,
-                                   .readout_size = READOUT};
+                                   .features = f->features,
+                                   .feature_size = FEATURES};
 }
 
 struct statement {
@@ -106,14 +106,17 @@ struct statement {
     struct mf_trust_statement s;
 };
 
-static void apply(const struct mf_bundle *b, const float *logits, const float *readout,
+static void apply(const struct mf_bundle *b, const float *logits, const float *features,
                   double alpha, bool shifted, struct statement *st)
 {
     struct mf_error err = MF_ERROR_INIT;
     st->s =
         (struct mf_trust_statement){.predictions = st->predictions, .finding_labels = st->labels};
-    const struct mf_trust_case c = {
-        .logits = logits, .readout = readout, .strata = MF_STRATA_UNKNOWN, .shifted = shifted};
+    const struct mf_trust_case c = {.logits = logits,
+                                    .features = features,
+                                    .feature_size = FEATURES,
+                                    .strata = MF_STRATA_UNKNOWN,
+                                    .shifted = shifted};
     if (!mf_trust_apply(b, &c, alpha, &st->s, &err))
         fail_msg("%s", err.msg);
 }
@@ -131,7 +134,7 @@ static void a_calibrated_bundle_states_its_guarantees(void **state)
     assert_int_equal(mf_trust_patients(t), CASES);
     assert_string_equal(mf_trust_model_hash(t), mf_bundle_model_hash(b));
     assert_string_equal(mf_bundle_model_hash(b), mf_bundle_model_hash(f->bundle));
-    apply(b, (float[]){5, -5, 0, 5, -5}, f->readouts, 0.1, false, &st);
+    apply(b, (float[]){5, -5, 0, 5, -5}, f->features, 0.1, false, &st);
     assert_int_equal(st.predictions[0].state, MF_LABEL_PRESENT);
     assert_int_equal(st.predictions[1].state, MF_LABEL_ABSENT);
     assert_int_equal(st.predictions[0].guarantee, MF_GUARANTEE_VALID);
@@ -165,25 +168,55 @@ static void findings_come_most_probable_first(void **state)
     mf_bundle_free(b);
 }
 
-static void a_distant_readout_is_unusual(void **state)
+static void distant_features_are_unusual(void **state)
 {
     struct fixture *f = *state;
     const struct mf_trust_cases cases = all_cases(f);
     struct mf_bundle *b = calibrated(f, &cases);
     struct statement st;
-    float far[READOUT], p = 0;
-    for (size_t i = 0; i < READOUT; i++)
+    float far[FEATURES], p = 0;
+    for (size_t i = 0; i < FEATURES; i++)
         far[i] = 60;
     apply(b, f->logits, far, 0.1, false, &st);
     assert_true(st.s.ood_p_value < 0.01);
     for (size_t i = 0; i < 200; i++) { /* p-values of ordinary cases are uniform */
-        float readout[READOUT];
-        for (size_t k = 0; k < READOUT; k++)
-            readout[k] = (float)(gaussian() * (1 + (double)k));
-        apply(b, f->logits, readout, 0.1, false, &st);
+        float usual[FEATURES];
+        for (size_t k = 0; k < FEATURES; k++)
+            usual[k] = (float)(gaussian() * (1 + (double)k));
+        apply(b, f->logits, usual, 0.1, false, &st);
         p += (float)st.s.ood_p_value / 200;
     }
     assert_true(p > 0.42f && p < 0.58f);
+    mf_bundle_free(b);
+}
+
+/* Bundles calibrated by older programs look at the readout; sizes that do not fit are not judged.
+ */
+static void the_check_looks_at_what_it_was_fitted_on(void **state)
+{
+    struct fixture *f = *state;
+    const struct mf_trust_cases cases = all_cases(f);
+    struct statement st;
+    char path[512];
+    struct mf_trust_case c = {.logits = f->logits,
+                              .features = f->features,
+                              .feature_size = FEATURES - 1,
+                              .readout = f->features,
+                              .readout_size = FEATURES,
+                              .strata = MF_STRATA_UNKNOWN};
+    struct mf_bundle *b = calibrated(f, &cases);
+    st.s = (struct mf_trust_statement){.predictions = st.predictions, .finding_labels = st.labels};
+    assert_true(mf_trust_apply(b, &c, 0.1, &st.s, NULL) && isnan(st.s.ood_p_value));
+    mf_bundle_free(b);
+    snprintf(path, sizeof path, "%s/ood.json", f->out);
+    json_t *json = mf_json_read_file(path, NULL, NULL);
+    assert_int_equal(json_object_del(json, "of"), 0);
+    char *text = mf_json_text(json, 0);
+    assert_true(write_text(path, text, strlen(text)) && mf_bundle_write_manifest(f->out, NULL));
+    free(text);
+    json_decref(json);
+    b = mf_bundle_open(f->out, MF_BUNDLE_METADATA, NULL);
+    assert_true(mf_trust_apply(b, &c, 0.1, &st.s, NULL) && st.s.ood_p_value > 0);
     mf_bundle_free(b);
 }
 
@@ -203,7 +236,7 @@ static void another_model_voids_every_guarantee(void **state)
     json_decref(json);
     struct mf_bundle *b = mf_bundle_open(f->out, MF_BUNDLE_METADATA, NULL);
     assert_non_null(b);
-    apply(b, (float[]){5, -5, 0, 5, -5}, f->readouts, 0.1, false, &st);
+    apply(b, (float[]){5, -5, 0, 5, -5}, f->features, 0.1, false, &st);
     for (size_t i = 0; i < LABELS; i++)
         assert_int_equal(st.predictions[i].guarantee, MF_GUARANTEE_VOID);
     assert_false(st.s.findings.available);
@@ -269,6 +302,27 @@ static void refuse(struct fixture *f, const char *file, const char *key, json_t 
     json_decref(old);
 }
 
+/* 120 of 400 cases know their sharpness, from 1 upwards. */
+static void sharpness_is_kept_and_judged(void **state)
+{
+    struct fixture *f = *state;
+    struct mf_trust_cases cases = all_cases(f);
+    double sharpness[CASES];
+    for (size_t i = 0; i < CASES; i++)
+        sharpness[i] = i < 120 ? 1 + (double)(i * 7 % 120) / 100 : NAN;
+    struct mf_bundle *b = calibrated(f, &cases);
+    assert_true(isnan(mf_trust_sharpness_p_value(mf_bundle_trust(b), 0.5)));
+    mf_bundle_free(b);
+    bundle_remove(f->out);
+    cases.sharpness = sharpness;
+    b = calibrated(f, &cases);
+    const struct mf_trust *t = mf_bundle_trust(b);
+    assert_true(mf_trust_sharpness_p_value(t, 0.99) == 1.0 / 121);
+    assert_true(mf_trust_sharpness_p_value(t, 1.005) == 2.0 / 121);
+    assert_true(mf_trust_sharpness_p_value(t, 3) == 1);
+    mf_bundle_free(b);
+}
+
 static void damaged_trust_files_are_refused(void **state)
 {
     struct fixture *f = *state;
@@ -290,6 +344,12 @@ static void damaged_trust_files_are_refused(void **state)
            "conformal.json: density_ratio is wrong");
     refuse(f, "ood.json", "residual_variance", json_integer(0),
            "ood.json: not a valid medfusion.ood/1");
+    refuse(f, "ood.json", "sharpness", json_pack("[f, f]", 2.0, 1.0),
+           "ood.json: \"sharpness\" must be numbers in ascending order");
+    refuse(f, "ood.json", "of", json_string("pixels"),
+           "ood.json: \"of\" must be regions or readout");
+    refuse(f, "ood.json", "sharpness", json_string("x"),
+           "ood.json: \"sharpness\" must be numbers in ascending order");
 }
 
 /* ── strata, prevalence, a target site ── */
@@ -458,6 +518,35 @@ static void degenerate_data_gives_clear_answers(void **state)
     mf_bundle_free(b);
 }
 
+/* A million cases of one label, with many ties; the others have no truth. */
+static void a_million_cases_are_fitted_written_and_read(void **state)
+{
+    enum { MANY = 1000000 };
+    struct fixture *f = *state;
+    struct mf_trust_cases cases = {.count = MANY, .label_count = LABELS};
+    float *logits = calloc((size_t)MANY * LABELS, sizeof *logits);
+    int8_t *truth = malloc((size_t)MANY * LABELS);
+    struct statement st;
+    assert_true(logits && truth);
+    memset(truth, -1, (size_t)MANY * LABELS);
+    for (size_t i = 0; i < MANY; i++) {
+        truth[i * LABELS] = uniform() < 0.1;
+        logits[i * LABELS] = (float)(round(100 * gaussian()) / 100 + (truth[i * LABELS] ? 1 : -1));
+    }
+    cases.logits = logits;
+    cases.truth = truth;
+    struct mf_bundle *b = calibrated(f, &cases);
+    apply(b, (float[]){1, 0, 0, 0, 0}, NULL, 0.1, false, &st);
+    assert_int_equal(st.predictions[0].n_cal_pos + st.predictions[0].n_cal_neg, MANY);
+    assert_true(fabs(st.predictions[0].p_present - 0.5) < 0.01);
+    assert_true(fabs(st.predictions[0].q_present - 0.28) < 0.02); /* 10 % lie below 1 − 1.28 */
+    assert_int_equal(st.predictions[0].guarantee, MF_GUARANTEE_VALID);
+    assert_int_equal(st.predictions[1].guarantee, MF_GUARANTEE_INSUFFICIENT);
+    mf_bundle_free(b);
+    free(logits);
+    free(truth);
+}
+
 /* ── real scores: DenseNet-121 on NIH ChestX-ray14, first five labels, one image a patient ── */
 
 /* The newest image of every patient, in random order (patients' numbers are not exchangeable). */
@@ -547,16 +636,19 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_calibrated_bundle_states_its_guarantees),
         TEST(findings_come_most_probable_first),
-        TEST(a_distant_readout_is_unusual),
+        TEST(distant_features_are_unusual),
+        TEST(the_check_looks_at_what_it_was_fitted_on),
         TEST(another_model_voids_every_guarantee),
         TEST(without_calibration_nothing_is_promised),
         TEST(bad_requests_are_refused),
+        TEST(sharpness_is_kept_and_judged),
         TEST(damaged_trust_files_are_refused),
         TEST(a_study_is_judged_by_its_own_stratum),
         TEST(the_prevalence_moves_probabilities_and_no_set),
         TEST(a_near_target_is_weighted_a_far_one_is_said_to_be_shifted),
         TEST(feedback_counts_for_its_alpha_and_model),
         TEST(degenerate_data_gives_clear_answers),
+        TEST(a_million_cases_are_fitted_written_and_read),
         TEST(real_scores_are_covered_and_calibrated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

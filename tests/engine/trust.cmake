@@ -1,8 +1,8 @@
 # Tests of engine/trust/.
 find_package(ZLIB REQUIRED)
-foreach(file aci adapt adapt_site adapter calibrate conformal conformal_peers drift quality)
+foreach(file aci adapt adapt_site adapter calibrate conformal conformal_peers drift quality sharpness)
   medfusion_test(engine test_${file} mf_engine)
 endforeach()
-foreach(file coverage exclusive trust)
+foreach(file coverage exclusive fixture_shift trust)
   medfusion_test(engine test_${file} mf_engine ZLIB::ZLIB)
 endforeach()

@@ -104,7 +104,7 @@ static char *make_report(struct mf_error *err)
 {
     static const struct mf_fhir_report_context context = {.patient_id = "7",
                                                           .patient_issuer = "H",
-                                                          .accession_number = "A",
+                                                          .order = {"A", "P", "F", "R", "S"},
                                                           .issued = "2020-01-01T00:00:00Z"};
     return text_of(mf_fhir_report(full_result(), &context, MF_FHIR_BUNDLE_TRANSACTION, err));
 }

@@ -13,7 +13,7 @@
 static const struct mf_fhir_report_context CONTEXT = {
     .patient_id = "007",
     .patient_issuer = "1.2.840.1",
-    .accession_number = "A-17",
+    .order = {.accession = "A-17"},
     .issued = "2026-11-22T13:24:00.123Z",
 };
 static const struct mf_fhir_report_context BY_REFERENCE = {
@@ -327,6 +327,7 @@ static void hl7_messages(void **state)
                      text);
     assert_non_null(strstr(text, "\rPID|1||007^^^1.2.840.1\r"));
     assert_non_null(strstr(text, "\rOBR|1|A-17|1.2.4|18748-4^Diagnostic imaging study^LN|||"));
+    assert_non_null(strstr(text, "|||||||||||A-17||||"));
     assert_non_null(strstr(text, "^A\\F\\B\\S\\C\\T\\D\\R\\E\\E\\F\\.br\\G^"));
     assert_non_null(strstr(text, "|NM|"));
     assert_null(strchr(text, '\n'));

@@ -8,6 +8,7 @@ import shutil
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = pathlib.Path(os.environ.get("MEDFUSION", ROOT / "build/release/medfusion"))
 GOLDEN = ROOT / "tests/golden/bundles/full"
+STACK = ROOT / "tests/golden/bundles/stack"
 
 
 def write_manifest(directory):
@@ -22,12 +23,29 @@ def write_manifest(directory):
     (directory / "manifest.json").write_text(text)
 
 
-def make_bundle(directory, **changes):
-    """A copy of the golden bundle; `changes` replace members of bundle.json (name=…, accepts=…)."""
+def make_bundle(directory, golden=GOLDEN, **changes):
+    """A copy of a golden bundle; `changes` replace members of bundle.json (name=…, accepts=…)."""
     directory = pathlib.Path(directory)
-    shutil.copytree(GOLDEN, directory, ignore=shutil.ignore_patterns("cases"))
+    shutil.copytree(golden, directory, ignore=shutil.ignore_patterns("cases"))
     document = json.loads((directory / "bundle.json").read_text())
     document.update(changes)
     (directory / "bundle.json").write_text(json.dumps(document))
     write_manifest(directory)
     return directory
+
+
+def make_volume_bundle(directory, voxel, name="volume", max_frames=32, **volume):
+    """A bundle of slices whose CT series become volumes of this voxel size."""
+    document = json.loads((STACK / "bundle.json").read_text())
+    preprocessing = document["preprocessing"] | {
+        "voxel_spacing_mm": voxel,
+        "volume": {"background": -1024, "slices": "uniform", "window": [-400, 1600]} | volume,
+    }
+    return make_bundle(
+        directory,
+        STACK,
+        name=name,
+        accepts={"modalities": ["CT", "MR"], "views": [], "body_parts": [], "require": []},
+        preprocessing=preprocessing,
+        sequence=document["sequence"] | {"max_frames": max_frames},
+    )

@@ -1,4 +1,5 @@
 """A real browser for tests of the page (Debian's headless Chromium, driven by Playwright), and what a user does in it."""
+import base64
 import contextlib
 import pathlib
 import re
@@ -44,6 +45,15 @@ def upload(page, *files):
     page.wait_for_selector("#files", state="attached")
     page.set_input_files("#files", [str(file) for file in files])
     page.click("#analyse")
+
+
+def drop(page, *files):
+    """Drops files on the page as a mouse would."""
+    page.evaluate("""(files) => {
+        const transfer = new DataTransfer();
+        for (const [name, content] of files) transfer.items.add(new File([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))], name));
+        for (const type of ['dragenter', 'dragover', 'drop']) document.body.dispatchEvent(new DragEvent(type, {dataTransfer: transfer, bubbles: true, cancelable: true}));
+    }""", [[file.name, base64.b64encode(file.read_bytes()).decode()] for file in files])
 
 
 def analyse(page, *files):

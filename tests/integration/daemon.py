@@ -1,17 +1,36 @@
-"""A running `medfusion serve` for tests: its URL, its processes by role, and requests to it."""
+"""A running `medfusion serve` for tests: its URL, its processes by role, and requests to it.
+
+With MEDFUSION_TEST_STORE=postgresql every daemon that names no database keeps its jobs in one of a private PostgreSQL cluster."""
+import atexit
+import contextlib
+import functools
 import os
 import pathlib
 import signal
+import sqlite3
 import subprocess
 import time
+import uuid
 
 import requests
 
 import bad_input
 import bundles
+import postgres
 
 READY = "medfusion is ready at "
-ROLES = ("mf-front", "mf-store", "mf-worker", "mf-zygote", "mf-decoder", "mf-courier", "mf-dimse", "mf-assoc")
+ROLES = ("mf-front", "mf-store", "mf-worker", "mf-zygote", "mf-decoder", "mf-courier", "mf-dimse", "mf-assoc", "mf-query", "mf-query-scu")
+STORE = os.environ.pop("MEDFUSION_TEST_STORE", "sqlite")  # it is no key of the program's
+ON_POSTGRESQL = STORE == "postgresql"
+assert STORE in ("sqlite", "postgresql"), STORE
+
+
+@functools.cache
+def cluster():
+    """The cluster of MEDFUSION_TEST_STORE=postgresql, for as long as the tests run."""
+    running = postgres.Cluster({"max_connections": "200"}).start()
+    atexit.register(running.remove)
+    return running
 
 
 class Daemon:
@@ -25,11 +44,11 @@ class Daemon:
         self.url = None
 
     def start(self):
+        self.directory.mkdir(parents=True, exist_ok=True)
         arguments = [str(bundles.PROGRAM), "serve", "--data.directory", str(self.directory / "data"),
                      "--models.directories", str(self.model)]
-        for key, value in self.options.items():
+        for key, value in (self.options | self.store_options()).items():
             arguments += [f"--{key}", str(value)]
-        self.directory.mkdir(parents=True, exist_ok=True)
         with open(self.directory / "log", "ab") as log:
             self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log, text=True)
         for line in self.process.stdout:
@@ -37,6 +56,24 @@ class Daemon:
                 self.url = line[len(READY):].strip()
                 return self
         raise RuntimeError((self.directory / "log").read_text())
+
+    def store_options(self):
+        """Where its jobs are, if the environment says so: a database for each data directory, the same when it starts again."""
+        if not ON_POSTGRESQL or "store.database" in self.options or "store.database_file" in self.options:
+            return {}
+        secret = self.directory / "store-database"
+        if not secret.exists():
+            name = "d" + uuid.uuid4().hex
+            cluster().sql(f"CREATE DATABASE {name}")
+            secret.write_text(cluster().url.replace("dbname=postgres", f"dbname={name}") + "\n")
+        return {"store.database_file": secret}
+
+    def rows(self, statement):
+        """Rows of a statement on the store of a daemon that has stopped, as text."""
+        if ON_POSTGRESQL:
+            return cluster().sql(statement, (self.directory / "store-database").read_text().strip())
+        with contextlib.closing(sqlite3.connect(self.directory / "data/store.db")) as database:
+            return [[str(value) for value in row] for row in database.execute(statement)]
 
     def stop(self):
         """A graceful stop; returns the exit status."""

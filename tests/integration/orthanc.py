@@ -42,11 +42,11 @@ class Orthanc:
         }
         self.process = None
 
-    def start(self):
+    def start(self, environment=None):
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "orthanc.json").write_text(json.dumps(self.configuration))
         with open(self.directory / "log", "wb") as log:
-            self.process = subprocess.Popen(["Orthanc", str(self.directory / "orthanc.json")], stdout=log, stderr=log)
+            self.process = subprocess.Popen(["Orthanc", str(self.directory / "orthanc.json")], stdout=log, stderr=log, env=environment)
         deadline = time.monotonic() + 60
         while True:
             try:

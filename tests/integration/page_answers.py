@@ -71,6 +71,9 @@ QUALITY = {"schema": "medfusion.quality/1", "models": [{
         {"label": "Cardiomegaly", "scores": {"n": 240, "reference": 412, "psi": 0.04, "psi_noise": 0.05, "ks": 0.05, "p_value": 0.6},
          "sets": {"present": 0.1, "absent": 0.8, "uncertain": 0.1, "empty": 0.0, "mean_size": 1.1},
          "coverage": {"present": NO_FEEDBACK, "absent": NO_FEEDBACK}, "calibration": None}],
+    "coverage_by_alpha": [{"alpha": a, "present": round(1 - 1.6 * a, 3), "absent": round(1 - 0.9 * a, 3)} for a in (0.01, 0.05, 0.1, 0.2, 0.5)],
+    "calibration_curve": [{"n": 20, "predicted": p, "observed": o, "low": max(0, o - 0.15), "high": min(1, o + 0.2)}
+                          for p, o in ((0.05, 0.05), (0.2, 0.25), (0.45, 0.6), (0.8, 0.75))],
     "features": [{"id": "age", "used": 239, "missing": 1, "psi": 0.05, "psi_noise": 0.04}],
     "outliers": {"n": 240, "share_0_05": 0.12, "low": 0.08, "high": 0.17, "ks": 0.1, "p_value": 0.01}, "flags": {"noisy": 3},
     "alarms": [{"kind": "coverage", "name": "Effusion", "detail": "15 of 20 sets held \"present\", 90 % were promised"}]}]}
@@ -95,6 +98,12 @@ medfusion_job_run_seconds_sum 24
 medfusion_job_run_seconds_count 240
 medfusion_worker_ready{{worker="0",device="cpu"}} 1
 medfusion_worker_ready{{worker="1",device="cuda:0"}} 0
+medfusion_worker_computing_seconds_total{{worker="0",device="cpu"}} 12
+medfusion_worker_batches_total{{worker="0",device="cpu"}} 240
+medfusion_worker_studies_total{{worker="0",device="cpu"}} 240
+medfusion_gpu_memory_bytes{{worker="1",device="cuda:0",kind="total"}} 85000000000
+medfusion_gpu_memory_bytes{{worker="1",device="cuda:0",kind="available"}} 80000000000
+medfusion_gpu_memory_bytes{{worker="1",device="cuda:0",kind="models"}} 2400000000
 medfusion_quality_results{{model="{MODEL["name"]}"}} 240
 medfusion_quality_feedback{{model="{MODEL["name"]}"}} 40
 medfusion_quality_alarms{{model="{MODEL["name"]}",kind="coverage"}} 1

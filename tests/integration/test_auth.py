@@ -18,9 +18,9 @@ import daemon as daemons  # noqa: E402
 import jwt  # noqa: E402
 import rules  # noqa: E402
 
-PUBLIC = {"/v2/health/live", "/v2/health/ready", "/openapi.json", "/fhir/metadata", "/cds-services", "/oauth2/token",
+PUBLIC = {"/v2/health/live", "/v2/health/accepting", "/v2/health/ready", "/openapi.json", "/fhir/metadata", "/cds-services", "/oauth2/token",
           "/fhir/.well-known/smart-configuration", "/", "/ui", "/ui/", "/ui/{file}", "/schemas/", "/schemas/{name}"}
-ALL = "jobs.read jobs.write dicom.read dicom.write fhir.read fhir.write metrics.read"
+ALL = "jobs.read jobs.write dicom.read dicom.write fhir.read fhir.write metrics.read admin"
 
 
 def key_command(*arguments):
@@ -168,7 +168,7 @@ def test_every_route_that_is_not_public_needs_its_scope(guarded):
 def test_the_table_names_a_right_for_every_endpoint():
     assert not [name for name, access in routes() if access == "NONE"]
     public = {name for name, access in routes() if access == "PUBLIC"}
-    assert public <= {"live", "ready", "openapi", "fhir_metadata", "cds_list", "token", "smart_configuration", "root", "ui_bare", "ui", "ui_file",
+    assert public <= {"live", "accepting", "ready", "openapi", "fhir_metadata", "cds_list", "token", "smart_configuration", "root", "ui_bare", "ui", "ui_file",
                       "schemas", "schema"}
 
 

@@ -2,6 +2,7 @@
 import csv
 import json
 import subprocess
+import xml.etree.ElementTree
 
 import pydicom
 import pytest
@@ -117,7 +118,7 @@ BAD_FILES = {
     "absurd size": (
         bad_input.absurd_size,
         413,
-        "{file}: a frame of 65535 x 65535 x 1 samples, at most 67108864 samples are accepted",
+        "{file}: a frame of 65535 x 65535 x 1 samples, at most 134217728 samples are accepted",
     ),
     "a million nested sequences": (
         bad_input.nested_sequences,
@@ -224,8 +225,8 @@ USAGE = {
         'medfusion predict: --alpha: must be a number from 0 to 0.5, not "2"',
     ),
     "format": (
-        ("predict", "--model", "x", "--format", "pdf", "x"),
-        'medfusion predict: --format: json, fhir, text, sr or html, not "pdf"',
+        ("predict", "--model", "x", "--format", "doc", "x"),
+        'medfusion predict: --format: json, fhir, text, sr, html or pdf, not "doc"',
     ),
     "calibrate": (
         ("calibrate", "--model", "x"),
@@ -416,3 +417,25 @@ def test_bench_measures_the_engine_and_a_study(model):
     (case,) = json.loads(done.stdout)["cases"]
     assert case["stages"]["decode"]["median_ms"] > 0
     assert case["stages"]["total"]["median_ms"] > case["stages"]["vision"]["median_ms"]
+
+
+def test_bench_draws_what_it_measured(model, tmp_path):
+    picture = tmp_path / "bench.svg"
+    done = run("bench", "--model", model, "--runs", "2", "--size", "64", "--json", "--picture", picture)
+    document = json.loads(done.stdout)
+    svg = "{http://www.w3.org/2000/svg}"
+    root = xml.etree.ElementTree.parse(picture).getroot()
+    texts = ["".join(e.itertext()) for e in root.iter(f"{svg}text")]
+    assert f"{document['model']} {document['version']} on cpu (f32)" in texts
+    assert [f"{c['case']} · 2 runs" for c in document["cases"]] == [t for t in texts if t.endswith("runs")]
+    bars = [e for e in root.iter(f"{svg}rect") if e.find(f"{svg}title") is not None]
+    widths = {}
+    for bar in bars:
+        widths[bar.get("y")] = widths.get(bar.get("y"), 0) + float(bar.get("width"))
+    totals = [c["stages"]["total"]["median_ms"] for c in document["cases"]]
+    parts = [sum(s["median_ms"] for name, s in c["stages"].items() if name != "total") for c in document["cases"]]
+    for width, part in zip(widths.values(), parts, strict=True):  # a tenth of a pixel each
+        assert abs(width - 628 * part / max(totals)) < 0.7
+    done = run("bench", "--model", model, "--runs", "1", "--frames", "1", "--size", "64", "--picture", tmp_path / "absent/bench.svg")
+    assert done.returncode == 1
+    assert done.stderr == f"medfusion bench: {tmp_path}/absent/bench.svg: No such file or directory\n"

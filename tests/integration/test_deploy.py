@@ -1,5 +1,6 @@
 """What deploy/ ships: the Debian package runs from its own files, the manual says what --help says, the service unit is one that systemd
 takes, and alerts and dashboard ask for metrics that exist."""
+import gzip
 import hashlib
 import json
 import pathlib
@@ -47,6 +48,13 @@ def test_the_package_runs_from_its_own_files(package, tmp_path):
     assert "libmicrohttpd12" in depends and "adduser" in depends
     for script in ("postinst", "prerm", "postrm"):
         run("sh", "-n", tmp_path / "DEBIAN" / script)
+    documents = tmp_path / "usr/share/doc/medfusion"
+    assert "thorax-nih" in (documents / "copyright").read_text()
+    version = re.search(r"^Version: (.*)$", (tmp_path / "DEBIAN/control").read_text(), re.M).group(1)
+    assert gzip.decompress((documents / "changelog.gz").read_bytes()).decode().startswith(f"medfusion ({version}) ")
+    assert gzip.decompress((tmp_path / "usr/share/man/man1/medfusion-serve.1.gz").read_bytes()).decode() == (BUILD / "man/medfusion-serve.1").read_text()
+    assert "activate-noawait ldconfig" in (tmp_path / "DEBIAN/triggers").read_text()
+    assert "libmedfusion 0 medfusion" in (tmp_path / "DEBIAN/shlibs").read_text()
     config = json.loads((share / "config.json").read_text())
     assert config["models"]["directories"] == ["/usr/share/medfusion/models/thorax-nih"]
     unit = (tmp_path / "usr/lib/systemd/system/medfusion.service").read_text()
@@ -140,12 +148,34 @@ def test_completion_knows_commands_options_and_keys():
     assert complete("medfusion", "model", "ver") == ["verify"]
 
 
+def alerts():
+    return [rule for group in yaml.safe_load((ROOT / "deploy/prometheus/medfusion.rules.yaml").read_text())["groups"] for rule in group["rules"]]
+
+
+def shown():
+    return [target["expr"] for panel in json.loads((ROOT / "deploy/grafana/medfusion.json").read_text())["panels"] for target in panel["targets"]]
+
+
+@needs("promtool")
+def test_alerts_fire_when_they_should_and_only_then():
+    tests = ROOT / "deploy/prometheus/medfusion.rules.test.yaml"
+    run("promtool", "test", "rules", tests)
+    tested = [case for test in yaml.safe_load(tests.read_text())["tests"] for case in test["alert_rule_test"]]
+    names = {rule["alert"] for rule in alerts()}
+    assert {case["alertname"] for case in tested if case.get("exp_alerts")} == names  # each is seen to fire
+    assert {case["alertname"] for case in tested if not case.get("exp_alerts")} == names  # and to keep quiet
+
+
+@needs("promtool")
+def test_the_dashboard_asks_in_prometheus_language(tmp_path):
+    rules = [{"record": f"shown:{i}", "expr": expression} for i, expression in enumerate(shown())]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    assert f"{len(rules)} rules found" in run("promtool", "check", "rules", tmp_path / "rules.yaml")
+
+
 def test_alerts_and_dashboard_ask_for_metrics_that_exist(daemon):
     exported = set(re.findall(r"^# TYPE (\S+)", requests.get(daemon.url + "/metrics", timeout=10).text, re.M))
-    rules = yaml.safe_load((ROOT / "deploy/prometheus/medfusion.rules.yaml").read_text())
-    asked = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
-    dashboard = json.loads((ROOT / "deploy/grafana/medfusion.json").read_text())
-    asked += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    asked = [rule["expr"] for rule in alerts()] + shown()
     names = {re.sub(r"_(sum|count|bucket)$", "", name) for text in asked for name in re.findall(r"medfusion_\w+", text)}
     assert len(asked) > 20
     assert names - exported == set()

@@ -120,7 +120,7 @@ def mistakes_of(words, helps, keys):
         known = option[2:] in keys if "." in option else re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", helps[command])
         if not known:
             wrong.append(f"medfusion {command} has no {option}")
-    verbs = set(re.findall(rf"medfusion {command} ([a-z]+)(?= )", helps[command]))
+    verbs = {verb for verbs in re.findall(rf"medfusion {command} ([a-z|]+)(?= )", helps[command]) for verb in verbs.split("|")}
     if verbs and rest and not rest[0].startswith("-") and rest[0] not in verbs:
         wrong.append(f"medfusion {command} has no {rest[0]}")
     return wrong
@@ -291,7 +291,7 @@ def test_commands_do_what_the_document_says(name, tmp_path):
     script = script_of(document).replace("127.0.0.1:8080", f"127.0.0.1:{port}").replace("localhost:8080", f"localhost:{port}")
     before = None
     if "medfusion serve" not in script:
-        before = daemons.Daemon(tmp_path / "daemon", ROOT / "models/thorax-nih", **{"http.listen": f"127.0.0.1:{port}"}).start()
+        before = daemons.Daemon(tmp_path / "daemon", ROOT / "models/thorax-nih", **{"http.listen": f"127.0.0.1:{port}", "fetch.sources": f"pacs=http://127.0.0.1:{port}/dicom-web"}).start()
     environment = {"PATH": f"{tmp_path / 'bin'}:{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
     done = subprocess.run([shutil.which("bash")], input=script, capture_output=True, text=True, timeout=1200, cwd=here, env=environment)
     if before:

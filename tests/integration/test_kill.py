@@ -6,7 +6,6 @@ import collections
 import os
 import random
 import signal
-import sqlite3
 import threading
 import time
 import uuid
@@ -115,14 +114,14 @@ def test_kills_lose_nothing_and_double_nothing(tmp_path, frontal_bundle):
 
 def check_store(running, promised):
     """What is on disk: each job that was promised once, one result each, all payloads there."""
-    database = sqlite3.connect(running.directory / "data" / "store.db")
-    assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    jobs = [row[0] for row in database.execute("SELECT id FROM jobs")]
+    if not daemons.ON_POSTGRESQL:
+        assert running.rows("PRAGMA integrity_check") == [["ok"]]
+    jobs = [row[0] for row in running.rows("SELECT id FROM jobs")]
     assert len(jobs) == len(set(jobs)) and promised <= set(jobs)
     # A client that was cut off repeats until it hears 202, so the store holds nothing else either.
     assert set(jobs) == promised
-    assert database.execute("SELECT count(*) FROM results").fetchone()[0] == len(jobs)
-    locators = {row[0] for row in database.execute("SELECT locator FROM inputs")}
+    assert running.rows("SELECT count(*) FROM results") == [[str(len(jobs))]]
+    locators = {row[0] for row in running.rows("SELECT locator FROM inputs")}
     payloads = {file.name for file in (running.directory / "data" / "payloads").iterdir()}
     assert locators <= payloads
 

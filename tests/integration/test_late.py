@@ -84,3 +84,49 @@ def test_a_late_image_supersedes(daemon, receiver):
     assert report(daemon, two)[0]["status"] == "preliminary"
     posted = daemon.post([part10(first)], headers={"Prefer": "wait=30", **FHIR})
     assert posted.json()["entry"][0]["resource"]["status"] == "preliminary"
+
+
+def test_results_that_come_back_make_no_job(daemon):
+    """A PACS that forwards whatever it gets: each round would otherwise make a report that supersedes the one before."""
+    ds = radiograph(patient="L-9")
+    job = send(daemon, ds, 1)
+    artifacts = [a for a in daemon.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"] if a["media_type"] == "application/dicom"]
+    objects = [pydicom.dcmread(io.BytesIO(daemon.get(a["href"]).content)) for a in artifacts]
+    assert {"SR", "OT", "PR"} <= {o.Modality for o in objects} and {o.StudyInstanceUID for o in objects} == {ds.StudyInstanceUID}
+    body, kind = related([part10(o) for o in objects])
+    answer = requests.post(daemon.url + "/dicom-web/studies", data=body, headers={"Content-Type": kind, "Accept": JSON}, timeout=60)
+    assert answer.status_code == 200, answer.text
+    state = daemon.get(f"/v1/studies/{ds.StudyInstanceUID}").json()
+    assert state["instances"] == 1 + len(objects) and state["state"] == "complete" and state["due_s"] is None and state["jobs"] == [job]
+    late = radiograph(patient="L-9", study=ds.StudyInstanceUID, series=ds.SeriesInstanceUID, InstanceNumber=2)
+    assert send(daemon, late, 2) != job
+
+
+def test_results_can_stand_beside_their_images(tmp_path, frontal_bundle):
+    running = daemons.Daemon(tmp_path, frontal_bundle, **{"intake.quiet_s": 0, "outbox.destinations": "here:"}).start()
+    ds = radiograph(patient="L-10")
+    job = send(running, ds, 1)
+    artifacts = [a for a in running.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"] if a["media_type"] == "application/dicom"]
+    study = f"/dicom-web/studies/{ds.StudyInstanceUID}"
+
+    def listed():
+        return {row["00080018"]["Value"][0]: row for row in running.get(study + "/instances", headers={"Accept": JSON}).json()}
+
+    expected = {a["sop_instance_uid"] for a in artifacts} | {ds.SOPInstanceUID}
+    rows = wait_until(lambda: (found := listed()).keys() == expected and found, seconds=60)
+    for a in artifacts:
+        path = f"{study}/series/{rows[a['sop_instance_uid']]['0020000E']['Value'][0]}/instances/{a['sop_instance_uid']}"
+        made = pydicom.dcmread(io.BytesIO(running.get(path, headers={"Accept": "application/dicom"}).content))
+        assert (made.SOPInstanceUID, made.SOPClassUID, made.PatientID) == (a["sop_instance_uid"], a["sop_class_uid"], "L-10")
+        metadata = running.get(path + "/metadata", headers={"Accept": JSON}).json()
+        assert metadata[0]["00080018"]["Value"] == [a["sop_instance_uid"]]
+        if made.Modality == "OT":
+            assert running.get(path + "/rendered", headers={"Accept": "image/png"}).content.startswith(b"\x89PNG")
+    state = running.get(f"/v1/studies/{ds.StudyInstanceUID}").json()
+    assert state["state"] == "complete" and state["jobs"] == [job]
+    wait_until(lambda: "outbox.delivered" in running.log(), seconds=30)
+    late = radiograph(patient="L-10", study=ds.StudyInstanceUID, series=ds.SeriesInstanceUID, InstanceNumber=2)
+    send(running, late, 2)
+    wait_until(lambda: len(listed()) > len(expected) + 1, seconds=60)
+    assert running.get(f"/v1/studies/{ds.StudyInstanceUID}").json()["jobs"][1] == job
+    assert running.stop() == 0

@@ -2,6 +2,7 @@
 import io
 import time
 
+import highdicom
 import pydicom
 import pytest
 import requests
@@ -10,6 +11,8 @@ import bundles
 import daemon as daemons
 import orthanc
 from dicom_net import JSON, part10, radiograph, related, sample, wait_for_study
+from fhir_server import wait_until
+from test_artifacts import problems
 
 pytestmark = pytest.mark.skipif(not orthanc.available(), reason="Orthanc is not installed")
 
@@ -59,6 +62,43 @@ def test_a_study_sent_by_the_pacs_comes_back_as_objects(pacs_and_daemon):
         time.sleep(0.2)
     assert expected <= uids and len(uids) == len(expected) + 1
     assert daemon.log().count("outbox.delivered") == 2, daemon.log()
+
+
+@pytest.mark.parametrize("way", ["STOW-RS", "C-STORE"])
+def test_every_object_is_read_back_from_the_pacs(tmp_path, way):
+    """All five kinds: what Orthanc gives back is what we made, highdicom and pydicom read it, and dciodvfy finds no error."""
+    ours = orthanc.free_port()
+    pacs = orthanc.Orthanc(tmp_path / "orthanc", modalities={"medfusion": ("MEDFUSION", ours)}).start()
+    destination = f"{pacs.url}/dicom-web" if way == "STOW-RS" else f"dicom://ORTHANC@127.0.0.1:{pacs.dicom}"
+    daemon = daemons.Daemon(tmp_path / "daemon", bundles.ROOT / "models/thorax-nih", **{
+        "intake.quiet_s": 1, "dimse.listen": f"127.0.0.1:{ours}", "dimse.allow": "ORTHANC@127.0.0.1", "outbox.destinations": destination}).start()
+    file = sorted((bundles.ROOT / "tests/data/sample/dicom").glob("*.dcm"))[0]  # with a positive finding
+    study = pydicom.dcmread(file).StudyInstanceUID
+    stored = pacs.store(file.read_bytes())
+    requests.post(f"{pacs.url}/modalities/medfusion/store", json=[stored["ID"]], timeout=60).raise_for_status()
+    job = wait_for_study(daemon, study)["jobs"][0]
+    assert daemon.wait(f"/v1/jobs/{job}")["state"] == "succeeded"
+    made = {a["name"]: a for a in daemon.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"] if a["media_type"] == "application/dicom"}
+    assert made.keys() == {"sr", "seg", "sc", "gsps", "kos"}
+    wanted = {a["sop_instance_uid"] for a in made.values()}
+    assert wait_until(lambda: wanted <= {r["00080018"]["Value"][0] for r in pacs.instances(StudyInstanceUID=study)}, 60), daemon.log()
+    back = {}
+    for name, a in made.items():
+        [found] = requests.post(f"{pacs.url}/tools/find", timeout=60, json={"Level": "Instance", "Query": {"SOPInstanceUID": a["sop_instance_uid"]}}).json()
+        back[name] = tmp_path / f"{name}.dcm"
+        back[name].write_bytes(requests.get(f"{pacs.url}/instances/{found}/file", timeout=60).content)
+        assert pydicom.dcmread(back[name]) == pydicom.dcmread(io.BytesIO(daemon.get(a["href"]).content))
+        assert problems(back[name]) == []
+    report, masks = highdicom.sr.srread(back["sr"]), highdicom.seg.segread(back["seg"])
+    assert report.content.get_planar_roi_measurement_groups() and masks.number_of_segments == masks.pixel_array.shape[0] == 2
+    picture, state, keys = (pydicom.dcmread(back[name]) for name in ("sc", "gsps", "kos"))
+    assert picture.pixel_array.shape == (picture.Rows, picture.Columns, 3)
+    image = pydicom.dcmread(file).SOPInstanceUID
+    assert state.ReferencedSeriesSequence[0].ReferencedImageSequence[0].ReferencedSOPInstanceUID == image
+    referred = keys.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert referred.ReferencedSOPInstanceUID == image
+    assert daemon.stop() == 0
+    pacs.stop()
 
 
 def test_a_destination_that_is_down_gets_it_later(tmp_path, frontal_bundle):

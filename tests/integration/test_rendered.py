@@ -8,7 +8,7 @@ import pytest
 import requests
 from PIL import Image
 from dicomweb_client.api import DICOMwebClient
-from pydicom.uid import ComprehensiveSRStorage, EnhancedCTImageStorage
+from pydicom.uid import ComprehensiveSRStorage, EnhancedCTImageStorage, generate_uid
 
 import daemon as daemons
 from dicom_net import JSON, part10, radiograph, related
@@ -204,6 +204,109 @@ def test_instances_without_a_picture(daemon):
     assert daemon.get("/dicom-web/studies/1.2/series/1.3/instances/1.4/rendered", headers={"Accept": "image/png"}).status_code == 404
 
 
+# --- series, studies, thumbnails ---
+
+
+def flat(value, study, number, series, **attributes):
+    """An 8 × 8 image of one value, which the window shows as itself."""
+    ds = radiograph(size=8, study=study, series=series[0], SeriesNumber=series[1], InstanceNumber=number, WindowCenter=128, WindowWidth=256,
+                    **attributes)
+    ds.PixelData = numpy.full((8, 8), value, numpy.uint16).tobytes()
+    return ds
+
+
+def without_picture(study, series):
+    report = radiograph(study=study, series=series, SOPClassUID=ComprehensiveSRStorage, Modality="SR", SeriesNumber=0)
+    report.file_meta.MediaStorageSOPClassUID = report.SOPClassUID
+    for keyword in ("PixelData", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
+                    "PixelRepresentation"):
+        delattr(report, keyword)
+    return report
+
+
+@pytest.fixture(scope="module")
+def study(daemon):
+    """Stored in no order: a report, series 1 with images 10, 20, 30 (and one that is cut short), series 2 with two frames 40 and 50."""
+    uid, one, two = generate_uid(), (generate_uid(), 1), (generate_uid(), 2)
+    frames = flat(0, uid, 1, two, SOPClassUID=EnhancedCTImageStorage, NumberOfFrames=2)
+    frames.file_meta.MediaStorageSOPClassUID = frames.SOPClassUID
+    frames.PixelData = numpy.repeat([40, 50], 64).astype(numpy.uint16).tobytes()
+    short = flat(99, uid, 4, one)
+    short.PixelData = short.PixelData[:-20]
+    for ds in (frames, short, flat(20, uid, 2, one), without_picture(uid, generate_uid()), flat(30, uid, 10, one), flat(10, uid, 1, one)):
+        store(daemon, ds)
+    return f"/dicom-web/studies/{uid}", f"/series/{one[0]}", f"/series/{two[0]}"
+
+
+def parts(answer):
+    """The pictures of a multipart body: what they are located at, and their middle pixel."""
+    assert answer.status_code == 200, answer.text
+    boundary = re.fullmatch(r'multipart/related; type="image/png"; boundary=(\w+)', answer.headers["Content-Type"])[1]
+    found = []
+    for part in answer.content.split(b"--" + boundary.encode())[1:-1]:
+        head, body = part.split(b"\r\n\r\n", 1)
+        found.append((re.search(rb"Content-Location: (\S+)", head)[1].decode(), int(numpy.asarray(Image.open(io.BytesIO(body[:-2])))[4, 4])))
+    return found
+
+
+def test_a_study_and_its_series_as_pictures(daemon, study):
+    root, one, two = study
+    png = {"Accept": 'multipart/related; type="image/png"'}
+    whole = parts(daemon.get(root + "/rendered", headers=png))
+    assert [value for _, value in whole] == [10, 20, 30, 40, 50]
+    assert all(f"{root}{one}/instances/" in url and "/frames/" not in url for url, _ in whole[:3])
+    assert [url.rsplit("/instances/", 1)[1].split("/", 1)[1] for url, _ in whole[3:]] == ["frames/1/rendered", "frames/2/rendered"]
+    assert parts(daemon.get(root + one + "/rendered", headers=png)) == whole[:3]
+    assert parts(daemon.get(root + two + "/rendered", headers=png)) == whole[3:]
+    for url, value in whole:  # each part is what its own address gives
+        assert picture(daemon, url[url.index("/dicom-web"):])[4, 4] == value
+    large = daemon.get(root + two + "/rendered", headers=png, params={"viewport": "16,16", "window": "128,256,linear"})
+    assert b"IHDR\x00\x00\x00\x10\x00\x00\x00\x10" in large.content
+
+
+def test_what_has_no_picture_at_all(daemon):
+    report = without_picture(generate_uid(), generate_uid())
+    store(daemon, report)
+    for path in ("rendered", "thumbnail"):
+        answer = daemon.get(f"/dicom-web/studies/{report.StudyInstanceUID}/{path}", headers={"Accept": "image/png"})
+        assert answer.status_code == 406 and "image" in answer.json()["detail"], answer.text
+        for unknown, status in (("1.2.3", 404), ("x", 400)):
+            assert daemon.get(f"/dicom-web/studies/{unknown}/{path}", headers={"Accept": "image/png"}).status_code == status
+        assert daemon.get(f"/dicom-web/studies/{report.StudyInstanceUID}/{path}").status_code == 406  # no picture type is wanted
+
+
+def test_more_pictures_than_there_may_be(daemon):
+    ds = flat(0, generate_uid(), 1, (generate_uid(), 1), SOPClassUID=EnhancedCTImageStorage, NumberOfFrames=513)
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.PixelData = bytes(2 * 64 * 513)
+    store(daemon, ds)
+    answer = daemon.get(f"/dicom-web/studies/{ds.StudyInstanceUID}/rendered", headers={"Accept": "image/png"})
+    assert answer.status_code == 413 and "more than 512 pictures" in answer.json()["detail"], answer.text
+    assert picture(daemon, f"/dicom-web/studies/{ds.StudyInstanceUID}/thumbnail").shape == (8, 8)
+
+
+def test_thumbnails_are_of_the_middle(daemon, study, stored):
+    root, one, two = study
+    for path, value in ((root, 20), (root + one, 20), (root + two, 50)):  # the middle one is cut short: 20 lies beside it
+        assert picture(daemon, path + "/thumbnail")[4, 4] == value
+    instance = parts(daemon.get(root + two + "/rendered", headers={"Accept": "image/png"}))[0][0]
+    instance = instance[instance.index("/dicom-web"):].rsplit("/frames", 1)[0]
+    assert picture(daemon, instance + "/thumbnail")[4, 4] == 50
+    assert [picture(daemon, f"{instance}/frames/{n}/thumbnail")[4, 4] for n in (1, 2)] == [40, 50]
+    for frame, status in (("3", 404), ("0", 400), ("1,2", 400), ("x", 400)):
+        assert daemon.get(f"{instance}/frames/{frame}/thumbnail", headers={"Accept": "image/png"}).status_code == status
+    assert daemon.get(instance + "/thumbnail", headers={"Accept": "image/jpeg"}).headers["Content-Type"] == "image/jpeg"
+    assert picture(daemon, stored[2] + "/thumbnail").shape == (40, 80)  # small enough as it is
+    assert picture(daemon, stored[2] + "/thumbnail", viewport="20,20").shape == (10, 20)
+    for query in ({"window": "1,2,linear"}, {"quality": "50"}):
+        assert daemon.get(stored[2] + "/thumbnail", headers={"Accept": "image/png"}, params=query).status_code == 400
+
+
+def test_large_images_have_small_thumbnails(daemon):
+    ds, _ = ramp(rows=300, columns=600)
+    assert picture(daemon, store(daemon, ds) + "/thumbnail").shape == (64, 128)
+
+
 def test_dicomweb_client_gets_pictures(daemon, stored, multiframe):
     client = DICOMwebClient(daemon.url + "/dicom-web")
     uids = [stored[0].StudyInstanceUID, stored[0].SeriesInstanceUID, stored[0].SOPInstanceUID]
@@ -212,3 +315,5 @@ def test_dicomweb_client_gets_pictures(daemon, stored, multiframe):
     uids = [multiframe[0].StudyInstanceUID, multiframe[0].SeriesInstanceUID, multiframe[0].SOPInstanceUID]
     shown = client.retrieve_instance_frames_rendered(*uids, frame_numbers=[2], media_types=("image/jpeg",))
     assert Image.open(io.BytesIO(shown)).format == "JPEG"
+    shown = client.retrieve_series_rendered(*uids[:2], media_types=("image/png",))
+    assert shown.count(b"IHDR") == 3

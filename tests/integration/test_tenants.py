@@ -50,7 +50,7 @@ class Two:
 
     def paths(self):
         """Every operation of the contract that names something, with north's names in it."""
-        names = {"id": self.job, "name": "sr", "study": self.study, "series": self.series, "instance": self.instance, "n": "0", "frames": "1",
+        names = {"id": self.job, "name": "sr", "study": self.study, "series": self.series, "instance": self.instance, "n": "0", "frames": "1", "frame": "1",
                  "type": "DiagnosticReport", "model": "frontal", "file": "x"}
         for method, pattern, _ in contract(self.daemon):
             if pattern in PUBLIC or "{" not in pattern or pattern.startswith(("/v2/", "/cds-services")):

@@ -117,3 +117,26 @@ def test_an_endpoint_that_is_none(tmp_path, frontal_bundle, endpoint):
     done = subprocess.run([bundles.PROGRAM, "serve", "--data.directory", tmp_path / "data", "--models.directories", frontal_bundle,
                            "--trace.endpoint", endpoint], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2 and f'trace.endpoint: "{endpoint}"' in done.stderr
+
+
+def lines(daemon, event):
+    return [line for line in map(json.loads, daemon.log().splitlines()) if line["event"] == event]
+
+
+def test_log_lines_name_the_trace_and_the_job(tmp_path, frontal_bundle):
+    """By which the lines of front and worker are found, and the spans to a line; without a collector, too, where the client has a trace."""
+    collector = Collector()
+    daemon = start(tmp_path / "a", frontal_bundle, collector)
+    job = daemon.post([IMAGE], headers={"Prefer": "wait=30"}).json()["job"]
+    assert wait_until(lambda: collector.named("POST /v1/jobs"))
+    assert wait_until(lambda: lines(daemon, "http.request") and lines(daemon, "job.ran"))  # of two processes, after the answer
+    [request], [ran] = lines(daemon, "http.request"), lines(daemon, "job.ran")
+    assert (request["trace"], request["job"], ran["job"]) == (collector.named("POST /v1/jobs")[0]["traceId"], job, job)
+    assert daemon.stop() == 0
+    collector.stop()
+    daemon = daemons.Daemon(tmp_path / "b", frontal_bundle).start()
+    parents = {f"00-{TRACE}-{SPAN}-01": TRACE, "nonsense": "", None: ""}
+    for parent in parents:
+        daemon.get("/v1/jobs", headers={"traceparent": parent} if parent else {})
+    assert wait_until(lambda: len(lines(daemon, "http.request")) == len(parents))
+    assert sorted(line["trace"] for line in lines(daemon, "http.request")) == sorted(parents.values()) and daemon.stop() == 0

@@ -5,6 +5,7 @@ import json
 import pathlib
 import re
 import subprocess
+import zipfile
 
 import numpy
 import pydicom
@@ -14,7 +15,7 @@ from PIL import Image
 import bad_input
 import bundles
 import daemon as daemons
-from chromium import analyse, check_accessibility, dicom, upload
+from chromium import analyse, check_accessibility, dicom, drop, quiet_page, upload
 
 SAMPLE = bad_input.SAMPLE
 
@@ -72,6 +73,41 @@ def test_progress_is_shown_and_the_list_follows(page, server):
     first = page.locator(".worklist tbody tr").first
     assert "Stat" in first.inner_text()
     page.wait_for_function("() => document.querySelector('.worklist tbody tr').innerText.includes('00007007')")
+
+
+def test_a_zip_and_a_fhir_bundle_are_dropped(page, server, tmp_path):
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        for file in dicom()[:2]:
+            archive.write(file, file.name)
+    page.goto("/ui/#/quality")  # anywhere in the page
+    page.wait_for_selector(".tile")
+    drop(page, tmp_path / "study.zip", SAMPLE / "ehr.json")
+    page.wait_for_selector("#analyse")
+    assert [re.sub(r"\s+", " ", text).strip() for text in page.locator(".files li").all_inner_texts()] == [
+        f"Zip study.zip {(tmp_path / 'study.zip').stat().st_size / 1000:.0f} kB", f"FHIR ehr.json {(SAMPLE / 'ehr.json').stat().st_size / 1000:.0f} kB"]
+    assert page.locator('select[name="model"]').count() == 0  # there is but one
+    page.click("#analyse")
+    page.wait_for_url("**/#/study/*")
+    page.wait_for_selector(".finding")
+    result = server.get(f"/v1/jobs/{page.url.rsplit('/', 1)[1]}/result").json()
+    assert len(result["study"]["frames"]) == 2
+    assert "Patient/sample-patient" in page.locator('section[aria-label="Patient data"]').inner_text()
+
+
+def test_one_of_several_models_is_chosen(browser, frontal_bundle, tmp_path):
+    """Where more than one accepts the study the service asks for a choice, and the page has one."""
+    other = bundles.make_bundle(tmp_path / "other", name="other")
+    server = daemons.Daemon(tmp_path / "several", f"{frontal_bundle}:{other}").start()
+    with quiet_page(browser, server) as page:
+        page.expected = "422"
+        upload(page, dicom()[0])
+        assert "choose one" in page.locator('.upload [role="alert"]').inner_text()
+        page.select_option('select[name="model"]', "other")
+        page.click("#analyse")
+        page.wait_for_url("**/#/study/*")
+        page.wait_for_selector(".finding")
+        assert server.get(f"/v1/jobs/{page.url.rsplit('/', 1)[1]}/result").json()["model"]["name"] == "other"
+    assert server.stop() == 0
 
 
 def test_search_and_filters(page, jobs):
@@ -191,7 +227,8 @@ def test_pages_are_accessible(page, jobs, theme, width):
     page.goto("/ui/#/")
     if page.evaluate("document.documentElement.dataset.theme") != theme:
         page.click("#theme")
-    for address, ready in (("/", ".worklist tbody tr a"), (f"/study/{jobs[-1]}", ".finding"), ("/quality", ".tile"), ("/system", ".tile")):
+    page.expected = "403"  # /admin where nobody signs in
+    for address, ready in (("/", ".worklist tbody tr a"), (f"/study/{jobs[-1]}", ".finding"), ("/quality", ".tile"), ("/system", ".tile"), ("/admin", "h1")):
         page.goto(f"/ui/#{address}")
         page.wait_for_selector(ready)
         page.wait_for_timeout(150)
@@ -267,6 +304,8 @@ def test_the_report_is_one_page_without_scripts(page, server, jobs, tmp_path):
     for part in ("00007007", result["model"]["model_hash"], "Not a medical device", *(p["display"] for p in result["predictions"])):
         assert part in text
     assert page.evaluate("() => [...document.images].map((i) => i.complete && i.naturalWidth > 0)") == [True] * 4
+    printed = page.pdf(prefer_css_page_size=True, print_background=True)
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) == 1
     assert server.get(f"/v1/jobs/{jobs[-1]}/report", headers={"Accept": "application/pdf"}).status_code == 406
 
 

@@ -36,6 +36,12 @@ def real(server):
     return server.post([file.read_bytes() for file in dicom()[:2]], headers={"Prefer": "wait=60"}).json()
 
 
+@pytest.fixture(scope="module")
+def explained(server):
+    """The same with heat maps."""
+    return server.post([file.read_bytes() for file in dicom()[:2]], options='{"explain": true}', headers={"Prefer": "wait=60"}).json()
+
+
 def show(page, real, name):
     page_answers.install(page, real)
     address, ready = PAGES[name]
@@ -86,6 +92,17 @@ def test_nothing_overlaps_or_is_cut_off(page, real, name, width):
     page.set_viewport_size({"width": width, "height": 900})
     show(page, real, name)
     assert page.evaluate(LAYOUT) == []
+
+
+@pytest.mark.parametrize("width", [1920, 1280, 800, 390])
+def test_the_tools_of_heat_maps_fit(page, explained, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    show(page, explained, "study")
+    assert page.evaluate(LAYOUT) == []
+    legend = page.locator(".tools .legend")
+    assert legend.inner_text().split() == ["for", "against"]
+    page.select_option('select[aria-label="Heat map of"]', "Attention, all findings")
+    assert legend.inner_text() == "attention"
 
 
 def test_the_check_of_the_layout_finds_what_is_wrong(page, real):

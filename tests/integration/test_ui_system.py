@@ -75,6 +75,13 @@ def test_what_waits_is_shown_in_the_order_it_will_run(page, server, held):
     assert re.fullmatch(r"Jobs in work over \d+ minutes?: now 2, at most 3", chart.get_attribute("aria-label"))
 
 
+def test_the_page_of_a_job_that_runs_shows_the_result_when_it_has_ended(page, server, held):
+    page.goto(f"/ui/#/study/{held}")
+    page.wait_for_selector("text=The job is running.")
+    signal_workers(server, signal.SIGCONT)
+    page.wait_for_selector(".finding")
+
+
 def test_a_failed_job_tells_why_and_crashes_are_counted(page, server, held):
     signal_workers(server, signal.SIGSEGV)
     signal_workers(server, signal.SIGCONT)
@@ -95,7 +102,7 @@ def test_models_are_shown_before_a_job_ran(page, server):
     assert re.fullmatch(rf"frontal \S+ ready \d+ \d+ none {digest[:12]}", model)
     page.wait_for_selector('section[aria-label="Workers"] tbody tr')  # it may just have been started again
     [worker] = rows(page, "Workers")
-    assert worker in ("0 cpu ready", "0 cpu starting")
+    assert re.fullmatch(r"0 cpu (ready|starting) \d+ (– –|[\d.]+ [\d.]+ m?s)", worker)
 
 
 def test_reading_by_keyboard_goes_on_when_figures_change(page, server):

@@ -30,7 +30,7 @@
     const box = e.getBoundingClientRect();
     if (scrolled(e) || e.closest('svg') || box.width === 0) continue;
     if (box.left < -1 || box.right > innerWidth + 1) say(e, `sticks out of the page (${Math.round(box.left)} to ${Math.round(box.right)} of ${innerWidth})`);
-    const card = e.parentElement.closest('.card');
+    const card = e.parentElement.closest('.card, .viewer');
     if (card && !e.closest('table') && box.right > card.getBoundingClientRect().right + 1 && !clips(e.parentElement)) say(e, 'sticks out of its card');
   }
   for (const e of all('.scroll')) if (e.clientHeight < 20) say(e, 'has no height');

@@ -188,6 +188,16 @@ def test_a_failed_case_counts_nowhere():
     assert found["failed"] == 40 and found["labels"]["A"]["cases"] == 200
 
 
+def test_quality_flags_are_counted_among_the_cases_that_ran():
+    def result(*flags):
+        p = {"label": "A", "logit": 0.0, "probability": 0.5, "prediction_set": []}
+        return {"predictions": [p], "quality": {"flags": list(flags)}}
+
+    scores = data.scores([result("blurred"), None, result("blurred", "noisy"), result()], ["A"])
+    assert measure.flag_shares(scores) == {"blurred": pytest.approx(2 / 3), "noisy": pytest.approx(1 / 3)}
+    assert measure.flag_shares(data.scores([None], ["A"])) == {}
+
+
 def test_documents_are_found_indented_and_by_line():
     assert data.compact('{"a":1}\n{"b":2}\n') == ['{"a": 1}', '{"b": 2}']
     assert data.compact('{\n "a": [1,\n 2]\n}\n') == ['{"a": [1, 2]}']

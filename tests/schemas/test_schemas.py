@@ -124,6 +124,7 @@ QUALITY = {"schema": "medfusion.quality/1", "models": [{
                 "sets": {"present": 0.2, "absent": 0.5, "uncertain": 0.3, "empty": 0.0, "mean_size": 1.3},
                 "coverage": {"present": COVERAGE, "absent": COVERAGE | {"n": 0, "covered": 0, "coverage": None, "promised": None}},
                 "calibration": {"n": 4, "positives": 1, "observed": 0.25, "low": 0.05, "high": 0.7, "predicted": 0.3, "brier": 0.2}}],
+    "coverage_by_alpha": [{"alpha": 0.05, "present": 1.0, "absent": 0.75}, {"alpha": 0.1, "present": None, "absent": 0.5}],
     "features": [{"id": "age", "used": 58, "missing": 2, "psi": 0.1, "psi_noise": 0.04}],
     "outliers": {"n": 60, "share_0_05": 0.1, "low": 0.04, "high": 0.2, "ks": 0.1, "p_value": 0.5},
     "flags": {"blank": 1}, "alarms": [{"kind": "score_drift", "name": "Mass", "detail": "scores have moved: PSI 0.31, KS 0.40 over 60 results"}]}]}

@@ -57,9 +57,9 @@ static inline void loopback_start(struct loopback *l)
                                        .stop = loopback_stop,
                                        .models = &l->model,
                                        .model_count = 1};
-    l->services.blobs = mf_blobs_open(l->f.directory, 0, &err);
+    l->services.blobs = mf_blobs_open(l->f.directory, "off", 0, &err);
     l->services.keys = mf_keys_new(&err);
-    l->services.metrics = mf_metrics_new(&err);
+    l->services.metrics = mf_metrics_new(NULL, &err);
     l->services.monitor = mf_monitor_new(&err);
     assert_no_error(&err);
 }

@@ -17,7 +17,7 @@ static struct mf_adaptation *open_adaptation(enum mf_adapt_mode mode, const char
 static struct mf_adapter *adapter_of(struct mf_adaptation *a, struct fixture *f, const char *site)
 {
     struct mf_error err = MF_ERROR_INIT;
-    struct mf_adapter *adapter = mf_adaptation_adapter(a, f->bundle, site, &err);
+    struct mf_adapter *adapter = mf_adaptation_adapter(a, f->bundle, NULL, site, &err);
     if (!adapter)
         fail_msg("%s", err.msg);
     return adapter;
@@ -142,7 +142,7 @@ static void a_damaged_state_is_an_error_that_names_its_file(void **state)
     mf_buffer_free(&text);
     a = open_adaptation(MF_ADAPT_SITE, directory);
     struct mf_error err = MF_ERROR_INIT;
-    assert_null(mf_adaptation_adapter(a, f->bundle, "north", &err));
+    assert_null(mf_adaptation_adapter(a, f->bundle, NULL, "north", &err));
     assert_int_equal(err.code, MF_ERR_MALFORMED);
     assert_non_null(strstr(err.msg, name));
     assert_non_null(strstr(err.msg, "not a valid medfusion.adaptation_state/1 of this model"));

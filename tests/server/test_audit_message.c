@@ -75,6 +75,8 @@ static const struct {
     {"instances.stored", "1 of 1 by AE", "110104", "C", "0"},
     {"result.delivered", NULL, "110106", "R", "0"},
     {"result.not_delivered", NULL, "110106", "R", "8"},
+    {"delivery.retried", "webhook:ris", "110106", "E", "0"},
+    {"delivery.dropped", "webhook:ris", "110106", "D", "0"},
     {"audit.purged", "3:00", "110101", "D", "0"},
     {"something.new", NULL, "110100", "E", "0"},
     {"request", "GET /dicom-web/studies 200", "110112", "E", "0"},

@@ -4,6 +4,7 @@
 
 #include "tests/expect.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -18,7 +19,7 @@ static void start(struct fixture *f)
 {
     snprintf(f->directory, sizeof f->directory, "/tmp/medfusion-test-XXXXXX");
     assert_non_null(mkdtemp(f->directory));
-    f->blobs = mf_blobs_open(f->directory, 0, NULL);
+    f->blobs = mf_blobs_open(f->directory, "off", 0, NULL);
     assert_non_null(f->blobs);
 }
 
@@ -108,6 +109,39 @@ static void members_may_be_hashed_later(void **state)
     end(&f);
 }
 
+static void digests_made_apart_are_those_of_the_members(void **state)
+{
+    (void)state;
+    enum { BIG = 300001 };
+    struct fixture f;
+    struct mf_error err = MF_ERROR_INIT;
+    struct mf_pack_member member[3];
+    unsigned char digest[MF_SHA256_BYTES], expected[MF_SHA256_BYTES];
+    start(&f);
+    char *big = calloc(1, BIG);
+    assert_non_null(big);
+    struct mf_pack *pack = mf_pack_new(f.blobs, NULL);
+    mf_pack_hash_apart(pack);
+    write_member(pack, "abc", 3, 2, &member[0]);
+    write_member(pack, big, BIG, 70000, &member[1]);
+    write_member(pack, "", 0, 1, &member[2]);
+    assert_true(mf_pack_digest(pack, 1, digest, NULL));
+    mf_sha256(big, BIG, expected);
+    assert_memory_equal(digest, expected, sizeof digest);
+    assert_true(mf_pack_digest(pack, 0, digest, NULL)); /* in any order, and again */
+    mf_sha256("abc", 3, expected);
+    assert_memory_equal(digest, expected, sizeof digest);
+    assert_true(mf_pack_digest(pack, 2, digest, NULL));
+    mf_sha256("", 0, expected);
+    assert_memory_equal(digest, expected, sizeof digest);
+    assert_false(mf_pack_digest(pack, 3, digest, &err));
+    assert_error(&err, MF_ERR_INTERNAL, "an upload has no member 3");
+    write_member(pack, big, BIG, BIG, &member[0]);
+    mf_pack_free(pack); /* waits for the last one */
+    free(big);
+    end(&f);
+}
+
 static void what_is_flushed_can_be_read_before_it_is_durable(void **state)
 {
     (void)state;
@@ -158,6 +192,63 @@ static void a_pack_made_ahead_is_taken_once(void **state)
     close(fd);
     mf_pack_free(first);
     mf_pack_free(second);
+    end(&f);
+}
+
+static void content_may_be_added_after_a_sync_and_synced_again(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct mf_pack_member first, second;
+    char text[8] = "";
+    start(&f);
+    struct mf_pack *pack = mf_pack_new(f.blobs, NULL);
+    write_member(pack, "abc", 3, 3, &first);
+    assert_true(mf_pack_sync(pack, NULL));
+    write_member(pack, "defg", 4, 4, &second);
+    mf_pack_begin_sync(pack);
+    assert_true(mf_pack_sync(pack, NULL));
+    mf_pack_keep(pack);
+    int fd = mf_blobs_open_pack(f.blobs, mf_pack_name(pack), NULL);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, text, 4, (off_t)second.offset), 4);
+    assert_string_equal(text, "defg");
+    close(fd);
+    mf_pack_free(pack);
+    end(&f);
+}
+
+static int count_packs(const struct fixture *f)
+{
+    char path[192];
+    int n = 0;
+    snprintf(path, sizeof path, "%s/payloads", f->directory);
+    DIR *dir = opendir(path);
+    assert_non_null(dir);
+    for (const struct dirent *e; (e = readdir(dir));)
+        n += e->d_name[0] != '.';
+    closedir(dir);
+    return n;
+}
+
+static void packs_made_ahead_are_several_and_go_with_their_maker(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f);
+    struct mf_blobs *more = mf_blobs_open(f.directory, "off", 0, NULL);
+    struct mf_pack *taken[4];
+    assert_non_null(more);
+    mf_blobs_prepare(more);
+    int made = count_packs(&f);
+    assert_true(made >= 4);
+    for (int i = 0; i < 4; i++)
+        assert_non_null(taken[i] = mf_pack_new(more, NULL));
+    assert_int_equal(count_packs(&f), made); /* those were there */
+    for (int i = 0; i < 4; i++)
+        mf_pack_free(taken[i]);
+    mf_blobs_free(more);
+    assert_int_equal(count_packs(&f), 0);
     end(&f);
 }
 
@@ -268,7 +359,7 @@ static void a_file_that_cannot_be_synced_does_not_spoil_its_neighbours(void **st
     snprintf(path, sizeof path, "%s/file", f.directory);
     assert_int_equal(pipe(ends), 0);
     struct mf_sync good = {.fd = open(path, O_CREAT | O_RDWR, 0600)}, bad = {.fd = ends[0]};
-    struct mf_syncer *syncer = mf_syncer_new(NULL);
+    struct mf_syncer *syncer = mf_syncer_new(2, NULL);
     for (int i = 0; i < 20; i++) {
         assert_true(mf_syncer_begin(syncer, &good));
         assert_true(mf_syncer_begin(syncer, &bad));
@@ -289,8 +380,11 @@ int main(void)
         cmocka_unit_test(members_come_back_whole_with_their_digests),
         cmocka_unit_test(members_may_be_hashed_later),
         cmocka_unit_test(what_is_flushed_can_be_read_before_it_is_durable),
+        cmocka_unit_test(digests_made_apart_are_those_of_the_members),
         cmocka_unit_test(a_pack_that_is_not_kept_is_gone),
         cmocka_unit_test(a_pack_made_ahead_is_taken_once),
+        cmocka_unit_test(content_may_be_added_after_a_sync_and_synced_again),
+        cmocka_unit_test(packs_made_ahead_are_several_and_go_with_their_maker),
         cmocka_unit_test(names_that_were_not_given_out_reach_no_file),
         cmocka_unit_test(the_sweep_leaves_a_pack_made_ahead_to_its_taker),
         cmocka_unit_test(the_sweep_takes_what_is_old_and_unused),

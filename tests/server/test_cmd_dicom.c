@@ -114,7 +114,7 @@ static void mistakes_exit_with_2(void **state)
 {
     (void)state;
     expect_run(ARGUMENTS("dance"), 2,
-               "medfusion dicom: expected info, frame or study, see --help\n");
+               "medfusion dicom: expected info, frame, study, volume or deidentify, see --help\n");
     expect_run(ARGUMENTS("info"), 2, "medfusion dicom: info takes one FILE, see --help\n");
     expect_run(ARGUMENTS("study"), 2,
                "medfusion dicom: study takes at least one PATH, see --help\n");

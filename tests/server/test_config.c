@@ -145,15 +145,72 @@ static void the_committed_example_is_the_table(void **state)
     assert_string_equal(committed.data, made.data); /* medfusion serve --example-config > … */
 }
 
+static void what_a_reload_may_change(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key, *value, *refusal; /* NULL: allowed */
+    } cases[] = {
+        {"models.directories", "/a:/b", NULL},
+        {"quota.requests_per_minute", "7", NULL},
+        {"worker.device", "cuda:1", NULL},
+        {"http.listen", "127.0.0.1:9",
+         "http.listen: cannot change while the daemon runs; start it again"},
+        {"worker.count", "3", "worker.count: cannot change while the daemon runs; start it again"},
+        {"data.directory", "x",
+         "data.directory: cannot change while the daemon runs; start it again"},
+        {"http.tls_certificate", "cert.pem",
+         "http.tls_certificate: TLS cannot be turned on or off while the daemon runs; start it "
+         "again"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        MF_AUTO(mf_config) struct mf_config *old = fresh(), *wanted = fresh();
+        struct mf_error err = MF_ERROR_INIT;
+        assert_true(mf_config_set(wanted, cases[i].key, cases[i].value, &err));
+        assert_int_equal(mf_config_check_reload(old, wanted, &err), !cases[i].refusal);
+        if (cases[i].refusal)
+            assert_error(&err, MF_ERR_USAGE, cases[i].refusal);
+    }
+}
+
+struct texts {
+    size_t count, devices, models;
+};
+
+static void note_text(void *context, const char *key, const char *text)
+{
+    struct texts *seen = context;
+    seen->count++;
+    seen->devices += strcmp(key, "worker.device") == 0 && strcmp(text, "cuda:1") == 0;
+    seen->models += strcmp(key, "models.directories") == 0 && *text;
+}
+
+static void every_text_is_visited(void **state)
+{
+    (void)state;
+    struct texts seen = {0};
+    struct mf_error err = MF_ERROR_INIT;
+    struct mf_config *c = mf_config_new(&err);
+    assert_true(mf_config_set(c, "worker.device", "cuda:1", &err));
+    assert_true(mf_config_set(c, "models.directories", "a:b:c", &err));
+    mf_config_each_text(c, note_text, &seen);
+    assert_int_equal(seen.devices, 1);
+    assert_int_equal(seen.models, c->models.directories.count);
+    assert_true(seen.models > 0 && seen.count > 20);
+    mf_config_free(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_are_complete),
+        cmocka_unit_test(every_text_is_visited),
         cmocka_unit_test(the_command_line_wins_over_the_environment_over_the_file),
         cmocka_unit_test(wrong_files_are_refused_by_name),
         cmocka_unit_test(wrong_variables_and_arguments_are_refused_by_name),
         cmocka_unit_test(the_example_loads_and_changes_nothing),
         cmocka_unit_test(the_committed_example_is_the_table),
+        cmocka_unit_test(what_a_reload_may_change),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -305,17 +305,28 @@ static pid_t parent_of(pid_t pid)
     return end && sscanf(end + 1, " %*c %d", &parent) == 1 ? parent : 0;
 }
 
-/* Kills every decoder of the zygote; returns how many. */
-static int kill_decoders(const struct fixture *f)
+/* The decoders of the zygote; returns how many. */
+enum { MANY = 64 };
+static size_t list_decoders(const struct fixture *f, pid_t ret[MANY])
 {
-    int killed = 0;
+    size_t n = 0;
     DIR *proc = opendir("/proc");
     for (struct dirent *e; proc && (e = readdir(proc));) {
         pid_t pid = (pid_t)strtol(e->d_name, NULL, 10);
-        if (pid > 0 && parent_of(pid) == mf_zygote_pid(f->zygote))
-            killed += kill(pid, SIGKILL) == 0;
+        if (pid > 0 && n < MANY && parent_of(pid) == mf_zygote_pid(f->zygote))
+            ret[n++] = pid;
     }
     closedir(proc);
+    return n;
+}
+
+/* Kills every decoder of the zygote; returns how many. */
+static int kill_decoders(const struct fixture *f)
+{
+    pid_t pids[MANY];
+    int killed = 0;
+    for (size_t i = list_decoders(f, pids); i-- > 0;)
+        killed += kill(pids[i], SIGKILL) == 0;
     return killed;
 }
 
@@ -376,6 +387,75 @@ static void four_threads_are_served_at_once(void **state)
     }
 }
 
+/* --- one sender --- */
+
+static void describe(struct mf_decoder *decoder, const char *sender, int times)
+{
+    MF_AUTO(mf_fd) int fd = memfd_create("object", MFD_CLOEXEC);
+    assert_int_equal(write(fd, "no DICOM", 8), 8);
+    const struct mf_part part = {MF_PART_DICOM, fd, 0, 8};
+    const struct mf_decoder_call c = {
+        .verb = MF_VERB_DESCRIBE, .sender = sender, .parts = &part, .part_count = 1};
+    for (int i = 0; i < times; i++) {
+        MF_AUTO(mf_message) struct mf_message answer;
+        struct mf_error err = MF_ERROR_INIT;
+        if (!mf_decoder_do(decoder, &c, &answer, &err))
+            fail_msg("%s", err.msg);
+        assert_non_null(strstr(answer.payload.data, "malformed"));
+    }
+}
+
+/* How many of the zygote's decoders are not among `known`. */
+static size_t new_decoders(const struct fixture *f, const pid_t known[MANY], size_t n)
+{
+    pid_t now[MANY];
+    size_t fresh = list_decoders(f, now), count = fresh;
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < n; k++)
+            if (now[i] == known[k]) {
+                fresh--;
+                break;
+            }
+    return fresh;
+}
+
+static void the_objects_of_one_sender_share_a_decoder(void **state)
+{
+    struct fixture f = *(struct fixture *)*state;
+    struct mf_error err = MF_ERROR_INIT;
+    pid_t known[MANY];
+    f.decoder = mf_decoder_new(mf_zygote_address(f.zygote), 1, NULL, &err);
+    assert_non_null(f.decoder);
+    describe(f.decoder, "A", 1);
+    size_t n = list_decoders(&f, known);
+    describe(f.decoder, "A", MF_DECODER_DESCRIBES - 2);
+    assert_int_equal(new_decoders(&f, known, n), 0);
+    describe(f.decoder, "A", 2); /* its last, and the first of another one */
+    assert_true(new_decoders(&f, known, n) >= 1);
+    assert_true(kill_decoders(&f) >= 1);
+    describe(f.decoder, "A", 1);
+    mf_decoder_free(f.decoder);
+}
+
+static void the_objects_of_another_sender_meet_another_decoder(void **state)
+{
+    struct fixture f = *(struct fixture *)*state;
+    static const char *const senders[] = {"A", "B", NULL, "C", "D", "E"}; /* more than are kept */
+    struct mf_error err = MF_ERROR_INIT;
+    pid_t known[MANY];
+    f.decoder = mf_decoder_new(mf_zygote_address(f.zygote), 1, NULL, &err);
+    assert_non_null(f.decoder);
+    for (size_t i = 0; i < sizeof senders / sizeof *senders; i++) {
+        size_t n = list_decoders(&f, known);
+        describe(f.decoder, senders[i], 1);
+        assert_true(new_decoders(&f, known, n) >= 1 || !senders[i]);
+    }
+    size_t n = list_decoders(&f, known);
+    describe(f.decoder, "E", 3); /* its own still waits */
+    assert_int_equal(new_decoders(&f, known, n), 0);
+    mf_decoder_free(f.decoder);
+}
+
 static void an_address_where_nobody_listens_is_unavailable(void **state)
 {
     (void)state;
@@ -408,6 +488,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_decoder_killed_from_outside_is_replaced_unseen),
         cmocka_unit_test(a_killed_zygote_is_replaced_under_the_same_address),
         cmocka_unit_test(four_threads_are_served_at_once),
+        cmocka_unit_test(the_objects_of_one_sender_share_a_decoder),
+        cmocka_unit_test(the_objects_of_another_sender_meet_another_decoder),
         cmocka_unit_test(an_address_where_nobody_listens_is_unavailable),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -44,6 +44,21 @@ static void addresses(void **state)
     }
 }
 
+static void addresses_with_a_flag(void **state)
+{
+    (void)state;
+    struct mf_dicom_address a;
+    bool flag = true;
+    assert_true(mf_dicom_address_parse_with("dicom://A@h:1", "commit", &a, &flag));
+    assert_false(flag);
+    assert_true(mf_dicom_address_parse_with("dicoms://A@h:1?commit", "commit", &a, &flag));
+    assert_true(flag && a.secure);
+    assert_int_equal(a.port, 1);
+    assert_false(mf_dicom_address_parse_with("dicom://A@h:1?move", "commit", &a, &flag));
+    assert_false(mf_dicom_address_parse_with("dicom://A@h:1?", "commit", &a, &flag));
+    assert_false(mf_dicom_address_parse_with("dicom://A@h?commit", "commit", &a, &flag));
+}
+
 static void a_peer_has_our_files_only_with_tls(void **state)
 {
     (void)state;
@@ -74,6 +89,7 @@ static void a_peer_has_our_files_only_with_tls(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(addresses),
+                                       cmocka_unit_test(addresses_with_a_flag),
                                        cmocka_unit_test(a_peer_has_our_files_only_with_tls)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -162,7 +162,8 @@ static void a_full_queue_gives_429_and_then_refuses_before_the_body(void **state
     struct mf_request *early = loopback_open(&l, "POST", "/v1/jobs", MULTIPART, &err);
     assert_int_equal(err.code, MF_ERR_BUSY);
     mf_request_free(early);
-    l.services.queued_seen_ns = 0; /* what was seen is old: the store decides */
+    memset(l.services.full_seen_ns, 0, sizeof l.services.full_seen_ns); /* that is long ago: the
+                                                                           store decides */
     size_t scans = l.scans;
     struct mf_request *r = loopback_post(&l, MULTIPART, PART("dicom", "x") END_PARTS);
     assert_problem(r, 429, "the queue is full (1 jobs); try again later");
@@ -192,7 +193,7 @@ static void a_full_disk_refuses_with_503(void **state)
     struct loopback l;
     loopback_start(&l);
     mf_blobs_free(l.services.blobs);
-    l.services.blobs = mf_blobs_open(l.f.directory, UINT64_MAX / 2, NULL);
+    l.services.blobs = mf_blobs_open(l.f.directory, "off", UINT64_MAX / 2, NULL);
     struct mf_request *r = loopback_post(&l, MULTIPART, PART("dicom", "x") END_PARTS);
     assert_problem(r, 503, "the disk has no room for this upload; try again later");
     mf_request_free(r);

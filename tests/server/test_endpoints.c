@@ -232,6 +232,9 @@ static void health_is_honest(void **state)
     r = loopback_get(&l, "/v2/health/ready", NULL);
     assert_problem(r, 503, "no worker is ready for model \"thorax\"");
     mf_request_free(r);
+    r = loopback_get(&l, "/v2/health/accepting", NULL); /* the job would wait for one */
+    assert_int_equal(r->response.status, 200);
+    mf_request_free(r);
     struct mf_worker worker = {
         .id = "w", .device = "cpu", .ready = true, .models = "[{\"name\":\"other\"}]"};
     assert_true(mf_store_announce(l.f.store, &worker, 60, NULL));
@@ -253,6 +256,24 @@ static void health_is_honest(void **state)
     r = loopback_get(&l, "/v2/health/ready", NULL);
     assert_int_equal(r->response.status, 503);
     mf_request_free(r);
+    loopback_end(&l);
+}
+
+static void a_full_disk_accepts_nothing(void **state)
+{
+    (void)state;
+    static const char *const paths[] = {"/v2/health/accepting", "/v2/health/ready"};
+    struct loopback l;
+    struct mf_error err = MF_ERROR_INIT;
+    loopback_start(&l);
+    mf_blobs_free(l.services.blobs);
+    l.services.blobs = mf_blobs_open(l.f.directory, "off", UINT64_C(1) << 62, &err);
+    assert_non_null(l.services.blobs);
+    for (size_t i = 0; i < 2; i++) {
+        struct mf_request *r = loopback_get(&l, paths[i], NULL);
+        assert_problem(r, 503, "the disk has no room for this upload; try again later");
+        mf_request_free(r);
+    }
     loopback_end(&l);
 }
 
@@ -332,6 +353,7 @@ int main(void)
         cmocka_unit_test(lists_are_filtered_and_paged),
         cmocka_unit_test(wrong_query_parameters_are_named),
         cmocka_unit_test(health_is_honest),
+        cmocka_unit_test(a_full_disk_accepts_nothing),
         cmocka_unit_test(metrics_count_jobs_and_requests),
         cmocka_unit_test(the_contract_is_served),
         cmocka_unit_test(unknown_paths_and_methods_are_told_apart),

@@ -22,7 +22,7 @@ struct heartbeat_fixture {
     struct store_fixture f; /* its store is a client of the process */
     pid_t server;
     char id[MF_JOB_ID];
-    struct mf_job_ref ref;
+    struct mf_job_ref ref, other;
 };
 
 static int run_store(void *context)
@@ -36,13 +36,13 @@ static int run_store(void *context)
     return mf_store_server_run(&server, NULL) ? 0 : 1;
 }
 
-static int set_up(void **state)
+static int set_up_with(void **state, int64_t lease_s)
 {
     static struct heartbeat_fixture h;
     struct mf_claim *claim;
     fixture_start(&h.f);
     mf_store_free(h.f.store); /* the server owns the database */
-    h.f.settings.lease_s = LEASE_S;
+    h.f.settings.lease_s = lease_s;
     h.server = mf_process_fork("store", run_store, &h.f, NULL);
     h.f.store = mf_store_connect(h.f.directory, PATIENCE_MS, NULL);
     fixture_submit(&h.f, MF_PRIORITY_ROUTINE, h.id);
@@ -50,6 +50,17 @@ static int set_up(void **state)
     h.ref = fixture_ref(claim);
     *state = &h;
     return 0;
+}
+
+static int set_up(void **state)
+{
+    return set_up_with(state, LEASE_S);
+}
+
+/* Leases that nobody loses. */
+static int set_up_patient(void **state)
+{
+    return set_up_with(state, 600);
 }
 
 static int tear_down(void **state)
@@ -74,7 +85,7 @@ static struct mf_heartbeat_thread *start(struct heartbeat_fixture *h, int64_t jo
     if (!t)
         fail_msg("%s", err.msg);
     mf_heartbeat_hold(t, &h->ref, 1);
-    mf_heartbeat_running(t, 0);
+    mf_heartbeat_running(t, 0, 1);
     return t;
 }
 
@@ -102,7 +113,7 @@ static void a_lease_is_kept_while_the_job_runs_and_its_progress_is_told(void **s
 {
     struct heartbeat_fixture *h = *state;
     MF_AUTO(mf_heartbeat_thread) struct mf_heartbeat_thread *t = start(h, 600);
-    mf_heartbeat_progress(t, 0.5);
+    mf_heartbeat_progress(t, 0, 0.5);
     poll(NULL, 0, LONGER_THAN_A_LEASE_MS);
     struct mf_job job = fixture_job(&h->f, h->id);
     assert_int_equal(job.state, MF_JOB_RUNNING);
@@ -157,6 +168,36 @@ static void a_job_that_hangs_fails_and_takes_its_process_with_it(void **state)
     assert_string_equal(job.problem.msg, "the job took more than 1 seconds");
 }
 
+static int hang_together(void *context)
+{
+    struct heartbeat_fixture *h = context;
+    struct mf_heartbeat_thread *t = start(h, 1);
+    const struct mf_job_ref refs[] = {h->ref, h->other};
+    mf_heartbeat_hold(t, refs, 2);
+    mf_heartbeat_running(t, 0, 2);
+    poll(NULL, 0, PATIENCE_MS);
+    mf_heartbeat_stop(t);
+    return 0; /* it should have ended before */
+}
+
+static void jobs_that_hang_together_are_tried_alone(void **state)
+{
+    struct heartbeat_fixture *h = *state;
+    struct mf_claim *claim;
+    char id[MF_JOB_ID];
+    int status;
+    fixture_submit(&h->f, MF_PRIORITY_ROUTINE, id);
+    assert_int_equal(fixture_claim(&h->f, "worker", 1, &h->ref, 1, &claim), 1);
+    h->other = fixture_ref(claim);
+    pid_t pid = mf_process_fork("worker", hang_together, h, NULL);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+    assert_int_equal(fixture_job(&h->f, h->id).state, MF_JOB_QUEUED);
+    assert_int_equal(fixture_job(&h->f, id).state, MF_JOB_QUEUED);
+    assert_int_equal(fixture_claim(&h->f, "next", 2, NULL, 0, &claim), 1); /* not both */
+    assert_true(claim->solo);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -168,6 +209,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(cancellation_is_heard, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_job_that_hangs_fails_and_takes_its_process_with_it,
                                         set_up, tear_down),
+        cmocka_unit_test_setup_teardown(jobs_that_hang_together_are_tried_alone, set_up_patient,
+                                        tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

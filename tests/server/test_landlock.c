@@ -53,7 +53,9 @@ static int try_everything(const char *directory, const struct sockaddr_in *addre
     snprintf(above, sizeof above, "%s/../outside-%ld", directory, (long)getpid());
     if (!can_open("/etc/passwd", O_RDONLY) || !can_connect(address))
         return 1;
-    if (!mf_landlock_enter(writable, 1, readable, 2, &err))
+    const struct mf_landlock left = {
+        .writable = writable, .writable_count = 1, .readable = readable, .readable_count = 2};
+    if (!mf_landlock_enter(&left, &err))
         return 2;
     const bool works[] = {
         can_open(inside, O_RDWR | O_CREAT), truncate(inside, 0) == 0,
@@ -108,7 +110,8 @@ static void test_a_directory_that_is_not_there(void **state)
     if (pid == 0) {
         const char *const writable[] = {"/there is no such directory"};
         struct mf_error err = MF_ERROR_INIT;
-        bool refused = !mf_landlock_enter(writable, 1, NULL, 0, &err);
+        const struct mf_landlock left = {.writable = writable, .writable_count = 1};
+        bool refused = !mf_landlock_enter(&left, &err);
         _exit(refused && strstr(err.msg, "/there is no such directory: ") ? 0 : 1);
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);

@@ -7,7 +7,7 @@
 #include "server/monitor.h"
 #include "server/reference.h"
 #include "server/registry.h"
-#include "server/store_sqlite.h"
+#include "server/store_sql.h"
 
 enum { RESULTS = 400 };
 
@@ -47,10 +47,11 @@ static json_t *result_json(struct fixture *b, const struct plant *p, json_t *tru
         double z = logits[l] + (l == 0 ? p->shift : 0), probability = 1 / (1 + exp(-z));
         bool present = uniform() >= p->wrong;
         json_array_append_new(predictions,
-                              json_pack("{s:s, s:f, s:f, s:s, s:[s], s:s, s:s}", "label",
+                              json_pack("{s:s, s:f, s:f, s:f, s:f, s:s, s:[s], s:s, s:s}", "label",
                                         labels[l].id, "logit", z, "probability", probability,
-                                        "state", "present", "prediction_set", "present",
-                                        "guarantee", "valid", "method", "split_conformal"));
+                                        "p_present", 0.22, "p_absent", 0.05, "state", "present",
+                                        "prediction_set", "present", "guarantee", "valid", "method",
+                                        "split_conformal"));
         json_object_set_new(truth, labels[l].id, json_string(present ? "present" : "absent"));
     }
     return json_pack("{s:s, s:{s:s}, s:f, s:o, s:{s:o}, s:{s:f, s:[s]}}", "schema",
@@ -64,9 +65,8 @@ static json_t *result_json(struct fixture *b, const struct plant *p, json_t *tru
 static void add_results(struct store_fixture *f, struct fixture *b, const struct plant *p, int n,
                         bool feedback, const char *options)
 {
-    struct mf_sqlite_store *s = (struct mf_sqlite_store *)f->store;
-    bool fatal;
-    assert_true(mf_sqlite_begin(s, NULL));
+    struct mf_sql_store *s = (struct mf_sql_store *)f->store;
+    assert_true(s->engine->begin(s, NULL));
     for (int i = 0; i < n; i++) {
         struct mf_submission sub = fixture_submission();
         struct mf_submitted made;
@@ -92,7 +92,7 @@ static void add_results(struct store_fixture *f, struct fixture *b, const struct
         json_decref(truth);
         json_decref(result);
     }
-    assert_true(mf_sqlite_commit(s, &fatal, NULL));
+    assert_int_equal(s->engine->commit(s, NULL), MF_SQL_COMMITTED);
 }
 
 /* reference.json of cases like the results that are planted with nothing. */
@@ -148,6 +148,21 @@ static void what_is_as_in_the_calibration_raises_no_alarm(void **state)
     assert_int_equal(json_array_size(json_object_get(r, "alarms")) - alarms(r, "calibration"), 0);
     assert_int_equal(in_window(r, "results"), RESULTS);
     assert_int_equal(in_window(r, "with_feedback"), RESULTS);
+    const json_t *curve = json_object_get(r, "calibration_curve"), *bin;
+    double before = 0;
+    json_int_t known = 0;
+    size_t at;
+    json_array_foreach(curve, at, bin) /* everything is present here */
+    {
+        double predicted = mf_json_get_number(bin, "predicted", -1);
+        assert_true(predicted >= before);
+        assert_true(mf_json_get_number(bin, "observed", 0) == 1);
+        assert_true(mf_json_get_number(bin, "low", 1) < 1);
+        before = predicted;
+        known += mf_json_get_int(bin, "n", 0);
+    }
+    assert_int_equal(json_array_size(curve), 10);
+    assert_int_equal(known, RESULTS * LABELS);
     const json_t *label = json_array_get(json_object_get(r, "labels"), 1);
     const json_t *scores = json_object_get(label, "scores"), *sets = json_object_get(label, "sets");
     assert_int_equal(mf_json_get_int(scores, "n", 0), RESULTS);
@@ -193,7 +208,16 @@ static void sets_that_miss_the_truth_raise_one_for_every_label(void **state)
     add_results(&f, b, &wrong, 60, true, "{}");
     json_t *r = report_of(&f, b, NULL, 1000);
     assert_int_equal(alarms(r, "coverage"), LABELS); /* absent is never in a set */
-    assert_int_equal(alarms(r, "score_drift"), 0);   /* too few to tell */
+    const json_t *levels = json_object_get(r, "coverage_by_alpha"), *at;
+    size_t i;
+    json_array_foreach(levels, i, at) /* p-values are 0.22 and 0.05 throughout */
+    {
+        double alpha = mf_json_get_number(at, "alpha", NAN);
+        assert_true(mf_json_get_number(at, "present", NAN) == (alpha < 0.22));
+        assert_true(mf_json_get_number(at, "absent", NAN) == (alpha < 0.05));
+    }
+    assert_int_equal(json_array_size(levels), 10);
+    assert_int_equal(alarms(r, "score_drift"), 0); /* too few to tell */
     json_decref(r);
     fixture_end(&f);
 }
@@ -230,6 +254,9 @@ static void nothing_yet_is_a_report_of_nothing(void **state)
     json_t *r = report_of(&f, b, NULL, 1000);
     assert_int_equal(in_window(r, "results"), 0);
     assert_true(json_is_null(json_object_get(r, "outliers")));
+    const json_t *first = json_array_get(json_object_get(r, "coverage_by_alpha"), 0);
+    assert_true(json_is_null(json_object_get(first, "present")));
+    assert_int_equal(json_array_size(json_object_get(r, "calibration_curve")), 0);
     assert_int_equal(json_array_size(json_object_get(r, "alarms")), 0);
     assert_int_equal(json_array_size(json_object_get(r, "labels")), LABELS);
     json_decref(r);

@@ -1,5 +1,7 @@
-/* server/store_sqlite_attempts.c: fences, cancellation, and every rule of crash accounting. */
+/* server/store_sql_attempts.c: fences, cancellation, and every rule of crash accounting. */
 #include "store_fixture.h"
+
+#include "server/store_sql.h"
 
 static void an_old_fence_changes_nothing(void **state)
 {
@@ -212,8 +214,11 @@ static void a_lease_that_runs_out_gives_the_job_back(void **state)
     struct mf_claim *c;
     fixture_claim(&f, "w", 1, NULL, 0, &c);
     mf_store_free(f.store);
+    if (fixture_on_postgres())
+        fixture_execute(&f, "UPDATE leases SET deadline = 1");
     f.settings.lease_s = 0; /* whatever was running has a lease that is over when the store opens */
     fixture_open(&f);
+    assert_true(mf_sql_expire_leases((struct mf_sql_store *)f.store, NULL));
     assert_int_equal(fixture_job(&f, id).state, MF_JOB_QUEUED);
     assert_int_equal(fixture_succeed(&f, fixture_ref(c)), MF_LEASE_LOST);
     fixture_end(&f);

@@ -5,24 +5,10 @@
 
 #include "core/clock.h"
 
-#include <sqlite3.h>
-
-/* Runs SQL on the database of a closed store. */
-static void execute(const struct store_fixture *f, const char *sql)
-{
-    char path[128], *message = NULL;
-    sqlite3 *db = NULL;
-    snprintf(path, sizeof path, "%s/store.db", f->directory);
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    if (sqlite3_exec(db, sql, NULL, NULL, &message) != SQLITE_OK)
-        fail_msg("%s: %s", sql, message);
-    sqlite3_close(db);
-}
-
 static void reopen(struct store_fixture *f, const char *sql)
 {
     mf_store_free(f->store);
-    execute(f, sql);
+    fixture_execute(f, sql);
     fixture_open(f);
 }
 
@@ -86,7 +72,7 @@ static void every_change_of_a_row_is_found(void **state)
         {"UPDATE audit SET job = 'x' WHERE seq = 1", "row 1 was changed"},
         {"UPDATE audit SET time = time + 1 WHERE seq = 5", "row 5 was changed"},
         {"UPDATE audit SET hash = NULL WHERE seq = 5", "row 5 was changed"},
-        {"UPDATE audit SET hash = zeroblob(32) WHERE seq = 7", "row 7 was changed"},
+        {"UPDATE audit SET hash = substr(hash, 2) WHERE seq = 7", "row 7 was changed"},
         {"DELETE FROM audit WHERE seq = 4", "row 4 is missing"},
         {"DELETE FROM audit WHERE seq = 1", "row 1 is missing"},
         {"UPDATE audit SET seq = 9 WHERE seq = 7", "row 7 is missing"},
@@ -118,8 +104,10 @@ static void a_cut_end_is_found_by_a_known_head(void **state)
     assert_true(mf_audit_verify(f.store, NULL, &report, NULL)); /* nothing inside tells */
     assert_verify_fails(&f, &head, "audit trail: row 7 is not the one that is known");
     add(&f, "request");
-    add(&f, "request"); /* as long as before, and another */
-    assert_verify_fails(&f, &head, "audit trail: row 7 is not the one that is known");
+    add(&f, "request"); /* as long as before, and another; PostgreSQL keeps the head apart */
+    assert_verify_fails(&f, &head,
+                        fixture_on_postgres() ? "audit trail: row 6 is missing"
+                                              : "audit trail: row 7 is not the one that is known");
     fixture_end(&f);
 }
 
@@ -145,15 +133,19 @@ static void old_rows_go_and_the_rest_stays_whole(void **state)
     struct mf_audit_report report;
     char sql[256];
     fixture_start(&f);
-    f.settings.audit_retention_s = 10 * 86400;
+    f.settings.audit_retention_s = fixture_on_postgres() ? -2 * 86400 : 10 * 86400;
     make_trail(&f);
-    /* Rows of the past: a chain of its own, as it would have been then. */
+    /* Rows of the past: a chain of its own, as it would have been then. (On PostgreSQL, which
+     * chains nothing anew, all rows are old.) */
     mf_store_free(f.store);
-    snprintf(sql, sizeof sql,
-             "UPDATE audit SET time = %lld WHERE seq <= 4;"
-             "ALTER TABLE audit DROP COLUMN hash; ALTER TABLE audit DROP COLUMN actor;",
-             (long long)(mf_clock_wall_ms() - INT64_C(20) * 86400000));
-    execute(&f, sql);
+    if (fixture_on_postgres())
+        snprintf(sql, sizeof sql, "SELECT 1");
+    else
+        snprintf(sql, sizeof sql,
+                 "UPDATE audit SET time = %lld WHERE seq <= 4;"
+                 "ALTER TABLE audit DROP COLUMN hash; ALTER TABLE audit DROP COLUMN actor;",
+                 (long long)(mf_clock_wall_ms() - INT64_C(20) * 86400000));
+    fixture_execute(&f, sql);
     struct mf_store_server server = {.directory = f.directory,
                                      .settings = f.settings,
                                      .listen_fd = mf_store_listen(f.directory, NULL),
@@ -169,8 +161,9 @@ static void old_rows_go_and_the_rest_stays_whole(void **state)
     close(server.listen_fd);
     fixture_open(&f);
     assert_true(mf_audit_verify(f.store, NULL, &report, NULL));
-    assert_int_equal(report.base.seq, 4);
-    assert_int_equal(report.rows, 4); /* three that stay, and the one that tells */
+    assert_int_equal(report.base.seq, fixture_on_postgres() ? 7 : 4);
+    /* three that stay, and the one that tells */
+    assert_int_equal(report.rows, fixture_on_postgres() ? 1 : 4);
     struct mf_audit_point base = report.base;
     assert_true(mf_audit_verify(f.store, &base, &report, NULL)); /* a head may be the base */
     reopen(&f, "DELETE FROM audit WHERE event = 'audit.purged'");
@@ -183,6 +176,8 @@ static void a_database_from_before_the_chain_is_chained(void **state)
     (void)state;
     struct store_fixture f;
     struct mf_audit_report report;
+    if (fixture_on_postgres())
+        skip(); /* it never was without */
     fixture_start(&f);
     make_trail(&f);
     reopen(&f, "ALTER TABLE audit DROP COLUMN hash; ALTER TABLE audit DROP COLUMN actor;"

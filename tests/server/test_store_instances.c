@@ -326,25 +326,61 @@ static void test_a_result_goes_into_the_outbox(void **state)
     fixture_open(&f);
     fixture_submit(&f, MF_PRIORITY_ROUTINE, id);
     assert_int_equal(fixture_claim(&f, "w", 1, NULL, 0, &claim), 1);
-    assert_true(mf_store_deliveries_due(f.store, due, 4, &n, &next, NULL));
+    assert_true(mf_store_deliveries_due(f.store, NULL, due, 4, &n, &next, NULL));
     assert_int_equal(n, 0);
     fixture_succeed(&f, fixture_ref(claim));
     fixture_succeed(&f, fixture_ref(claim)); /* repeated */
-    assert_true(mf_store_deliveries_due(f.store, due, 4, &n, &next, NULL));
+    assert_true(mf_store_deliveries_due(f.store, NULL, due, 4, &n, &next, NULL));
     assert_int_equal(n, 2);
     assert_string_equal(due[0].job, id);
     assert_string_equal(due[0].destination, "http://pacs/dicom-web");
     assert_string_equal(due[1].destination, "dicom://PACS@pacs:104");
     assert_true(mf_store_delivery_settle(f.store, due[0].id, NULL, 0, NULL));
     assert_true(mf_store_delivery_settle(f.store, due[1].id, &problem, 60000, NULL));
-    assert_true(mf_store_deliveries_due(f.store, due, 4, &n, &next, NULL));
+    assert_true(mf_store_deliveries_due(f.store, NULL, due, 4, &n, &next, NULL));
     assert_int_equal(n, 0);
     assert_in_range(next, 50000, 60000);
     mf_store_free(f.store);
     f.settings.destinations = NULL; /* what was accepted is still to be delivered */
     fixture_open(&f);
-    assert_true(mf_store_deliveries_due(f.store, due, 4, &n, &next, NULL));
+    assert_true(mf_store_deliveries_due(f.store, NULL, due, 4, &n, &next, NULL));
     assert_in_range(next, 50000, 60000);
+    fixture_end(&f);
+}
+
+/* A courier has a thread for some destinations each: what one is handed is its own, or nobody would
+ * deliver what another one was handed with it. */
+static void test_deliveries_are_handed_out_by_destination(void **state)
+{
+    struct store_fixture f;
+    char id[MF_JOB_ID];
+    struct mf_claim *claim;
+    struct mf_delivery due[4];
+    size_t n = 0;
+    int64_t next = 0;
+    (void)state;
+    fixture_start(&f);
+    mf_store_free(f.store);
+    f.settings.destinations = "http://a http://a/b%_ mllp://c:1/d/e";
+    fixture_open(&f);
+    fixture_submit(&f, MF_PRIORITY_ROUTINE, id);
+    assert_int_equal(fixture_claim(&f, "w", 1, NULL, 0, &claim), 1);
+    fixture_succeed(&f, fixture_ref(claim));
+    static const struct {
+        struct mf_destinations which;
+        const char *expected;
+    } cases[] = {
+        {{.list = " http://a/b http://b "}, NULL},
+        {{.list = " http://a/b%_ http://b "}, "http://a/b%_"},
+        {{.list = " http://a/b%_ mllp://c:1/d/e ", .others = true}, "http://a"},
+        {{.list = " mllp://c:1/d/e "}, "mllp://c:1/d/e"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_true(mf_store_deliveries_due(f.store, &cases[i].which, due, 4, &n, &next, NULL));
+        assert_int_equal(n, cases[i].expected ? 1 : 0);
+        if (n)
+            assert_string_equal(due[0].destination, cases[i].expected);
+    }
     fixture_end(&f);
 }
 
@@ -364,11 +400,76 @@ static void test_a_webhook_is_told_of_a_cancelled_job(void **state)
     fixture_open(&f);
     fixture_submit(&f, MF_PRIORITY_ROUTINE, id);
     assert_true(mf_store_cancel(f.store, MF_TENANT_DEFAULT, id, &job, NULL));
-    assert_true(mf_store_deliveries_due(f.store, due, 4, &n, &next, NULL));
+    assert_true(mf_store_deliveries_due(f.store, NULL, due, 4, &n, &next, NULL));
     assert_int_equal(n, 1);
     assert_string_equal(due[0].job, id);
     assert_string_equal(due[0].destination, "webhook:ris");
+    /* A courier on another host must not deliver it, too; where there is but one it asks again. */
+    assert_true(mf_store_deliveries_due(f.store, NULL, due, 4, &n, &next, NULL));
+    assert_int_equal(n, fixture_on_postgres() ? 0 : 1);
+    if (fixture_on_postgres())
+        assert_in_range(next, 60000, 120000);
     fixture_end(&f);
+}
+
+static void test_what_was_fetched_makes_no_study_due(void **state)
+{
+    struct store_fixture f;
+    struct mf_due_study due[4];
+    struct mf_study_state study;
+    size_t n = 0;
+    int64_t next = 0;
+    (void)state;
+    fixture_start(&f);
+    assert_int_equal(add(&f, make("1.2", "1.2.1", "1.2.1.1", "P1"), MF_STORE_NOT_DUE).result,
+                     MF_ADD_STORED);
+    assert_true(mf_store_studies_due(f.store, due, 4, &n, &next, NULL));
+    assert_int_equal(n, 0);
+    assert_int_equal(next, -1);
+    assert_true(mf_store_study(f.store, MF_TENANT_DEFAULT, "1.2", f.arena, &study, NULL));
+    assert_int_equal(study.instances, 1);
+    assert_int_equal(study.due_in_ms, -1);
+    add(&f, make("1.2", "1.2.1", "1.2.1.2", "P1"), 60000); /* sent by somebody: a study to come */
+    add(&f, make("1.2", "1.2.1", "1.2.1.3", "P1"), MF_STORE_NOT_DUE);
+    assert_true(mf_store_study(f.store, MF_TENANT_DEFAULT, "1.2", f.arena, &study, NULL));
+    assert_true(study.due_in_ms > 0);
+    assert_int_equal(study.revision, 3);
+    fixture_end(&f);
+}
+
+/* "destinations" of a job's options leave the others out; an empty list leaves out all. */
+static void test_a_job_may_name_its_destinations(void **state)
+{
+    static const struct {
+        const char *options;
+        size_t deliveries;
+    } cases[] = {{"{\"destinations\":[\"http://b\",\"http://elsewhere\"]}", 1},
+                 {"{\"destinations\":[]}", 0},
+                 {"{\"destinations\":null}", 0},
+                 {"{\"alpha\":0.2}", 2}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct store_fixture f;
+        struct mf_claim *claim = NULL;
+        struct mf_delivery due[4];
+        struct mf_submission sub = fixture_submission();
+        struct mf_submitted made;
+        size_t n = 0;
+        int64_t next = 0;
+        fixture_start(&f);
+        mf_store_free(f.store);
+        f.settings.destinations = "http://a http://b north=http://c";
+        fixture_open(&f);
+        sub.options = cases[i].options;
+        assert_true(mf_store_submit(f.store, &sub, &made, NULL));
+        assert_int_equal(fixture_claim(&f, "w", 1, NULL, 0, &claim), 1);
+        fixture_succeed(&f, fixture_ref(claim));
+        assert_true(mf_store_deliveries_due(f.store, NULL, due, 4, &n, &next, NULL));
+        assert_int_equal(n, cases[i].deliveries);
+        if (n == 1)
+            assert_string_equal(due[0].destination, "http://b");
+        fixture_end(&f);
+    }
 }
 
 int main(void)
@@ -381,12 +482,15 @@ int main(void)
         cmocka_unit_test(test_counts_and_modalities_of_a_study),
         cmocka_unit_test(test_matching),
         cmocka_unit_test(test_a_study_is_due_when_it_is_quiet),
+        cmocka_unit_test(test_what_was_fetched_makes_no_study_due),
         cmocka_unit_test(test_a_study_that_is_said_to_be_complete_is_due),
         cmocka_unit_test(test_a_late_image_makes_a_study_due_again),
         cmocka_unit_test(test_a_study_without_a_job_says_why),
         cmocka_unit_test(test_a_pack_of_an_instance_is_in_use),
         cmocka_unit_test(test_purging_a_job_spares_packs_in_use),
         cmocka_unit_test(test_a_result_goes_into_the_outbox),
+        cmocka_unit_test(test_a_job_may_name_its_destinations),
+        cmocka_unit_test(test_deliveries_are_handed_out_by_destination),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

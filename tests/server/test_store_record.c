@@ -1,4 +1,4 @@
-/* server/store_sqlite_record.c and its way over the socket: what is kept of a job, in one answer.
+/* server/store_sql_record.c and its way over the socket: what is kept of a job, in one answer.
  */
 #include "served_fixture.h"
 

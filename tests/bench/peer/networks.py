@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "models"))
 
 
 def vit(name):
-    d, heads, layers = {"vits": (384, 6, 12), "vitb": (768, 12, 12), "vitl": (1024, 16, 24)}[name]
+    d, heads, layers = {"vitt": (48, 3, 2), "vits": (384, 6, 12), "vitb": (768, 12, 12), "vitl": (1024, 16, 24)}[name]
     return hf.Dinov2Model(hf.Dinov2Config(hidden_size=d, num_hidden_layers=layers, num_attention_heads=heads, image_size=518, patch_size=14))
 
 
@@ -29,7 +29,7 @@ def sam2_config(size):
 
 
 def make(name):
-    """Writes the network `name` (vits, vitb, vitl, sam2t512, sam2t1024, mamba, transformer, foundation) where it is missing."""
+    """Writes the network `name` (vitt, vits, vitb, vitl, sam2t512, sam2t1024, mamba, transformer, foundation) where it is missing."""
     folder = MODELS / name
     if (folder / "config.json").exists() or (folder / "bundle.json").exists():
         return folder

@@ -1,0 +1,98 @@
+"""The gates of tests/gates, for seconds instead of minutes, and that each catches what it is there for."""
+import importlib.machinery
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import bundles
+
+GATES = bundles.ROOT / "tests/gates"
+MEGABYTE = 1 << 20
+
+
+def load():
+    loader = importlib.machinery.SourceFileLoader("load_gate", str(GATES / "load"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("load_gate", loader))
+    loader.exec_module(module)
+    return module
+
+
+def run(gate, *arguments):
+    environment = {**os.environ, "MEDFUSION": str(bundles.PROGRAM)}
+    return subprocess.run([sys.executable, GATES / gate, *arguments], capture_output=True, text=True, timeout=300, env=environment, check=False)
+
+
+def faults(*arguments):
+    build = bundles.PROGRAM.parent
+    if not (build / "gates/gate_subject").exists():
+        pytest.skip("skipped: a build without tests has no subject")
+    return run("faults", "--build", build, *arguments)
+
+
+def test_no_fault_loses_what_was_acknowledged():
+    done = faults("--stride", "2400")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].endswith(" 0 findings")
+
+
+def test_a_sweep_goes_on_where_it_was_left(tmp_path):
+    state, arguments = tmp_path / "state.json", ("--kind", "fsync", "--seconds", "0.5")
+    last, runs = "", []
+    while "complete" not in last:
+        done = faults(*arguments, "--state", state)
+        assert done.returncode == 0, done.stderr
+        last = done.stdout.splitlines()[-1]
+        runs.append(json.loads(state.read_text())["runs"])
+        assert len(runs) < 100 and (len(runs) == 1 or runs[-1] > runs[-2])
+    kept = json.loads(state.read_text())
+    assert len(kept["series"]) == 8 and all(series["complete"] and series["next"] > 1 for series in kept["series"].values())
+    assert faults(*arguments, "--state", state).stdout.startswith("0 runs with a fault")
+    state.write_text(json.dumps({**kept, "findings": ["of an earlier run"]}))
+    assert faults(*arguments, "--state", state).returncode == 1
+
+
+def test_a_job_that_is_acknowledged_too_early_is_found():
+    done = faults("--kind", "fsync", "--stride", "160", "--planted")
+    assert done.returncode == 1 and "had acknowledged ['accepted " in done.stderr
+
+
+def test_overload_is_refused_and_what_was_accepted_runs():
+    done = run("load", "overload", "--seconds", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_slow_connections_hold_nobody_up():
+    """The figure is for an idle machine (tests/bench/RESULTS.md): here only that the healthy client is answered."""
+    done = run("load", "slow", "--connections", "200", "--requests", "50")
+    assert "slow: 200 connections" in done.stdout and "Traceback" not in done.stderr, done.stderr
+
+
+def test_a_short_soak_and_one_that_goes_on(tmp_path):
+    state = tmp_path / "state.json"
+    for minutes in ("0.1", "0.2"):
+        done = run("load", "soak", "--minutes", minutes, "--warm-up", "4", "--noise", "20", "--state", state)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "(0.2 in all)" in done.stdout
+    assert "are done already" in run("load", "soak", "--minutes", "0.2", "--warm-up", "0", "--state", state).stdout
+
+
+def test_each_verdict_catches_what_is_wrong():
+    gate = load()
+    fine = {202: 10, 429: 100, 503: 1}
+    assert gate.judge_overload(fine, 0, 5, 9, []) == []
+    assert gate.judge_overload({**fine, 500: 2}, 0, 5, 9, []) == ["status 500 was answered 2 times"]
+    assert gate.judge_overload({202: 10}, 0, 5, 9, []) == ["nothing was refused: this was no overload"]
+    assert gate.judge_overload(fine, 3, 5, 9, []) == ["3 refusals without Retry-After"]
+    assert gate.judge_overload(fine, 0, 10 * MEGABYTE, 9 * MEGABYTE, []) == ["10 MB were in use, 9 MB are allowed"]
+    assert gate.judge_overload(fine, 0, 5, 9, ["/v1/jobs/1"]) == ["1 accepted jobs did not succeed"]
+    assert gate.judge_slow(0.010, 0.019) == [] and gate.judge_slow(0.010, 0.021)
+    flat = [{"s": float(s), "rss": {"mf-front": 100 * MEGABYTE + (s % 7) * 4096}, "fds": {"mf-front": 40}} for s in range(600)]
+    assert gate.judge_soak(flat, MEGABYTE)[1] == []
+    leak = [{**sample, "rss": {"mf-front": sample["rss"]["mf-front"] + int(sample["s"] * 600)}} for sample in flat]
+    assert gate.judge_soak(leak, MEGABYTE)[1] == ["memory grows by 2.06 MB an hour"]
+    lost = [{**sample, "fds": {"mf-front": 40 + int(sample["s"]) // 100}} for sample in flat]
+    assert gate.judge_soak(lost, MEGABYTE)[1] == ["mf-front has 45 descriptors, it had 40"]
