@@ -125,6 +125,7 @@ QUALITY = {"schema": "medfusion.quality/1", "models": [{
                 "coverage": {"present": COVERAGE, "absent": COVERAGE | {"n": 0, "covered": 0, "coverage": None, "promised": None}},
                 "calibration": {"n": 4, "positives": 1, "observed": 0.25, "low": 0.05, "high": 0.7, "predicted": 0.3, "brier": 0.2}}],
     "coverage_by_alpha": [{"alpha": 0.05, "present": 1.0, "absent": 0.75}, {"alpha": 0.1, "present": None, "absent": 0.5}],
+    "calibration_curve": [{"n": 2, "predicted": 0.1, "observed": 0.0, "low": 0.0, "high": 0.66}, {"n": 2, "predicted": 0.7, "observed": 0.5, "low": 0.09, "high": 0.91}],
     "features": [{"id": "age", "used": 58, "missing": 2, "psi": 0.1, "psi_noise": 0.04}],
     "outliers": {"n": 60, "share_0_05": 0.1, "low": 0.04, "high": 0.2, "ks": 0.1, "p_value": 0.5},
     "flags": {"blank": 1}, "alarms": [{"kind": "score_drift", "name": "Mass", "detail": "scores have moved: PSI 0.31, KS 0.40 over 60 results"}]}]}
@@ -146,7 +147,7 @@ def test_no_member_of_feedback_and_quality_may_be_left_out_or_added(name, docume
 
 def test_a_quiet_model_is_described_with_nulls():
     model = copy.deepcopy(QUALITY["models"][0])
-    model |= {"site": None, "outliers": None, "flags": {}, "alarms": [], "features": []}
+    model |= {"site": None, "outliers": None, "flags": {}, "alarms": [], "features": [], "calibration_curve": []}
     model["labels"][0] |= {"scores": None, "sets": None, "calibration": None}
     model["window"] |= {"results": 0, "from": None, "to": None}
     assert errors("quality", {"schema": "medfusion.quality/1", "models": [model]}) == []
@@ -162,6 +163,8 @@ def test_a_quiet_model_is_described_with_nulls():
     ("quality", ("models", 0, "window", "last"), 0),
     ("quality", ("models", 0, "flags", "blank"), "often"),
     ("quality", ("models", 0, "outliers", "share_0_05"), 1.5),
+    ("quality", ("models", 0, "calibration_curve", 0, "n"), 0),
+    ("quality", ("models", 0, "calibration_curve", 1, "high"), 1.01),
 ])
 def test_wrong_feedback_and_quality_are_refused(name, path, value):
     document = copy.deepcopy({"feedback": FEEDBACK, "quality": QUALITY}[name])
