@@ -13,7 +13,10 @@
 #include "dcmtk/dcmdata/dcitem.h"
 #include "dcmtk/dcmdata/dcjson.h"
 
+#include <cctype>
+#include <cerrno>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <sstream>
@@ -53,36 +56,66 @@ void strip(DcmItem &item)
     }
 }
 
-/* The length of the NaN or infinity at `i`; 0 when there is none. */
-size_t bad_number_at(const std::string &json, size_t i)
+/* A number, or what DCMTK writes for one, as a value that every reader takes: FL and FD that are no
+ * finite number are null (PS3.18 F.2.5: no value); DS may end in a point or have the exponent right
+ * behind it, which JSON does not know; and what no reader's 64 bits hold is a string, as it may be
+ * for IS, DS, SV and UV (F.2.3.1). */
+std::string mended_number(std::string number)
 {
-    for (const char *name : {"-nan", "nan", "-inf", "inf"})
-        if (json.compare(i, std::strlen(name), name) == 0)
-            return std::strlen(name);
-    return 0;
+    if (number == "null")
+        return number;
+    if (number.find_first_of("nN") != std::string::npos)
+        return "null";
+    const size_t point = number.find('.');
+    if (point != std::string::npos &&
+        !std::isdigit(static_cast<unsigned char>(number.c_str()[point + 1])))
+        number.insert(point + 1, "0");
+    errno = 0;
+    if (number.find_first_of(".eE") != std::string::npos)
+        return std::isfinite(std::strtod(number.c_str(), nullptr)) ? number : '"' + number + '"';
+    (void)std::strtoll(number.c_str(), nullptr, 10);
+    return errno == ERANGE ? '"' + number + '"' : number;
 }
 
-/* JSON that every reader takes: without NUL characters, which wrongly padded values have, and with
- * null (PS3.18 F.2.5: no value) where FL and FD are no finite number, which DCMTK writes bare. */
-std::string mended(const std::string &json)
+/* The end of the string whose quote is at `i`; `out` gets it without the NUL characters that
+ * wrongly padded values have. */
+size_t copy_string(const std::string &json, size_t i, std::string &out)
 {
     static const char NUL[] = "\\u0000";
-    std::string out;
-    bool inside = false;
-    out.reserve(json.size());
-    for (size_t i = 0, n; i < json.size(); i += n) {
-        const size_t number = inside ? 0 : bad_number_at(json, i);
-        n = json[i] == '\\' ? 2 : 1; /* an escape is taken whole: "\\\\" is none of ours */
-        if (json[i] == '"')
-            inside = !inside;
-        if (number > 0) {
-            out.append("null");
-            n = number;
-        } else if (json.compare(i, std::strlen(NUL), NUL) == 0) {
-            n = std::strlen(NUL);
-        } else {
-            out.append(json, i, n);
+    out += json[i++];
+    while (i < json.size()) {
+        const size_t n = json[i] == '\\' ? 2 : 1; /* an escape is taken whole: "\\\\" is no NUL */
+        if (json.compare(i, std::strlen(NUL), NUL) == 0) {
+            i += std::strlen(NUL);
+            continue;
         }
+        out.append(json, i, n);
+        i += n;
+        if (n == 1 && out.back() == '"')
+            break;
+    }
+    return i;
+}
+
+/* What DCMTK wrote, as JSON that every reader takes. */
+std::string mended(const std::string &json)
+{
+    static const char NUMBER[] =
+        "+-.0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    std::string out;
+    out.reserve(json.size());
+    for (size_t i = 0; i < json.size();) {
+        if (json[i] == '"') {
+            i = copy_string(json, i, out);
+            continue;
+        }
+        const size_t end = json.find_first_not_of(NUMBER, i);
+        const size_t n = (end == std::string::npos ? json.size() : end) - i;
+        if (n > 0)
+            out += mended_number(json.substr(i, n));
+        else
+            out += json[i];
+        i += n > 0 ? n : 1;
     }
     return out;
 }

@@ -4,6 +4,7 @@
 #include "dicom/collect.h"
 #include "dicom/fields.h"
 #include "dicom/prescan_parts.h"
+#include "dicom/syntax.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,6 +116,16 @@ static bool check_uids(const struct mf_instance *instance, struct mf_error *err)
     return true;
 }
 
+/* Who sends it is told now, and not the job that comes of it. */
+static bool check_syntax(const struct mf_prescan *prescan, struct mf_error *err)
+{
+    const struct mf_syntax *syntax = mf_syntax_find(prescan->transfer_syntax);
+    if (prescan->pixel_data == MF_PIXEL_DATA_NONE || !syntax || syntax->codec != MF_CODEC_NONE)
+        return true;
+    return mf_error_set(err, MF_ERR_UNSUPPORTED, "images in the transfer syntax %s are not read",
+                        syntax->name);
+}
+
 bool mf_instance_read(const void *data, size_t length, struct mf_arena *arena,
                       struct mf_instance *ret, struct mf_error *err)
 {
@@ -126,7 +137,7 @@ bool mf_instance_read(const void *data, size_t length, struct mf_arena *arena,
     MF_AUTO(mf_prescan) struct mf_prescan prescan = {.transfer_syntax = ""};
     if (!mf_prescan_meta(data, length, &instance.data_set, &meta, err) ||
         !mf_prescan_run(data, length, &budget, visit, &reading, &prescan, err) ||
-        !check_uids(&instance, err))
+        !check_uids(&instance, err) || !check_syntax(&prescan, err))
         return false;
     instance.transfer_syntax = mf_arena_strdup(arena, prescan.transfer_syntax, err);
     if (!instance.transfer_syntax)

@@ -75,7 +75,7 @@ struct mf_instance {
 
 /* Reads one Part 10 file. Its whole structure is checked (prescan.h); the four UIDs that name it
  * must be there. Strings lie in the arena. MF_ERR_MALFORMED, MF_ERR_UNSUPPORTED (unknown transfer
- * syntax), MF_ERR_TOO_LARGE. */
+ * syntax, or an image in one that is not decoded), MF_ERR_TOO_LARGE. */
 bool mf_instance_read(const void *data, size_t length, struct mf_arena *arena,
                       struct mf_instance *ret, struct mf_error *err) MF_CHECK_RESULT;
 

@@ -8,6 +8,7 @@
 #include "dicom/part10.h"
 #include "tests/expect.h"
 
+#include <inttypes.h>
 #include <math.h>
 
 static const struct build_object OBJECT = {.modality = "DX",
@@ -103,6 +104,40 @@ static void objects_without_their_uids_are_refused(void **state)
     }
 }
 
+static void images_in_a_syntax_that_is_not_decoded_are_refused(void **state)
+{
+    static const struct {
+        const char *uid, *name;
+    } cases[] = {{"1.2.840.10008.1.2.4.100", "MPEG2 Main Profile / Main Level"},
+                 {"1.2.840.10008.1.2.4.110", "JPEG XL Lossless"},
+                 {"1.2.840.10008.1.2.4.111", "JPEG XL JPEG Recompression"},
+                 {"1.2.840.10008.1.2.4.112", "JPEG XL"}};
+    MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(0);
+    (void)state;
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+        struct builder b;
+        struct mf_instance in;
+        struct mf_error err = MF_ERROR_INIT;
+        char detail[128];
+        build_start(&b, cases[i / 2].uid);
+        build_identity(&b, &OBJECT);
+        if (i % 2) { /* without an image there is nothing to decode */
+            build_header(&b, TAG(0x7FE0, 0x0010), "OB", UNDEFINED_LENGTH);
+            build_item(&b, TAG(0xFFFE, 0xE000), 0);
+            build_item(&b, TAG(0xFFFE, 0xE000), 4);
+            build_bytes(&b, "\xFF\x0A\0\0", 4);
+            build_item(&b, TAG(0xFFFE, 0xE0DD), 0);
+        }
+        build_finish(&b);
+        assert_int_equal(mf_instance_read(b.bytes.data, b.bytes.len, arena, &in, &err), i % 2 == 0);
+        snprintf(detail, sizeof detail, "images in the transfer syntax %s are not read",
+                 cases[i / 2].name);
+        if (i % 2)
+            assert_error(&err, MF_ERR_UNSUPPORTED, detail);
+        build_free(&b);
+    }
+}
+
 static void attributes_are_found_by_tag_and_keyword(void **state)
 {
     (void)state;
@@ -160,9 +195,6 @@ static void metadata_is_dicom_json_without_pixels(void **state)
     build_free(&b);
 }
 
-/* Values padded with NUL, and bytes that are no UTF-8 under ISO_IR 192: peers' answers have both.
- */
-/* Found by fuzzing: what the pre-scanner passes over, DCMTK takes for an element of 4 GB. */
 /* (0018,605A) Table of Parameter Values, FL, any number of values. */
 static void metadata_has_null_for_what_is_no_finite_number(void **state)
 {
@@ -187,6 +219,49 @@ static void metadata_has_null_for_what_is_no_finite_number(void **state)
     build_free(&b);
 }
 
+/* The text of a number is not JSON's in DICOM: what the metadata of one element then is. */
+static void metadata_of_numbers_in_text_is_json(void **state)
+{
+    static const struct {
+        uint32_t tag;
+        const char *vr, *value, *expected;
+    } cases[] = {
+        {TAG(0x0018, 0x0050), "DS", "+5\\-+5\\.5\\-.5", "[5,\"-+5\",0.5,-0.5]"},
+        {TAG(0x0018, 0x0050), "DS", "01\\-00.5\\00\\-0", "[1,-0.5,0,0]"},
+        {TAG(0x0018, 0x0050), "DS", "1.\\-1.\\5.e3\\5.E+3", "[1.0,-1.0,5000.0,5000.0]"},
+        {TAG(0x0018, 0x0050), "DS", "1e999\\-1e999\\1e-999", "[\"1e999\",\"-1e999\",0.0]"},
+        {TAG(0x0018, 0x0050), "DS", "nan\\inf\\-inf\\.\\-",
+         "[\"nan\",\"inf\",\"-inf\",\".\",\"-\"]"},
+        {TAG(0x0018, 0x0050), "DS", "0x10\\1,5\\1\"2\\a]", "[\"0x10\",\"1,5\",\"1\\\"2\",\"a]\"]"},
+        {TAG(0x0018, 0x0050), "DS", "99999999999999999999", "[\"99999999999999999999\"]"},
+        {TAG(0x0020, 0x0013), "IS", "+5\\01\\\\1.\\.5", "[5,1,null,\"1.\",\".5\"]"},
+        {TAG(0x0020, 0x0013), "IS", "99999999999999999999\\1e5",
+         "[\"99999999999999999999\",\"1e5\"]"},
+        {TAG(0x0008, 0x1030), "LO", "1.\\nan\\a\"b", "[\"1.\",\"nan\",\"a\\\"b\"]"},
+        {TAG(0x0008, 0x040C), "UV", "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF",
+         "[\"18446744073709551615\"]"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct builder b;
+        struct mf_error err = MF_ERROR_INIT;
+        MF_AUTO(mf_buffer) struct mf_buffer text;
+        mf_buffer_init(&text, 100000);
+        build_start(&b, EXPLICIT_LE);
+        build_string(&b, cases[i].tag, cases[i].vr, cases[i].value);
+        if (!mf_metadata_json(b.bytes.data, b.bytes.len, &text, &err))
+            fail_msg("%s: %s", cases[i].value, err.msg);
+        MF_AUTO(mf_json) json_t *json = mf_json_parse(text.data, text.len, NULL, "metadata", &err);
+        if (!json)
+            fail_msg("%s: %s", cases[i].value, text.data);
+        char key[9];
+        snprintf(key, sizeof key, "%08" PRIX32, cases[i].tag);
+        assert_json(json_object_get(json_object_get(json, key), "Value"), cases[i].expected);
+        build_free(&b);
+    }
+}
+
+/* Found by fuzzing: what the pre-scanner passes over, DCMTK takes for an element of 4 GB. */
 static void metadata_of_elements_without_vr_is_refused(void **state)
 {
     static const char data[] = "\x08\x00\x05\x00\x43\x53\x0a\x00\x49\x53\x4f\x5f\x49\x52\x20\x31"
@@ -208,6 +283,8 @@ static void metadata_of_elements_without_vr_is_refused(void **state)
                  "elements have no value representation: DCMTK would misread it");
 }
 
+/* Values padded with NUL, and bytes that are no UTF-8 under ISO_IR 192: peers' answers have both.
+ */
 static void metadata_of_broken_text_can_be_read(void **state)
 {
     static const unsigned char data_set[] = "\x08\x00\x05\x00"
@@ -244,10 +321,12 @@ int main(void)
         cmocka_unit_test(an_object_is_described),
         cmocka_unit_test(text_is_utf8_in_every_encoding),
         cmocka_unit_test(objects_without_their_uids_are_refused),
+        cmocka_unit_test(images_in_a_syntax_that_is_not_decoded_are_refused),
         cmocka_unit_test(attributes_are_found_by_tag_and_keyword),
         cmocka_unit_test(a_data_set_from_the_network_becomes_a_file),
         cmocka_unit_test(metadata_is_dicom_json_without_pixels),
         cmocka_unit_test(metadata_has_null_for_what_is_no_finite_number),
+        cmocka_unit_test(metadata_of_numbers_in_text_is_json),
         cmocka_unit_test(metadata_of_elements_without_vr_is_refused),
         cmocka_unit_test(metadata_of_broken_text_can_be_read),
     };

@@ -358,6 +358,7 @@ def test_a_frame_of_more_than_a_hundred_megapixels(tmp_path):
         ("102", "MPEG-4 AVC/H.264 High Profile"),
         ("107", "HEVC/H.265 Main Profile"),
         ("110", "JPEG XL Lossless"),
+        ("111", "JPEG XL JPEG Recompression"),
         ("112", "JPEG XL"),
     ],
 )

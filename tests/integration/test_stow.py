@@ -1,6 +1,8 @@
 """STOW-RS: status codes and response of PS3.18 10.5, durability, and the way from a stored study to a job."""
 import pytest
 import requests
+from pydicom.encaps import encapsulate
+from pydicom.uid import HEVCMP51
 
 import bad_input
 import daemon as daemons
@@ -52,6 +54,24 @@ def test_what_fails_beside_what_is_stored_gives_202(daemon):
 def test_nothing_stored_gives_409(daemon):
     response = store(daemon, [b"x" * 200])
     assert response.status_code == 409 and reasons(response) == [0xC000] and REFERENCED not in response.json()
+
+
+@pytest.mark.parametrize(
+    "number,name",
+    [("102", "MPEG-4 AVC/H.264 High Profile"), ("110", "JPEG XL Lossless"), ("111", "JPEG XL JPEG Recompression"), ("112", "JPEG XL")],
+)
+def test_images_in_a_syntax_that_is_not_decoded_are_refused_by_name(daemon, number, name):
+    ds, good = radiograph(), radiograph()
+    ds.file_meta.TransferSyntaxUID = HEVCMP51
+    ds.PixelData = encapsulate([b"\0" * 64])
+    ds["PixelData"].VR = "OB"
+    data = part10(ds).replace(HEVCMP51.encode(), f"1.2.840.10008.1.2.4.{number}".encode())  # pydicom writes no syntax that it does not know
+    response = store(daemon, [data, part10(good)])
+    assert response.status_code == 202 and reasons(response) == [0xC122]
+    assert f"images in the transfer syntax {name} are not read" in response.headers["Warning"]
+    assert daemon.get(f"/v1/studies/{ds.StudyInstanceUID}").status_code == 404
+    response = requests.post(daemon.url + "/v1/jobs", files={"dicom": data}, timeout=60)
+    assert response.status_code == 415 and f"the transfer syntax {name} are not read" in response.json()["detail"]
 
 
 def test_an_object_of_another_study_than_the_path_is_not_stored(daemon):
