@@ -17,7 +17,7 @@
  */
 #include "server/store_server.h"
 
-#include "server/store_socket.h"
+#include "server/store_connection.h"
 
 #include "core/clock.h"
 #include "core/log.h"
@@ -25,17 +25,13 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 enum {
     EVENTS = 64,
-    READ_CHUNK = 16 << 10,
-    KEEP_BYTES = 1 << 20,
     IDLE_MS = 2000, /* without requests for so long: checkpoint */
     EXPIRE_EVERY_MS = 3600 * 1000,
     EXPIRE_BATCH = 200,
@@ -44,25 +40,11 @@ enum {
     SINGLE_TURNS = 64 /* after a group that failed */
 };
 
-struct connection {
-    int fd;
-    struct mf_buffer in, out;
-    size_t sent;  /* of out */
-    size_t reply; /* where in `out` the answer of this turn begins */
-    bool parked, closed, answered;
-    bool claimed;   /* the answer of this turn is a claim's, and the only one */
-    bool blocked;   /* the socket takes no more: EPOLLOUT is watched */
-    int came, goes; /* descriptors: with the input, and with the answer of this turn; 0 = none */
-    uint64_t park_deadline_ns;
-    uint64_t park_order;
-    struct connection *next;
-};
-
 struct server {
     struct mf_sql_store *s;
-    int epoll, signals;
+    struct mf_store_connections all;
+    int signals;
     const struct mf_store_server *options;
-    struct connection *connections;
     uint64_t park_counter;
     uint64_t next_expiry_ns; /* of jobs past their retention */
     bool busy;               /* something was written since the last checkpoint */
@@ -71,148 +53,19 @@ struct server {
     bool full;               /* this turn has taken its one request */
 };
 
-/* --- connections --- */
-
-static bool watch(struct server *v, int fd, void *tag, uint32_t events, int operation)
-{
-    struct epoll_event event = {.events = events, .data.ptr = tag};
-    return epoll_ctl(v->epoll, operation, fd, &event) == 0;
-}
-
-static void accept_connection(struct server *v)
-{
-    int fd = accept4(v->options->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0)
-        return;
-    struct connection *c = mf_store_socket_trusted(fd) ? calloc(1, sizeof *c) : NULL;
-    if (!c || !watch(v, fd, c, EPOLLIN, EPOLL_CTL_ADD)) {
-        free(c);
-        close(fd);
-        return;
-    }
-    c->fd = fd;
-    mf_buffer_init(&c->in, (size_t)MF_STORE_MESSAGE_MAX + 4096);
-    mf_buffer_init(&c->out, 2 * (size_t)MF_STORE_MESSAGE_MAX);
-    c->next = v->connections;
-    v->connections = c;
-}
-
-static void close_passed(int *passed)
-{
-    if (*passed > 0)
-        close(*passed);
-    *passed = 0;
-}
-
-static void drop_closed(struct server *v)
-{
-    struct connection **link = &v->connections;
-    while (*link) {
-        struct connection *c = *link;
-        if (!c->closed) {
-            link = &c->next;
-            continue;
-        }
-        *link = c->next;
-        close(c->fd);
-        close_passed(&c->came);
-        close_passed(&c->goes);
-        mf_buffer_free(&c->in);
-        mf_buffer_free(&c->out);
-        free(c);
-    }
-}
-
-static void receive(struct connection *c)
-{
-    for (;;) {
-        char *at = mf_buffer_reserve(&c->in, READ_CHUNK, NULL);
-        ssize_t n = at ? mf_store_socket_receive(c->fd, at, READ_CHUNK, &c->came) : 0;
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-            return;
-        if (n <= 0) {
-            c->closed = true;
-            return;
-        }
-        c->in.len += (size_t)n;
-        if (n < READ_CHUNK)
-            return;
-    }
-}
-
-static void release_memory(struct mf_buffer *b)
-{
-    if (b->len == 0 && b->capacity > KEEP_BYTES) {
-        size_t ceiling = b->ceiling;
-        mf_buffer_free(b);
-        mf_buffer_init(b, ceiling);
-    }
-}
-
-static void send_replies(struct server *v, struct connection *c)
-{
-    while (!c->closed && c->sent < c->out.len) {
-        ssize_t n =
-            mf_store_socket_send(c->fd, c->out.data + c->sent, c->out.len - c->sent, c->goes);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            c->blocked = watch(v, c->fd, c, EPOLLIN | EPOLLOUT, EPOLL_CTL_MOD);
-            return;
-        }
-        if (n <= 0) {
-            c->closed = true;
-            return;
-        }
-        close_passed(&c->goes);
-        c->sent += (size_t)n;
-    }
-    if (c->out.len > 0) {
-        c->sent = 0;
-        mf_buffer_clear(&c->out);
-        release_memory(&c->out);
-    }
-    if (c->blocked && !c->closed)
-        c->blocked = !watch(v, c->fd, c, EPOLLIN, EPOLL_CTL_MOD);
-}
-
-/* The frame at `offset` of the input, if it is whole. A frame that is not ours closes the
- * connection. */
-static bool peek(struct connection *c, size_t offset, struct mf_wire_header *ret)
-{
-    if (c->in.len < offset + sizeof *ret)
-        return false;
-    memcpy(ret, c->in.data + offset, sizeof *ret);
-    if (ret->magic != mf_wire_magic() || ret->len > MF_STORE_MESSAGE_MAX) {
-        c->closed = true;
-        return false;
-    }
-    return c->in.len - offset - sizeof *ret >= ret->len;
-}
-
-static void consume(struct connection *c, const struct mf_wire_header *header)
-{
-    size_t len = sizeof *header + (size_t)header->len;
-    memmove(c->in.data, c->in.data + len, c->in.len - len);
-    c->in.len -= len;
-    release_memory(&c->in);
-}
-
 /* --- requests --- */
 
 /* Answers the frame at the head of the input, or parks it. */
-static void serve_head(struct server *v, struct connection *c, const struct mf_wire_header *header,
-                       bool final)
+static void serve_head(struct server *v, struct mf_store_connection *c,
+                       const struct mf_wire_header *header, bool final)
 {
     int wait_ms = 0;
     c->reply = c->answered ? c->reply : c->out.len;
     int passed = c->came;
     enum mf_served served = mf_store_serve(v->s, header->kind, c->in.data + sizeof *header,
                                            (size_t)header->len, final, &c->out, &passed, &wait_ms);
-    close_passed(&c->came);
-    close_passed(&c->goes);
+    mf_store_connection_close_passed(&c->came);
+    mf_store_connection_close_passed(&c->goes);
     c->goes = passed;
     if (served == MF_SERVED_LATER) {
         if (!c->parked) {
@@ -227,19 +80,19 @@ static void serve_head(struct server *v, struct connection *c, const struct mf_w
     v->full = v->singly > 0;
     c->claimed = !c->answered && header->kind == MF_VERB_CLAIM;
     c->answered = true;
-    consume(c, header);
+    mf_store_connection_consume(c, header);
 }
 
 /* Takes all whole frames of one connection. While one is parked only an interrupt is expected
  * behind it. */
-static void serve_input(struct server *v, struct connection *c)
+static void serve_input(struct server *v, struct mf_store_connection *c)
 {
     struct mf_wire_header header = {0}, next = {0};
-    while (!v->full && peek(c, 0, &header)) {
+    while (!v->full && mf_store_connection_peek(c, 0, &header)) {
         if (c->closed && header.kind == MF_VERB_CLAIM) /* nobody is left to run it */
             return;
         if (header.kind == MF_VERB_INTERRUPT) { /* came after its request had been answered */
-            consume(c, &header);
+            mf_store_connection_consume(c, &header);
             continue;
         }
         if (!c->parked) {
@@ -247,19 +100,20 @@ static void serve_input(struct server *v, struct connection *c)
             if (!c->parked)
                 continue;
         }
-        if (!peek(c, sizeof header + (size_t)header.len, &next))
+        if (!mf_store_connection_peek(c, sizeof header + (size_t)header.len, &next))
             return;
         serve_head(v, c, &header, true);
     }
 }
 
-static struct connection *next_parked(struct server *v, uint32_t verb, uint64_t after)
+static struct mf_store_connection *next_parked(struct server *v, uint32_t verb, uint64_t after)
 {
-    struct connection *best = NULL;
-    for (struct connection *c = v->connections; c; c = c->next) {
+    struct mf_store_connection *best = NULL;
+    for (struct mf_store_connection *c = v->all.first; c; c = c->next) {
         struct mf_wire_header header = {0};
-        if (c->parked && !c->closed && c->park_order > after && peek(c, 0, &header) &&
-            header.kind == verb && (!best || c->park_order < best->park_order))
+        if (c->parked && !c->closed && c->park_order > after &&
+            mf_store_connection_peek(c, 0, &header) && header.kind == verb &&
+            (!best || c->park_order < best->park_order))
             best = c;
     }
     return best;
@@ -268,8 +122,8 @@ static struct connection *next_parked(struct server *v, uint32_t verb, uint64_t 
 static void serve_waits(struct server *v, bool changed)
 {
     struct mf_wire_header header = {0};
-    for (struct connection *c = v->connections; c; c = c->next) {
-        if (!c->parked || c->closed || !peek(c, 0, &header))
+    for (struct mf_store_connection *c = v->all.first; c; c = c->next) {
+        if (!c->parked || c->closed || !mf_store_connection_peek(c, 0, &header))
             continue;
         if (header.kind == MF_VERB_CHANGES
                 ? changed
@@ -285,12 +139,12 @@ static void serve_waits(struct server *v, bool changed)
 static void serve_parked(struct server *v, uint64_t before)
 {
     struct mf_wire_header header = {0};
-    struct connection *c = NULL;
+    struct mf_store_connection *c = NULL;
     for (uint64_t after = 0; v->s->work_changed; after = c->park_order) {
         c = next_parked(v, MF_VERB_CLAIM, after);
         if (!c)
             break;
-        peek(c, 0, &header);
+        mf_store_connection_peek(c, 0, &header);
         serve_head(v, c, &header, false);
     }
     serve_waits(v, v->s->heard || v->s->missed || v->s->changes != before);
@@ -299,8 +153,9 @@ static void serve_parked(struct server *v, uint64_t before)
 static void serve_overdue(struct server *v, uint64_t now)
 {
     struct mf_wire_header header = {0};
-    for (struct connection *c = v->connections; c; c = c->next)
-        if (c->parked && !c->closed && c->park_deadline_ns <= now && peek(c, 0, &header))
+    for (struct mf_store_connection *c = v->all.first; c; c = c->next)
+        if (c->parked && !c->closed && c->park_deadline_ns <= now &&
+            mf_store_connection_peek(c, 0, &header))
             serve_head(v, c, &header, true);
 }
 
@@ -309,10 +164,10 @@ static void serve_overdue(struct server *v, uint64_t now)
 /* Answers claims ahead of the commit. They are no longer among what a failed commit refuses. */
 static void send_claims(struct server *v)
 {
-    for (struct connection *c = v->connections; c; c = c->next) {
+    for (struct mf_store_connection *c = v->all.first; c; c = c->next) {
         if (!c->answered || !c->claimed)
             continue;
-        send_replies(v, c);
+        mf_store_connection_send(&v->all, c);
         c->answered = false;
     }
 }
@@ -320,7 +175,7 @@ static void send_claims(struct server *v)
 /* Replaces what this turn would have answered: nothing of it is durable. */
 static void refuse_all(struct server *v, const struct mf_error *reason)
 {
-    for (struct connection *c = v->connections; c; c = c->next) {
+    for (struct mf_store_connection *c = v->all.first; c; c = c->next) {
         if (!c->answered)
             continue;
         c->out.len = c->reply;
@@ -334,7 +189,7 @@ static void refuse_all(struct server *v, const struct mf_error *reason)
 /* Lets those whose requests were in a group that never happened ask again. */
 static void break_answered(struct server *v)
 {
-    for (struct connection *c = v->connections; c; c = c->next)
+    for (struct mf_store_connection *c = v->all.first; c; c = c->next)
         c->closed = c->closed || c->answered;
     v->singly = SINGLE_TURNS;
 }
@@ -358,12 +213,13 @@ static void hold(struct server *v, const struct mf_error *reason)
         v->lost_ns = now;
     if (now - v->lost_ns < HOLD_MS * UINT64_C(1000000))
         return;
-    for (struct connection *c = v->connections; c; c = c->next) {
-        if (c->parked || c->closed || !peek(c, 0, &header) || is_patient(header.kind))
+    for (struct mf_store_connection *c = v->all.first; c; c = c->next) {
+        if (c->parked || c->closed || !mf_store_connection_peek(c, 0, &header) ||
+            is_patient(header.kind))
             continue;
         c->reply = c->out.len;
         c->answered = true;
-        consume(c, &header);
+        mf_store_connection_consume(c, &header);
     }
     refuse_all(v, &told);
 }
@@ -406,7 +262,7 @@ static enum mf_sql_commit group(struct server *v, struct mf_error *failure)
     if (!engine->begin(v->s, failure))
         return MF_SQL_FATAL;
     uint64_t changes = v->s->changes, writes = v->s->writes;
-    for (struct connection *c = v->connections; c; c = c->next)
+    for (struct mf_store_connection *c = v->all.first; c; c = c->next)
         serve_input(v, c);
     bool ok = v->singly > 0 || run_timers(v, mf_clock_monotonic_ns(), failure);
     if (v->singly == 0)
@@ -423,7 +279,7 @@ static bool turn(struct server *v, struct mf_error *err)
 {
     struct mf_error failure = MF_ERROR_INIT;
     enum mf_sql_commit end = MF_SQL_COMMITTED;
-    for (struct connection *c = v->connections; c; c = c->next)
+    for (struct mf_store_connection *c = v->all.first; c; c = c->next)
         c->answered = false;
     if (v->s->engine->ready(v->s, &failure)) {
         v->lost_ns = 0;
@@ -438,9 +294,9 @@ static bool turn(struct server *v, struct mf_error *err)
     } else {
         hold(v, &failure);
     }
-    for (struct connection *c = v->connections; c; c = c->next)
-        send_replies(v, c);
-    drop_closed(v);
+    for (struct mf_store_connection *c = v->all.first; c; c = c->next)
+        mf_store_connection_send(&v->all, c);
+    mf_store_connections_drop_closed(&v->all);
     return end != MF_SQL_FATAL || mf_error_set(err, failure.code, "%s", failure.msg);
 }
 
@@ -452,7 +308,7 @@ static int sleep_ms(struct server *v)
         return 0;
     if (lease < wake)
         wake = lease;
-    for (const struct connection *c = v->connections; c; c = c->next)
+    for (const struct mf_store_connection *c = v->all.first; c; c = c->next)
         if (c->parked && c->park_deadline_ns < wake)
             wake = c->park_deadline_ns;
     uint64_t ms = wake <= now ? 0 : (wake - now) / 1000000 + 1;
@@ -468,13 +324,13 @@ static bool take_events(struct server *v, const struct epoll_event *events, int 
     for (int i = 0; i < n; i++) {
         void *tag = events[i].data.ptr;
         if (tag == &v->options->listen_fd)
-            accept_connection(v);
+            mf_store_connection_accept(&v->all, v->options->listen_fd);
         else if (tag == &v->signals || tag == &v->options->stop_fd)
             go_on = false;
         else if (tag == v->s)
             continue; /* ready() looks */
         else
-            receive(tag);
+            mf_store_connection_receive(tag);
     }
     return go_on;
 }
@@ -485,9 +341,10 @@ static bool loop(struct server *v, struct mf_error *err)
     for (bool go_on = true; go_on;) {
         struct epoll_event events[EVENTS];
         int others = v->s->engine->descriptor(v->s); /* another one with every new connection */
-        if (others >= 0 && !watch(v, others, v->s, EPOLLIN, EPOLL_CTL_ADD) && errno != EEXIST)
+        if (others >= 0 && !mf_store_watch(v->all.epoll, others, v->s, EPOLLIN, EPOLL_CTL_ADD) &&
+            errno != EEXIST)
             return mf_error_set(err, MF_ERR_IO, "the job store cannot wait (%s)", strerror(errno));
-        int n = epoll_wait(v->epoll, events, EVENTS, sleep_ms(v));
+        int n = epoll_wait(v->all.epoll, events, EVENTS, sleep_ms(v));
         if (n < 0 && errno != EINTR)
             return mf_error_set(err, MF_ERR_IO, "the job store cannot wait (%s)", strerror(errno));
         if (n == 0 && v->busy) {
@@ -516,12 +373,14 @@ static int open_signals(void)
 static bool start(struct server *v, struct mf_error *err)
 {
     const struct mf_store_server *o = v->options;
-    v->epoll = epoll_create1(EPOLL_CLOEXEC);
+    v->all.epoll = epoll_create1(EPOLL_CLOEXEC);
     v->signals = open_signals();
-    if (v->epoll < 0 || v->signals < 0 ||
-        !watch(v, v->signals, &v->signals, EPOLLIN, EPOLL_CTL_ADD) ||
-        !watch(v, o->listen_fd, (void *)&o->listen_fd, EPOLLIN, EPOLL_CTL_ADD) ||
-        (o->stop_fd >= 0 && !watch(v, o->stop_fd, (void *)&o->stop_fd, EPOLLIN, EPOLL_CTL_ADD)))
+    if (v->all.epoll < 0 || v->signals < 0 ||
+        !mf_store_watch(v->all.epoll, v->signals, &v->signals, EPOLLIN, EPOLL_CTL_ADD) ||
+        !mf_store_watch(v->all.epoll, o->listen_fd, (void *)&o->listen_fd, EPOLLIN,
+                        EPOLL_CTL_ADD) ||
+        (o->stop_fd >= 0 &&
+         !mf_store_watch(v->all.epoll, o->stop_fd, (void *)&o->stop_fd, EPOLLIN, EPOLL_CTL_ADD)))
         return mf_error_set(err, MF_ERR_IO, "the job store cannot start (%s)", strerror(errno));
     if (o->ready_fd >= 0) {
         ssize_t ignored = write(o->ready_fd, "1", 1);
@@ -555,13 +414,13 @@ bool mf_store_server_run(const struct mf_store_server *options, struct mf_error 
     if (!store)
         return false;
     struct server v = {
-        .s = (struct mf_sql_store *)store, .epoll = -1, .signals = -1, .options = options};
+        .s = (struct mf_sql_store *)store, .all = {.epoll = -1}, .signals = -1, .options = options};
     bool ok = start(&v, err) && loop(&v, err);
-    for (struct connection *c = v.connections; c; c = c->next)
+    for (struct mf_store_connection *c = v.all.first; c; c = c->next)
         c->closed = true;
-    drop_closed(&v);
-    if (v.epoll >= 0)
-        close(v.epoll);
+    mf_store_connections_drop_closed(&v.all);
+    if (v.all.epoll >= 0)
+        close(v.all.epoll);
     if (v.signals >= 0)
         close(v.signals);
     return ok;
