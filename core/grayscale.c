@@ -5,58 +5,28 @@
  * Samples of up to 16 bits take one path: the whole pipeline is evaluated once per possible sample
  * value into a table, then every pixel is one look-up, so a 5-megapixel radiograph costs a few
  * milliseconds whatever LUT, window or padding it has. Wider integers and floats are computed pixel
- * by pixel; colour goes row by row through its luma (ITU-R BT.601).
+ * by pixel; colour (core/colour.h) goes row by row through its luma.
  */
 #include "core/grayscale.h"
 
+#include "core/colour.h"
 #include "core/percentile.h"
+#include "core/stored_values.h"
 
 #include <math.h>
 #include <string.h>
 
 static const double LOW_PERCENTILE = 0.005, HIGH_PERCENTILE = 0.995;
 
-/* ITU-R BT.601 luma of RGB. */
-static const float LUMA_R = 0.299f, LUMA_G = 0.587f, LUMA_B = 0.114f;
-
-/* How the stored value sits in a raw sample: bits HighBit−BitsStored+1 … HighBit. */
-struct layout {
-    unsigned shift;
-    uint32_t mask, sign; /* sign bit of the value, 0 when unsigned */
-};
-
-static struct layout layout_of(const struct mf_frame *f)
-{
-    struct layout l;
-    l.shift = f->high_bit + 1 - f->bits_stored;
-    l.mask = f->bits_stored >= 32 ? UINT32_MAX : (UINT32_C(1) << f->bits_stored) - 1;
-    l.sign = mf_sample_is_signed(f->type) ? UINT32_C(1) << (f->bits_stored - 1) : 0;
-    return l;
-}
-
-static inline int64_t stored_value(const struct layout *l, uint32_t raw)
-{
-    uint32_t v = (raw >> l->shift) & l->mask;
-    return (int64_t)(v ^ l->sign) - (int64_t)l->sign;
-}
-
 static bool is_padding(const struct mf_frame *f, int64_t stored)
 {
     return f->has_padding && stored >= f->padding_low && stored <= f->padding_high;
 }
 
-static uint16_t lut_entry(const struct mf_lut *lut, double input)
-{
-    double i = floor(input + 0.5) - lut->first;
-    if (!(i > 0))
-        return lut->data[0];
-    return i >= lut->count - 1 ? lut->data[lut->count - 1] : lut->data[(uint32_t)i];
-}
-
 static double modality_value(const struct mf_frame *f, double stored)
 {
     if (f->modality_lut.count)
-        return lut_entry(&f->modality_lut, stored);
+        return mf_lut_entry(&f->modality_lut, stored);
     return stored * f->rescale_slope + f->rescale_intercept;
 }
 
@@ -81,7 +51,7 @@ static double voi_value(const struct voi *v, double x)
     double y;
     switch (v->kind) {
     case VOI_TABLE:
-        y = lut_entry(v->lut, x) / v->lut_max;
+        y = mf_lut_entry(v->lut, x) / v->lut_max;
         break;
     case VOI_STEP:
         y = x > v->center;
@@ -142,34 +112,9 @@ static bool is_narrow(const struct mf_frame *f)
     return mf_sample_size(f->type) <= 2;
 }
 
-static uint32_t table_size(const struct mf_frame *f)
-{
-    return mf_sample_size(f->type) == 1 ? 256 : 65536;
-}
-
-static size_t pixel_count(const struct mf_frame *f)
-{
-    return (size_t)f->rows * f->columns;
-}
-
 static void map_floats(const struct mf_frame *f, const float *restrict table, float *restrict out)
 {
-    size_t n = pixel_count(f);
-    if (mf_sample_size(f->type) == 1) {
-        const uint8_t *restrict s = f->samples;
-        for (size_t i = 0; i < n; i++)
-            out[i] = table[s[i]];
-    } else {
-        const uint16_t *restrict s = f->samples;
-        for (size_t i = 0; i < n; i++)
-            out[i] = table[s[i]];
-    }
-}
-
-static void map_bytes(const struct mf_frame *f, const uint8_t *restrict table,
-                      uint8_t *restrict out)
-{
-    size_t n = pixel_count(f);
+    size_t n = mf_stored_pixels(f);
     if (mf_sample_size(f->type) == 1) {
         const uint8_t *restrict s = f->samples;
         for (size_t i = 0; i < n; i++)
@@ -186,37 +131,24 @@ static bool is_colour(const struct mf_frame *f)
     return f->samples_per_pixel == 3;
 }
 
-/* Entry of one palette channel as a share of its full scale. */
-static float palette_share(const struct mf_lut *lut, int64_t stored)
-{
-    return lut_entry(lut, (double)stored) / (float)((1u << lut->bits) - 1);
-}
-
-static float palette_luma(const struct mf_frame *f, int64_t stored)
-{
-    return LUMA_R * palette_share(&f->palette[0], stored) +
-           LUMA_G * palette_share(&f->palette[1], stored) +
-           LUMA_B * palette_share(&f->palette[2], stored);
-}
-
 /* Percentiles of the modality values of a narrow frame, by a histogram of its samples (`counts`;
  * NULL: it is made here). */
 static bool narrow_range(const struct mf_frame *f, const uint32_t *counts, double *low,
                          double *high, struct mf_error *err)
 {
-    struct layout l = layout_of(f);
-    uint32_t n = table_size(f);
+    struct mf_stored_layout l = mf_stored_layout(f);
+    uint32_t n = mf_stored_count(f);
     MF_AUTO(mf_mem) uint32_t *own = counts ? NULL : calloc(n, sizeof *own);
     MF_AUTO(mf_mem) struct mf_weighted *bins = calloc((size_t)l.mask + 1, sizeof *bins);
     if ((!counts && !own) || !bins)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a histogram");
     if (own && n == 256)
-        mf_histogram_u8(f->samples, pixel_count(f), own);
+        mf_histogram_u8(f->samples, mf_stored_pixels(f), own);
     else if (own)
-        mf_histogram_u16(f->samples, pixel_count(f), own);
+        mf_histogram_u16(f->samples, mf_stored_pixels(f), own);
     counts = counts ? counts : own;
     for (uint32_t raw = 0; raw < n; raw++) {
-        int64_t stored = stored_value(&l, raw);
+        int64_t stored = mf_stored_value(&l, raw);
         struct mf_weighted *bin = &bins[stored + (int64_t)l.sign]; /* ascending stored values */
         bin->value = modality_value(f, (double)stored);
         if (!is_padding(f, stored))
@@ -233,11 +165,11 @@ static bool narrow_range(const struct mf_frame *f, const uint32_t *counts, doubl
 static bool narrow_table(const struct mf_frame *f, const uint32_t *counts, float *table,
                          struct mf_error *err)
 {
-    struct layout l = layout_of(f);
-    uint32_t n = table_size(f);
+    struct mf_stored_layout l = mf_stored_layout(f);
+    uint32_t n = mf_stored_count(f);
     if (f->photometric == MF_PHOTOMETRIC_PALETTE) {
         for (uint32_t raw = 0; raw < n; raw++)
-            table[raw] = palette_luma(f, stored_value(&l, raw));
+            table[raw] = mf_colour_palette_luma(f, mf_stored_value(&l, raw));
         return true;
     }
     struct voi v;
@@ -248,7 +180,7 @@ static bool narrow_table(const struct mf_frame *f, const uint32_t *counts, float
         voi_from_range(&v, low, high);
     }
     for (uint32_t raw = 0; raw < n; raw++) {
-        int64_t stored = stored_value(&l, raw);
+        int64_t stored = mf_stored_value(&l, raw);
         table[raw] =
             is_padding(f, stored) ? 0 : (float)voi_value(&v, modality_value(f, (double)stored));
     }
@@ -258,57 +190,19 @@ static bool narrow_table(const struct mf_frame *f, const uint32_t *counts, float
 /* `padding` NULL: padding is a value as any other. */
 static void narrow_modality_table(const struct mf_frame *f, const float *padding, float *table)
 {
-    struct layout l = layout_of(f);
-    uint32_t n = table_size(f);
+    struct mf_stored_layout l = mf_stored_layout(f);
+    uint32_t n = mf_stored_count(f);
     bool palette = f->photometric == MF_PHOTOMETRIC_PALETTE;
     float scale = palette ? (float)((1u << f->palette[0].bits) - 1) : 1;
     for (uint32_t raw = 0; raw < n; raw++) {
-        int64_t stored = stored_value(&l, raw);
+        int64_t stored = mf_stored_value(&l, raw);
         table[raw] = padding && is_padding(f, stored) ? *padding
-                     : palette                        ? palette_luma(f, stored) * scale
+                     : palette                        ? mf_colour_palette_luma(f, stored) * scale
                                                       : (float)modality_value(f, (double)stored);
     }
 }
 
 /* ---- wide samples: pixel by pixel ---- */
-
-/* Stored values of `count` samples from `first` on, bits outside the stored ones masked. */
-static void load_stored(const struct mf_frame *f, size_t first, size_t count, double *restrict out)
-{
-    struct layout l = layout_of(f);
-    switch (f->type) {
-    case MF_SAMPLE_U8:
-    case MF_SAMPLE_I8:
-        for (size_t i = 0; i < count; i++)
-            out[i] = (double)stored_value(&l, ((const uint8_t *)f->samples)[first + i]);
-        break;
-    case MF_SAMPLE_U16:
-    case MF_SAMPLE_I16:
-        for (size_t i = 0; i < count; i++)
-            out[i] = (double)stored_value(&l, ((const uint16_t *)f->samples)[first + i]);
-        break;
-    case MF_SAMPLE_U32:
-    case MF_SAMPLE_I32:
-        for (size_t i = 0; i < count; i++)
-            out[i] = (double)stored_value(&l, ((const uint32_t *)f->samples)[first + i]);
-        break;
-    case MF_SAMPLE_F32:
-        for (size_t i = 0; i < count; i++)
-            out[i] = ((const float *)f->samples)[first + i];
-        break;
-    default:
-        for (size_t i = 0; i < count; i++)
-            out[i] = ((const double *)f->samples)[first + i];
-    }
-}
-
-static double *row_buffer(const struct mf_frame *f, struct mf_error *err)
-{
-    double *row = calloc((size_t)f->columns * f->samples_per_pixel, sizeof *row);
-    if (!row)
-        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a row of %u pixels", f->columns);
-    return row;
-}
 
 static bool wide_padding(const struct mf_frame *f, double stored)
 {
@@ -319,11 +213,11 @@ static bool wide_padding(const struct mf_frame *f, double stored)
 static bool wide_modality(const struct mf_frame *f, const float *padding, float *out,
                           struct mf_error *err)
 {
-    MF_AUTO(mf_mem) double *row = row_buffer(f, err);
+    MF_AUTO(mf_mem) double *row = mf_stored_row(f, err);
     if (!row)
         return false;
     for (size_t y = 0; y < f->rows; y++, out += f->columns) {
-        load_stored(f, y * f->columns, f->columns, row);
+        mf_stored_load(f, y * f->columns, f->columns, row);
         for (size_t x = 0; x < f->columns; x++)
             out[x] =
                 padding && wide_padding(f, row[x]) ? *padding : (float)modality_value(f, row[x]);
@@ -337,7 +231,7 @@ static bool wide_display(const struct mf_frame *f, float *out, struct mf_error *
     if (!wide_modality(f, &NOTHING, out, err))
         return false;
     struct voi v;
-    size_t n = pixel_count(f);
+    size_t n = mf_stored_pixels(f);
     if (!voi_from_frame(f, &v)) {
         double p[2] = {LOW_PERCENTILE, HIGH_PERCENTILE}, range[2];
         if (!mf_percentiles_f32(out, n, p, range, err))
@@ -357,11 +251,11 @@ bool mf_grayscale_range(const struct mf_frame *f, double ret[2], struct mf_error
     double p[2] = {LOW_PERCENTILE, HIGH_PERCENTILE};
     if (is_narrow(f))
         return narrow_range(f, NULL, &ret[0], &ret[1], err);
-    MF_AUTO(mf_mem) float *values = malloc(pixel_count(f) * sizeof *values);
+    MF_AUTO(mf_mem) float *values = malloc(mf_stored_pixels(f) * sizeof *values);
     if (!values)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a frame");
     return wide_modality(f, &NOTHING, values, err) &&
-           mf_percentiles_f32(values, pixel_count(f), p, ret, err);
+           mf_percentiles_f32(values, mf_stored_pixels(f), p, ret, err);
 }
 
 bool mf_grayscale_has_voi(const struct mf_frame *f)
@@ -370,94 +264,16 @@ bool mf_grayscale_has_voi(const struct mf_frame *f)
     return voi_from_frame(f, &v);
 }
 
-/* ---- colour ---- */
-
-/* Luma in stored units times `scale`. */
-static bool colour_luma(const struct mf_frame *f, float scale, float *out, struct mf_error *err)
-{
-    MF_AUTO(mf_mem) double *row = row_buffer(f, err);
-    if (!row)
-        return false;
-    bool ybr = f->photometric == MF_PHOTOMETRIC_YBR_FULL;
-    float r = (ybr ? 1 : LUMA_R) * scale, g = (ybr ? 0 : LUMA_G) * scale,
-          b = (ybr ? 0 : LUMA_B) * scale;
-    size_t width = (size_t)f->columns * 3;
-    for (size_t y = 0; y < f->rows; y++, out += f->columns) {
-        load_stored(f, y * width, width, row);
-        for (size_t x = 0; x < f->columns; x++)
-            out[x] = r * (float)row[3 * x] + g * (float)row[3 * x + 1] + b * (float)row[3 * x + 2];
-    }
-    return true;
-}
-
-static float full_scale(const struct mf_frame *f)
-{
-    return (float)(f->bits_stored >= 32 ? UINT32_MAX : (UINT32_C(1) << f->bits_stored) - 1);
-}
-
-static uint8_t to_byte(double share)
-{
-    return (uint8_t)(clip(share) * 255 + 0.5);
-}
-
-/* PS3.3 C.7.6.3.1.2, YBR_FULL, inverted; shares of full scale. */
-static void ybr_to_rgb(const double ybr[3], double rgb[3])
-{
-    double cb = ybr[1] - 128.0 / 255, cr = ybr[2] - 128.0 / 255;
-    rgb[0] = ybr[0] + 1.402 * cr;
-    rgb[1] = ybr[0] - 0.344136 * cb - 0.714136 * cr;
-    rgb[2] = ybr[0] + 1.772 * cb;
-}
-
-static bool colour_bytes(const struct mf_frame *f, uint8_t *out, struct mf_error *err)
-{
-    MF_AUTO(mf_mem) double *row = row_buffer(f, err);
-    if (!row)
-        return false;
-    bool ybr = f->photometric == MF_PHOTOMETRIC_YBR_FULL;
-    double scale = 1 / (double)full_scale(f);
-    size_t width = (size_t)f->columns * 3;
-    for (size_t y = 0; y < f->rows; y++, out += width) {
-        load_stored(f, y * width, width, row);
-        for (size_t x = 0; x < width; x += 3) {
-            double c[3] = {row[x] * scale, row[x + 1] * scale, row[x + 2] * scale};
-            double rgb[3] = {c[0], c[1], c[2]};
-            if (ybr)
-                ybr_to_rgb(c, rgb);
-            for (int k = 0; k < 3; k++)
-                out[x + (size_t)k] = to_byte(rgb[k]);
-        }
-    }
-    return true;
-}
-
-static bool palette_bytes(const struct mf_frame *f, uint8_t *out, struct mf_error *err)
-{
-    MF_AUTO(mf_mem) uint8_t *table = malloc((size_t)table_size(f) * 3);
-    MF_AUTO(mf_mem) uint8_t *plane = malloc(pixel_count(f));
-    if (!table || !plane)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a palette");
-    struct layout l = layout_of(f);
-    for (int k = 0; k < 3; k++) {
-        for (uint32_t raw = 0; raw < table_size(f); raw++)
-            table[raw] = to_byte(palette_share(&f->palette[k], stored_value(&l, raw)));
-        map_bytes(f, table, plane);
-        for (size_t i = 0; i < pixel_count(f); i++)
-            out[3 * i + (size_t)k] = plane[i];
-    }
-    return true;
-}
-
 /* ---- public ---- */
 
 bool mf_grayscale_filled(const struct mf_frame *f, const float *padding, float *out,
                          struct mf_error *err)
 {
     if (is_colour(f))
-        return colour_luma(f, 1, out, err);
+        return mf_colour_luma(f, 1, out, err);
     if (!is_narrow(f))
         return wide_modality(f, padding, out, err);
-    MF_AUTO(mf_mem) float *table = malloc(table_size(f) * sizeof *table);
+    MF_AUTO(mf_mem) float *table = malloc(mf_stored_count(f) * sizeof *table);
     if (!table)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a table");
     narrow_modality_table(f, padding, table);
@@ -473,10 +289,10 @@ bool mf_grayscale_modality(const struct mf_frame *f, float *out, struct mf_error
 bool mf_grayscale_display(const struct mf_frame *f, float *out, struct mf_error *err)
 {
     if (is_colour(f))
-        return colour_luma(f, 1 / full_scale(f), out, err);
+        return mf_colour_luma(f, 1 / mf_colour_full_scale(f), out, err);
     if (!is_narrow(f))
         return wide_display(f, out, err);
-    MF_AUTO(mf_mem) float *table = malloc(table_size(f) * sizeof *table);
+    MF_AUTO(mf_mem) float *table = malloc(mf_stored_count(f) * sizeof *table);
     if (!table)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a table");
     if (!narrow_table(f, NULL, table, err))
@@ -487,7 +303,7 @@ bool mf_grayscale_display(const struct mf_frame *f, float *out, struct mf_error 
 
 size_t mf_grayscale_table_size(const struct mf_frame *f)
 {
-    return is_colour(f) || !is_narrow(f) ? 0 : table_size(f);
+    return is_colour(f) || !is_narrow(f) ? 0 : mf_stored_count(f);
 }
 
 bool mf_grayscale_needs_counts(const struct mf_frame *f)
@@ -510,10 +326,10 @@ uint32_t mf_grayscale_channels(const struct mf_frame *f)
 bool mf_grayscale_display8(const struct mf_frame *f, uint8_t *out, struct mf_error *err)
 {
     if (is_colour(f))
-        return colour_bytes(f, out, err);
+        return mf_colour_bytes(f, out, err);
     if (f->photometric == MF_PHOTOMETRIC_PALETTE)
-        return palette_bytes(f, out, err);
-    size_t n = is_narrow(f) ? table_size(f) : pixel_count(f);
+        return mf_colour_palette_bytes(f, out, err);
+    size_t n = is_narrow(f) ? mf_stored_count(f) : mf_stored_pixels(f);
     MF_AUTO(mf_mem) float *values = calloc(n, sizeof *values);
     MF_AUTO(mf_mem) uint8_t *bytes = malloc(n);
     if (!values || !bytes)
@@ -523,7 +339,7 @@ bool mf_grayscale_display8(const struct mf_frame *f, uint8_t *out, struct mf_err
     for (size_t i = 0; i < n; i++)
         bytes[i] = (uint8_t)(values[i] * 255 + 0.5f);
     if (is_narrow(f))
-        map_bytes(f, bytes, out);
+        mf_stored_map_bytes(f, bytes, out);
     else
         memcpy(out, bytes, n);
     return true;
