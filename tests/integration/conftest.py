@@ -1,6 +1,8 @@
-"""What the integration tests share: one daemon with a tiny frontal-only bundle."""
+"""What the integration tests share: one daemon with a tiny frontal-only bundle, the results of the sample, a browser."""
+import pydicom
 import pytest
 
+import artifact_study
 import bundles
 import chromium
 import daemon as daemons
@@ -19,6 +21,13 @@ def daemon(tmp_path_factory, frontal_bundle):
     running = daemons.Daemon(tmp_path_factory.mktemp("daemon"), frontal_bundle).start()
     yield running
     assert running.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory):
+    """The studies of the sample patient with their DICOM objects."""
+    images = [pydicom.dcmread(f) for f in artifact_study.SAMPLE]
+    return list(artifact_study.predict(tmp_path_factory.mktemp("artifacts") / "sample", images).values())
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import daemon as daemons
 import orthanc
 from dicom_net import JSON, part10, radiograph, related, sample, wait_for_study
 from fhir_server import wait_until
-from test_artifacts import problems
+from artifact_study import problems
 
 pytestmark = pytest.mark.skipif(not orthanc.available(), reason="Orthanc is not installed")
 
