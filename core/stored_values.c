@@ -38,7 +38,7 @@ double *mf_stored_row(const struct mf_frame *f, struct mf_error *err)
 }
 
 void mf_stored_map_bytes(const struct mf_frame *f, const uint8_t *restrict table,
-                      uint8_t *restrict out)
+                         uint8_t *restrict out)
 {
     size_t n = mf_stored_pixels(f);
     if (mf_sample_size(f->type) == 1) {

@@ -1,6 +1,6 @@
-/* Samples as DICOM stores them: which bits of a sample are the value, tables with an entry per sample
- * value (PS3.5 8.1.1; PS3.3 C.7.6.3.1.3 for bits outside the stored ones, C.11 for look-up tables).
- * For the parts of the greyscale pipeline only. */
+/* Samples as DICOM stores them: which bits of a sample are the value, tables with an entry per
+ * sample value (PS3.5 8.1.1; PS3.3 C.7.6.3.1.3 for bits outside the stored ones, C.11 for look-up
+ * tables). For the parts of the greyscale pipeline only. */
 #ifndef MEDFUSION_CORE_STORED_VALUES_H
 #define MEDFUSION_CORE_STORED_VALUES_H
 
