@@ -48,8 +48,9 @@ static const char RENEW[] =
 
 void mf_pg_disconnect(struct mf_postgres_store *s)
 {
+    mf_pg_forget_rows(s);
     for (int i = 0; i < MF_PG_ROWS; i++)
-        mf_pg_done(&s->rows[i].base);
+        s->rows[i].state = MF_PG_FREE; /* no answer will come */
     PQfinish(s->db);
     s->db = NULL;
     s->statement_count = s->expected_from = 0;
@@ -181,6 +182,7 @@ static void start(struct mf_postgres_store *s)
     s->ended_before = s->sql.ended_count;
     s->made_before = s->sql.work_made;
     s->taken_before = s->sql.work_taken;
+    mf_pg_forget_rows(s);
     mf_pg_notes_clear(s);
 }
 
@@ -305,6 +307,7 @@ static void pg_free(struct mf_sql_store *store)
 }
 
 static const struct mf_sql_engine ENGINE = {.shared = true,
+                                            .together = MF_SQL_TOGETHER,
                                             .join = "string_agg(DISTINCT m.Modality, ',')",
                                             .free = pg_free,
                                             .query = mf_pg_query,

@@ -1,8 +1,9 @@
 /*
  * Private to the PostgreSQL engine: its struct, and what its files share.
  *
- * One connection, in libpq's pipeline mode: statements without rows are sent and their outcome is
- * looked at when something is asked, at the latest with the commit. A group (or a verb that is
+ * One connection, in libpq's pipeline mode: statements are sent, and their outcome is looked at when
+ * the first row of a query is wanted, at the latest with the commit; so queries that were asked one
+ * after the other are answered together. A group (or a verb that is
  * called alone) is one transaction at READ COMMITTED. What every group must write in one order, the
  * audit chain, the numbered changes and the counters, is kept in memory until the end (`notes`), so
  * that the row that orders groups is locked for no longer than a commit takes
@@ -15,11 +16,18 @@
 
 #include <libpq-fe.h>
 
-enum { MF_PG_STATEMENTS = 200, MF_PG_ROWS = 8, MF_PG_COUNTERS = 32 };
+enum { MF_PG_STATEMENTS = 200, MF_PG_ROWS = 64, MF_PG_COUNTERS = 32 };
 
 struct mf_pg_rows {
     struct mf_sql_rows base;
-    PGresult *result; /* NULL: not in use */
+    enum {
+        MF_PG_FREE,
+        MF_PG_ASKED,
+        MF_PG_DROPPED, /* asked, but nobody wants the answer any more */
+        MF_PG_ANSWERED,
+        MF_PG_FAILED
+    } state;
+    PGresult *result; /* of what was answered */
     int row;          /* the current one; −1 before the first */
 };
 
@@ -40,6 +48,8 @@ struct mf_pg_notes {
     size_t count_count;
 };
 
+enum { MF_PG_QUERY = 128 };
+
 struct mf_postgres_store {
     struct mf_sql_store sql;
     char *address; /* connection string: holds a secret, is never told */
@@ -52,8 +62,8 @@ struct mf_postgres_store {
     struct mf_buffer text; /* of the statement that is being prepared */
     struct mf_pg_rows rows[MF_PG_ROWS];
 
-    /* Commands whose results are still to come, in order: d = nothing to see, t = the time, q = a
-     * query, s = end of a pipeline. */
+    /* Commands whose results are still to come, in order: d = nothing to see, t = the time, s =
+     * end of a pipeline, from MF_PG_QUERY on: a query, and which of `rows` it is. */
     struct mf_buffer expected;
     size_t expected_from;
 
@@ -101,6 +111,8 @@ bool mf_pg_run(struct mf_sql_store *store, const char *sql, const struct mf_sql_
                size_t n, struct mf_error *err);
 int mf_pg_row(struct mf_sql_store *store, struct mf_sql_rows *rows, struct mf_error *err);
 void mf_pg_done(struct mf_sql_rows *rows);
+/* Lets go of every query. */
+void mf_pg_forget_rows(struct mf_postgres_store *s);
 bool mf_pg_null(struct mf_sql_rows *rows, int column);
 int64_t mf_pg_integer(struct mf_sql_rows *rows, int column);
 double mf_pg_real(struct mf_sql_rows *rows, int column);

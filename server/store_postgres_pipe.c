@@ -1,7 +1,7 @@
 /*
  * PostgreSQL engine: statements in a pipeline (libpq, 34.5 "Pipeline Mode"). What is sent is kept
- * track of by one letter each (struct mf_postgres_store, `expected`); a query flushes and reads
- * until its own answer, anything else is read on the way. Values travel in binary form with their
+ * track of by one letter each (struct mf_postgres_store, `expected`); the first row of a query
+ * flushes, and all that was asked until then is read. Values travel in binary form with their
  * types given, so nothing is inferred.
  */
 #include "server/store_postgres.h"
@@ -18,6 +18,9 @@ enum {
     MAX_EXPECTED = 256, /* answers that may lie in the socket's buffer */
     SQL_BYTES = 64 << 10
 };
+
+_Static_assert(MF_PG_ROWS >= 2 * MF_SQL_TOGETHER && MF_PG_QUERY + MF_PG_ROWS <= 256,
+               "a claim asks two queries for each job, and a letter says which it was");
 
 static struct mf_postgres_store *self(struct mf_sql_store *store)
 {
@@ -193,13 +196,24 @@ static void take_time(struct mf_postgres_store *s, const PGresult *result)
     }
 }
 
-/* Reads the answer that is next; *ret_tag its letter, and, unless NULL, *ret its result (to be
- * cleared by the caller). False: the connection broke, or nothing was expected. */
-static bool read_next(struct mf_postgres_store *s, char *ret_tag, PGresult **ret)
+/* Takes the result of a query, or NULL: it failed. */
+static void take_rows(struct mf_pg_rows *rows, PGresult *result)
+{
+    if (rows->state == MF_PG_DROPPED) {
+        PQclear(result);
+        rows->state = MF_PG_FREE;
+        return;
+    }
+    rows->result = result;
+    rows->state = result ? MF_PG_ANSWERED : MF_PG_FAILED;
+}
+
+/* Reads the answer that is next. False: the connection broke, or nothing was expected. */
+static bool read_next(struct mf_postgres_store *s)
 {
     if (s->expected_from == s->expected.len)
         return false;
-    char tag = s->expected.data[s->expected_from++];
+    const unsigned char tag = (unsigned char)s->expected.data[s->expected_from++];
     if (s->expected_from == s->expected.len) {
         mf_buffer_clear(&s->expected);
         s->expected_from = 0;
@@ -217,10 +231,10 @@ static bool read_next(struct mf_postgres_store *s, char *ret_tag, PGresult **ret
         failed(s, result);
     else if (status == PGRES_TUPLES_OK && tag == 't')
         take_time(s, result);
-    *ret_tag = tag;
-    if (ret && status == PGRES_TUPLES_OK && tag == 'q')
-        *ret = result;
-    else
+    const bool rows = status == PGRES_TUPLES_OK && tag >= MF_PG_QUERY;
+    if (tag >= MF_PG_QUERY)
+        take_rows(&s->rows[tag - MF_PG_QUERY], rows ? result : NULL);
+    if (!rows)
         PQclear(result);
     return true;
 }
@@ -232,13 +246,12 @@ static bool flush(struct mf_postgres_store *s)
 }
 
 /* Reads until the answer of the newest command. */
-static bool read_all(struct mf_postgres_store *s, PGresult **ret)
+static bool read_all(struct mf_postgres_store *s)
 {
-    char tag = 0;
     if (!flush(s))
         return false;
     while (s->expected_from < s->expected.len)
-        if (!read_next(s, &tag, ret))
+        if (!read_next(s))
             return false;
     return !s->failed;
 }
@@ -249,9 +262,8 @@ bool mf_pg_sync(struct mf_postgres_store *s, bool wait)
         return failed(s, NULL);
     if (!wait)
         return true;
-    char tag = 0;
     while (s->expected_from < s->expected.len)
-        if (!read_next(s, &tag, NULL))
+        if (!read_next(s))
             return false;
     return !s->failed;
 }
@@ -261,7 +273,7 @@ bool mf_pg_need_time(struct mf_postgres_store *s)
     if (s->group || s->verb) {
         if (s->begun && s->timed)
             return true;
-        return need_begin(s) && (s->timed || read_all(s, NULL)) && s->timed;
+        return need_begin(s) && (s->timed || read_all(s)) && s->timed;
     }
     s->timed = false;
     return mf_pg_send(s, "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::int8", 't') &&
@@ -270,11 +282,10 @@ bool mf_pg_need_time(struct mf_postgres_store *s)
 
 bool mf_pg_recover(struct mf_postgres_store *s)
 {
-    char tag = 0;
     if (!s->db || PQstatus(s->db) == CONNECTION_BAD || !PQpipelineSync(s->db) || !expect(s, 's'))
         return false;
     while (s->expected_from < s->expected.len)
-        if (!read_next(s, &tag, NULL))
+        if (!read_next(s))
             return false;
     s->failed = false;
     s->statement_count = 0; /* some may never have been prepared */
@@ -290,7 +301,7 @@ struct mf_sql_rows *mf_pg_query(struct mf_sql_store *store, const char *sql, boo
     struct mf_postgres_store *s = self(store);
     struct mf_pg_rows *rows = s->rows;
     const bool alone = !s->group && !s->verb;
-    while (rows < s->rows + MF_PG_ROWS && rows->result)
+    while (rows < s->rows + MF_PG_ROWS && rows->state != MF_PG_FREE)
         rows++;
     if (rows == s->rows + MF_PG_ROWS) {
         mf_error_set(err, MF_ERR_INTERNAL, "the job store has too many statements under way");
@@ -298,18 +309,21 @@ struct mf_sql_rows *mf_pg_query(struct mf_sql_store *store, const char *sql, boo
     }
     if (strncmp(sql, "SELECT", 6) != 0)
         s->wrote = true;
-    PGresult *result = NULL;
-    bool ok = send_statement(s, sql, literal, values, n, 'q') && read_all(s, &result);
-    ok = (!alone || mf_pg_sync(s, true)) && ok;
-    if (!ok || !result) {
-        PQclear(result);
-        mf_pg_tell(s, err);
-        if (alone && !mf_pg_recover(s))
-            mf_pg_disconnect(s);
-        return NULL;
-    }
-    *rows = (struct mf_pg_rows){.base = {store->engine}, .result = result, .row = -1};
-    return &rows->base;
+    *rows = (struct mf_pg_rows){.base = {store->engine}, .state = MF_PG_ASKED, .row = -1};
+    bool ok =
+        send_statement(s, sql, literal, values, n, (char)(MF_PG_QUERY + (int)(rows - s->rows)));
+    if (!ok)
+        rows->state = MF_PG_FREE; /* it was not sent */
+    if (alone)
+        ok = mf_pg_sync(s, true) && ok && rows->state == MF_PG_ANSWERED;
+    if (ok)
+        return &rows->base;
+    if (alone)
+        mf_pg_forget_rows(s);
+    mf_pg_tell(s, err);
+    if (alone && !mf_pg_recover(s))
+        mf_pg_disconnect(s);
+    return NULL;
 }
 
 bool mf_pg_run(struct mf_sql_store *store, const char *sql, const struct mf_sql_value *values,
@@ -322,7 +336,7 @@ bool mf_pg_run(struct mf_sql_store *store, const char *sql, const struct mf_sql_
     if (alone)
         ok = mf_pg_sync(s, true) && ok;
     else if (ok && s->expected.len - s->expected_from > MAX_EXPECTED)
-        ok = read_all(s, NULL);
+        ok = read_all(s);
     if (ok)
         return true;
     mf_pg_tell(s, err);
@@ -339,8 +353,14 @@ static struct mf_pg_rows *of(struct mf_sql_rows *rows)
 int mf_pg_row(struct mf_sql_store *store, struct mf_sql_rows *rows, struct mf_error *err)
 {
     struct mf_pg_rows *r = of(rows);
-    (void)store;
-    (void)err; /* all rows are here */
+    struct mf_postgres_store *s = self(store);
+    if (r->state == MF_PG_ASKED && !read_all(s) && r->state == MF_PG_ASKED)
+        r->state = MF_PG_FAILED; /* the connection broke */
+    if (r->state != MF_PG_ANSWERED) {
+        mf_pg_tell(s, err);
+        mf_pg_done(rows);
+        return -1;
+    }
     if (++r->row < PQntuples(r->result))
         return 1;
     mf_pg_done(rows);
@@ -349,8 +369,16 @@ int mf_pg_row(struct mf_sql_store *store, struct mf_sql_rows *rows, struct mf_er
 
 void mf_pg_done(struct mf_sql_rows *rows)
 {
-    PQclear(of(rows)->result);
-    of(rows)->result = NULL;
+    struct mf_pg_rows *r = of(rows);
+    PQclear(r->result);
+    r->result = NULL;
+    r->state = r->state == MF_PG_ASKED || r->state == MF_PG_DROPPED ? MF_PG_DROPPED : MF_PG_FREE;
+}
+
+void mf_pg_forget_rows(struct mf_postgres_store *s)
+{
+    for (int i = 0; i < MF_PG_ROWS; i++)
+        mf_pg_done(&s->rows[i].base);
 }
 
 /* --- columns --- */

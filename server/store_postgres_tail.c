@@ -128,14 +128,66 @@ static bool lock_head(struct mf_postgres_store *s, struct head *ret, struct mf_e
     return true;
 }
 
+/* Rows are inserted TOGETHER at a time while there are as many, then one by one. */
+#define FOUR(row) row ", " row ", " row ", " row
+#define TOGETHER(row) FOUR(FOUR(row))
+enum { TOGETHER_ROWS = 16, AUDIT_COLUMNS = 8, CHANGE_COLUMNS = 2 };
+
+static bool insert_rows(struct mf_postgres_store *s, const char *one, const char *many,
+                        const struct mf_sql_value *values, size_t rows, size_t columns,
+                        struct mf_error *err)
+{
+    s->sql.writes += rows > 0;
+    while (rows > 0) {
+        const size_t now = rows < TOGETHER_ROWS ? 1 : TOGETHER_ROWS;
+        if (!mf_pg_run(&s->sql, now == 1 ? one : many, values, now * columns, err))
+            return false;
+        values += now * columns;
+        rows -= now;
+    }
+    return true;
+}
+
+static struct mf_sql_value text(const char *bytes)
+{
+    return (struct mf_sql_value){.type = 't', .bytes = bytes};
+}
+
+static struct mf_sql_value integer(int64_t number)
+{
+    return (struct mf_sql_value){.type = 'i', .integer = number};
+}
+
+#define INSERT_AUDIT "INSERT INTO audit(seq, time, tenant, job, event, detail, actor, hash) VALUES"
+#define AUDIT_ROW "(?, ?, ?, ?, ?, ?, ?, ?)"
+
 static bool write_audits(struct mf_postgres_store *s, struct head *head, struct mf_error *err)
 {
-    for (size_t i = 0; i < s->notes.audit_count; i++) {
+    struct mf_audit_row rows[TOGETHER_ROWS];
+    struct mf_sql_value values[TOGETHER_ROWS * AUDIT_COLUMNS];
+    const size_t count = s->notes.audit_count;
+    for (size_t i = 0, n = 0; i < count; i++) {
         char *const *t = s->notes.audits[i].texts;
-        const struct mf_audit_row row = {
+        struct mf_audit_row *row = &rows[n];
+        *row = (struct mf_audit_row){
             .tenant = t[0], .job = t[1], .event = t[2], .detail = t[3], .actor = t[4]};
-        if (!mf_sql_audit_insert(&s->sql, &head->audit, &row, err))
+        mf_sql_audit_link(&s->sql, &head->audit, row);
+        const struct mf_sql_value columns[AUDIT_COLUMNS] = {
+            integer(row->seq),
+            integer(row->time_ms),
+            text(row->tenant),
+            text(row->job),
+            text(row->event),
+            text(row->detail),
+            text(row->actor),
+            {.type = 'b', .bytes = row->hash, .len = sizeof row->hash}};
+        memcpy(values + n++ * AUDIT_COLUMNS, columns, sizeof columns);
+        if (n < TOGETHER_ROWS && i + 1 < count)
+            continue;
+        if (!insert_rows(s, INSERT_AUDIT AUDIT_ROW, INSERT_AUDIT TOGETHER(AUDIT_ROW), values, n,
+                         AUDIT_COLUMNS, err))
             return false;
+        n = 0;
     }
     return true;
 }
@@ -151,14 +203,25 @@ static bool told_later(const struct mf_pg_notes *n, size_t i)
 
 _Static_assert(MF_CHANGES_KEPT == 10000, "the number in the statement");
 
+#define INSERT_CHANGE "INSERT INTO job_changes(number, job) VALUES"
+
 static bool write_changes(struct mf_postgres_store *s, struct head *head, struct mf_error *err)
 {
+    struct mf_sql_value values[TOGETHER_ROWS * CHANGE_COLUMNS];
     const int64_t before = head->change;
-    for (size_t i = 0; i < s->notes.change_count; i++)
-        if (!told_later(&s->notes, i) &&
-            !mf_sql_run(&s->sql, err, "INSERT INTO job_changes(number, job) VALUES(?, ?)", "ii",
-                        ++head->change, s->notes.changes[i]))
+    const size_t count = s->notes.change_count;
+    for (size_t i = 0, n = 0; i < count; i++) {
+        if (!told_later(&s->notes, i)) { /* the last one is told */
+            values[n * CHANGE_COLUMNS] = integer(++head->change);
+            values[n++ * CHANGE_COLUMNS + 1] = integer(s->notes.changes[i]);
+        }
+        if (n < TOGETHER_ROWS && i + 1 < count)
+            continue;
+        if (!insert_rows(s, INSERT_CHANGE "(?, ?)", INSERT_CHANGE TOGETHER("(?, ?)"), values, n,
+                         CHANGE_COLUMNS, err))
             return false;
+        n = 0;
+    }
     return before / KEEP_EVERY == head->change / KEEP_EVERY ||
            mf_sql_run(&s->sql, err, "DELETE FROM job_changes WHERE number <= ? - 10000", "i",
                       head->change);

@@ -49,6 +49,7 @@ enum mf_sql_commit {
 
 struct mf_sql_engine {
     bool shared;      /* other processes work on the database */
+    size_t together;  /* queries of one text that may be under way at once, MF_SQL_TOGETHER at most */
     const char *join; /* aggregate that joins distinct texts by commas, with %s for the column */
     void (*free)(struct mf_sql_store *s);
     /* Starts a statement that has rows; `literal`: the text's address stands for it, so that it is
@@ -91,7 +92,7 @@ struct mf_sql_engine {
 };
 
 /* HELD_MS: for how long a courier of a shared database has what it was handed for itself. */
-enum { MF_SQL_DESTINATIONS = 64, MF_SQL_HELD_MS = 120000 };
+enum { MF_SQL_DESTINATIONS = 64, MF_SQL_HELD_MS = 120000, MF_SQL_TOGETHER = 24 };
 
 struct mf_sql_store {
     struct mf_store base;
@@ -122,6 +123,10 @@ struct mf_sql_store {
         typical_run_s; /* typical: moving mean, NaN at first */
     int64_t wait_count, run_count;
 };
+
+/* The job of this id and tenant. Of a table that is new PostgreSQL knows nothing: without the joined
+ * text it may go through all jobs of the tenant instead of to the one with the id. */
+#define MF_SQL_IS_JOB "id = ? AND tenant/*! || ''*/ = ?"
 
 /* A prepared statement with its parameters bound: one letter of `types` per parameter (struct
  * mf_sql_value; b is pointer, size_t). `sql` must be a literal. NULL on failure. */
@@ -167,7 +172,10 @@ bool mf_sql_inputs(struct mf_sql_store *s, int64_t seq, struct mf_arena *arena,
 /* A row of the audit trail; `event` is a literal, `detail` may be NULL. */
 bool mf_sql_audit(struct mf_sql_store *s, const char *tenant, const char *job, const char *event,
                   const char *detail, struct mf_error *err);
-/* For engines: puts a row behind `head`, which then is that row. */
+/* For engines: gives a row its number, time and hash behind `head`, which then is that row. */
+void mf_sql_audit_link(struct mf_sql_store *s, struct mf_audit_point *head,
+                       struct mf_audit_row *row);
+/* The same, and inserts it. */
 bool mf_sql_audit_insert(struct mf_sql_store *s, struct mf_audit_point *head,
                          const struct mf_audit_row *given, struct mf_error *err);
 bool mf_sql_count(struct mf_sql_store *s, const char *counter, int64_t by, struct mf_error *err);

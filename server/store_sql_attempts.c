@@ -45,18 +45,28 @@ static void read_running(struct mf_sql_rows *q, struct running *r)
     r->progress = mf_sql_double(q, 10);
 }
 
+static struct mf_sql_rows *ask_running(struct mf_sql_store *s, const char *id, struct mf_error *err)
+{
+    return mf_sql_query(
+        s, err, "SELECT " RUNNING_COLUMNS " FROM jobs WHERE id = ?/*! FOR UPDATE*/", "t", id);
+}
+
 /* 1: found, 0: no such job, −1: failed */
-static int find_running(struct mf_sql_store *s, const char *id, struct running *ret,
+static int take_running(struct mf_sql_store *s, struct mf_sql_rows *q, struct running *ret,
                         struct mf_error *err)
 {
-    struct mf_sql_rows *q = mf_sql_query(
-        s, err, "SELECT " RUNNING_COLUMNS " FROM jobs WHERE id = ?/*! FOR UPDATE*/", "t", id);
     int row = mf_sql_row(s, q, err);
     if (row == 1) {
         read_running(q, ret);
         mf_sql_done(q);
     }
     return row;
+}
+
+static int find_running(struct mf_sql_store *s, const char *id, struct running *ret,
+                        struct mf_error *err)
+{
+    return take_running(s, ask_running(s, id, err), ret, err);
 }
 
 static bool drop_lease(struct mf_sql_store *s, int64_t seq, struct mf_error *err)
@@ -174,10 +184,11 @@ static void note_run(struct mf_sql_store *s, const struct running *r)
     s->typical_run_s = isnan(s->typical_run_s) ? seconds : 0.8 * s->typical_run_s + 0.2 * seconds;
 }
 
-static bool finish_one(struct mf_sql_store *s, struct mf_outcome *o, struct mf_error *err)
+static bool finish_one(struct mf_sql_store *s, struct mf_outcome *o, struct mf_sql_rows *q,
+                       struct mf_error *err)
 {
     struct running r = {.seq = 0};
-    int found = find_running(s, o->job.id, &r, err);
+    int found = take_running(s, q, &r, err);
     if (found < 0)
         return false;
     bool mine = found && r.fence == o->job.fence;
@@ -200,6 +211,33 @@ static bool finish_one(struct mf_sql_store *s, struct mf_outcome *o, struct mf_e
     return end_job(s, &r, state, &o->problem, err);
 }
 
+/* Up to `together` of them: all jobs are asked for before the first is waited for. A job that is
+ * named twice is not among these twice (its second answer would be of before it ended). */
+static bool finish_some(struct mf_sql_store *s, struct mf_outcome *outcomes, size_t n,
+                        struct mf_error *err)
+{
+    struct mf_sql_rows *jobs[MF_SQL_TOGETHER];
+    bool ok = true;
+    for (size_t i = 0; i < n; i++)
+        jobs[i] = ask_running(s, outcomes[i].job.id, err);
+    for (size_t i = 0; i < n; i++)
+        if (ok)
+            ok = finish_one(s, &outcomes[i], jobs[i], err);
+        else
+            mf_sql_done(jobs[i]);
+    return ok;
+}
+
+static size_t how_many(const struct mf_outcome *outcomes, size_t n, size_t together)
+{
+    size_t some = 1;
+    for (; some < n && some < together; some++)
+        for (size_t k = 0; k < some; k++)
+            if (strcmp(outcomes[k].job.id, outcomes[some].job.id) == 0)
+                return some;
+    return some;
+}
+
 static bool finish_step(struct mf_sql_store *s, struct mf_outcome *outcomes, size_t n,
                         struct mf_error *err)
 {
@@ -209,7 +247,10 @@ static bool finish_step(struct mf_sql_store *s, struct mf_outcome *outcomes, siz
             (o->state == MF_JOB_FAILED && o->problem.code == MF_OK))
             return mf_error_set(err, MF_ERR_INTERNAL, "job %s: its outcome is incomplete",
                                 o->job.id);
-        if (!finish_one(s, &outcomes[i], err))
+    }
+    for (size_t i = 0, some; i < n; i += some) {
+        some = how_many(outcomes + i, n - i, s->engine->together);
+        if (!finish_some(s, outcomes + i, some, err))
             return false;
     }
     return true;

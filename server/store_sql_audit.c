@@ -38,22 +38,30 @@ bool mf_sql_audit_head(struct mf_sql_store *s, struct mf_audit_point *ret, struc
            (found || read_base(s, ret, err));
 }
 
+void mf_sql_audit_link(struct mf_sql_store *s, struct mf_audit_point *head,
+                       struct mf_audit_row *row)
+{
+    row->seq = head->seq + 1;
+    row->time_ms = mf_sql_now_ms(s);
+    mf_audit_hash(head->hash, row, row->hash);
+    head->seq = row->seq;
+    memcpy(head->hash, row->hash, sizeof row->hash);
+}
+
 bool mf_sql_audit_insert(struct mf_sql_store *s, struct mf_audit_point *head,
                          const struct mf_audit_row *given, struct mf_error *err)
 {
+    const struct mf_audit_point before = *head;
     struct mf_audit_row row = *given;
-    row.seq = head->seq + 1;
-    row.time_ms = mf_sql_now_ms(s);
-    mf_audit_hash(head->hash, &row, row.hash);
-    if (!mf_sql_run(s, err,
-                    "INSERT INTO audit(seq, time, tenant, job, event, detail, actor, hash)"
-                    " VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
-                    "iitttttb", row.seq, row.time_ms, row.tenant, row.job, row.event, row.detail,
-                    row.actor, row.hash, sizeof row.hash))
-        return false;
-    head->seq = row.seq;
-    memcpy(head->hash, row.hash, sizeof row.hash);
-    return true;
+    mf_sql_audit_link(s, head, &row);
+    if (mf_sql_run(s, err,
+                   "INSERT INTO audit(seq, time, tenant, job, event, detail, actor, hash)"
+                   " VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
+                   "iitttttb", row.seq, row.time_ms, row.tenant, row.job, row.event, row.detail,
+                   row.actor, row.hash, sizeof row.hash))
+        return true;
+    *head = before;
+    return false;
 }
 
 bool mf_sql_audit(struct mf_sql_store *s, const char *tenant, const char *job, const char *event,

@@ -212,8 +212,10 @@ bool mf_sql_instances_add(struct mf_store *store, const char *tenant, int64_t qu
 #define COLUMNS "tenant, StudyInstanceUID, revision"
 #define DUE_NOW "SELECT " COLUMNS " FROM studies WHERE due > 0 AND due <= ? ORDER BY due LIMIT ?"
 #define TAKE_NOW                                                                                   \
-    "UPDATE studies SET due = ? WHERE study IN (SELECT study FROM studies WHERE due > 0"           \
-    " AND due <= ? ORDER BY due LIMIT ?/*! FOR UPDATE SKIP LOCKED*/) RETURNING " COLUMNS
+    "WITH fallen AS (SELECT study AS which, due AS since FROM studies WHERE due > 0"               \
+    " AND due <= ? ORDER BY due LIMIT ?/*! FOR UPDATE SKIP LOCKED*/),"                             \
+    " taken AS (UPDATE studies SET due = ? FROM fallen WHERE study = which"                        \
+    " RETURNING " COLUMNS ", since) SELECT " COLUMNS " FROM taken ORDER BY since"
 
 bool mf_sql_studies_due(struct mf_store *store, struct mf_due_study *ret, size_t max,
                         size_t *ret_count, int64_t *ret_next_ms, struct mf_error *err)
@@ -221,7 +223,7 @@ bool mf_sql_studies_due(struct mf_store *store, struct mf_due_study *ret, size_t
     struct mf_sql_store *s = self(store);
     int64_t now = mf_sql_now_ms(s), wanted = (int64_t)max;
     struct mf_sql_rows *q =
-        s->engine->shared ? mf_sql_query(s, err, TAKE_NOW, "iii", now + MF_SQL_HELD_MS, now, wanted)
+        s->engine->shared ? mf_sql_query(s, err, TAKE_NOW, "iii", now, wanted, now + MF_SQL_HELD_MS)
                           : mf_sql_query(s, err, DUE_NOW, "ii", now, wanted);
     size_t n = 0;
     int row;

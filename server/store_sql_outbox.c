@@ -118,15 +118,18 @@ bool mf_sql_next_due(struct mf_sql_store *s, struct mf_sql_rows *q, int64_t now,
 }
 
 /* With couriers on other hosts, what is handed out is not due again for MF_SQL_HELD_MS: time enough
- * to settle it, unless its courier dies. */
+ * to settle it, unless its courier dies. It is handed out in the order in which it fell due, so that
+ * a receiver hears of jobs in the order in which they ended. */
 #define COLUMNS "id, attempts, tenant, job, destination, due"
 #define OF_THESE                                                                                   \
     "due > 0 AND due <= ? AND CASE WHEN replace(?, ' ' || destination || ' ', '') = ?"             \
     " THEN 1 ELSE 0 END = ? ORDER BY due, id LIMIT ?"
 #define DUE_NOW "SELECT " COLUMNS " FROM outbox WHERE " OF_THESE
 #define TAKE_NOW                                                                                   \
-    "UPDATE outbox SET due = ? WHERE id IN (SELECT id FROM outbox WHERE " OF_THESE                 \
-    "/*! FOR UPDATE SKIP LOCKED*/) RETURNING " COLUMNS
+    "WITH fallen AS (SELECT id AS which, due AS since FROM outbox WHERE " OF_THESE                 \
+    "/*! FOR UPDATE SKIP LOCKED*/), taken AS (UPDATE outbox SET due = ? FROM fallen"               \
+    " WHERE id = which RETURNING " COLUMNS ", since) SELECT " COLUMNS                              \
+    " FROM taken ORDER BY since, id"
 
 bool mf_sql_deliveries_due(struct mf_store *store, const struct mf_destinations *which,
                            struct mf_delivery *ret, size_t max, size_t *ret_count,
@@ -136,8 +139,8 @@ bool mf_sql_deliveries_due(struct mf_store *store, const struct mf_destinations 
     int64_t now = mf_sql_now_ms(s), wanted = (int64_t)max, others = which->others;
     struct mf_sql_rows *q =
         s->engine->shared
-            ? mf_sql_query(s, err, TAKE_NOW, "iittii", now + MF_SQL_HELD_MS, now, which->list,
-                           which->list, others, wanted)
+            ? mf_sql_query(s, err, TAKE_NOW, "ittiii", now, which->list, which->list, others, wanted,
+                           now + MF_SQL_HELD_MS)
             : mf_sql_query(s, err, DUE_NOW, "ittii", now, which->list, which->list, others, wanted);
     size_t n = 0;
     int row;

@@ -14,20 +14,26 @@ static struct mf_sql_store *self(struct mf_store *store)
 
 /* --- submit --- */
 
+/* How many jobs wait, whether this one is known, and the row that it will be in if it is not. What
+ * follows needs no answer from the database, which may be far away. */
+#define LOOK                                                                                       \
+    "SELECT (SELECT count(*) FROM jobs WHERE state = 0),"                                          \
+    " EXISTS(SELECT 1 FROM jobs WHERE " MF_SQL_IS_JOB "),"                                       \
+    " coalesce(NULL, /*!nextval(pg_get_serial_sequence('jobs', 'seq')), */"                        \
+    "(SELECT coalesce(max(seq), 0) + 1 FROM jobs))"
+
 /* 1: the key was used with this fingerprint (or the id exists already: a repeated call); 0: new;
  * −1: refused. */
 static int find_replay(struct mf_sql_store *s, const struct mf_submission *sub,
-                       struct mf_submitted *ret, struct mf_error *err)
+                       struct mf_submitted *ret, int64_t *ret_seq, struct mf_error *err)
 {
-    struct mf_sql_rows *q = mf_sql_query(s, err,
-                                         "SELECT (SELECT count(*) FROM jobs WHERE state = 0),"
-                                         " EXISTS(SELECT 1 FROM jobs WHERE id = ? AND tenant = ?)",
-                                         "tt", sub->id, sub->tenant);
+    struct mf_sql_rows *q = mf_sql_query(s, err, LOOK, "tt", sub->id, sub->tenant);
     int row = mf_sql_row(s, q, err);
     if (row != 1)
         return -1;
     bool known = mf_sql_int64(q, 1) != 0;
     ret->queued = mf_sql_int64(q, 0);
+    *ret_seq = mf_sql_int64(q, 2);
     mf_sql_done(q);
     if (known)
         memcpy(ret->id, sub->id, MF_JOB_ID);
@@ -71,24 +77,19 @@ static bool insert_inputs(struct mf_sql_store *s, int64_t seq, const struct mf_s
 
 /* The turn that is served now, or the one after the tenant's last job, whichever is later. */
 #define INSERT_JOB                                                                                 \
-    "INSERT INTO jobs(id, tenant, state, priority, model, options, created, turn)"                 \
-    " VALUES(?1, ?2, 0, ?3, ?4, ?5, ?6, (SELECT coalesce(max(turns.turn), 0) FROM ("               \
+    "INSERT INTO jobs(seq, id, tenant, state, priority, model, options, created, turn)"            \
+    " /*!OVERRIDING SYSTEM VALUE */VALUES(?8, ?1, ?2, 0, ?3, ?4, ?5, ?6, (SELECT coalesce(max(turns.turn), 0) FROM ("               \
     "SELECT (SELECT turn FROM jobs WHERE state = 0 AND priority = ?3 ORDER BY turn LIMIT 1)"       \
     " AS turn UNION ALL SELECT (SELECT turn + ?7 FROM jobs WHERE state = 0 AND priority = ?3"      \
-    " AND tenant = ?2 ORDER BY turn DESC LIMIT 1)) AS turns)) RETURNING seq"
+    " AND tenant = ?2 ORDER BY turn DESC LIMIT 1)) AS turns))"
 
-static bool insert_job(struct mf_sql_store *s, const struct mf_submission *sub,
+static bool insert_job(struct mf_sql_store *s, const struct mf_submission *sub, int64_t seq,
                        struct mf_error *err)
 {
     int64_t now = mf_sql_now_ms(s);
-    int64_t seq = 0;
-    if (!mf_sql_int(s,
-                    mf_sql_query(s, err, INSERT_JOB, "ttittii", sub->id, sub->tenant,
-                                 (int64_t)sub->priority, sub->model, sub->options, now,
-                                 mf_shares_cost(&s->shares, sub->tenant)),
-                    &seq, err))
-        return false;
-    if (!mf_sql_run(s, err, "INSERT INTO job_index(job, body) VALUES(?, ?)", "ib", seq, sub->index,
+    if (!mf_sql_run(s, err, INSERT_JOB, "ttittiii", sub->id, sub->tenant, (int64_t)sub->priority,
+                    sub->model, sub->options, now, mf_shares_cost(&s->shares, sub->tenant), seq) ||
+        !mf_sql_run(s, err, "INSERT INTO job_index(job, body) VALUES(?, ?)", "ib", seq, sub->index,
                     sub->index_len) ||
         !insert_inputs(s, seq, sub, err))
         return false;
@@ -126,7 +127,8 @@ static bool submit_step(struct mf_sql_store *s, const struct mf_submission *sub,
                         struct mf_submitted *ret, struct mf_error *err)
 {
     bool room = false;
-    int replay = find_replay(s, sub, ret, err);
+    int64_t seq = 0;
+    int replay = find_replay(s, sub, ret, &seq, err);
     if (replay != 0)
         return replay > 0;
     if (!find_room(s, sub, ret->queued, &room, err))
@@ -135,7 +137,7 @@ static bool submit_step(struct mf_sql_store *s, const struct mf_submission *sub,
         return mf_error_set(err, MF_ERR_BUSY,
                             "the queue is full (%" PRId64 " jobs); try again later", ret->queued);
     memcpy(ret->id, sub->id, MF_JOB_ID);
-    if (!insert_job(s, sub, err) || !find_room(s, sub, ++ret->queued, &room, err))
+    if (!insert_job(s, sub, seq, err) || !find_room(s, sub, ++ret->queued, &room, err))
         return false;
     ret->full = !room;
     return true;
@@ -280,15 +282,18 @@ static bool mark_running(struct mf_sql_store *s, int64_t seq, const char *worker
            mf_sql_changed(s, seq, err);
 }
 
-bool mf_sql_inputs(struct mf_sql_store *s, int64_t seq, struct mf_arena *arena,
-                   const struct mf_job_input **ret, size_t *ret_count, struct mf_error *err)
+static struct mf_sql_rows *ask_inputs(struct mf_sql_store *s, int64_t seq, struct mf_error *err)
+{
+    return mf_sql_query(s, err,
+                        "SELECT part, kind, locator, \"offset\", size, sha256, count(*) OVER ()"
+                        " FROM inputs WHERE job = ? ORDER BY ordinal",
+                        "i", seq);
+}
+
+static bool read_inputs(struct mf_sql_store *s, struct mf_sql_rows *q, struct mf_arena *arena,
+                        const struct mf_job_input **ret, size_t *ret_count, struct mf_error *err)
 {
     struct mf_job_input *inputs = NULL;
-    struct mf_sql_rows *q =
-        mf_sql_query(s, err,
-                     "SELECT part, kind, locator, \"offset\", size, sha256, count(*) OVER ()"
-                     " FROM inputs WHERE job = ? ORDER BY ordinal",
-                     "i", seq);
     size_t i = 0;
     int row;
     while ((row = mf_sql_row(s, q, err)) == 1) {
@@ -315,6 +320,12 @@ bool mf_sql_inputs(struct mf_sql_store *s, int64_t seq, struct mf_arena *arena,
     return row == 0;
 }
 
+bool mf_sql_inputs(struct mf_sql_store *s, int64_t seq, struct mf_arena *arena,
+                   const struct mf_job_input **ret, size_t *ret_count, struct mf_error *err)
+{
+    return read_inputs(s, ask_inputs(s, seq, err), arena, ret, ret_count, err);
+}
+
 static const char *column_copy(struct mf_sql_rows *q, int column, struct mf_arena *arena,
                                struct mf_error *err)
 {
@@ -322,14 +333,18 @@ static const char *column_copy(struct mf_sql_rows *q, int column, struct mf_aren
     return mf_arena_strdup(arena, text ? text : "", err);
 }
 
-static bool load_claim(struct mf_sql_store *s, int64_t seq, struct mf_arena *arena,
-                       struct mf_claim *claim, int64_t *ret_waited_ms, struct mf_error *err)
+static struct mf_sql_rows *ask_claim(struct mf_sql_store *s, int64_t seq, struct mf_error *err)
 {
-    struct mf_sql_rows *q = mf_sql_query(
+    return mf_sql_query(
         s, err,
         "SELECT id, fence, tenant, model, options, attempts, solo, started - created, body,"
         " priority FROM jobs JOIN job_index ON job = seq WHERE seq = ?",
         "i", seq);
+}
+
+static bool read_claim(struct mf_sql_store *s, struct mf_sql_rows *q, struct mf_arena *arena,
+                       struct mf_claim *claim, int64_t *ret_waited_ms, struct mf_error *err)
+{
     if (mf_sql_row(s, q, err) != 1)
         return mf_error_set(err, MF_ERR_INTERNAL, "a queued job has no index");
     mf_sql_copy_text(q, 0, claim->id, MF_JOB_ID);
@@ -345,8 +360,52 @@ static bool load_claim(struct mf_sql_store *s, int64_t seq, struct mf_arena *are
     const char *body = mf_sql_blob(q, 8);
     claim->index = mf_arena_strndup(arena, body ? body : "", claim->index_len, err);
     mf_sql_done(q);
-    return claim->tenant && claim->options && claim->index &&
-           mf_sql_inputs(s, seq, arena, &claim->inputs, &claim->input_count, err);
+    return claim->tenant && claim->options && claim->index;
+}
+
+/* What is under way for jobs that are claimed together. */
+struct asked {
+    struct mf_sql_rows *jobs[MF_SQL_TOGETHER], *inputs[MF_SQL_TOGETHER];
+};
+
+static bool read_asked(struct mf_sql_store *s, const struct asked *asked,
+                       const struct candidate *picked, size_t n, struct mf_arena *arena,
+                       struct mf_claim *claims, struct mf_error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        int64_t waited_ms = 0;
+        struct mf_claim *c = &claims[i];
+        if (!read_claim(s, asked->jobs[i], arena, c, &waited_ms, err) ||
+            !read_inputs(s, asked->inputs[i], arena, &c->inputs, &c->input_count, err))
+            return false;
+        s->work_taken += !picked[i].again;
+        if (!picked[i].again && c->attempt == 1) {
+            s->wait_seconds_total += (double)(waited_ms > 0 ? waited_ms : 0) / 1e3;
+            s->wait_count++;
+        }
+    }
+    return true;
+}
+
+/* Marks up to `together` of what was picked as running, and reads what its worker needs: all is
+ * asked before the first answer is waited for. */
+static bool claim_some(struct mf_sql_store *s, const char *worker, const struct candidate *picked,
+                       size_t n, struct mf_arena *arena, struct mf_claim *claims,
+                       struct mf_error *err)
+{
+    struct asked asked = {{NULL}, {NULL}};
+    bool ok = true;
+    for (size_t i = 0; i < n && ok; i++) {
+        ok = picked[i].again || mark_running(s, picked[i].seq, worker, err);
+        asked.jobs[i] = ok ? ask_claim(s, picked[i].seq, err) : NULL;
+        asked.inputs[i] = ok ? ask_inputs(s, picked[i].seq, err) : NULL;
+    }
+    ok = ok && read_asked(s, &asked, picked, n, arena, claims, err);
+    for (size_t i = 0; i < n && !ok; i++) {
+        mf_sql_done(asked.jobs[i]);
+        mf_sql_done(asked.inputs[i]);
+    }
+    return ok;
 }
 
 static bool claim_step(struct mf_sql_store *s, const struct mf_claim_request *r,
@@ -360,16 +419,10 @@ static bool claim_step(struct mf_sql_store *s, const struct mf_claim_request *r,
     struct mf_claim *claims = mf_arena_alloc(arena, n + 1, sizeof *claims, err);
     if (!claims)
         return false;
-    for (size_t i = 0; i < n; i++) {
-        int64_t waited_ms = 0;
-        if ((!picked[i].again && !mark_running(s, picked[i].seq, r->worker, err)) ||
-            !load_claim(s, picked[i].seq, arena, &claims[i], &waited_ms, err))
+    for (size_t i = 0; i < n; i += s->engine->together) {
+        const size_t some = n - i < s->engine->together ? n - i : s->engine->together;
+        if (!claim_some(s, r->worker, picked + i, some, arena, claims + i, err))
             return false;
-        s->work_taken += !picked[i].again;
-        if (!picked[i].again && claims[i].attempt == 1) {
-            s->wait_seconds_total += (double)(waited_ms > 0 ? waited_ms : 0) / 1e3;
-            s->wait_count++;
-        }
     }
     *ret = claims;
     *ret_count = n;

@@ -85,7 +85,7 @@ static bool estimate(struct mf_sql_store *s, struct mf_job *job, int64_t seq, st
     return true;
 }
 
-#define FIND_JOB "SELECT " JOB_COLUMNS " FROM jobs WHERE id = ? AND tenant = ?"
+#define FIND_JOB "SELECT " JOB_COLUMNS " FROM jobs WHERE " MF_SQL_IS_JOB
 
 /* `locked`: nobody else changes it before this group ends. */
 static bool find_job(struct mf_sql_store *s, const char *tenant, const char *id, bool locked,

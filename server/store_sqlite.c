@@ -277,7 +277,8 @@ static void sqlite_free(struct mf_sql_store *store)
     free(s);
 }
 
-static const struct mf_sql_engine ENGINE = {.join = "group_concat(DISTINCT m.Modality)",
+static const struct mf_sql_engine ENGINE = {.together = 1,
+                                            .join = "group_concat(DISTINCT m.Modality)",
                                             .free = sqlite_free,
                                             .query = sqlite_query,
                                             .run = sqlite_run,

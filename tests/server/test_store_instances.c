@@ -3,6 +3,7 @@
 
 #include "store_fixture.h"
 
+#include <time.h>
 #include <unistd.h>
 
 static const char PACK[] = "0123456789abcdef0123456789abcdef";
@@ -348,6 +349,46 @@ static void test_a_result_goes_into_the_outbox(void **state)
     fixture_end(&f);
 }
 
+/* A receiver hears of jobs in the order in which they ended, and of what is tried again in the order
+ * in which it fell due. */
+static void test_deliveries_are_handed_out_in_their_order(void **state)
+{
+    enum { JOBS = 6, STEP_MS = 40 };
+    const struct mf_error problem = {MF_ERR_IO, "the server cannot be reached"};
+    struct store_fixture f;
+    struct mf_claim *claims = NULL;
+    struct mf_delivery due[JOBS + 1];
+    char id[MF_JOB_ID], ended[JOBS][MF_JOB_ID];
+    size_t n = 0;
+    int64_t next = 0;
+    (void)state;
+    fixture_start(&f);
+    mf_store_free(f.store);
+    f.settings.destinations = "webhook:ris";
+    fixture_open(&f);
+    for (int i = 0; i < JOBS; i++)
+        fixture_submit(&f, MF_PRIORITY_ROUTINE, id);
+    assert_int_equal(fixture_claim(&f, "w", JOBS, NULL, 0, &claims), JOBS);
+    for (int i = 0; i < JOBS; i++) { /* not in the order of their rows */
+        const struct mf_claim *c = &claims[(i * 5 + 2) % JOBS];
+        memcpy(ended[i], c->id, sizeof ended[i]);
+        fixture_succeed(&f, fixture_ref(c));
+    }
+    assert_true(mf_store_deliveries_due(f.store, NULL, due, JOBS + 1, &n, &next, NULL));
+    assert_int_equal(n, JOBS);
+    for (int i = 0; i < JOBS; i++) {
+        assert_string_equal(due[i].job, ended[i]);
+        assert_true(
+            mf_store_delivery_settle(f.store, due[i].id, &problem, (JOBS - i) * STEP_MS, NULL));
+    }
+    nanosleep(&(struct timespec){.tv_nsec = (JOBS + 1) * STEP_MS * 1000000L}, NULL);
+    assert_true(mf_store_deliveries_due(f.store, NULL, due, JOBS + 1, &n, &next, NULL));
+    assert_int_equal(n, JOBS);
+    for (int i = 0; i < JOBS; i++)
+        assert_string_equal(due[i].job, ended[JOBS - 1 - i]);
+    fixture_end(&f);
+}
+
 /* A courier has a thread for some destinations each: what one is handed is its own, or nobody would
  * deliver what another one was handed with it. */
 static void test_deliveries_are_handed_out_by_destination(void **state)
@@ -490,6 +531,7 @@ int main(void)
         cmocka_unit_test(test_purging_a_job_spares_packs_in_use),
         cmocka_unit_test(test_a_result_goes_into_the_outbox),
         cmocka_unit_test(test_a_job_may_name_its_destinations),
+        cmocka_unit_test(test_deliveries_are_handed_out_in_their_order),
         cmocka_unit_test(test_deliveries_are_handed_out_by_destination),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
