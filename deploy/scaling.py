@@ -131,7 +131,7 @@ def read_options(arguments):
     add("--host-ms", 40.4, "ms a study on 2 cores, whole service (tests/bench/RESULTS.md: 24.75 studies/s, thorax-nih, one frame)")
     add("--spread", 0.204, "sigma of the lognormal service time (RESULTS.md: median 36.66 ms, 99th percentile 58.88 ms)")
     add("--gpu-ms", 3.0, "ms a study on one GPU: NOT measured, the aim of the design")
-    add("--database-jobs", 631.0, "jobs/s of one PostgreSQL (RESULTS.md, on two busy cores)")
+    add("--database-jobs", 2337.0, "jobs/s of one PostgreSQL (RESULTS.md, on two busy cores)")
     add("--limit-s", 60.0, "99 of 100 results within")
     add("--busiest-hour", 0.10, "share of a day's studies in its busiest hour")
     add("--tenants", 1000, "tenants, each wholly in one shard")

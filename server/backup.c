@@ -4,6 +4,7 @@
 #include "core/clock.h"
 #include "core/json.h"
 #include "core/outfile.h"
+#include "server/backup_bucket.h"
 #include "server/backup_database.h"
 #include "server/store.h"
 
@@ -54,9 +55,21 @@ static bool place(char path[PATH_BYTES], const char *directory, const char *name
            mf_error_set(err, MF_ERR_USAGE, "%.200s…: the path is too long", directory);
 }
 
+/* How the files of one folder are copied; `config` is for those that do not go to files. */
+typedef bool copy_fn(const struct mf_config *config, struct mf_backup_copier *copier,
+                     bool (*wanted)(const char *), struct mf_error *err);
+
+static bool to_files(const struct mf_config *config, struct mf_backup_copier *copier,
+                     bool (*wanted)(const char *), struct mf_error *err)
+{
+    (void)config;
+    return mf_backup_copy_all(copier, wanted, err);
+}
+
 /* One folder of `from`, unless it is missing, to the same of `to`. */
-static bool copy_folder(int from, int to, const char *name, bool (*wanted)(const char *),
-                        struct mf_backup_copier *total, struct mf_error *err)
+static bool copy_folder(const struct mf_config *config, int from, int to, const char *name,
+                        bool (*wanted)(const char *), copy_fn *copy, struct mf_backup_copier *total,
+                        struct mf_error *err)
 {
     bool absent = false;
     MF_AUTO(mf_fd) int source = mf_backup_open(from, name, false, &absent, err);
@@ -64,22 +77,37 @@ static bool copy_folder(int from, int to, const char *name, bool (*wanted)(const
         return absent;
     MF_AUTO(mf_fd) int target = mf_backup_open(to, name, true, NULL, err);
     struct mf_backup_copier copier = {.from = source, .to = target};
-    bool ok = target >= 0 && mf_backup_copy_all(&copier, wanted, err);
+    bool ok = target >= 0 && copy(config, &copier, wanted, err);
+    total->files += copier.files;
+    total->bytes += copier.bytes;
+    return ok;
+}
+
+/* The bucket's payloads, into the folder of those of the directory. */
+static bool fetch_payloads(const struct mf_config *config, struct mf_backup_copier *total,
+                           struct mf_error *err)
+{
+    MF_AUTO(mf_fd) int target = mf_backup_open(total->to, PAYLOADS, true, NULL, err);
+    struct mf_backup_copier copier = {.from = -1, .to = target};
+    bool ok = target >= 0 && mf_backup_fetch(config, &copier, is_payload, err);
     total->files += copier.files;
     total->bytes += copier.bytes;
     return ok;
 }
 
 /* The files of a data directory, and its payloads, whose number goes to the report. */
-static bool copy_files(struct mf_backup_copier *copier, struct mf_backup_report *ret,
-                       struct mf_error *err)
+static bool copy_files(const struct mf_config *config, struct mf_backup_copier *copier,
+                       bool restore, struct mf_backup_report *ret, struct mf_error *err)
 {
+    const bool bucket = mf_backup_has_bucket(config);
     int from = copier->from, to = copier->to;
     if (!mf_backup_copy_all(copier, is_own, err) ||
-        !copy_folder(from, to, ADAPTATION, is_any, copier, err))
+        !copy_folder(config, from, to, ADAPTATION, is_any, to_files, copier, err))
         return false;
     uint64_t before = copier->files;
-    if (!copy_folder(from, to, PAYLOADS, is_payload, copier, err))
+    if (!copy_folder(config, from, to, PAYLOADS, is_payload,
+                     bucket && restore ? mf_backup_put : to_files, copier, err) ||
+        (bucket && !restore && !fetch_payloads(config, copier, err)))
         return false;
     ret->payloads = copier->files - before;
     ret->bytes = copier->bytes;
@@ -136,7 +164,7 @@ bool mf_backup_make(const struct mf_config *config, const char *to, struct mf_ba
     bool ok = to_fd >= 0 && refuse_if_held(to_fd, to, is_any, "is not empty", err) &&
               (mf_config_has_database(config) ? dump(config, to, false, err)
                                               : mf_backup_sqlite(directory, &copier, err)) &&
-              copy_files(&copier, ret, err) && mf_backup_sync(to_fd, err) &&
+              copy_files(config, &copier, false, ret, err) && mf_backup_sync(to_fd, err) &&
               write_note(config, to, ret, err) && mf_backup_sync(to_fd, err);
     umask(mask);
     return ok;
@@ -191,7 +219,8 @@ bool mf_backup_restore(const struct mf_config *config, const char *from,
     MF_AUTO(mf_fd)
     int to_fd = from_fd >= 0 ? mf_backup_open(AT_FDCWD, directory, true, NULL, err) : -1;
     struct mf_backup_copier copier = {.from = from_fd, .to = to_fd};
-    bool ok = to_fd >= 0 && take_empty(to_fd, directory, err) && copy_files(&copier, ret, err) &&
+    bool ok = to_fd >= 0 && take_empty(to_fd, directory, err) &&
+              copy_files(config, &copier, true, ret, err) &&
               mf_backup_sync(to_fd, err) &&
               (mf_config_has_database(config) ? dump(config, from, true, err)
                                               : mf_backup_copy_all(&copier, is_database, err)) &&

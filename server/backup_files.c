@@ -102,18 +102,31 @@ static const char *next(DIR *dir, bool (*wanted)(const char *name))
     return NULL;
 }
 
-bool mf_backup_copy_all(struct mf_backup_copier *c, bool (*wanted)(const char *name),
-                        struct mf_error *err)
+bool mf_backup_each(int directory, bool (*wanted)(const char *name),
+                    bool (*visit)(void *context, const char *name, struct mf_error *err),
+                    void *context, struct mf_error *err)
 {
     const char *name;
-    bool gone, ok = true;
-    DIR *dir = list(c->from, err);
+    bool ok = true;
+    DIR *dir = list(directory, err);
     if (!dir)
         return false;
     while (ok && (name = next(dir, wanted)))
-        ok = mf_backup_copy(c, name, &gone, err);
+        ok = visit(context, name, err);
     closedir(dir);
     return ok;
+}
+
+static bool copy_or_gone(void *context, const char *name, struct mf_error *err)
+{
+    bool gone;
+    return mf_backup_copy(context, name, &gone, err);
+}
+
+bool mf_backup_copy_all(struct mf_backup_copier *c, bool (*wanted)(const char *name),
+                        struct mf_error *err)
+{
+    return mf_backup_each(c->from, wanted, copy_or_gone, c, err);
 }
 
 bool mf_backup_holds(int directory, bool (*wanted)(const char *name), bool *ret,

@@ -32,6 +32,11 @@ bool mf_backup_copy(struct mf_backup_copier *copier, const char *name, bool *ret
 bool mf_backup_copy_all(struct mf_backup_copier *copier, bool (*wanted)(const char *name),
                         struct mf_error *err) MF_CHECK_RESULT;
 
+/* Calls `visit` for all regular files of a directory that are wanted; false ends it. */
+bool mf_backup_each(int directory, bool (*wanted)(const char *name),
+                    bool (*visit)(void *context, const char *name, struct mf_error *err),
+                    void *context, struct mf_error *err) MF_CHECK_RESULT;
+
 /* Opens a directory; with `make` it is made (mode 0700) where it is missing. −1 on failure, or
  * when it is missing and `ret_absent` is not NULL. */
 int mf_backup_open(int parent, const char *name, bool make, bool *ret_absent,

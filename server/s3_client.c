@@ -207,6 +207,11 @@ static bool get_whole(struct mf_s3 *s3, const char *name, int memory, struct mf_
            mf_error_set(err, MF_ERR_IO, "payload %s: it is not what was put", name);
 }
 
+bool mf_s3_fetch(struct mf_s3 *s3, const char *name, int file, struct mf_error *err)
+{
+    return get_whole(s3, name, file, err);
+}
+
 /* *size: 0 at first, then that of the object. */
 static bool get_range(struct mf_s3 *s3, const char *name, int memory,
                       const struct mf_s3_range *range, uint64_t *size, struct mf_error *err)
@@ -321,11 +326,10 @@ static bool end_stale_uploads(struct mf_s3 *s3, int64_t before_ms, struct mf_err
     return true;
 }
 
-bool mf_s3_each(struct mf_s3 *s3, int64_t min_age_s,
-                bool (*visit)(void *context, const char *name, struct mf_error *err), void *context,
-                struct mf_error *err)
+static bool each_before(struct mf_s3 *s3, int64_t before_ms,
+                        bool (*visit)(void *context, const char *name, struct mf_error *err),
+                        void *context, struct mf_error *err)
 {
-    const int64_t before_ms = mf_clock_wall_ms() - min_age_s * 1000;
     char token[TOKEN] = "";
     MF_AUTO(mf_buffer) struct mf_buffer query, text;
     mf_buffer_init(&query, QUERY_BYTES);
@@ -345,5 +349,20 @@ bool mf_s3_each(struct mf_s3 *s3, int64_t min_age_s,
         if (text.len == 0 || !mf_s3_xml_text(whole, "NextContinuationToken", token, sizeof token))
             *token = '\0';
     } while (*token);
-    return end_stale_uploads(s3, before_ms, err);
+    return true;
+}
+
+bool mf_s3_each(struct mf_s3 *s3, int64_t min_age_s,
+                bool (*visit)(void *context, const char *name, struct mf_error *err), void *context,
+                struct mf_error *err)
+{
+    const int64_t before_ms = mf_clock_wall_ms() - min_age_s * 1000;
+    return each_before(s3, before_ms, visit, context, err) && end_stale_uploads(s3, before_ms, err);
+}
+
+bool mf_s3_all(struct mf_s3 *s3,
+               bool (*visit)(void *context, const char *name, struct mf_error *err), void *context,
+               struct mf_error *err)
+{
+    return each_before(s3, INT64_MAX, visit, context, err);
 }

@@ -45,6 +45,11 @@ struct mf_s3_range {
 int mf_s3_get(struct mf_s3 *s3, const char *name, const struct mf_s3_range *ranges, size_t n,
               struct mf_error *err) MF_CHECK_RESULT;
 
+/* The whole object into an empty file that is open for reading and writing, compared with its
+ * digest. MF_ERR_NOT_FOUND, MF_ERR_IO (its bytes are not what was put) or MF_ERR_UNAVAILABLE. */
+bool mf_s3_fetch(struct mf_s3 *s3, const char *name, int file,
+                 struct mf_error *err) MF_CHECK_RESULT;
+
 /* Deleting what is not there succeeds. */
 bool mf_s3_delete(struct mf_s3 *s3, const char *name, struct mf_error *err) MF_CHECK_RESULT;
 
@@ -53,6 +58,11 @@ bool mf_s3_delete(struct mf_s3 *s3, const char *name, struct mf_error *err) MF_C
 bool mf_s3_each(struct mf_s3 *s3, int64_t min_age_s,
                 bool (*visit)(void *context, const char *name, struct mf_error *err), void *context,
                 struct mf_error *err) MF_CHECK_RESULT;
+
+/* Calls `visit` for every object of the bucket, however new; false ends it. Nothing is removed. */
+bool mf_s3_all(struct mf_s3 *s3,
+               bool (*visit)(void *context, const char *name, struct mf_error *err), void *context,
+               struct mf_error *err) MF_CHECK_RESULT;
 
 #ifdef __cplusplus
 }

@@ -98,7 +98,8 @@ static bool on_data(void *context, const char *content_type, const void *data, s
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a payload");
+            return mf_error_set(err, MF_ERR_NO_MEMORY, "no room for a payload (%s)",
+                                strerror(errno));
         r->answer->received += (uint64_t)n;
         from += n;
         len -= (size_t)n;

@@ -62,6 +62,11 @@ class Server:
     def read(self, name):
         return self.keep(lambda client: client.get_object(Bucket=BUCKET, Key=name)["Body"].read())
 
+    def clear(self):
+        """Every object is lost."""
+        for name in self.names():
+            self.keep(lambda client, name=name: client.delete_object(Bucket=BUCKET, Key=name))
+
     def uploads(self):
         return self.keep(lambda client: client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []))
 

@@ -1,5 +1,5 @@
 """`medfusion backup` while clients post without pause, then everything is destroyed, `medfusion restore`: every job that was accepted before the
-backup began is there, is run if it had not been, with its result and payload; on both kinds of database, and encrypted."""
+backup began is there, is run if it had not been, with its result and payload; on both kinds of database, encrypted, and with payloads in a bucket."""
 import json
 import os
 import pathlib
@@ -14,7 +14,9 @@ import pytest
 import bundles
 import daemon as daemons
 import postgres
+import s3_server
 import test_kill
+import test_s3
 
 CLIENTS = 2
 
@@ -37,8 +39,11 @@ class Kind:
 
     def __init__(self, directory, model, name):
         self.directory, self.model, self.name = directory, model, name
-        self.cluster, self.options = None, {"jobs.max_queued": 500}
-        if name == "encrypted":
+        self.cluster, self.options, self.bucket = None, {"jobs.max_queued": 500}, None
+        if name == "bucket":
+            self.bucket = s3_server.Server()
+            self.options |= test_s3.options(self.bucket, test_s3.write_credentials(directory), "/north")
+        if name in ("encrypted", "bucket"):
             run("vault", "add", directory / "vault.json")
             self.options["data.keys"] = directory / "vault.json"
         if name == "postgresql":
@@ -57,13 +62,18 @@ class Kind:
         if self.cluster:
             self.cluster.sql("DROP SCHEMA public CASCADE")
             self.cluster.sql("CREATE SCHEMA public")
+        if self.bucket:
+            self.bucket.clear()
 
     def remove(self):
         if self.cluster:
             self.cluster.remove()
+        if self.bucket:
+            self.bucket.stop()
+            assert not self.bucket.refused
 
 
-@pytest.fixture(params=["sqlite", "encrypted", "postgresql"])
+@pytest.fixture(params=["sqlite", "encrypted", "postgresql", "bucket"])
 def kind(request, tmp_path, frontal_bundle):
     if request.param == "postgresql" and postgres.missing():
         pytest.skip(postgres.missing())
@@ -107,7 +117,7 @@ def test_what_was_accepted_before_a_backup_is_there_after_a_restore(kind, tmp_pa
     assert again.get(f"/v1/jobs/{done['job']}/frames/0").content.startswith(b"\x89PNG")  # made of the payload
     assert again.post(daemons.sample()[:1], headers={"Prefer": "wait=60"}).status_code == 200
     assert again.stop() == 0
-    trail = ("--database", tmp_path / "database") if kind.cluster else (tmp_path / "data", *(("--keys", tmp_path / "vault.json") if kind.name == "encrypted" else ()))
+    trail = ("--database", tmp_path / "database") if kind.cluster else (tmp_path / "data", *(("--keys", tmp_path / "vault.json") if "data.keys" in kind.options else ()))
     assert "rows are intact" in run("audit", "verify", *trail)
 
 
@@ -137,6 +147,55 @@ def test_a_stopped_daemon_is_backed_up_too(tmp_path, frontal_bundle):
     assert other.get(f"/v1/jobs/{done['job']}/result").json() == done
     assert "a daemon works in it" in run("restore", tmp_path / "backup", "--data.directory", tmp_path / "other/data", expected=1)
     assert other.stop() == 0
+
+
+@pytest.fixture
+def bucket():
+    made = s3_server.Server()
+    yield made
+    made.stop()
+    assert not made.refused
+
+
+def test_a_backup_of_a_directory_is_restored_into_a_bucket_and_back(tmp_path, frontal_bundle, bucket):
+    plain, there = {}, test_s3.options(bucket, test_s3.write_credentials(tmp_path), "/south")
+    jobs, payloads = [], 0
+    for number, (options, target) in enumerate(((plain, there), (there, plain), (plain, plain))):
+        running = daemons.Daemon(tmp_path / str(number), frontal_bundle, **options).start()
+        assert all(running.get(f"/v1/jobs/{job}/frames/0").status_code == 200 for job in jobs), running.log()
+        jobs.append(running.post(daemons.sample()[-1:], headers={"Prefer": "wait=60"}).json()["job"])
+        assert running.stop() == 0
+        payloads += 1
+        (tmp_path / str(number + 1)).mkdir()
+        given = [part for key, value in options.items() for part in (f"--{key}", value)]
+        said = run("backup", tmp_path / f"backup-{number}", "--data.directory", tmp_path / str(number) / "data", *given)
+        assert said.startswith(f"the database and {payloads} payloads")
+        assert len(list((tmp_path / f"backup-{number}/payloads").iterdir())) == payloads
+        wanted = [part for key, value in target.items() for part in (f"--{key}", value)]
+        assert f" {payloads} payloads" in run("restore", tmp_path / f"backup-{number}", "--data.directory", tmp_path / str(number + 1) / "data", *wanted)
+        assert len(list((tmp_path / str(number + 1) / "data/payloads").iterdir())) == (0 if target else payloads)
+        assert len(bucket.names()) == (payloads if target or options else 2)
+
+
+def test_a_bucket_that_fails_makes_no_backup(tmp_path, frontal_bundle, bucket):
+    """What was damaged in the bucket is noticed, what is purged meanwhile is left out, and nothing in the bucket is changed."""
+    options = test_s3.options(bucket, test_s3.write_credentials(tmp_path), "/south")
+    running = daemons.Daemon(tmp_path, frontal_bundle, **options).start()
+    for _ in range(2):
+        assert running.post(daemons.sample()[-1:], headers={"Prefer": "wait=60"}).status_code == 200
+    assert running.stop() == 0
+    bucket.keep(lambda client: client.create_multipart_upload(Bucket=s3_server.BUCKET, Key="south/" + "0" * 32))
+    bucket.keep(lambda client: client.put_object(Bucket=s3_server.BUCKET, Key="south/notes.txt", Body=b"x"))
+    before, given = bucket.names(), ["--data.directory", tmp_path / "data", *(part for key, value in options.items() for part in (f"--{key}", value))]
+    is_object = lambda method, path: method == "GET" and "/south/" in path
+    for number, (fault, expected, words) in enumerate((("flip", 1, "it is not what was put"), (403, 1, "the server answered 403"), (404, 0, "and 0 payloads"))):
+        bucket.faults[:] = [lambda method, path, query, fault=fault: fault if is_object(method, path) else None]
+        said = run("backup", tmp_path / f"backup-{number}", *given, expected=expected)
+        assert words in said and (tmp_path / f"backup-{number}/backup.json").exists() == (expected == 0)
+    bucket.faults.clear()
+    assert list((tmp_path / "backup-2/payloads").iterdir()) == []
+    assert "and 2 payloads" in run("backup", tmp_path / "whole", *given)
+    assert bucket.names() == before and len(bucket.uploads()) == 1
 
 
 def test_bad_backups_and_places_are_refused(tmp_path, frontal_bundle):

@@ -34,11 +34,15 @@ def server():
     assert not made.refused
 
 
-@pytest.fixture
-def credentials(tmp_path):
-    file = tmp_path / "credentials"
+def write_credentials(directory):
+    file = directory / "credentials"
     file.write_text(f"[default]\naws_access_key_id = {s3_server.ID}\naws_secret_access_key = {s3_server.SECRET}\n")
     return file
+
+
+@pytest.fixture
+def credentials(tmp_path):
+    return write_credentials(tmp_path)
 
 
 def options(server, credentials, prefix="", **more):
