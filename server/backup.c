@@ -220,8 +220,7 @@ bool mf_backup_restore(const struct mf_config *config, const char *from,
     int to_fd = from_fd >= 0 ? mf_backup_open(AT_FDCWD, directory, true, NULL, err) : -1;
     struct mf_backup_copier copier = {.from = from_fd, .to = to_fd};
     bool ok = to_fd >= 0 && take_empty(to_fd, directory, err) &&
-              copy_files(config, &copier, true, ret, err) &&
-              mf_backup_sync(to_fd, err) &&
+              copy_files(config, &copier, true, ret, err) && mf_backup_sync(to_fd, err) &&
               (mf_config_has_database(config) ? dump(config, from, true, err)
                                               : mf_backup_copy_all(&copier, is_database, err)) &&
               mf_backup_sync(to_fd, err);

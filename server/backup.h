@@ -10,8 +10,8 @@
  *
  * With PostgreSQL the database is all hosts'; payloads and files are those of this data directory.
  * With payloads.s3 the payloads in the bucket are copied beside those of the directory, and all of
- * them are put into the bucket when a backup is restored: so a backup of a directory may be restored
- * into a bucket, and the other way round.
+ * them are put into the bucket when a backup is restored: so a backup of a directory may be
+ * restored into a bucket, and the other way round.
  */
 #ifndef MF_SERVER_BACKUP_H
 #define MF_SERVER_BACKUP_H

@@ -1,13 +1,12 @@
 /*
  * Private to the PostgreSQL engine: its struct, and what its files share.
  *
- * One connection, in libpq's pipeline mode: statements are sent, and their outcome is looked at when
- * the first row of a query is wanted, at the latest with the commit; so queries that were asked one
- * after the other are answered together. A group (or a verb that is
- * called alone) is one transaction at READ COMMITTED. What every group must write in one order, the
- * audit chain, the numbered changes and the counters, is kept in memory until the end (`notes`), so
- * that the row that orders groups is locked for no longer than a commit takes
- * (store_postgres_tail.c).
+ * One connection, in libpq's pipeline mode: statements are sent, and their outcome is looked at
+ * when the first row of a query is wanted, at the latest with the commit; so queries that were
+ * asked one after the other are answered together. A group (or a verb that is called alone) is one
+ * transaction at READ COMMITTED. What every group must write in one order, the audit chain, the
+ * numbered changes and the counters, is kept in memory until the end (`notes`), so that the row
+ * that orders groups is locked for no longer than a commit takes (store_postgres_tail.c).
  */
 #ifndef MF_SERVER_STORE_POSTGRES_H
 #define MF_SERVER_STORE_POSTGRES_H

@@ -173,14 +173,10 @@ static bool write_audits(struct mf_postgres_store *s, struct head *head, struct 
             .tenant = t[0], .job = t[1], .event = t[2], .detail = t[3], .actor = t[4]};
         mf_sql_audit_link(&s->sql, &head->audit, row);
         const struct mf_sql_value columns[AUDIT_COLUMNS] = {
-            integer(row->seq),
-            integer(row->time_ms),
-            text(row->tenant),
-            text(row->job),
-            text(row->event),
-            text(row->detail),
-            text(row->actor),
-            {.type = 'b', .bytes = row->hash, .len = sizeof row->hash}};
+            integer(row->seq), integer(row->time_ms),
+            text(row->tenant), text(row->job),
+            text(row->event),  text(row->detail),
+            text(row->actor),  {.type = 'b', .bytes = row->hash, .len = sizeof row->hash}};
         memcpy(values + n++ * AUDIT_COLUMNS, columns, sizeof columns);
         if (n < TOGETHER_ROWS && i + 1 < count)
             continue;

@@ -48,8 +48,9 @@ enum mf_sql_commit {
 };
 
 struct mf_sql_engine {
-    bool shared;      /* other processes work on the database */
-    size_t together;  /* queries of one text that may be under way at once, MF_SQL_TOGETHER at most */
+    bool shared; /* other processes work on the database */
+    size_t
+        together; /* queries of one text that may be under way at once, MF_SQL_TOGETHER at most */
     const char *join; /* aggregate that joins distinct texts by commas, with %s for the column */
     void (*free)(struct mf_sql_store *s);
     /* Starts a statement that has rows; `literal`: the text's address stands for it, so that it is
@@ -124,8 +125,8 @@ struct mf_sql_store {
     int64_t wait_count, run_count;
 };
 
-/* The job of this id and tenant. Of a table that is new PostgreSQL knows nothing: without the joined
- * text it may go through all jobs of the tenant instead of to the one with the id. */
+/* The job of this id and tenant. Of a table that is new PostgreSQL knows nothing: without the
+ * joined text it may go through all jobs of the tenant instead of to the one with the id. */
 #define MF_SQL_IS_JOB "id = ? AND tenant/*! || ''*/ = ?"
 
 /* A prepared statement with its parameters bound: one letter of `types` per parameter (struct

@@ -47,8 +47,8 @@ static void read_running(struct mf_sql_rows *q, struct running *r)
 
 static struct mf_sql_rows *ask_running(struct mf_sql_store *s, const char *id, struct mf_error *err)
 {
-    return mf_sql_query(
-        s, err, "SELECT " RUNNING_COLUMNS " FROM jobs WHERE id = ?/*! FOR UPDATE*/", "t", id);
+    return mf_sql_query(s, err, "SELECT " RUNNING_COLUMNS " FROM jobs WHERE id = ?/*! FOR UPDATE*/",
+                        "t", id);
 }
 
 /* 1: found, 0: no such job, −1: failed */

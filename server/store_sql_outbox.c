@@ -118,8 +118,8 @@ bool mf_sql_next_due(struct mf_sql_store *s, struct mf_sql_rows *q, int64_t now,
 }
 
 /* With couriers on other hosts, what is handed out is not due again for MF_SQL_HELD_MS: time enough
- * to settle it, unless its courier dies. It is handed out in the order in which it fell due, so that
- * a receiver hears of jobs in the order in which they ended. */
+ * to settle it, unless its courier dies. It is handed out in the order in which it fell due, so
+ * that a receiver hears of jobs in the order in which they ended. */
 #define COLUMNS "id, attempts, tenant, job, destination, due"
 #define OF_THESE                                                                                   \
     "due > 0 AND due <= ? AND CASE WHEN replace(?, ' ' || destination || ' ', '') = ?"             \
@@ -139,8 +139,8 @@ bool mf_sql_deliveries_due(struct mf_store *store, const struct mf_destinations 
     int64_t now = mf_sql_now_ms(s), wanted = (int64_t)max, others = which->others;
     struct mf_sql_rows *q =
         s->engine->shared
-            ? mf_sql_query(s, err, TAKE_NOW, "ittiii", now, which->list, which->list, others, wanted,
-                           now + MF_SQL_HELD_MS)
+            ? mf_sql_query(s, err, TAKE_NOW, "ittiii", now, which->list, which->list, others,
+                           wanted, now + MF_SQL_HELD_MS)
             : mf_sql_query(s, err, DUE_NOW, "ittii", now, which->list, which->list, others, wanted);
     size_t n = 0;
     int row;

@@ -18,7 +18,7 @@ static struct mf_sql_store *self(struct mf_store *store)
  * follows needs no answer from the database, which may be far away. */
 #define LOOK                                                                                       \
     "SELECT (SELECT count(*) FROM jobs WHERE state = 0),"                                          \
-    " EXISTS(SELECT 1 FROM jobs WHERE " MF_SQL_IS_JOB "),"                                       \
+    " EXISTS(SELECT 1 FROM jobs WHERE " MF_SQL_IS_JOB "),"                                         \
     " coalesce(NULL, /*!nextval(pg_get_serial_sequence('jobs', 'seq')), */"                        \
     "(SELECT coalesce(max(seq), 0) + 1 FROM jobs))"
 
@@ -78,7 +78,8 @@ static bool insert_inputs(struct mf_sql_store *s, int64_t seq, const struct mf_s
 /* The turn that is served now, or the one after the tenant's last job, whichever is later. */
 #define INSERT_JOB                                                                                 \
     "INSERT INTO jobs(seq, id, tenant, state, priority, model, options, created, turn)"            \
-    " /*!OVERRIDING SYSTEM VALUE */VALUES(?8, ?1, ?2, 0, ?3, ?4, ?5, ?6, (SELECT coalesce(max(turns.turn), 0) FROM ("               \
+    " /*!OVERRIDING SYSTEM VALUE */VALUES(?8, ?1, ?2, 0, ?3, ?4, ?5, ?6, (SELECT "                 \
+    "coalesce(max(turns.turn), 0) FROM ("                                                          \
     "SELECT (SELECT turn FROM jobs WHERE state = 0 AND priority = ?3 ORDER BY turn LIMIT 1)"       \
     " AS turn UNION ALL SELECT (SELECT turn + ?7 FROM jobs WHERE state = 0 AND priority = ?3"      \
     " AND tenant = ?2 ORDER BY turn DESC LIMIT 1)) AS turns))"

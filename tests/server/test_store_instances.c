@@ -349,8 +349,8 @@ static void test_a_result_goes_into_the_outbox(void **state)
     fixture_end(&f);
 }
 
-/* A receiver hears of jobs in the order in which they ended, and of what is tried again in the order
- * in which it fell due. */
+/* A receiver hears of jobs in the order in which they ended, and of what is tried again in the
+ * order in which it fell due. */
 static void test_deliveries_are_handed_out_in_their_order(void **state)
 {
     enum { JOBS = 6, STEP_MS = 40 };
