@@ -12,7 +12,7 @@ ARG CUDA_IMAGE=nvidia/cuda:13.0.1-cudnn
 
 FROM debian:12-slim AS toolchain
 COPY deploy/packages /tmp/packages
-RUN /tmp/packages build && rm -rf /var/lib/apt/lists/* /tmp/packages
+RUN /tmp/packages build && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /tmp/packages
 WORKDIR /src
 
 FROM toolchain AS build-cpu
@@ -32,7 +32,7 @@ RUN PATH=/usr/local/cuda/bin:$PATH cmake --preset release -DMEDFUSION_TESTS=OFF 
 
 FROM debian:12-slim AS runtime
 COPY deploy/packages /tmp/packages
-RUN /tmp/packages run && rm -rf /var/lib/apt/lists/* /tmp/packages && \
+RUN /tmp/packages run && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /tmp/packages && \
     useradd --system --uid 10001 --user-group --home-dir /var/lib/medfusion --create-home --shell /usr/sbin/nologin medfusion && \
     install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/medfusion /var/lib/medfusion/payloads
 ENV MEDFUSION_HTTP_LISTEN=0.0.0.0:8080 \

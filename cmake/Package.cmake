@@ -15,8 +15,15 @@ foreach(command IN ITEMS "" ${MEDFUSION_COMMANDS})
     COMMAND gzip -9 -n -k -f ${PROJECT_BINARY_DIR}/man/${page} DEPENDS ${PROJECT_BINARY_DIR}/man/${page})
   list(APPEND pages ${PROJECT_BINARY_DIR}/man/${page}.gz)
 endforeach()
-add_custom_target(man ALL DEPENDS ${pages})
+set(page medfusion-config.5)
+add_custom_command(OUTPUT ${PROJECT_BINARY_DIR}/man/${page}.gz BYPRODUCTS ${PROJECT_BINARY_DIR}/man/${page}
+  COMMAND ${CMAKE_COMMAND} -DPROGRAM=$<TARGET_FILE:medfusion> -DVERB=config
+    -DOUTPUT=${PROJECT_BINARY_DIR}/man/${page} -DVERSION=${PROJECT_VERSION} -P ${PROJECT_SOURCE_DIR}/cmake/ManPage.cmake
+  COMMAND gzip -9 -n -k -f ${PROJECT_BINARY_DIR}/man/${page}
+  DEPENDS medfusion ${PROJECT_SOURCE_DIR}/cmake/ManPage.cmake)
+add_custom_target(man ALL DEPENDS ${pages} ${PROJECT_BINARY_DIR}/man/${page}.gz)
 install(FILES ${pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(FILES ${PROJECT_BINARY_DIR}/man/${page}.gz DESTINATION ${CMAKE_INSTALL_MANDIR}/man5)
 
 install(FILES deploy/completion/medfusion.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME medfusion)
 install(FILES deploy/systemd/medfusion.service DESTINATION lib/systemd/system)
@@ -45,7 +52,7 @@ execute_process(COMMAND gzip -9 -n -k -f ${PROJECT_BINARY_DIR}/changelog COMMAND
 install(FILES ${PROJECT_BINARY_DIR}/changelog.gz deploy/debian/copyright DESTINATION ${CMAKE_INSTALL_DOCDIR})
 set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "inference service for DICOM studies and FHIR patient data")
 set(CPACK_PACKAGE_DESCRIPTION
-  "Takes DICOM studies and FHIR R4 patient data over REST, DICOMweb and DIMSE,\n runs a multimodal network on them and returns calibrated predictions with\n conformal sets. For research; not a medical device.")
+  "Takes DICOM studies and FHIR R4 patient data over REST, DICOMweb and DIMSE,\nruns a multimodal network on them and returns calibrated predictions with\nconformal sets. For research; not a medical device.")
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_STRIP_FILES ON)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)

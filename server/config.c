@@ -64,8 +64,8 @@ static const struct key KEYS[] = {
      "PEM file of the authorities whose certificates clients must show (mutual TLS); off = they "
      "need none"},
     {"http.expose", TEXT, AT(http.expose), "safe", 0, 0,
-     "What may be reached from beyond loopback: safe = only with authentication and TLS | plain = "
-     "without TLS (behind a proxy that speaks it) | open = by anybody"},
+     "What may be reached from beyond loopback: safe = only with authentication and TLS; plain = "
+     "without TLS (behind a proxy that speaks it); open = by anybody"},
     {"auth.keys", TEXT, AT(auth.keys), "off", 0, 0,
      "File of API keys (medfusion key add); with it or auth.trust every request must authenticate"},
     {"auth.trust", TEXT, AT(auth.trust), "off", 0, 0,
@@ -145,7 +145,7 @@ static const struct key KEYS[] = {
      "older "
      "than what has run here; empty = bundles need no signature"},
     {"worker.device", TEXT, AT(worker.device), "auto", 0, 0,
-     "auto | cpu | cuda:N; auto is the first GPU that works, else the CPU. Several, separated by "
+     "auto, cpu or cuda:N; auto is the first GPU that works, else the CPU. Several, separated by "
      "commas: workers take them by turns (cuda:0,cuda:1 with worker.count 2: one for each GPU, "
      "which takes no second)"},
     {"worker.count", INTEGER, AT(worker.count), "1", 0, 16,
@@ -155,11 +155,11 @@ static const struct key KEYS[] = {
     {"worker.threads", INTEGER, AT(worker.threads), "0", 0, 1024,
      "Threads of the CPU backend in each worker; 0 = as many as there are cores for it"},
     {"worker.dtype", TEXT, AT(worker.dtype), "f32", 0, 0,
-     "f32 | bf16 | int8 (CPU) | fp8 (GPU from compute capability 8.9, and a bundle of \"model "
+     "f32, bf16, int8 (CPU) or fp8 (GPU from compute capability 8.9, and a bundle of \"model "
      "smooth\"): "
      "what large matrix products are computed in"},
     {"worker.kernels", TEXT, AT(worker.kernels), "auto", 0, 0,
-     "auto | own | cudnn: what computes convolutions and attention on a GPU; auto is cuDNN where "
+     "auto, own or cudnn: what computes convolutions and attention on a GPU; auto is cuDNN where "
      "it is "
      "there and is faster as a rule (attention from compute capability 9.0), else the own kernels"},
     {"worker.batch", INTEGER, AT(worker.batch), "0", 0, 256,
@@ -182,9 +182,9 @@ static const struct key KEYS[] = {
     {"decoder.max_ratio", INTEGER, AT(decoder.max_ratio), "200", 10, 100000,
      "How many times its size a compressed member may grow to; more is 413"},
     {"trust.adaptation", TEXT, AT(trust.adaptation), "shadow", 0, 0,
-     "Test-time adaptation: off | shadow (computed and reported, not used) | episodic | site"},
+     "Test-time adaptation: off, shadow (computed and reported, not used), episodic or site"},
     {"trust.feedback", TEXT, AT(trust.feedback), "record", 0, 0,
-     "Feedback on results: record (kept, and compared in /v1/quality) | adapt (the conformal "
+     "Feedback on results: record (kept, and compared in /v1/quality) or adapt (the conformal "
      "levels of each site follow it)"},
     {"routing.rules", TEXT, AT(routing.rules), "off", 0, 0,
      "JSON file of rules that choose model, destinations and priority by modality, body part, "
@@ -326,9 +326,9 @@ static const struct key KEYS[] = {
      "Systems, between spaces, of the FHIR patient's identifiers that may be the study's PatientID "
      "(urn:oid:1.2.3 https://hospital.example/mrn); off = any"},
     {"ehr.mismatch", TEXT, AT(ehr.mismatch), "refuse", 0, 0,
-     "FHIR data without the study's patient: refuse (422) | report (the study is run without it, "
+     "FHIR data without the study's patient: refuse (422) or report (the study is run without it, "
      "quality flag ehr_of_another_patient)"},
-    {"log.level", TEXT, AT(log.level), "info", 0, 0, "debug | info | warn | error"},
+    {"log.level", TEXT, AT(log.level), "info", 0, 0, "What is logged, on stderr as JSON lines: debug, info, warn or error, and what is worse"},
 };
 
 enum { KEY_COUNT = sizeof KEYS / sizeof KEYS[0], MAX_LIST = 256, CONFIG_BYTES = 1 << 20 };

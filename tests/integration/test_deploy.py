@@ -115,6 +115,7 @@ def test_the_bill_of_materials_names_all_that_is_loaded(package, tmp_path):
 @needs("groff")
 def test_manual_pages_say_what_help_says():
     pages = sorted((BUILD / "man").glob("*.1"))
+    assert "medfusion-config (5)" in (BUILD / "man/medfusion-serve.1").read_text().replace("\\-", "-")
     commands = re.findall(r"^  ([a-z]+) ", run(bundles.PROGRAM, "--help"), re.M)
     assert sorted(page.stem for page in pages) == sorted(["medfusion", *(f"medfusion-{command}" for command in commands)])
     for page in pages:
@@ -124,6 +125,20 @@ def test_manual_pages_say_what_help_says():
         text = re.sub(r".\x08", "", shown.stdout)
         for line in run(bundles.PROGRAM, *command, "--help").splitlines()[1:]:
             assert line.strip() in text, (page.name, line)
+
+
+@needs("groff")
+def test_the_manual_of_the_configuration_has_every_key(package, tmp_path):
+    run("dpkg-deb", "-R", package, tmp_path)
+    source = gzip.decompress((tmp_path / "usr/share/man/man5/medfusion-config.5.gz").read_bytes())
+    shown = subprocess.run(["groff", "-k", "-ww", "-man", "-Tutf8", "-P-c", "-rLL=1000n"], input=source, capture_output=True, check=True)
+    assert shown.stderr == b""
+    text = re.sub(r".\x08", "", shown.stdout.decode())
+    rows = [[cell.strip(" `") for cell in row.split(" | ")] for row in run(bundles.PROGRAM, "serve", "--help-config").splitlines()[2:]]
+    assert len(rows) > 100 and {len(row) for row in rows} == {6}  # no cell holds what would be one more column
+    for key, variable, kind, default, limits, meaning in ((c.strip("| `") for c in row) for row in rows):
+        for said in (key, variable, default, meaning, limits):
+            assert " ".join(said.split()) in text, key
 
 
 @needs("systemd-analyze")
@@ -145,7 +160,12 @@ def test_completion_knows_commands_options_and_keys():
     assert complete("medfusion", "pre") == ["predict"]
     assert "--alpha" in complete("medfusion", "predict", "--al")
     assert complete("medfusion", "serve", "--http.lis") == ["--http.listen"]
+    assert complete("medfusion", "serve", "--payloads.s3_reg") == ["--payloads.s3_region"]
     assert complete("medfusion", "model", "ver") == ["verify"]
+    assert complete("medfusion", "outbox", "''") == ["list", "retry", "drop"]
+    assert complete("medfusion", "key", "''") == ["add", "list", "revoke"]
+    assert complete("medfusion", "dicom", "frame", "--stage", "mo") == ["modality"]
+    assert complete("medfusion", "predict", "--model", "''") == []  # files, which the shell completes itself
 
 
 def alerts():

@@ -1,5 +1,6 @@
 """What the documents say is so: links lead somewhere, commands are ones that the program takes, keys, routes and metrics exist, and every
 block of commands that is not marked "not run" is run, as a reader would, from top to bottom."""
+import difflib
 import json
 import os
 import pathlib
@@ -220,6 +221,18 @@ def test_metrics_exist(name, daemon):
     text = (ROOT / name).read_text()
     named = {re.sub(r"_(sum|count|bucket)$", "", word) for word in re.findall(r"\bmedfusion_(?:job|http|worker|quality|build|front)\w+", text)}
     assert named - exported == set()
+
+
+def test_the_reference_is_what_the_program_says_of_itself():
+    """Every key and every metric that there is, and no other: docs/reference.py writes it."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    import reference
+
+    now, written = reference.document(), (ROOT / "docs/reference.md").read_text()
+    assert now == written, "run docs/reference.py: " + "\n".join(difflib.unified_diff(written.splitlines(), now.splitlines(), lineterm="", n=0))
+    in_sources = set(re.findall(r"\bmedfusion_[a-z_]+(?=[\s{\"])", "\n".join(path.read_text() for path in (ROOT / "server").glob("*.c"))))
+    named = set(re.findall(r"^\| `(medfusion_\w+)`", written, re.M))
+    assert {re.sub(r"_(sum|count|bucket)$", "", name) for name in in_sources} - named == set()  # none that this daemon kept to itself
 
 
 def test_the_page_has_the_words_that_its_guide_uses():
