@@ -328,7 +328,8 @@ static const struct key KEYS[] = {
     {"ehr.mismatch", TEXT, AT(ehr.mismatch), "refuse", 0, 0,
      "FHIR data without the study's patient: refuse (422) or report (the study is run without it, "
      "quality flag ehr_of_another_patient)"},
-    {"log.level", TEXT, AT(log.level), "info", 0, 0, "What is logged, on stderr as JSON lines: debug, info, warn or error, and what is worse"},
+    {"log.level", TEXT, AT(log.level), "info", 0, 0,
+     "What is logged, on stderr as JSON lines: debug, info, warn or error, and what is worse"},
 };
 
 enum { KEY_COUNT = sizeof KEYS / sizeof KEYS[0], MAX_LIST = 256, CONFIG_BYTES = 1 << 20 };

@@ -146,8 +146,8 @@ bool mf_monitor_write(struct mf_monitor *m, const struct mf_services *services,
     bool ok = refresh(m, services, store, err) &&
               write_window(m->reports, "medfusion_quality_results",
                            "Results that the quality figures are made of", "results", out, err) &&
-              write_window(m->reports, "medfusion_quality_feedback", "Results of these that have feedback",
-                           "with_feedback", out, err) &&
+              write_window(m->reports, "medfusion_quality_feedback",
+                           "Results of these that have feedback", "with_feedback", out, err) &&
               write_alarms(m->reports, out, err) && write_drift(m->reports, out, err);
     pthread_mutex_unlock(&m->lock);
     return ok;
