@@ -56,20 +56,27 @@ void strip(DcmItem &item)
     }
 }
 
+/* Puts a zero where JSON wants a digit and there is none. */
+void want_digit(std::string &number, size_t at)
+{
+    if (!std::isdigit(static_cast<unsigned char>(number.c_str()[at])))
+        number.insert(at, "0");
+}
+
 /* A number, or what DCMTK writes for one, as a value that every reader takes: FL and FD that are no
- * finite number are null (PS3.18 F.2.5: no value); DS may end in a point or have the exponent right
- * behind it, which JSON does not know; and what no reader's 64 bits hold is a string, as it may be
- * for IS, DS, SV and UV (F.2.3.1). */
+ * finite number are null (PS3.18 F.2.5: no value); DS may have no digit behind its point, and loses
+ * the zero of "0e5"; and what no reader's 64 bits hold is a string, as it may be for IS, DS, SV and
+ * UV (F.2.3.1). */
 std::string mended_number(std::string number)
 {
     if (number == "null")
         return number;
     if (number.find_first_of("nN") != std::string::npos)
         return "null";
+    want_digit(number, number[0] == '-' ? 1 : 0);
     const size_t point = number.find('.');
-    if (point != std::string::npos &&
-        !std::isdigit(static_cast<unsigned char>(number.c_str()[point + 1])))
-        number.insert(point + 1, "0");
+    if (point != std::string::npos)
+        want_digit(number, point + 1);
     errno = 0;
     if (number.find_first_of(".eE") != std::string::npos)
         return std::isfinite(std::strtod(number.c_str(), nullptr)) ? number : '"' + number + '"';

@@ -230,6 +230,7 @@ static void metadata_of_numbers_in_text_is_json(void **state)
         {TAG(0x0018, 0x0050), "DS", "01\\-00.5\\00\\-0", "[1,-0.5,0,0]"},
         {TAG(0x0018, 0x0050), "DS", "1.\\-1.\\5.e3\\5.E+3", "[1.0,-1.0,5000.0,5000.0]"},
         {TAG(0x0018, 0x0050), "DS", "1e999\\-1e999\\1e-999", "[\"1e999\",\"-1e999\",0.0]"},
+        {TAG(0x0018, 0x0050), "DS", "0e999\\-0E5\\00.e1", "[0.0,-0.0,0.0]"},
         {TAG(0x0018, 0x0050), "DS", "nan\\inf\\-inf\\.\\-",
          "[\"nan\",\"inf\",\"-inf\",\".\",\"-\"]"},
         {TAG(0x0018, 0x0050), "DS", "0x10\\1,5\\1\"2\\a]", "[\"0x10\",\"1,5\",\"1\\\"2\",\"a]\"]"},
@@ -257,6 +258,37 @@ static void metadata_of_numbers_in_text_is_json(void **state)
         char key[9];
         snprintf(key, sizeof key, "%08" PRIX32, cases[i].tag);
         assert_json(json_object_get(json_object_get(json, key), "Value"), cases[i].expected);
+        build_free(&b);
+    }
+}
+
+/* All texts of 1 to 4 characters that look like numbers, as the values of one element. */
+static void metadata_of_everything_like_a_number_is_json(void **state)
+{
+    static const char LETTERS[] = "0-+.e1", *const VRS[] = {"DS", "IS"};
+    (void)state;
+    for (size_t v = 0; v < 2; v++) {
+        struct builder b;
+        char values[8000];
+        size_t len = 0, count = 0;
+        struct mf_error err = MF_ERROR_INIT;
+        MF_AUTO(mf_buffer) struct mf_buffer text;
+        for (size_t digits = 1, all = 6; digits <= 4; digits++, all *= 6)
+            for (size_t k = 0; k < all; k++, count++) {
+                for (size_t i = 0, rest = k; i < digits; i++, rest /= 6)
+                    values[len++] = LETTERS[rest % 6];
+                values[len++] = '\\';
+            }
+        values[--len] = '\0';
+        mf_buffer_init(&text, 100000);
+        build_start(&b, EXPLICIT_LE);
+        build_string(&b, TAG(0x0018, 0x0050), VRS[v], values);
+        if (!mf_metadata_json(b.bytes.data, b.bytes.len, &text, &err))
+            fail_msg("%s", err.msg);
+        MF_AUTO(mf_json) json_t *json = mf_json_parse(text.data, text.len, NULL, "metadata", &err);
+        assert_no_error(&err);
+        const json_t *element = json_object_get(json, "00180050");
+        assert_int_equal(json_array_size(json_object_get(element, "Value")), count);
         build_free(&b);
     }
 }
@@ -327,6 +359,7 @@ int main(void)
         cmocka_unit_test(metadata_is_dicom_json_without_pixels),
         cmocka_unit_test(metadata_has_null_for_what_is_no_finite_number),
         cmocka_unit_test(metadata_of_numbers_in_text_is_json),
+        cmocka_unit_test(metadata_of_everything_like_a_number_is_json),
         cmocka_unit_test(metadata_of_elements_without_vr_is_refused),
         cmocka_unit_test(metadata_of_broken_text_can_be_read),
     };
