@@ -30,6 +30,7 @@ static const struct {
     [MF_OBJECT_SC] = {"sc", SC_CLASS, true, mf_write_sc},
     [MF_OBJECT_GSPS] = {"gsps", GSPS_CLASS, true, mf_write_gsps},
     [MF_OBJECT_KOS] = {"kos", KOS_CLASS, false, mf_write_kos},
+    [MF_OBJECT_MAP] = {"map", SEG_CLASS, false, mf_write_map},
 };
 
 const char *mf_object_kind_name(enum mf_object_kind kind)
@@ -220,30 +221,31 @@ static bool same_group(const struct mf_write_frame *a, const struct mf_write_fra
            same_uid(x->series_instance_uid, y->series_instance_uid);
 }
 
-static bool has_masks(const struct mf_write_frame *f)
+static bool has_masks(const struct mf_write_set *set, size_t frame)
 {
+    const struct mf_write_frame *f = &set->frames[frame];
     return f->masks[MF_STRUCTURE_IMAGE_LEFT] || f->masks[MF_STRUCTURE_IMAGE_RIGHT];
 }
 
-static bool make_groups(struct mf_write_set *set, struct mf_error *err)
+bool mf_write_group_frames(struct mf_write_set *set, mf_write_in_group *in,
+                           struct mf_write_groups *ret, struct mf_error *err)
 {
     size_t n = set->frame_count;
-    set->groups = mf_arena_alloc(set->arena, n, sizeof *set->groups, err);
-    set->group_of = mf_arena_alloc(set->arena, n, sizeof *set->group_of, err);
-    if (!set->groups || !set->group_of)
+    ret->list = mf_arena_alloc(set->arena, n, sizeof *ret->list, err);
+    ret->of = mf_arena_alloc(set->arena, n, sizeof *ret->of, err);
+    if (!ret->list || !ret->of)
         return false;
     for (size_t i = 0; i < n; i++) {
         size_t g = 0;
-        set->group_of[i] = SIZE_MAX;
-        if (set->frames[i].prior || !has_masks(&set->frames[i]))
+        ret->of[i] = SIZE_MAX;
+        if (set->frames[i].prior || !in(set, i))
             continue;
-        while (g < set->group_count &&
-               !same_group(&set->frames[set->groups[g].first], &set->frames[i]))
+        while (g < ret->count && !same_group(&set->frames[ret->list[g].first], &set->frames[i]))
             g++;
-        if (g == set->group_count)
-            set->groups[set->group_count++] = (struct mf_write_group){.first = i};
-        set->groups[g].count++;
-        set->group_of[i] = g;
+        if (g == ret->count)
+            ret->list[ret->count++] = (struct mf_write_group){.first = i};
+        ret->list[g].count++;
+        ret->of[i] = g;
     }
     return true;
 }
@@ -296,18 +298,21 @@ static void add_item(struct mf_write_set *set, enum mf_object_kind kind, size_t 
 
 static bool make_items(struct mf_write_set *set, struct mf_error *err)
 {
-    set->items = mf_arena_alloc(set->arena, set->group_count + MF_OBJECT_KIND_COUNT,
-                                sizeof *set->items, err);
+    set->items =
+        mf_arena_alloc(set->arena, set->segmented.count + set->mapped.count + MF_OBJECT_KIND_COUNT,
+                       sizeof *set->items, err);
     if (!set->items)
         return false;
     add_item(set, MF_OBJECT_SR, 0);
-    for (size_t i = 0; i < set->group_count; i++)
+    for (size_t i = 0; i < set->segmented.count; i++)
         add_item(set, MF_OBJECT_SEG, i);
     add_item(set, MF_OBJECT_SC, 0);
     if (is_greyscale(set->frames[set->shown].object))
         add_item(set, MF_OBJECT_GSPS, 0);
     if (has_present(set))
         add_item(set, MF_OBJECT_KOS, 0);
+    for (size_t i = 0; i < set->mapped.count; i++)
+        add_item(set, MF_OBJECT_MAP, i);
     return true;
 }
 
@@ -342,8 +347,9 @@ struct mf_write_set *mf_write_set_new(const struct mf_write_source *source, stru
     }
     set->arena = arena;
     set->source = source;
-    if (!read_frames(set, err) || !read_masks(set, err) || !make_groups(set, err) ||
-        !make_seed(set, err))
+    if (!read_frames(set, err) || !read_masks(set, err) ||
+        !mf_write_group_frames(set, has_masks, &set->segmented, err) ||
+        !mf_write_read_maps(set, err) || !make_seed(set, err))
         return NULL;
     choose_shown(set);
     set_time(set);

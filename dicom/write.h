@@ -8,6 +8,7 @@
  *   sc     Secondary Capture: the picture with outlines and findings, for viewers that know no more
  *   gsps   Grayscale Softcopy Presentation State: the same outlines over the original image
  *   kos    Key Object Selection: the images, when a finding is present
+ *   map    Segmentation of fractions: where the explanation found what mattered for a label
  *
  * The objects are of the patient and study of the images, in series of their own, in UTF-8. Their
  * UIDs are made from the result, so making them twice gives the same objects.
@@ -35,15 +36,17 @@ enum mf_object_kind {
     MF_OBJECT_SC,
     MF_OBJECT_GSPS,
     MF_OBJECT_KOS,
+    MF_OBJECT_MAP,
     MF_OBJECT_KIND_COUNT
 };
 
 /* What objects are made of; all of it is borrowed and must outlive the set. */
 struct mf_write_source {
     const struct mf_index *index;
-    const json_t *result; /* medfusion.result/1 */
-    const json_t *masks;  /* medfusion.masks/1 (core/mask.h), or NULL */
-    int64_t made_ms;      /* when the result was made, since 1970 */
+    const json_t *result;      /* medfusion.result/1 */
+    const json_t *masks;       /* medfusion.masks/1 (core/mask.h), or NULL */
+    const json_t *explanation; /* medfusion.explanation/1, or NULL */
+    int64_t made_ms;           /* when the result was made, since 1970 */
     /* The report that this one replaces (its series and instance, in the same study), or NULL. */
     const char *replaced_series_uid, *replaced_instance_uid;
 };
@@ -58,14 +61,16 @@ struct mf_write_item {
 
 struct mf_write_set;
 
-/* Decides what can be made. MF_ERR_MALFORMED: result, index and masks do not belong together or are
- * not what they claim; MF_ERR_UNUSABLE: the images lack the UIDs that objects must refer to. */
+/* Decides what can be made. MF_ERR_MALFORMED: result, index, masks and explanation do not belong
+ * together or are not what they claim; MF_ERR_UNUSABLE: the images lack the UIDs that objects must
+ * refer to. */
 struct mf_write_set *mf_write_set_new(const struct mf_write_source *source,
                                       struct mf_error *err) MF_CHECK_RESULT;
 void mf_write_set_free(struct mf_write_set *set);
 
 /* Everything that can be made, in the order of the kinds. A result without masks has no seg, one
- * without a present finding no kos, one of colour images no gsps. */
+ * without a present finding no kos, one of colour images no gsps, one without an explanation no
+ * map. */
 const struct mf_write_item *mf_write_set_items(const struct mf_write_set *set, size_t *count);
 /* The item of this name, or NULL. */
 const struct mf_write_item *mf_write_set_find(const struct mf_write_set *set, const char *name);

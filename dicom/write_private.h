@@ -23,7 +23,27 @@ struct mf_write_frame {
 /* Frames that one segmentation covers: equal size and, if there is one, frame of reference. */
 struct mf_write_group {
     size_t first; /* the first of its frames */
-    size_t count; /* segmented frames in it */
+    size_t count; /* how many it has */
+};
+
+/* The current frames that there is something to say of, in groups. */
+struct mf_write_groups {
+    struct mf_write_group *list;
+    size_t count;
+    size_t *of; /* frame → group, or SIZE_MAX */
+};
+
+/* The relevance of one label: `rows` · `columns` of every frame's box, 0…1. */
+struct mf_write_map {
+    const json_t *prediction; /* of the result */
+    const float *values;      /* (frames, rows, columns) */
+};
+
+/* The maps of an explanation; without one there is no map. */
+struct mf_write_maps {
+    struct mf_write_map *list;
+    size_t count;
+    uint32_t rows, columns;
 };
 
 struct mf_write_set {
@@ -33,9 +53,8 @@ struct mf_write_set {
     size_t frame_count;
     size_t newest; /* the newest current frame: its object names patient and study */
     size_t shown;  /* the frame of the picture */
-    struct mf_write_group *groups; /* of segmented current frames */
-    size_t group_count;
-    size_t *group_of; /* frame → group, or SIZE_MAX */
+    struct mf_write_groups segmented, mapped;
+    struct mf_write_maps maps;
     struct mf_write_item *items;
     size_t item_count;
     const struct mf_frame *picture;
@@ -70,6 +89,14 @@ extern const struct mf_coded mf_coded_lung, mf_coded_right, mf_coded_left;
 void mf_write_uid(const struct mf_write_set *set, const char *what, char out[MF_UID]);
 /* The UID of the model as a device: the same for all results of one digest. */
 void mf_write_device_uid(const struct mf_write_set *set, char out[MF_UID]);
+
+/* Which frame there is something to say of. */
+typedef bool mf_write_in_group(const struct mf_write_set *set, size_t frame);
+/* Groups the current frames that are in (write.c). */
+bool mf_write_group_frames(struct mf_write_set *set, mf_write_in_group *in,
+                           struct mf_write_groups *ret, struct mf_error *err);
+/* The maps of the source's explanation, and the groups of their frames (write_map.c). */
+bool mf_write_read_maps(struct mf_write_set *set, struct mf_error *err);
 
 /* --- modules (write_modules.c) --- */
 
@@ -114,6 +141,8 @@ bool mf_write_sc(struct mf_writer *w, const struct mf_write_set *set,
 bool mf_write_gsps(struct mf_writer *w, const struct mf_write_set *set,
                    const struct mf_write_item *item, struct mf_arena *arena, struct mf_error *err);
 bool mf_write_kos(struct mf_writer *w, const struct mf_write_set *set,
+                  const struct mf_write_item *item, struct mf_arena *arena, struct mf_error *err);
+bool mf_write_map(struct mf_writer *w, const struct mf_write_set *set,
                   const struct mf_write_item *item, struct mf_arena *arena, struct mf_error *err);
 
 #endif

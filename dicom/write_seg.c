@@ -301,21 +301,21 @@ bool mf_write_seg(struct mf_writer *w, const struct mf_write_set *set,
 {
     size_t group = (size_t)(item - mf_write_set_find(set, "seg")), segments = 0, planes = 0;
     struct mf_seg_segment segment[MF_STRUCTURE_COUNT];
-    struct mf_seg_plane *plane =
-        mf_arena_alloc(arena, set->groups[group].count * MF_STRUCTURE_COUNT, sizeof *plane, err);
+    struct mf_seg_plane *plane = mf_arena_alloc(
+        arena, set->segmented.list[group].count * MF_STRUCTURE_COUNT, sizeof *plane, err);
     if (!plane)
         return false;
     for (int k = 0; k < MF_STRUCTURE_COUNT; k++) {
         size_t before = planes;
         for (size_t i = 0; i < set->frame_count; i++)
-            if (set->group_of[i] == group && set->frames[i].masks[k])
+            if (set->segmented.of[i] == group && set->frames[i].masks[k])
                 plane[planes++] = (struct mf_seg_plane){.frame = i,
                                                         .segment = segments,
                                                         .fill = fill_from_mask,
                                                         .context = set->frames[i].masks[k]};
         if (planes > before)
-            segment[segments++] = lung_segment(set, set->frames[set->groups[group].first].object,
-                                               (enum mf_structure)k);
+            segment[segments++] = lung_segment(
+                set, set->frames[set->segmented.list[group].first].object, (enum mf_structure)k);
     }
     const struct mf_seg_content content = {.label = "LUNGS",
                                            .description = "Lungs found by the model",

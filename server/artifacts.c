@@ -243,6 +243,7 @@ bool mf_job_artifacts_open(const struct mf_job_record *record, const struct mf_b
     ret->source = (struct mf_write_source){.index = ret->upload.index,
                                            .result = ret->result,
                                            .masks = ret->masks,
+                                           .explanation = ret->explanation,
                                            .made_ms = record->job.finished_ms};
     ret->set = mf_write_set_new(&ret->source, err);
     return ret->set != NULL;

@@ -283,6 +283,7 @@ static bool put_objects(struct predict *p, const json_t *result, const json_t *m
     const struct mf_write_source source = {.index = mf_dataset_index(p->dataset),
                                            .result = result,
                                            .masks = masks,
+                                           .explanation = explanation,
                                            .made_ms = mf_clock_wall_ms()};
     const struct mf_artifact_images images = {mf_dataset_decoder(p->dataset), mf_dataset_input,
                                               p->dataset};

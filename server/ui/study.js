@@ -10,7 +10,7 @@ import {Viewer} from './viewer.js';
 
 const STATUS = {used: '.absent', missing: '', stale: '.uncertain', implausible: '.danger'};
 const STAGES = [['decode', '#7b8794'], ['segment', '#62bdf7'], ['vision', '#7fe3c4'], ['temporal', '#f0c75e'], ['ehr', '#ff9a7c'], ['fusion', '#c39bf5']];
-const NAMES = {sr: 'SR', seg: 'SEG', sc: 'SC', gsps: 'GSPS', kos: 'KOS', masks: 'Masks', explanation: 'Explanation'};
+const NAMES = {sr: 'SR', seg: 'SEG', sc: 'SC', gsps: 'GSPS', kos: 'KOS', map: 'Map', masks: 'Masks', explanation: 'Explanation'};
 
 /* Probabilities of earlier results of the same patient by the same model: label → [{acquired, probability}], oldest first. */
 async function trends(result) {

@@ -198,6 +198,86 @@ static const char *find_bytes(const struct mf_buffer *b, const void *bytes, size
     return memmem(b->data, b->len, bytes, n);
 }
 
+#define PREDICTED                                                                                  \
+    "{\"schema\":\"medfusion.result/"                                                              \
+    "1\",\"model\":{\"digest\":\"d\"},\"study\":{\"frames\":[" FRAME(                              \
+        "1.1", "0", "current", "ok",                                                               \
+        "[1,0,3,4]") "," FRAME("1.2", "0", "prior", "ok",                                          \
+                               "[0,0,4,4]") "]},\"predictions\":[{\"label\":\"Mass\",\"display\":" \
+                                            "\"A mass\"}]}"
+#define SEEN                                                                                       \
+    "[{\"sop_instance_uid\":\"1.1\",\"index\":0},{\"sop_instance_uid\":\"1.2\",\"index\":0}]"
+#define EXPLAINED(grid, frames, label, first, second)                                              \
+    "{\"grid\":" grid ",\"frames\":" frames ",\"labels\":[{\"label\":\"" label                     \
+    "\",\"frames\":[{\"relevance\":" first "},{\"relevance\":" second "}]}]}"
+
+/* The first image has two columns of two cells in a box of 2 · 4 pixels, the second is a prior. */
+static void an_explanation_becomes_a_segmentation_of_fractions(void **state)
+{
+    (void)state;
+    static const uint8_t expected[16] = {0, 0, 51, 0, 0, 13, 64, 0, 0, 38, 89, 0, 0, 51, 102, 0};
+    struct mf_index_object objects[] = {image("1.1"), image("1.2")};
+    const struct mf_index index = {.objects = objects, .object_count = 2};
+    struct mf_error err = MF_ERROR_INIT;
+    json_t *result = json_of(PREDICTED);
+    json_t *why = json_of(EXPLAINED("[2,2]", SEEN, "Mass", "[0,0.1,0.1,0.2]", "[0,0,0,0.5]"));
+    const struct mf_write_source source = {.index = &index, .result = result, .explanation = why};
+    struct mf_write_set *set = mf_write_set_new(&source, &err);
+    assert_no_error(&err);
+    const struct mf_write_item *item = mf_write_set_find(set, "map");
+    assert_non_null(item);
+    assert_null(mf_write_set_find(set, "map-2"));
+    struct mf_buffer out;
+    mf_buffer_init(&out, 1 << 20);
+    assert_true(mf_write_object(set, item, &out, &err));
+    uint8_t pixels[12 + 16] = {0xE0, 0x7F, 0x10, 0x00, 'O', 'B', 0, 0, 16, 0, 0, 0};
+    memcpy(pixels + 12, expected, 16);
+    assert_non_null(find_bytes(&out, pixels, sizeof pixels));
+    assert_non_null(find_bytes(&out, "A mass", 6));
+    mf_buffer_free(&out);
+    mf_write_set_free(set);
+    json_decref(why);
+    json_decref(result);
+}
+
+static void an_explanation_of_something_else_is_refused(void **state)
+{
+    (void)state;
+    static const char frames[] = "explanation: its frames are not those of the result",
+                      grid[] = "explanation: \"grid\" is out of range",
+                      label[] = "explanation: a label has no map of the result's frames";
+    static const struct {
+        const char *explanation, *message;
+    } cases[] = {
+        {"{}", frames},
+        {EXPLAINED("[1,1]", "[{\"sop_instance_uid\":\"1.1\",\"index\":0}]", "Mass", "[1]", "[1]"),
+         frames},
+        {EXPLAINED("[1,1]", "[{\"sop_instance_uid\":\"1.2\",\"index\":0}," SEEN "]", "Mass", "[1]",
+                   "[1]"),
+         frames},
+        {EXPLAINED("[0,1]", SEEN, "Mass", "[]", "[]"), grid},
+        {EXPLAINED("[1]", SEEN, "Mass", "[1]", "[1]"), grid},
+        {EXPLAINED("[1,2000]", SEEN, "Mass", "[1]", "[1]"), grid},
+        {EXPLAINED("[1,1]", SEEN, "Nodule", "[1]", "[1]"), label},
+        {EXPLAINED("[1,1]", SEEN, "Mass", "[1,1]", "[1]"), label},
+        {EXPLAINED("[1,1]", SEEN, "Mass", "[1]", "[]"), label},
+        {EXPLAINED("[1,1]", SEEN, "Mass", "[-1]", "[1]"), label},
+        {EXPLAINED("[1,1]", SEEN, "Mass", "[\"1\"]", "[1]"), label},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct mf_index_object objects[] = {image("1.1"), image("1.2")};
+        const struct mf_index index = {.objects = objects, .object_count = 2};
+        struct mf_error err = MF_ERROR_INIT;
+        json_t *result = json_of(PREDICTED), *why = json_of(cases[i].explanation);
+        const struct mf_write_source source = {
+            .index = &index, .result = result, .explanation = why};
+        assert_null(mf_write_set_new(&source, &err));
+        assert_error(&err, MF_ERR_MALFORMED, cases[i].message);
+        json_decref(result);
+        json_decref(why);
+    }
+}
+
 static void a_map_of_values_is_a_fractional_segmentation(void **state)
 {
     (void)state;
@@ -277,6 +357,8 @@ int main(void)
         cmocka_unit_test(what_does_not_belong_together_is_refused),
         cmocka_unit_test(images_without_a_frame_of_reference_have_a_segmentation_each),
         cmocka_unit_test(uids_follow_from_what_the_result_says),
+        cmocka_unit_test(an_explanation_becomes_a_segmentation_of_fractions),
+        cmocka_unit_test(an_explanation_of_something_else_is_refused),
         cmocka_unit_test(a_map_of_values_is_a_fractional_segmentation),
         cmocka_unit_test(a_report_names_the_one_it_replaces),
     };

@@ -3,7 +3,9 @@ import io
 import json
 import subprocess
 
+import highdicom
 import numpy as np
+import pydicom
 import pytest
 from jsonschema import Draft202012Validator
 from PIL import Image
@@ -11,6 +13,7 @@ from PIL import Image
 import bad_input
 import bundles
 import daemon as daemons
+from artifact_study import problems
 
 MODEL = bundles.ROOT / "models/thorax-nih"
 SCHEMA = json.loads((bundles.ROOT / "schemas/explanation.schema.json").read_text())
@@ -70,6 +73,51 @@ def test_predict_writes_the_explanation_and_its_pictures(tmp_path):
         assert all(0.01 < coloured((folder / f"{name}.png").read_bytes()) < 0.95 for name in names)
 
 
+def stretched(cells, rows, columns):
+    """A map at another size: bilinear between the centres of its cells."""
+    def axis(n, m):
+        at = np.clip((np.arange(n) + 0.5) * m / n - 0.5, 0, m - 1)
+        low = at.astype(int)
+        return low, np.minimum(low + 1, m - 1), at - low
+    y0, y1, v = axis(rows, cells.shape[0])
+    x0, x1, h = axis(columns, cells.shape[1])
+    upper = cells[y0][:, x0] * (1 - h) + cells[y0][:, x1] * h
+    lower = cells[y1][:, x0] * (1 - h) + cells[y1][:, x1] * h
+    return upper * (1 - v[:, None]) + lower * v[:, None]
+
+
+def check_map(file, explanation, result):
+    """The relevance of every label on every image of the study, cell by cell."""
+    assert problems(file) == []
+    ds = pydicom.dcmread(file)
+    assert (ds.SegmentationType, ds.SegmentationFractionalType, ds.MaximumFractionalValue) == ("FRACTIONAL", "PROBABILITY", 255)
+    names = {p["label"]: p["display"] for p in result["predictions"]}
+    assert [s.SegmentLabel for s in ds.SegmentSequence] == [names[label["label"]] for label in explanation["labels"]]
+    current = {f["sop_instance_uid"]: k for k, f in enumerate(result["study"]["frames"]) if f["role"] == "current"}
+    planes = ds.pixel_array.reshape(-1, ds.Rows, ds.Columns)
+    assert len(planes) == len(current) * len(explanation["labels"])
+    for groups, pixels in zip(ds.PerFrameFunctionalGroupsSequence, planes, strict=True):
+        label = explanation["labels"][groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber - 1]
+        k = current[groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID]
+        x0, y0, x1, y1 = explanation["frames"][k]["box"]
+        cells = np.array(label["frames"][k]["relevance"]).reshape(explanation["grid"]) / max(max(f["relevance"]) for f in label["frames"])
+        expected = np.zeros(pixels.shape)
+        expected[y0:y1, x0:x1] = stretched(cells, y1 - y0, x1 - x0)
+        assert np.abs(pixels - 255 * expected).max() < 0.51
+    highdicom.seg.segread(file)
+
+
+def test_relevance_is_a_segmentation_of_fractions(tmp_path):
+    command = [bundles.PROGRAM, "predict", "--model", MODEL, "--explain", tmp_path / "why", "--artifacts", tmp_path / "objects", *SAMPLE]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) == 2
+    for result in results:
+        study = result["study"]["study_instance_uid"]
+        check_map(tmp_path / "objects" / study / "map.dcm", json.loads((tmp_path / "why" / study / "explanation.json").read_text()), result)
+
+
 def test_a_prediction_that_is_explained_is_the_same(tmp_path):
     results = []
     for extra in ([], ["--explain", tmp_path / "why"]):
@@ -81,7 +129,7 @@ def test_a_prediction_that_is_explained_is_the_same(tmp_path):
     assert results[0] == results[1]
 
 
-def test_a_job_keeps_the_explanation_that_it_asked_for(tmp_path_factory):
+def test_a_job_keeps_the_explanation_that_it_asked_for(tmp_path, tmp_path_factory):
     daemon = daemons.Daemon(tmp_path_factory.mktemp("explain"), MODEL)
     daemon.start()
     try:
@@ -93,6 +141,11 @@ def test_a_job_keeps_the_explanation_that_it_asked_for(tmp_path_factory):
         explanation = daemon.get(listed["explanation"]["href"])
         assert explanation.headers["Content-Type"] == "application/json"
         check(explanation.json(), result)
+        relevance = daemon.get(listed["map"]["href"])
+        assert listed["map"]["sop_class_uid"] == "1.2.840.10008.5.1.4.1.1.66.4" and relevance.headers["Content-Type"] == "application/dicom"
+        assert relevance.content == daemon.get(listed["map"]["href"]).content
+        (tmp_path / "map.dcm").write_bytes(relevance.content)
+        check_map(tmp_path / "map.dcm", explanation.json(), result)
         pictures = [a for a in listed.values() if a["media_type"] == "image/png"]
         assert len(pictures) == 1 + 2 * len(explanation.json()["labels"])
         for picture in pictures:
@@ -106,7 +159,7 @@ def test_a_job_keeps_the_explanation_that_it_asked_for(tmp_path_factory):
         plain = daemon.post(files).json()["id"]
         assert daemon.wait(f"/v1/jobs/{plain}")["state"] == "succeeded"
         names = [a["name"] for a in daemon.get(f"/v1/jobs/{plain}/artifacts").json()["artifacts"]]
-        assert "explanation" not in names
+        assert "explanation" not in names and "map" not in names
         assert daemon.get(f"/v1/jobs/{plain}/artifacts/explanation").status_code == 404
         assert daemon.get(f"/v1/jobs/{plain}/artifacts/rollout").status_code == 404
         assert daemon.post(files, options='{"explain": "yes"}').status_code == 422
