@@ -8,8 +8,10 @@
 
 enum { QUERIES = 16, KEYS = 32 }; /* a warp has two rows, a lane a key */
 
-/* Threads (32, QUERIES / 2). Shared: QUERIES queries, KEYS keys and KEYS values of `size` floats,
- * and QUERIES × KEYS weights. SLICES: floats of a row that a lane sums up, 32 apart. */
+/* A block for each QUERIES rows of a head, those of one head beside each other in one dimension:
+ * others of a grid end at 65,535. Threads (32, QUERIES / 2). Shared: QUERIES queries, KEYS keys and
+ * KEYS values of `size` floats, and QUERIES × KEYS weights. SLICES: floats of a row that a lane
+ * sums up, 32 apart. */
 template <int SLICES, bool WINDOWS>
 __global__ void attention_kernel(struct mf_attention at, struct mf_windows w, const float *q,
                                  const float *k, const float *v, float *o)
@@ -19,8 +21,9 @@ __global__ void attention_kernel(struct mf_attention at, struct mf_windows w, co
     float *qs = shared, *ks = qs + QUERIES * size, *vs = ks + KEYS * pad, *ps = vs + KEYS * size;
     unsigned lane = threadIdx.x, warp = threadIdx.y, thread = warp * 32 + lane,
              threads = 16 * QUERIES;
-    size_t b = blockIdx.y / at.heads, column = blockIdx.y % at.heads * size;
-    size_t first = (size_t)blockIdx.x * QUERIES;
+    size_t blocks = (at.queries + QUERIES - 1) / QUERIES, head = blockIdx.x / blocks;
+    size_t b = head / at.heads, column = head % at.heads * size;
+    size_t first = blockIdx.x % blocks * QUERIES;
     const auto queries =
         mf_item_rows<WINDOWS, const float>(q + column, at.q_batch, at.q_row, b, w, w.pool, nullptr);
     const auto keys = mf_item_rows<WINDOWS>(k + column, at.k_batch, at.k_row, b, w, 1,
@@ -94,11 +97,11 @@ static int start(void *stream, const struct mf_attention *at, const struct mf_wi
     size_t size = at->head_size;
     size_t shared =
         (QUERIES * size + KEYS * (size + 1) + KEYS * size + QUERIES * KEYS) * sizeof(float);
-    dim3 grid((unsigned)((at->queries + QUERIES - 1) / QUERIES), (unsigned)(at->batch * at->heads));
+    size_t grid = (at->queries + QUERIES - 1) / QUERIES * at->batch * at->heads;
     int status = shared > 48 * 1024 ? MF_ALLOW_SHARED(kernel, shared) : 0;
     return status ? status
-                  : MF_LAUNCH_TOGETHER(kernel, grid, dim3(32, QUERIES / 2), shared, stream, *at,
-                                       windows, q, k, v, o);
+                  : MF_LAUNCH_TOGETHER(kernel, (unsigned)grid, dim3(32, QUERIES / 2), shared,
+                                       stream, *at, windows, q, k, v, o);
 }
 
 template <bool WINDOWS>

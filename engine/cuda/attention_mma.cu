@@ -143,7 +143,8 @@ static __device__ __forceinline__ void store_rows(const struct mf_attention &at,
     }
 }
 
-/* Grid (query blocks, batch · heads). `whole`: rows can be read in fours. */
+/* A block for each QUERIES rows of a head, those of one head beside each other in one dimension:
+ * others of a grid end at 65,535. `whole`: rows can be read in fours. */
 template <int SIZE, typename T, bool WINDOWS>
 __global__ void __launch_bounds__(THREADS)
     mma_kernel(struct mf_attention at, struct mf_windows w, bool whole, const T *q, const T *k,
@@ -154,8 +155,9 @@ __global__ void __launch_bounds__(THREADS)
     constexpr int STEPS = SIZE / 16;
     mf_bf16 *ks = shared, *vs = ks + KEYS * (SIZE + GAP);
     mf_bf16 *qs = HELD ? ks : vs + KEYS * (SIZE + GAP);
-    size_t b = blockIdx.y / at.heads, column = blockIdx.y % at.heads * at.head_size;
-    size_t first = (size_t)blockIdx.x * QUERIES;
+    size_t blocks = (at.queries + QUERIES - 1) / QUERIES, head = blockIdx.x / blocks;
+    size_t b = head / at.heads, column = head % at.heads * at.head_size;
+    size_t first = blockIdx.x % blocks * QUERIES;
     const auto queries =
         mf_item_rows<WINDOWS, const T>(q + column, at.q_batch, at.q_row, b, w, w.pool, nullptr);
     const auto keys = mf_item_rows<WINDOWS>(k + column, at.k_batch, at.k_row, b, w, 1,
@@ -213,11 +215,12 @@ static int start(void *stream, const source<T> &s, bool whole)
     const struct mf_attention &at = *s.at;
     const struct mf_windows w = WINDOWS ? *s.windows : mf_windows{};
     size_t tiles = SIZE <= 128 ? 2 : 3, shared = tiles * KEYS * (SIZE + GAP) * sizeof(mf_bf16);
-    dim3 grid((unsigned)((at.queries + QUERIES - 1) / QUERIES), (unsigned)(at.batch * at.heads));
+    size_t grid = (at.queries + QUERIES - 1) / QUERIES * at.batch * at.heads;
     int status = shared > 48 * 1024 ? MF_ALLOW_SHARED(kernel, shared) : 0;
-    return status ? status
-                  : MF_LAUNCH_TOGETHER(kernel, grid, THREADS, shared, stream, at, w, whole, s.q,
-                                       s.k, s.v, s.o, (const T *)w.k_pad, (const T *)w.v_pad);
+    return status
+               ? status
+               : MF_LAUNCH_TOGETHER(kernel, (unsigned)grid, THREADS, shared, stream, at, w, whole,
+                                    s.q, s.k, s.v, s.o, (const T *)w.k_pad, (const T *)w.v_pad);
 }
 
 template <bool WINDOWS, typename T>

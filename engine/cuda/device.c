@@ -64,15 +64,27 @@ static bool start(struct mf_gpu *gpu, struct mf_error *err)
     return true;
 }
 
+/* Whether there is a GPU of this number. Why there is none is the driver's to say: it may be
+ * missing, or older than the runtime that this program was built with. */
+static bool is_there(int number, struct mf_error *err)
+{
+    int count = 0;
+    cudaError_t status = cudaGetDeviceCount(&count);
+    if (status != cudaSuccess) {
+        cudaGetLastError();
+        return mf_error_set(err, MF_ERR_UNAVAILABLE, "device \"cuda:%d\" is not available: %s",
+                            number, cudaGetErrorString(status));
+    }
+    return (number >= 0 && number < count) ||
+           mf_error_set(err, MF_ERR_UNAVAILABLE,
+                        "device \"cuda:%d\" is not available: this machine shows %d GPUs", number,
+                        count);
+}
+
 struct mf_gpu *mf_gpu_open(int number, struct mf_error *err)
 {
-    int count = mf_gpu_count();
-    if (number < 0 || number >= count) {
-        mf_error_set(err, MF_ERR_UNAVAILABLE,
-                     "device \"cuda:%d\" is not available: this machine shows %d GPUs", number,
-                     count);
+    if (!is_there(number, err))
         return NULL;
-    }
     struct mf_gpu *gpu = calloc(1, sizeof *gpu);
     if (!gpu) {
         mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
@@ -258,6 +270,8 @@ bool mf_gpu_finish(struct mf_gpu *gpu, struct mf_error *err)
 {
     if (gpu->status == 0)
         mf_gpu_note(gpu, (int)cudaStreamSynchronize(gpu->stream), "computing");
+    if (gpu->status == 0) /* one that nobody awaited: its place may be used for something else */
+        mf_gpu_note(gpu, (int)cudaStreamSynchronize(gpu->copies), "copying to it");
     if (gpu->status == 0)
         return true;
     mf_error_set(err, gpu->status == cudaErrorMemoryAllocation ? MF_ERR_NO_MEMORY : MF_ERR_INTERNAL,

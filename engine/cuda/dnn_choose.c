@@ -17,7 +17,8 @@ static void list_free(const struct mf_dnn_library *lib, struct list *list, size_
         lib->drop(list->at[i]);
 }
 
-/* An attribute that is a list of descriptors; false: nothing is to be freed. */
+/* An attribute that is a list of descriptors; false: nothing is to be freed. The library counts all
+ * that there are, also where it hands out no more than there is room for. */
 static bool list_get(const struct mf_dnn_library *lib, cudnnBackendDescriptor_t of,
                      cudnnBackendAttributeName_t name, cudnnBackendDescriptorType_t type,
                      size_t room, struct list *ret)
@@ -29,7 +30,7 @@ static bool list_get(const struct mf_dnn_library *lib, cudnnBackendDescriptor_t 
     if (made == room &&
         lib->get(of, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, (int64_t)room, &ret->count,
                  (void *)ret->at) == CUDNN_STATUS_SUCCESS &&
-        ret->count >= 0 && (size_t)ret->count <= room)
+        ret->count >= 0)
         return true;
     list_free(lib, ret, made);
     return false;
@@ -42,7 +43,8 @@ static bool sums_in_order(const struct mf_dnn_library *lib, cudnnBackendDescript
     cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
     int64_t count = 0;
     if (lib->get(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
-                 CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &count, notes) != CUDNN_STATUS_SUCCESS)
+                 CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &count, notes) != CUDNN_STATUS_SUCCESS ||
+        count > CUDNN_NUMERICAL_NOTE_TYPE_COUNT) /* a later library's, and not known here */
         return false;
     bool floats = !shape->attention && !shape->conv.half;
     for (int64_t i = 0; i < count; i++)
@@ -78,6 +80,7 @@ static bool read_knobs(const struct mf_dnn_library *lib, cudnnBackendDescriptor_
                   CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR, MF_DNN_KNOBS, &knobs))
         return false;
     ret->count = (size_t)knobs.count;
+    ok = ret->count <= MF_DNN_KNOBS; /* all of them, or it is another engine */
     for (size_t i = 0; ok && i < ret->count; i++) {
         int64_t n = 0;
         ok = lib->get(knobs.at[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1, &n,
@@ -99,7 +102,8 @@ static bool read_proposal(const struct mf_dnn_library *lib, cudnnBackendDescript
     if (!list_get(lib, proposal, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_BACKEND_ENGINE_DESCRIPTOR, 1,
                   &engine))
         return false;
-    bool ok = lib->get(engine.at[0], CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &n,
+    bool ok = engine.count == 1 &&
+              lib->get(engine.at[0], CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &n,
                        &ret->engine) == CUDNN_STATUS_SUCCESS &&
               sums_in_order(lib, engine.at[0], shape) && read_knobs(lib, proposal, ret);
     list_free(lib, &engine, 1);
@@ -123,7 +127,7 @@ size_t mf_dnn_proposals(struct mf_dnn_graph *g, cudnnBackendHeurMode_t mode,
     g->status = CUDNN_STATUS_SUCCESS; /* the other kind may still be asked */
     if (!asked)
         return 0;
-    for (int64_t i = 0; i < proposals.count; i++)
+    for (int64_t i = 0; i < proposals.count && i < MF_DNN_PROPOSALS; i++) /* the best come first */
         count += read_proposal(g->lib, proposals.at[i], shape, &ret[count]);
     list_free(g->lib, &proposals, MF_DNN_PROPOSALS);
     return count;

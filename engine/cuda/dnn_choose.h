@@ -4,7 +4,7 @@
 
 #include "engine/cuda/dnn_graph.h"
 
-enum { MF_DNN_KNOBS = 20, MF_DNN_PROPOSALS = 12 };
+enum { MF_DNN_KNOBS = 48, MF_DNN_PROPOSALS = 24 };
 
 /* An engine as it is set up, without its graph. */
 struct mf_dnn_config {

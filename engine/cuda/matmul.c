@@ -5,7 +5,8 @@
  * Its heuristic would choose another algorithm for another m. Here it is asked once for a layer, at
  * a number of rows that is always the same, without algorithms that split K (their parts are added
  * in another order); what it proposes first and what works for few and for many rows is taken for
- * every m. Arrays whose rows are aligned to 16 bytes have an algorithm of their own.
+ * every m. Where none of that works, what it proposes for many rows, and for one, is looked at.
+ * Arrays whose rows are aligned to 16 bytes have an algorithm of their own.
  */
 #include "engine/cuda/matmul.h"
 
@@ -15,7 +16,7 @@
 static const size_t WORK_BYTES = (size_t)32 << 20;
 
 enum { ALIGNED, ANYHOW, ALGORITHMS };
-enum { PROPOSALS = 16, FEW_ROWS = 16, USUAL_ROWS = 4 * 1370 };
+enum { PROPOSALS = 32, FEW_ROWS = 16, USUAL_ROWS = 4 * 1370 };
 
 /* How the products of one kind of layer are computed, for every m. */
 struct choice {
@@ -196,27 +197,34 @@ static bool can(const struct mf_matmul *p, const cublasLtMatmulAlgo_t *algorithm
            result.workspaceSize <= WORK_BYTES;
 }
 
-/* The first proposal for `usual` that can also do one row and very many. */
-static bool settle(const struct mf_matmul *usual, const struct mf_matmul *one,
-                   const struct mf_matmul *many, int which, cublasLtMatmulAlgo_t *ret)
+/* A layer at the number of rows that its algorithm is chosen for, at very many, and at one. */
+enum { USUAL, MANY, ONE, COUNTS };
+
+/* The first proposal for one of them that can do all. */
+static bool settle(struct mf_matmul *const same[COUNTS], int asked, int which,
+                   cublasLtMatmulAlgo_t *ret)
 {
-    const struct mf_matmul_shape *s = &usual->shape;
+    const struct mf_matmul *p = same[asked];
+    const struct mf_matmul_shape *s = &p->shape;
     cublasLtMatmulHeuristicResult_t found[PROPOSALS];
     cublasLtMatmulPreference_t preference;
     int count = 0;
     if (cublasLtMatmulPreferenceCreate(&preference) != CUBLAS_STATUS_SUCCESS)
         return false;
     bool ok = prefer(preference, x_alignment(s, which), y_alignment(s, which)) &&
-              cublasLtMatmulAlgoGetHeuristic(usual->all->handle, usual->desc, usual->weight,
-                                             usual->x, usual->y, usual->y, preference, PROPOSALS,
-                                             found, &count) == CUBLAS_STATUS_SUCCESS;
+              cublasLtMatmulAlgoGetHeuristic(p->all->handle, p->desc, p->weight, p->x, p->y, p->y,
+                                             preference, PROPOSALS, found,
+                                             &count) == CUBLAS_STATUS_SUCCESS;
     cublasLtMatmulPreferenceDestroy(preference);
-    for (int i = 0; ok && i < count; i++)
-        if (found[i].state == CUBLAS_STATUS_SUCCESS && can(one, &found[i].algo) &&
-            can(many, &found[i].algo)) {
+    for (int i = 0; ok && i < count; i++) {
+        bool does = found[i].state == CUBLAS_STATUS_SUCCESS;
+        for (int k = 0; does && k < COUNTS; k++)
+            does = can(same[k], &found[i].algo);
+        if (does) {
             *ret = found[i].algo;
             return true;
         }
+    }
     return false;
 }
 
@@ -236,13 +244,18 @@ static const struct choice *choose(struct mf_matmuls *all, const struct mf_matmu
         if (alike(&c->shape, s))
             return c;
     struct choice *c = calloc(1, sizeof *c);
-    struct mf_matmul *usual = described(all, s, s->few_rows ? FEW_ROWS : USUAL_ROWS, err);
-    struct mf_matmul *one = described(all, s, 1, err), *many = described(all, s, MANY_ROWS, err);
-    for (int i = 0; c && usual && one && many && i < ALGORITHMS; i++)
-        c->has[i] = settle(usual, one, many, i, &c->algorithms[i]);
-    mf_matmul_free(usual);
-    mf_matmul_free(one);
-    mf_matmul_free(many);
+    const size_t rows[COUNTS] = {s->few_rows ? FEW_ROWS : USUAL_ROWS, MANY_ROWS, 1};
+    struct mf_matmul *same[COUNTS];
+    bool possible = c != NULL;
+    for (int k = 0; k < COUNTS; k++) {
+        same[k] = described(all, s, rows[k], err);
+        possible = possible && same[k];
+    }
+    for (int i = 0; possible && i < ALGORITHMS; i++)
+        for (int k = 0; k < COUNTS && !c->has[i]; k++)
+            c->has[i] = settle(same, k, i, &c->algorithms[i]);
+    for (int k = 0; k < COUNTS; k++)
+        mf_matmul_free(same[k]);
     if (!c || (!c->has[ALIGNED] && !c->has[ANYHOW])) {
         mf_error_set(err, c ? MF_ERR_UNAVAILABLE : MF_ERR_NO_MEMORY,
                      "cuBLASLt has no way to multiply rows of %zu by %zu × %zu", s->in, s->in,

@@ -1,6 +1,7 @@
 /* The scheduler behind emulate.hpp. */
 #include "tests/cuda/emulate.hpp"
 
+#include <map>
 #include <memory>
 #include <setjmp.h>
 #include <ucontext.h>
@@ -29,6 +30,7 @@ size_t fiber_count, current;
 jmp_buf scheduler;
 const std::function<void()> *running;
 std::vector<char> shared_memory;
+std::map<emulate_kernel, size_t> allowed; /* bytes of shared memory that were asked for */
 
 void enter_fiber()
 {
@@ -143,6 +145,27 @@ float half_of(uint32_t pair, int which)
 }
 
 } // namespace
+
+int emulate_check(emulate_kernel kernel, dim3 grid, dim3 block, size_t shared)
+{
+    enum { INVALID = 9, MOST_THREADS = 1024, MOST_ACROSS = 65535, UNASKED = 48 << 10 };
+    size_t threads = (size_t)block.x * block.y * block.z, most = UNASKED;
+    auto asked = allowed.find(kernel);
+    if (asked != allowed.end())
+        most = std::max(most, asked->second);
+    bool fits = grid.x > 0 && grid.x <= INT32_MAX && grid.y > 0 && grid.y <= MOST_ACROSS &&
+                grid.z > 0 && grid.z <= MOST_ACROSS && threads > 0 && threads <= MOST_THREADS;
+    return !fits ? INVALID : shared > most ? 1 : 0; /* cudaErrorInvalidConfiguration and -Value */
+}
+
+int emulate_allow_shared(emulate_kernel kernel, size_t bytes)
+{
+    enum { MOST = 99 << 10 }; /* of compute capability 8.6 and 8.9; others have more */
+    if (bytes > MOST)
+        return 1;
+    allowed[kernel] = bytes;
+    return 0;
+}
 
 void emulate_launch(dim3 grid, dim3 block, size_t shared, bool together,
                     const std::function<void()> &body)

@@ -99,21 +99,40 @@ static inline T atomicMax(T *at, T value)
 template <typename... P, typename... A>
 static inline std::function<void()> emulate_bind(void (*kernel)(P...), A... arguments)
 {
+    static_assert((sizeof(P) + ... + 0) <= 4096, "a kernel takes so many bytes of arguments");
     std::tuple<P...> all(static_cast<P>(arguments)...);
     return [kernel, all] { std::apply(kernel, all); };
 }
 
-static inline int emulate_start(void *stream, dim3 grid, dim3 block, size_t shared, bool together,
-                                std::function<void()> body)
+/* Which kernel it is, whatever its arguments. */
+typedef void (*emulate_kernel)(void);
+template <typename... P>
+static inline emulate_kernel emulate_name(void (*kernel)(P...))
 {
-    return fake_enqueue(stream, [=] { emulate_launch(grid, block, shared, together, body); });
+    return reinterpret_cast<emulate_kernel>(kernel);
+}
+
+/* What a card refuses: 0, or the runtime's error. The limits are those that all cards from compute
+ * capability 8.0 on keep. */
+int emulate_check(emulate_kernel kernel, dim3 grid, dim3 block, size_t shared);
+int emulate_allow_shared(emulate_kernel kernel, size_t bytes);
+
+static inline int emulate_start(emulate_kernel kernel, void *stream, dim3 grid, dim3 block,
+                                size_t shared, bool together, std::function<void()> body)
+{
+    int refused = emulate_check(kernel, grid, block, shared);
+    return refused ? refused : fake_enqueue(stream, [=] {
+        emulate_launch(grid, block, shared, together, body);
+    });
 }
 
 #define MF_LAUNCH(kernel, grid, block, shared, stream, ...)                                        \
-    emulate_start(stream, grid, block, shared, false, emulate_bind(kernel, __VA_ARGS__))
+    emulate_start(emulate_name(kernel), stream, grid, block, shared, false,                        \
+                  emulate_bind(kernel, __VA_ARGS__))
 #define MF_LAUNCH_TOGETHER(kernel, grid, block, shared, stream, ...)                               \
-    emulate_start(stream, grid, block, shared, true, emulate_bind(kernel, __VA_ARGS__))
-#define MF_ALLOW_SHARED(kernel, bytes) ((void)(bytes), 0)
+    emulate_start(emulate_name(kernel), stream, grid, block, shared, true,                         \
+                  emulate_bind(kernel, __VA_ARGS__))
+#define MF_ALLOW_SHARED(kernel, bytes) emulate_allow_shared(emulate_name(kernel), bytes)
 #define MF_SHARED(type, name) type *name = (type *)emulate_shared()
 
 /* D = A B + C of one warp, m16n8k16, bfloat16 times bfloat16 in floats; fragments as PTX lays them

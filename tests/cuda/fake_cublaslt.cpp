@@ -237,7 +237,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     *count = 0;
     if (desc->transposed != CUBLAS_OP_T || !fits(a, b, d))
         return CUBLAS_STATUS_NOT_SUPPORTED;
-    for (uint64_t i = 0; i < 3 && *count < wanted; i++, ++*count) {
+    uint64_t most = fake_cuda.narrow_minded ? 1 : 3;
+    for (uint64_t i = 0; i < most && *count < wanted; i++, ++*count) {
         cublasLtMatmulHeuristicResult_t *r = &results[*count];
         memset(r, 0, sizeof *r);
         r->algo.data[0] = (best - 1 + i) % 3 + 1;
@@ -256,9 +257,9 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDe
 {
     (void)handle, (void)desc, (void)c;
     memset(result, 0, sizeof *result);
-    return fits(a, b, d) && !(algorithm->data[0] == NARROW && b->cols >= MANY_ROWS)
-               ? CUBLAS_STATUS_SUCCESS
-               : CUBLAS_STATUS_NOT_SUPPORTED;
+    bool can = fake_cuda.narrow_minded ? algorithm->data[0] == WIDE
+                                       : algorithm->data[0] != NARROW || b->cols < MANY_ROWS;
+    return fits(a, b, d) && can ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *alpha,

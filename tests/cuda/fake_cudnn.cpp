@@ -213,6 +213,8 @@ std::vector<link> proposals(const body &heuristics)
         all.push_back(proposal(graph, i));
     if (fallback == fake_cudnn.late)
         all.push_back(proposal(graph, GOOD));
+    for (size_t i = 0; i < fake_cudnn.more; i++)
+        all.push_back(proposal(graph, NONDETERMINISTIC));
     return all;
 }
 
@@ -315,8 +317,8 @@ cudnnStatus_t finalize(cudnnBackendDescriptor_t d)
 
 cudnnStatus_t hand_out(const std::vector<link> &links, int64_t room, int64_t *count, void *to)
 {
-    *count = std::min(room, (int64_t)links.size());
-    for (int64_t i = 0; i < *count; i++)
+    *count = (int64_t)links.size(); /* how many there are, not how many fit */
+    for (int64_t i = 0; i < std::min(room, *count); i++)
         ((descriptor **)to)[i]->inside = links[(size_t)i];
     return CUDNN_STATUS_SUCCESS;
 }

@@ -26,7 +26,9 @@ struct fake_graph_exec {
 struct fake_stream {
     std::deque<work> queue;
     size_t done; /* works that have run */
+    int device;
     fake_graph *capturing;
+    bool invalid; /* the capture is: something in it cannot be captured */
 };
 
 struct fake_event {
@@ -42,6 +44,7 @@ namespace
 std::vector<fake_stream *> streams;
 std::map<void *, size_t> memory;
 cudaError_t last_error;
+thread_local int device; /* whose GPU is the thread's */
 enum { POISONED = 1 << 24 };
 
 /* Runs what was put on the stream before `position`. */
@@ -69,6 +72,21 @@ cudaError_t fails(cudaError_t error)
 cudaError_t sticky()
 {
     return (cudaError_t)fake_cuda.sticky;
+}
+
+/* What cannot be captured, or done by a thread that captures: the capture is worthless. */
+cudaError_t spoil(fake_stream *stream, cudaError_t error)
+{
+    stream->invalid = true;
+    return fails(error);
+}
+
+fake_stream *capturing_stream()
+{
+    for (fake_stream *stream : streams)
+        if (stream->capturing)
+            return stream;
+    return nullptr;
 }
 
 /* What somebody outside wants to go wrong now; 0: nothing. */
@@ -113,6 +131,8 @@ int fake_enqueue(void *to, work what)
     fake_stream *stream = (fake_stream *)to;
     if (sticky() != cudaSuccess)
         return fake_cuda.sticky;
+    if (stream->device != device)
+        return cudaErrorInvalidResourceHandle;
     fake_cuda.launches++;
     if (fake_cuda.fail_after && --fake_cuda.fail_after == 0) {
         int with = fake_cuda.fail_with ? fake_cuda.fail_with : cudaErrorIllegalAddress;
@@ -128,18 +148,21 @@ int fake_enqueue(void *to, work what)
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
-    *count = device_count();
-    return cudaSuccess;
+    *count = fake_cuda.no_devices ? 0 : device_count();
+    return fake_cuda.no_devices ? fails((cudaError_t)fake_cuda.no_devices) : cudaSuccess;
 }
 
-cudaError_t cudaSetDevice(int device)
+cudaError_t cudaSetDevice(int number)
 {
-    return device >= 0 && device < device_count() ? sticky() : fails(cudaErrorNoDevice);
+    if (number < 0 || number >= device_count())
+        return fails(cudaErrorNoDevice);
+    device = number;
+    return sticky();
 }
 
-cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device)
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int number)
 {
-    (void)device;
+    (void)number;
     int capability = fake_cuda.capability ? fake_cuda.capability : 90;
     *value = attribute == cudaDevAttrComputeCapabilityMajor   ? capability / 10
              : attribute == cudaDevAttrComputeCapabilityMinor ? capability % 10
@@ -161,6 +184,8 @@ const char *cudaGetErrorString(cudaError_t error)
         return "no error";
     case cudaErrorMemoryAllocation:
         return "out of memory";
+    case cudaErrorInsufficientDriver:
+        return "CUDA driver version is insufficient for CUDA runtime version";
     case cudaErrorIllegalAddress:
         return "an illegal memory access was encountered";
     default:
@@ -172,6 +197,8 @@ cudaError_t cudaMalloc(void **ret, size_t bytes)
 {
     if (sticky() != cudaSuccess)
         return sticky();
+    if (capturing_stream())
+        return spoil(capturing_stream(), cudaErrorStreamCaptureUnsupported);
     if (fake_cuda.memory && fake_cuda.used + bytes > fake_cuda.memory)
         return fails(cudaErrorMemoryAllocation);
     *ret = aligned_alloc(256, (bytes + 256) / 256 * 256);
@@ -185,6 +212,8 @@ cudaError_t cudaMalloc(void **ret, size_t bytes)
 
 cudaError_t cudaFree(void *p)
 {
+    if (capturing_stream())
+        return spoil(capturing_stream(), cudaErrorStreamCaptureUnsupported);
     for (fake_stream *stream : streams)
         drain(stream, end_of(stream));
     auto found = memory.find(p);
@@ -243,6 +272,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
     if (sticky() != cudaSuccess)
         return sticky();
     *stream = new fake_stream();
+    (*stream)->device = device;
     streams.push_back(*stream);
     return cudaSuccess;
 }
@@ -258,7 +288,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     if (stream->capturing)
-        return fails(cudaErrorStreamCaptureInvalidated);
+        return spoil(stream, cudaErrorStreamCaptureUnsupported);
     int failure = outside_failure();
     if (failure == cudaErrorMemoryAllocation)
         return fails(cudaErrorMemoryAllocation);
@@ -273,6 +303,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     (void)flags;
     fake_stream *other = event->stream;
     size_t position = event->position;
+    if (stream->capturing)
+        return spoil(stream, cudaErrorStreamCaptureIsolation);
     if (other && other != stream)
         stream->queue.push_back([other, position] { drain(other, position); });
     return sticky();
@@ -310,7 +342,10 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
     (void)mode;
     if (sticky() != cudaSuccess)
         return sticky();
+    if (stream->capturing)
+        return fails(cudaErrorIllegalState);
     stream->capturing = new fake_graph();
+    stream->invalid = false;
     return cudaSuccess;
 }
 
@@ -318,7 +353,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 {
     *graph = stream->capturing;
     stream->capturing = nullptr;
-    if (!fake_cuda.refuse_capture && sticky() == cudaSuccess)
+    if (!fake_cuda.refuse_capture && !stream->invalid && sticky() == cudaSuccess)
         return cudaSuccess;
     delete *graph;
     *graph = nullptr;

@@ -40,9 +40,10 @@ class Report:
         if (ROOT / "build" / "gpu-libs.tar.xz").exists() and not LIBS.exists():
             with tarfile.open(ROOT / "build" / "gpu-libs.tar.xz") as archive:
                 archive.extractall(LIBS, filter="fully_trusted")
-        cudnn = python_folder("cudnn_graph.h", "nvidia/cudnn")
-        if cudnn:  # it is looked for when a program runs
-            self.env["LD_LIBRARY_PATH"] = os.pathsep.join([str(cudnn / "lib"), *filter(None, [self.env.get("LD_LIBRARY_PATH")])])
+        # cuDNN is looked for when a program runs, and NVRTC by cuDNN, whose fused kernels it compiles
+        wanted = (("nvrtc.h", "nvidia/cu13", "nvidia/cuda_nvrtc"), ("cudnn_graph.h", "nvidia/cudnn"))
+        for folder in filter(None, (python_folder(*names) for names in wanted)):
+            self.env["LD_LIBRARY_PATH"] = os.pathsep.join([str(folder / "lib"), *filter(None, [self.env.get("LD_LIBRARY_PATH")])])
         if LIBS.exists():
             for name, folder in (("CPATH", "include"), ("LIBRARY_PATH", "lib"), ("LD_LIBRARY_PATH", "lib"), ("CMAKE_PREFIX_PATH", "")):
                 self.env[name] = os.pathsep.join([str(LIBS / folder), *filter(None, [self.env.get(name)])])
@@ -74,8 +75,15 @@ class Report:
                     self.groups.discard(child.pid)
             return subprocess.CompletedProcess(command, child.returncode, out, err)
 
+    def missing(self, command):
+        """Whether a program of the build that a command wants is not there."""
+        programs = self.a.build / "tests" / "cuda"
+        return any(pathlib.Path(part).parent == programs and not pathlib.Path(part).exists() for part in command)
+
     def output(self, command, limit):
         """What a program printed; RuntimeError with its own words when it fails or takes too long."""
+        if self.missing(command):
+            raise RuntimeError("not built")
         try:
             done = self.run(command, limit, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.env)
         except subprocess.TimeoutExpired as why:
@@ -93,6 +101,9 @@ class Report:
 
     def check(self, name, command, limit=300, **env):
         """One counted check; its output goes to a log. True when it passed."""
+        if self.missing(command):
+            self.note(name, "not built")
+            return False
         begin = time.monotonic()
         log = self.a.out / ("".join(c if c.isalnum() else "_" for c in name) + ".log")
         with open(log, "w") as out:

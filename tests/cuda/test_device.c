@@ -24,6 +24,23 @@ static struct mf_gpu *open_gpu(void)
     return gpu;
 }
 
+static void what_stands_for_gpus_is_told(void **state)
+{
+    (void)state;
+    struct mf_error err = MF_ERROR_INIT;
+    fake_cuda_reset();
+    fake_cuda.no_devices = 35; /* cudaErrorInsufficientDriver */
+    assert_int_equal(mf_gpu_count(), 0);
+    assert_null(mf_gpu_open(0, &err));
+    assert_int_equal(err.code, MF_ERR_UNAVAILABLE);
+    assert_string_equal(err.msg, "device \"cuda:0\" is not available: CUDA driver version is "
+                                 "insufficient for CUDA runtime version");
+    fake_cuda_reset();
+    mf_error_clear(&err);
+    assert_null(mf_gpu_open(3, &err));
+    assert_string_equal(err.msg, "device \"cuda:3\" is not available: this machine shows 1 GPUs");
+}
+
 static void small_arrays_share_pieces_that_are_used_again(void **state)
 {
     (void)state;
@@ -117,6 +134,25 @@ static void fillings_wait_for_whoever_reads_the_last_one(void **state)
     check_fillings(true);
 }
 
+static void a_filling_that_nobody_awaits_is_over_when_all_is(void **state)
+{
+    (void)state;
+    struct mf_gpu *gpu = open_gpu();
+    static float host[N], back[N];
+    float *slot = mf_gpu_alloc(gpu, sizeof host, NULL);
+    for (int i = 0; i < N; i++)
+        host[i] = (float)i;
+    mf_gpu_fill(gpu, 0, slot, host, sizeof host);
+    assert_true(mf_gpu_finish(gpu, NULL)); /* what it was for has failed */
+    memset(host, 0, sizeof host);
+    mf_gpu_upload(gpu, slot, host, sizeof host); /* another use of its place */
+    mf_gpu_fill(gpu, 1, slot + N / 2, host, sizeof host / 2);
+    mf_gpu_await(gpu, 1);
+    mf_gpu_download(gpu, back, slot, sizeof back);
+    assert_memory_equal(back, host, sizeof back);
+    mf_gpu_close(gpu);
+}
+
 static void recorded_work_is_replayed_on_what_lies_there(void **state)
 {
     (void)state;
@@ -158,7 +194,30 @@ static void what_cannot_be_recorded_breaks_nothing(void **state)
     mf_gpu_note(gpu, 900,
                 "starting what cannot be recorded"); /* cudaErrorStreamCaptureUnsupported */
     assert_null(mf_gpu_recorded(gpu));
+    assert_true(mf_gpu_record(gpu));
+    assert_false(mf_gpu_record(gpu)); /* one in another */
+    assert_null(mf_gpu_alloc(gpu, (size_t)40 << 20, NULL));
+    assert_null(mf_gpu_recorded(gpu));
     assert_true(mf_gpu_finish(gpu, NULL));
+    mf_gpu_close(gpu);
+}
+
+/* More of them than a grid has blocks in its second and third dimension; recorded, not run. */
+static void many_heads_and_items_can_be_started(void **state)
+{
+    (void)state;
+    const struct mf_attention at = {
+        .batch = 32769, .heads = 2, .head_size = 4, .queries = 1, .keys = 1, .scale = 1};
+    struct mf_gpu *gpu = open_gpu();
+    float *x = mf_gpu_alloc(gpu, N * sizeof *x, NULL);
+    void *stream = mf_gpu_stream(gpu);
+    assert_true(mf_gpu_record(gpu));
+    assert_int_equal(mf_launch_attention(stream, &at, NULL, x, x, x, x), 0);
+    assert_int_equal(mf_launch_attention_mma(stream, &at, NULL, x, x, x, x), 0);
+    struct mf_gpu_graph *graph = mf_gpu_recorded(gpu);
+    assert_non_null(graph);
+    mf_gpu_graph_free(graph);
+    assert_int_equal(mf_launch_scale(stream, 1, 0, x), 9); /* no blocks: as a card says */
     mf_gpu_close(gpu);
 }
 
@@ -203,12 +262,15 @@ static void any_other_error_stays(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_stands_for_gpus_is_told),
         cmocka_unit_test(small_arrays_share_pieces_that_are_used_again),
         cmocka_unit_test(a_full_gpu_says_so_and_works_on),
         cmocka_unit_test(fillings_arrive_before_they_are_read),
         cmocka_unit_test(fillings_wait_for_whoever_reads_the_last_one),
+        cmocka_unit_test(a_filling_that_nobody_awaits_is_over_when_all_is),
         cmocka_unit_test(recorded_work_is_replayed_on_what_lies_there),
         cmocka_unit_test(what_cannot_be_recorded_breaks_nothing),
+        cmocka_unit_test(many_heads_and_items_can_be_started),
         cmocka_unit_test(a_lack_of_memory_is_over_once_told),
         cmocka_unit_test(any_other_error_stays),
     };

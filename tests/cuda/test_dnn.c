@@ -346,6 +346,9 @@ static void own_kernels_take_over(void **state)
     fake_cuda_reset();
     fake_cudnn.late = true; /* the other heuristics know one */
     assert_int_equal(runs_of(&conv, conv_body, "bf16", "cudnn"), 1);
+    fake_cuda_reset();
+    fake_cudnn.more = 500; /* than anybody looks at */
+    assert_int_equal(runs_of(&conv, conv_body, "bf16", "cudnn"), 1);
 }
 
 static void kernels_that_are_not_there_are_refused(void **state)

@@ -228,16 +228,16 @@ def test_the_measurements_on_a_gpu_run_as_far_as_they_can_without_one(tmp_path):
     assert wrong.returncode == 2 and "steps are build ops goldens" in wrong.stderr
     done = subprocess.run([*command, "build", "ops"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    assert done.stdout.splitlines()[-1].startswith("7 of 7 checks passed, seed 3, ")
+    assert done.stdout.splitlines()[-1].startswith("9 of 9 checks passed, seed 3, ")
     report = json.loads((tmp_path / "report.json").read_text())
-    assert [check["status"] for check in report["checks"]] == [0] * 7 and report["seed"] == 3
+    assert [check["status"] for check in report["checks"]] == [0] * 9 and report["seed"] == 3
 
 
 def test_a_measurement_that_hangs_leaves_the_others_their_time_and_the_table(tmp_path):
-    """Programs in the places of the real ones: one hangs with a child of its own, one fails, the rest are well."""
+    """Programs in the places of the real ones: one hangs with a child of its own, one fails, one is not there, the rest are well."""
     programs = tmp_path / "build" / "tests" / "cuda"
     programs.mkdir(parents=True)
-    for name in ("ops", "conv", "frames", "masks", "head", "fp8", "batch"):
+    for name in ("ops", "layers", "conv", "frames", "masks", "head", "fp8", "batch"):  # attention could not be built
         body = {"conv": f"sleep 600 & echo $! >{tmp_path}/child; wait", "ops": "echo what it says; exit 3"}.get(name, "exit 0")
         (programs / f"test_cuda_{name}").write_text(f"#!/bin/sh\n{body}\n")
         (programs / f"test_cuda_{name}").chmod(0o755)
@@ -245,9 +245,10 @@ def test_a_measurement_that_hangs_leaves_the_others_their_time_and_the_table(tmp
     done = subprocess.run([*command, "ops"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and "    | what it says" in done.stdout
     checks = {check["name"]: check["status"] for check in json.loads((tmp_path / "out" / "report.json").read_text())["checks"]}
-    assert len(checks) == 7 and checks["operations against the CPU backend"] == 3
-    assert checks["convolutions against the CPU backend"].startswith("more than ") and set(list(checks.values())[2:]) == {"no time left"}
-    assert " of 7 checks passed" in done.stdout.splitlines()[-1]
+    assert len(checks) == 9 and checks["operations against the CPU backend"] == 3
+    assert checks["attention against the CPU backend"] == "not built" and checks["layers against the CPU backend"] == 0
+    assert checks["convolutions against the CPU backend"].startswith("more than ") and set(list(checks.values())[4:]) == {"no time left"}
+    assert " of 9 checks passed" in done.stdout.splitlines()[-1]
     assert fhir_server.wait_until(lambda: not os.path.exists(f"/proc/{(tmp_path / 'child').read_text().strip()}"))
 
 
