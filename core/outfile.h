@@ -1,5 +1,6 @@
 /*
- * An output file that appears whole or not at all: written beside its place, renamed when complete.
+ * An output file that appears whole or not at all: written beside its place, renamed when complete;
+ * it is on the disk when that is said, so that a power failure changes nothing of it.
  * "-" is standard output; devices and pipes are written directly.
  */
 #ifndef MF_CORE_OUTFILE_H

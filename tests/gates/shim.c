@@ -2,12 +2,16 @@
  * Faults for a program, by LD_PRELOAD: the n-th allocation or system call after mf_faults_begin()
  * fails, once or from there on.
  *
- *   MF_FAULT=KIND:N[+]   KIND malloc | eio | enospc | short | fsync; N from 1; "+": this one and
- * all later MF_FAULT_FIRED=FD    a descriptor that gets one byte when the fault was reached
+ *   MF_FAULT=KIND:N[+]   KIND malloc | eio | enospc | short | fsync | power; N from 1; "+": this
+ *                        one and all later
+ *   MF_FAULT_FIRED=FD    a descriptor that gets one byte when the fault was reached
+ *   MF_SYNCED=DIRECTORY  of power: what has been synced is kept there (power.c)
  *
  * eio: every call; enospc: what needs room; short: writes that take half; fsync: fsync and
- * fdatasync.
+ * fdatasync; power: the process ends before the call, with status 77.
  */
+#include "power.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,9 +29,9 @@ void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t size);
 void mf_faults_begin(void);
 
-enum { MALLOC, EIO_ANY, NO_SPACE, SHORT_WRITE, SYNC, KINDS };
+enum { MALLOC, EIO_ANY, NO_SPACE, SHORT_WRITE, SYNC, POWER, KINDS };
 
-static const char *const NAMES[KINDS] = {"malloc", "eio", "enospc", "short", "fsync"};
+static const char *const NAMES[KINDS] = {"malloc", "eio", "enospc", "short", "fsync", "power"};
 
 static int kind = -1, fired_fd = -1;
 static long target;
@@ -100,11 +104,18 @@ typedef int (*openat_fn)(int, const char *, int, ...);
 typedef int (*open_fn)(const char *, int, ...);
 typedef int (*rename_fn)(const char *, const char *);
 
+static void perhaps_lose_power(void)
+{
+    if (fails(POWER))
+        _exit(POWER_LOST);
+}
+
 /* Standard error must be able to say what went wrong. */
 static bool write_fails(int fd)
 {
     if (fd <= STDERR_FILENO)
         return false;
+    perhaps_lose_power();
     bool full = fails(NO_SPACE), broken = fails(EIO_ANY);
     if (full || broken)
         errno = full ? ENOSPC : EIO;
@@ -158,16 +169,26 @@ ssize_t pread64(int fd, void *data, size_t len, off64_t at)
     return breaks(EIO, EIO_ANY) ? -1 : real(fd, data, len, at);
 }
 
+static int sync_by(fd_fn real, int fd)
+{
+    perhaps_lose_power();
+    if (breaks(EIO, SYNC) || breaks(EIO, EIO_ANY) || real(fd) != 0)
+        return -1;
+    if (kind == POWER && atomic_load(&begun))
+        mf_power_keep(fd);
+    return 0;
+}
+
 int fsync(int fd)
 {
     REAL("fsync", fd_fn);
-    return breaks(EIO, SYNC) || breaks(EIO, EIO_ANY) ? -1 : real(fd);
+    return sync_by(real, fd);
 }
 
 int fdatasync(int fd)
 {
     REAL("fdatasync", fd_fn);
-    return breaks(EIO, SYNC) || breaks(EIO, EIO_ANY) ? -1 : real(fd);
+    return sync_by(real, fd);
 }
 
 int ftruncate64(int fd, off64_t size)
@@ -219,5 +240,6 @@ int open(const char *path, int flags, ...)
 int rename(const char *from, const char *to)
 {
     REAL("rename", rename_fn);
+    perhaps_lose_power();
     return breaks(ENOSPC, NO_SPACE) || breaks(EIO, EIO_ANY) ? -1 : real(from, to);
 }

@@ -5,6 +5,9 @@
  *
  *   subject work DIRECTORY KEYS|off         accepted ID, finished ID
  *   subject check DIRECTORY KEYS|off LINE…  status 0: all of it is
+ *   subject serve                           a child for each line of standard input, whose status
+ * it says: STDOUT, STDERR, FAULT, work|check and so on, with tabs between them; a fault is for
+ * `work` (shim.c)
  *
  * MF_PLANTED=ack: it acknowledges before the payload is synced and the job committed, which the
  * sweep must find.
@@ -19,9 +22,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-enum { PAYLOAD = 150000 };
+enum { PAYLOAD = 150000, MOST_WORDS = 16 };
 
 void mf_faults_begin(void) __attribute__((weak)); /* of the shim, when that is preloaded */
 
@@ -162,18 +166,13 @@ static bool check(struct subject *s, const char *line, struct mf_error *err)
     return mf_store_job(s->store, MF_TENANT_DEFAULT, id, &job, err);
 }
 
-int main(int argc, char **argv)
+/* Work or check, as the head of this file says; ends the process. */
+static _Noreturn void run(int argc, char **argv)
 {
     struct subject s = {.store = NULL};
     struct mf_error err = MF_ERROR_INIT;
     char id[MF_JOB_ID];
-    if (argc < 4)
-        return 2;
     bool working = strcmp(argv[1], "work") == 0;
-    /* OpenSSL 3.0 does not survive a failed allocation while it sets itself up, at its first use;
-     * the supervisor has used it before it forks the daemon's processes. */
-    unsigned char digest[MF_SHA256_BYTES];
-    mf_sha256("", 0, digest);
     if (working && mf_faults_begin)
         mf_faults_begin();
     bool ok = open_all(&s, argv[2], argv[3], &err);
@@ -187,4 +186,49 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s: %s\n", mf_code_name(err.code), err.msg);
     fflush(NULL);
     _exit(ok ? 0 : 1); /* as the daemon's processes do: other libraries' handlers are not tried */
+}
+
+/* A child for one line of requests; what it says goes to the files that the line names first. */
+static void run_line(char *line)
+{
+    char *argv[MOST_WORDS], *rest = line;
+    int argc = 0;
+    for (char *word; argc < MOST_WORDS && (word = strsep(&rest, "\t"));)
+        argv[argc++] = word;
+    if (argc < 6 || !freopen(argv[0], "w", stdout) || !freopen(argv[1], "w", stderr) ||
+        setenv("MF_FAULT", argv[2], 1) != 0)
+        _exit(2);
+    run(argc - 2, argv + 2);
+}
+
+/* Without a new program for each fault, of which most of the time would go to its libraries. */
+static int serve(void)
+{
+    static char line[1 << 16];
+    while (fgets(line, sizeof line, stdin)) {
+        int status;
+        line[strcspn(line, "\n")] = '\0';
+        pid_t pid = fork();
+        if (pid == 0)
+            run_line(line);
+        if (pid < 0 || waitpid(pid, &status, 0) != pid)
+            return 1;
+        printf("%d\n", WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status));
+        fflush(stdout);
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    bool serving = argc == 2 && strcmp(argv[1], "serve") == 0;
+    if (argc < 4 && !serving)
+        return 2;
+    /* OpenSSL 3.0 does not survive a failed allocation while it sets itself up, at its first use;
+     * the supervisor has used it before it forks the daemon's processes. */
+    unsigned char digest[MF_SHA256_BYTES];
+    mf_sha256("", 0, digest);
+    if (serving)
+        return serve();
+    run(argc, argv);
 }
