@@ -39,9 +39,10 @@ if(MEDFUSION_FUZZ)
   target_compile_options(mf_flags INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 if(MEDFUSION_COVERAGE)
-  target_compile_options(mf_flags INTERFACE --coverage -O0)
-  target_compile_definitions(mf_flags INTERFACE MF_COVERAGE)
-  target_link_options(mf_flags INTERFACE --coverage)
+  # (The preset does without OpenMP: clang's needs /dev/shm, which a confined worker may not write to.)
+  # Counters lie in a file that is mapped before main(): what a process that is killed, confined or ended by _exit() has run is counted, too.
+  target_compile_options(mf_flags INTERFACE -fprofile-instr-generate -fcoverage-mapping "SHELL:-mllvm -runtime-counter-relocation" -O1)
+  target_link_options(mf_flags INTERFACE -fprofile-instr-generate)
 endif()
 
 if(MEDFUSION_ENGINE_ONLY)
