@@ -3,8 +3,11 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -14,9 +17,9 @@ GATES = bundles.ROOT / "tests/gates"
 MEGABYTE = 1 << 20
 
 
-def load():
-    loader = importlib.machinery.SourceFileLoader("load_gate", str(GATES / "load"))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("load_gate", loader))
+def load(path=GATES / "load"):
+    loader = importlib.machinery.SourceFileLoader("a_gate", str(path))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("a_gate", loader))
     loader.exec_module(module)
     return module
 
@@ -55,8 +58,14 @@ def test_a_sweep_goes_on_where_it_was_left(tmp_path):
     assert faults(*arguments, "--state", state).returncode == 1
 
 
-def test_a_job_that_is_acknowledged_too_early_is_found():
-    done = faults("--kind", "fsync", "--stride", "160", "--planted")
+def test_no_power_failure_loses_what_was_acknowledged():
+    done = faults("--kind", "power", "--stride", "120")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("kind", ("fsync", "power"))
+def test_a_job_that_is_acknowledged_too_early_is_found(kind):
+    done = faults("--kind", kind, "--stride", "160", "--planted")
     assert done.returncode == 1 and "had acknowledged ['accepted " in done.stderr
 
 
@@ -71,13 +80,18 @@ def test_slow_connections_hold_nobody_up():
     assert "slow: 200 connections" in done.stdout and "Traceback" not in done.stderr, done.stderr
 
 
-def test_a_short_soak_and_one_that_goes_on(tmp_path):
+def test_a_soak_of_two_minutes_and_one_that_goes_on(tmp_path):
     state = tmp_path / "state.json"
-    for minutes in ("0.1", "0.2"):
-        done = run("load", "soak", "--minutes", minutes, "--warm-up", "4", "--noise", "20", "--state", state)
+    for minutes in ("0.1", "2.1"):
+        done = run("load", "soak", "--minutes", minutes, "--warm-up", "4", "--settle", "30", "--noise", "4", "--state", state)
         assert done.returncode == 0, done.stdout + done.stderr
-    assert "(0.2 in all)" in done.stdout
-    assert "are done already" in run("load", "soak", "--minutes", "0.2", "--warm-up", "0", "--state", state).stdout
+    assert "(2.1 in all)" in done.stdout
+    assert "are done already" in run("load", "soak", "--minutes", "2.1", "--state", state).stdout
+
+
+def test_a_planted_leak_is_found():
+    done = run("load", "soak", "--minutes", "0.3", "--warm-up", "2", "--settle", "4", "--control")
+    assert done.returncode == 1 and "mf-front has " in done.stderr, done.stdout + done.stderr
 
 
 def test_each_verdict_catches_what_is_wrong():
@@ -94,5 +108,52 @@ def test_each_verdict_catches_what_is_wrong():
     assert gate.judge_soak(flat, MEGABYTE)[1] == []
     leak = [{**sample, "rss": {"mf-front": sample["rss"]["mf-front"] + int(sample["s"] * 600)}} for sample in flat]
     assert gate.judge_soak(leak, MEGABYTE)[1] == ["memory grows by 2.06 MB an hour"]
+    filling = [(jobs, min(jobs, 1000) * 2048) for jobs in range(0, 2000, 20)]  # as the cache of a store does
+    assert [gate.has_settled(filling[:n], 400) for n in (5, 40, 60, 100)] == [False, False, False, True]
     lost = [{**sample, "fds": {"mf-front": 40 + int(sample["s"]) // 100}} for sample in flat]
     assert gate.judge_soak(lost, MEGABYTE)[1] == ["mf-front has 45 descriptors, it had 40"]
+
+
+COUNTED = """#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static int sign(int n)
+{
+    if (n < 0)
+        return -1;
+    return 1;
+}
+int main(int argc, char **argv)
+{
+    if (fork() == 0) {
+        for (int i = 1; i < argc; i++)
+            sign(strcmp(argv[i], "less") == 0 ? -1 : 1);
+        kill(getpid(), SIGKILL);
+    }
+    wait(NULL);
+    _exit(0);
+}
+"""
+
+
+@pytest.mark.skipif(not (shutil.which("clang") and shutil.which("llvm-cov")), reason="skipped: no clang, which counts")
+def test_coverage_counts_killed_processes_and_misses_what_has_not_run(tmp_path, monkeypatch, capsys):
+    gate = load(bundles.ROOT / "tests/coverage")
+    for name, path in (("ROOT", tmp_path), ("BUILD", tmp_path / "build"), ("COUNTERS", tmp_path / "counters"), ("MERGED", tmp_path / "merged")):
+        monkeypatch.setattr(gate, name, path)
+    (tmp_path / "build").mkdir()
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core/sign.c").write_text(COUNTED)
+    flags = re.search(r"target_compile_options\(mf_flags INTERFACE (-fprofile.*) -O1\)", (bundles.ROOT / "cmake/MedfusionBuild.cmake").read_text())[1]
+    subprocess.run(["clang", *flags.replace('"SHELL:', "").replace('"', "").split(), "core/sign.c", "-o", "build/sign"], cwd=tmp_path, check=True)
+    asked = types.SimpleNamespace(line=95, branch=85, worst=1)
+    assert gate.run(tmp_path / "build/sign", "more")
+    assert not gate.report(asked)
+    assert "core/sign.c: 1 lines and " in capsys.readouterr().out
+    gate.show("core/sign.c")
+    assert "core/sign.c:8:         return -1;" in capsys.readouterr().out
+    assert gate.run(tmp_path / "build/sign", "less")
+    asked.branch = 70  # fork() is never 0 in the parent's line alone
+    assert gate.report(asked)
+    assert "| core | " in capsys.readouterr().out
