@@ -112,18 +112,34 @@ def test_kills_lose_nothing_and_double_nothing(tmp_path, frontal_bundle):
     check_store(running, promised)
 
 
+def judge_store(promised, jobs, results, locators, payloads):
+    """What is wrong with what is on disk: each job that was promised is there once, with one result, and all payloads; lists of ids and names."""
+    wrong = [f"{job}: promised, and lost" for job in promised if job not in jobs]
+    # A client that was cut off repeats until it hears 202, so the store holds nothing else either.
+    wrong += [f"{job}: nobody was promised it" for job in set(jobs) - set(promised)]
+    wrong += [f"{job}: {n} times there" for job, n in collections.Counter(jobs).items() if n != 1]
+    counted = collections.Counter(results)
+    wrong += [f"{job}: {counted[job]} results" for job in set(jobs) if counted[job] != 1]
+    wrong += [f"{job}: a result of no job" for job in set(results) - set(promised)]
+    return sorted(wrong + [f"{name}: no such payload" for name in set(locators) - set(payloads)])
+
+
 def check_store(running, promised):
-    """What is on disk: each job that was promised once, one result each, all payloads there."""
     if not daemons.ON_POSTGRESQL:
         assert running.rows("PRAGMA integrity_check") == [["ok"]]
-    jobs = [row[0] for row in running.rows("SELECT id FROM jobs")]
-    assert len(jobs) == len(set(jobs)) and promised <= set(jobs)
-    # A client that was cut off repeats until it hears 202, so the store holds nothing else either.
-    assert set(jobs) == promised
-    assert running.rows("SELECT count(*) FROM results") == [[str(len(jobs))]]
-    locators = {row[0] for row in running.rows("SELECT locator FROM inputs")}
-    payloads = {file.name for file in (running.directory / "data" / "payloads").iterdir()}
-    assert locators <= payloads
+    jobs, results, locators = ([row[0] for row in running.rows(f"SELECT {column} FROM {table}")]
+                               for column, table in (("id", "jobs"), ("jobs.id", "results LEFT JOIN jobs ON jobs.seq = results.job"), ("locator", "inputs")))
+    payloads = [file.name for file in (running.directory / "data" / "payloads").iterdir()]
+    assert judge_store(promised, jobs, results, locators, payloads) == []
+
+
+def test_the_verdict_catches_what_is_lost_and_what_is_doubled():
+    fine = ({"a", "b"}, ["a", "b"], ["b", "a"], ["p", "p"], ["p", "q"])
+    assert judge_store(*fine) == []
+    for position, planted, wrong in ((1, ["a"], ["b: promised, and lost"]), (1, ["a", "b", "b"], ["b: 2 times there"]),
+                                     (2, ["a", "b", "b"], ["b: 2 results"]), (2, ["a"], ["b: 0 results"]), (2, ["a", "b", None], ["None: a result of no job"]),
+                                     (1, ["a", "b", "c"], ["c: 0 results", "c: nobody was promised it"]), (4, ["q"], ["p: no such payload"])):
+        assert judge_store(*fine[:position], planted, *fine[position + 1:]) == wrong
 
 
 def test_three_crashes_of_its_own_fail_a_job_and_no_other(tmp_path, frontal_bundle):
