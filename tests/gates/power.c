@@ -57,7 +57,8 @@ void mf_power_keep(int fd)
     pthread_mutex_lock(&lock);
     must(synced && fstat(fd, &st) == 0);
     snprintf(path, sizeof path, "%s/%llu", synced, (unsigned long long)st.st_ino);
-    int to = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int to =
+        (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     must(to >= 0);
     if (S_ISDIR(st.st_mode))
         keep_directory(fd, to);
