@@ -2,6 +2,8 @@
  * due; a job that comes to hand does not wake it. */
 #include "server/heartbeat.h"
 
+#include "server/worker_report.h"
+
 #include "core/clock.h"
 #include "core/log.h"
 
@@ -11,7 +13,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { MAX_JOBS = 256, ANNOUNCE_TTL_S = 60, PATIENCE_MS = 5000, FIRST_TRIES = 12 };
+enum { MAX_JOBS = 256, ANNOUNCE_TTL_S = 60, REPORT_EVERY_S = 5, PATIENCE_MS = 5000, FIRST_TRIES = 12 };
 
 struct mf_heartbeat_thread {
     struct mf_heartbeat_options options;
@@ -30,10 +32,27 @@ struct mf_heartbeat_thread {
 
 static const uint64_t SECOND = 1000000000;
 
+static bool announce(struct mf_heartbeat_thread *t, struct mf_error *err)
+{
+    struct mf_worker worker = t->options.worker;
+    MF_AUTO(mf_mem)
+    char *report = t->options.gauges
+                       ? mf_worker_report(worker.models, t->options.gauges, t->options.name)
+                       : NULL;
+    if (report)
+        worker.models = report;
+    return mf_store_announce(t->store, &worker, ANNOUNCE_TTL_S, err);
+}
+
+static uint64_t announce_interval(const struct mf_heartbeat_thread *t)
+{
+    return (t->options.gauges ? REPORT_EVERY_S : ANNOUNCE_TTL_S / 3) * SECOND;
+}
+
 static void announce_again(struct mf_heartbeat_thread *t)
 {
     struct mf_error err = MF_ERROR_INIT;
-    if (!mf_store_announce(t->store, &t->options.worker, ANNOUNCE_TTL_S, &err))
+    if (!announce(t, &err))
         mf_log(MF_LOG_WARN, "worker.announce_failed", MF_LOG_S("reason", err.msg));
 }
 
@@ -97,7 +116,7 @@ static void *run(void *arg)
 {
     struct mf_heartbeat_thread *t = arg;
     uint64_t now = mf_clock_monotonic_ns();
-    uint64_t next_announce = now + ANNOUNCE_TTL_S * SECOND / 3; /* the first one was at the start */
+    uint64_t next_announce = now + announce_interval(t); /* the first one was at the start */
     pthread_mutex_lock(&t->lock);
     while (!t->stop) {
         now = mf_clock_monotonic_ns();
@@ -108,7 +127,7 @@ static void *run(void *arg)
             pthread_mutex_unlock(&t->lock);
             announce_again(t);
             pthread_mutex_lock(&t->lock);
-            next_announce = now + ANNOUNCE_TTL_S * SECOND / 3;
+            next_announce = now + announce_interval(t);
         }
         if (t->count && now >= t->next_beat_ns) {
             beat(t);
@@ -131,7 +150,7 @@ static bool announce_first(struct mf_heartbeat_thread *t, struct mf_error *err)
 {
     for (int i = 0; i < FIRST_TRIES; i++) {
         mf_error_clear(err);
-        if (mf_store_announce(t->store, &t->options.worker, ANNOUNCE_TTL_S, err))
+        if (announce(t, err))
             return true;
         if (err && err->code != MF_ERR_IO)
             break;

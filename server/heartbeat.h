@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "server/store.h"
+#include "server/worker_gauges.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -18,6 +19,9 @@ struct mf_heartbeat_options {
     const char *directory;   /* of the store */
     struct mf_worker worker; /* announced now and then; its strings must outlive the thread */
     int64_t lease_s, job_timeout_s;
+    /* Announced with it (worker_report.h), under this name; NULL: a front beside it shows them. */
+    const struct mf_worker_gauges *gauges;
+    const char *name;
 };
 
 /* Announces the worker, then starts the thread. */

@@ -4,8 +4,8 @@
  */
 #include "server/metrics.h"
 
+#include "server/metrics_workers.h"
 #include "server/router.h"
-#include "server/worker_gauges.h"
 
 #include "core/clock.h"
 
@@ -77,8 +77,8 @@ void mf_metrics_connection(struct mf_metrics *m, int change)
 
 /* --- text --- */
 
-static bool head(struct mf_buffer *out, const char *name, const char *type, const char *help,
-                 struct mf_error *err)
+bool mf_metrics_head(struct mf_buffer *out, const char *name, const char *type, const char *help,
+                     struct mf_error *err)
 {
     return mf_buffer_printf(out, err, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
@@ -86,7 +86,7 @@ static bool head(struct mf_buffer *out, const char *name, const char *type, cons
 static bool one(struct mf_buffer *out, const char *name, const char *type, const char *help,
                 double value, struct mf_error *err)
 {
-    return head(out, name, type, help, err) &&
+    return mf_metrics_head(out, name, type, help, err) &&
            mf_buffer_printf(out, err, "%s %.17g\n", name, value);
 }
 
@@ -99,7 +99,7 @@ static const struct mf_endpoint *route_at(size_t i)
 static bool write_requests(const struct mf_metrics *m, struct mf_buffer *out, struct mf_error *err)
 {
     static const char name[] = "medfusion_http_requests_total";
-    if (!head(out, name, "counter", "Answered requests", err))
+    if (!mf_metrics_head(out, name, "counter", "Answered requests", err))
         return false;
     for (size_t i = 0; i <= mf_route_count(); i++) {
         const struct route *r = &m->routes[i];
@@ -143,7 +143,7 @@ static bool write_route_times(const struct route *r, const struct mf_endpoint *e
 
 static bool write_times(const struct mf_metrics *m, struct mf_buffer *out, struct mf_error *err)
 {
-    if (!head(out, "medfusion_http_request_seconds", "histogram",
+    if (!mf_metrics_head(out, "medfusion_http_request_seconds", "histogram",
               "Time from the first header to the answer, waiting included", err))
         return false;
     for (size_t i = 0; i <= mf_route_count(); i++) {
@@ -159,7 +159,7 @@ static bool write_times(const struct mf_metrics *m, struct mf_buffer *out, struc
 static bool write_states(struct mf_buffer *out, const char *name, const char *type,
                          const char *help, const int64_t *values, int from, struct mf_error *err)
 {
-    if (!head(out, name, type, help, err))
+    if (!mf_metrics_head(out, name, type, help, err))
         return false;
     for (int i = from; i < MF_JOB_STATE_COUNT; i++)
         if (!mf_buffer_printf(out, err, "%s{state=\"%s\"} %" PRId64 "\n", name,
@@ -187,13 +187,13 @@ static bool write_jobs(const struct mf_store_counts *c, struct mf_buffer *out, s
            one(out, "medfusion_dead_letters", "gauge",
                "Deliveries that were given up and wait for somebody (dead letters)",
                (double)c->dead_letters, err) &&
-           head(out, "medfusion_job_wait_seconds", "summary",
+           mf_metrics_head(out, "medfusion_job_wait_seconds", "summary",
                 "Time in the queue before the first attempt", err) &&
            mf_buffer_printf(out, err,
                             "medfusion_job_wait_seconds_sum %.9g\n"
                             "medfusion_job_wait_seconds_count %" PRId64 "\n",
                             c->wait_seconds_total, c->wait_count) &&
-           head(out, "medfusion_job_run_seconds", "summary",
+           mf_metrics_head(out, "medfusion_job_run_seconds", "summary",
                 "Time from the claim to the result of succeeded jobs", err) &&
            mf_buffer_printf(out, err,
                             "medfusion_job_run_seconds_sum %.9g\n"
@@ -201,99 +201,11 @@ static bool write_jobs(const struct mf_store_counts *c, struct mf_buffer *out, s
                             c->run_seconds_total, c->run_count);
 }
 
-static bool write_workers(const struct mf_worker *workers, size_t n, struct mf_buffer *out,
-                          struct mf_error *err)
-{
-    if (!head(out, "medfusion_worker_ready", "gauge", "Workers by device, 1 = ready", err))
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if (!mf_buffer_printf(out, err, "medfusion_worker_ready{worker=\"%zu\",device=\"%s\"} %d\n",
-                              i, workers[i].device, workers[i].ready))
-            return false;
-    return true;
-}
-
-/* One number of every worker on this machine. */
-struct gauge {
-    const char *name, *type, *help;
-    const char *label; /* beside worker and device, or "" */
-    double (*value)(const struct mf_worker_gauges *g);
-};
-
-static double computing(const struct mf_worker_gauges *g)
-{
-    return (double)MF_GAUGE_GET(g->computing_ns) / 1e9;
-}
-
-static double batches(const struct mf_worker_gauges *g)
-{
-    return (double)MF_GAUGE_GET(g->batches);
-}
-
-static double studies(const struct mf_worker_gauges *g)
-{
-    return (double)MF_GAUGE_GET(g->studies);
-}
-
-static double batch_most(const struct mf_worker_gauges *g)
-{
-    return (double)MF_GAUGE_GET(g->batch_most);
-}
-
-static double memory_total(const struct mf_worker_gauges *g)
-{
-    return (double)MF_GAUGE_GET(g->memory_total);
-}
-
-static double memory_available(const struct mf_worker_gauges *g)
-{
-    return (double)MF_GAUGE_GET(g->memory_available);
-}
-
-static double memory_taken(const struct mf_worker_gauges *g)
-{
-    return (double)MF_GAUGE_GET(g->memory_taken);
-}
-
-static const char GPU_MEMORY[] = "medfusion_gpu_memory_bytes";
-
-static const struct gauge GAUGES[] = {
-    {"medfusion_worker_computing_seconds_total", "counter", "Time in which networks were at work",
-     "", computing},
-    {"medfusion_worker_batches_total", "counter", "Computations, of one study or several together",
-     "", batches},
-    {"medfusion_worker_studies_total", "counter", "Studies computed", "", studies},
-    {"medfusion_worker_batch_limit", "gauge", "Studies that are claimed together at most", "",
-     batch_most},
-    {GPU_MEMORY, "gauge", "Memory of the worker's GPU when its models had been loaded",
-     ",kind=\"total\"", memory_total},
-    {GPU_MEMORY, NULL, NULL, ",kind=\"available\"", memory_available},
-    {GPU_MEMORY, NULL, NULL, ",kind=\"models\"", memory_taken},
-};
-
-static bool write_gauges(const struct mf_metrics *m, struct mf_buffer *out, struct mf_error *err)
-{
-    for (size_t i = 0; m->gauges && i < sizeof GAUGES / sizeof *GAUGES; i++) {
-        const struct gauge *g = &GAUGES[i];
-        if (g->help && !head(out, g->name, g->type, g->help, err))
-            return false;
-        for (size_t k = 0; k < MF_WORKER_GAUGES; k++) {
-            const struct mf_worker_gauges *w = &m->gauges[k];
-            bool shown = w->device[0] && (g->name != GPU_MEMORY || MF_GAUGE_GET(w->memory_total));
-            if (shown &&
-                !mf_buffer_printf(out, err, "%s{worker=\"%zu\",device=\"%.15s\"%s} %.17g\n",
-                                  g->name, k, w->device, g->label, g->value(w)))
-                return false;
-        }
-    }
-    return true;
-}
-
 bool mf_metrics_write(const struct mf_metrics *m, const struct mf_store_counts *counts,
                       const struct mf_worker *workers, size_t worker_count, struct mf_buffer *out,
                       struct mf_error *err)
 {
-    return head(out, "medfusion_build_info", "gauge", "Version of this program", err) &&
+    return mf_metrics_head(out, "medfusion_build_info", "gauge", "Version of this program", err) &&
            mf_buffer_printf(out, err, "medfusion_build_info{version=\"" MF_VERSION "\"} 1\n") &&
            one(out, "medfusion_front_start_time_seconds", "gauge",
                "When the front was started, seconds since 1970", (double)m->start_ms / 1e3, err) &&
@@ -302,6 +214,6 @@ bool mf_metrics_write(const struct mf_metrics *m, const struct mf_store_counts *
            one(out, "medfusion_http_received_bytes_total", "counter", "Bytes of request bodies",
                (double)GET(m->received_bytes), err) &&
            write_requests(m, out, err) && write_times(m, out, err) &&
-           write_jobs(counts, out, err) && write_workers(workers, worker_count, out, err) &&
-           write_gauges(m, out, err);
+           write_jobs(counts, out, err) &&
+           mf_metrics_workers(m->gauges, workers, worker_count, out, err);
 }

@@ -201,8 +201,9 @@ struct mf_worker {
     char id[MF_WORKER_ID];
     char device[32];
     bool ready;
-    const char *
-        models; /* JSON text: [{"name","version","digest","labels":[…]}…]; arena memory when read */
+    /* JSON text: [{"name","version","digest","labels":[…]}…], and perhaps what worker_report.h puts
+     * behind that; arena memory when read. */
+    const char *models;
 };
 
 struct mf_job_filter {

@@ -16,6 +16,7 @@
 #include "server/vault.h"
 #include "server/worker.h"
 #include "server/worker_device.h"
+#include "server/worker_report.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -95,7 +96,11 @@ static unsigned worker_threads(const struct mf_config *config)
 static bool worker_main(const struct start *start, struct mf_error *err)
 {
     const struct mf_child *child = start->child;
-    char device[MF_WORKER_DEVICE];
+    const struct mf_supervisor *s = start->supervisor;
+    const bool told = s->options->what == MF_SUPERVISE_WORKER && child->gauges;
+    char device[MF_WORKER_DEVICE], name[MF_WORKER_NAME];
+    if (told)
+        mf_worker_name((size_t)(child->gauges - s->gauges), name);
     const struct mf_worker_options options = {
         .config = start->config,
         .device = mf_worker_device(start->config->worker.device, child->number, device),
@@ -107,6 +112,7 @@ static bool worker_main(const struct start *start, struct mf_error *err)
         .predecessor = child->unreported[0] ? child->unreported : NULL,
         .predecessor_end = child->unreported_end,
         .gauges = child->gauges,
+        .name = told ? name : NULL,
         .ready_fd = start->ready_fd};
     return mf_worker_run(&options, err);
 }

@@ -168,7 +168,9 @@ static bool start_heartbeat(struct worker *w, struct mf_error *err)
     struct mf_heartbeat_options options = {.directory = config->data.directory,
                                            .worker = {.ready = true, .models = w->models},
                                            .lease_s = config->jobs.lease_s,
-                                           .job_timeout_s = config->worker.job_timeout_s};
+                                           .job_timeout_s = config->worker.job_timeout_s,
+                                           .gauges = w->options->name ? w->gauges : NULL,
+                                           .name = w->options->name};
     struct mf_model_info info = {.device = "none"};
     if (mf_registry_count(w->registry))
         mf_registry_info(w->registry, 0, &info);

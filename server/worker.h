@@ -34,6 +34,7 @@ struct mf_worker_options {
     const char *predecessor;
     enum mf_attempt_end predecessor_end;
     struct mf_worker_gauges *gauges; /* what it tells the metrics; NULL = nobody */
+    const char *name; /* under which any front tells them (worker_report.h); NULL = one here does */
     int ready_fd; /* gets one byte when jobs are (or could be) taken, and is closed; −1 = none */
     int go_fd;    /* jobs are taken only once a byte has come here; −1 = at once */
 };

@@ -17,6 +17,7 @@ import certificates
 import daemon as daemons
 import postgres
 import test_kill
+from fhir_server import wait_until
 
 CRASHES = int(os.environ.pop("MEDFUSION_TEST_CRASHES", "2"))
 KILLS = int(os.environ.pop("MEDFUSION_TEST_DATABASE_KILLS", "12"))
@@ -108,6 +109,32 @@ def test_a_database_of_the_first_migration_is_brought_up_to_date(cluster, databa
     assert [json.loads(line)["destination"] for line in listed.stdout.splitlines()] == ["http://gone"]
     assert [row[0] for row in sql(cluster, database, "SELECT count(*) FROM store_migrations")] == ["2"]
     assert two.stop() == 0
+
+
+def test_prometheus_sees_a_worker_on_another_host(cluster, database, tmp_path, frontal_bundle):
+    """Its numbers come with its announcements: two fronts without workers show them, and go on when it was killed."""
+    fronts = [host(daemons.Daemon, tmp_path / name, frontal_bundle, database, tmp_path / "payloads", **{"worker.count": 0}) for name in ("one", "two")]
+    alone = host(Worker, tmp_path / "worker", frontal_bundle, database, tmp_path / "payloads")
+    name = "".join(c if c.isalnum() and c.isascii() or c in ".-" else "-" for c in os.uname().nodename) + "-0"
+
+    def studies(front):
+        line = f'medfusion_standalone_worker_studies_total{{worker="{name}",device="cpu"}} '
+        found = [text for text in front.get("/metrics").text.splitlines() if text.startswith(line)]
+        assert len(found) <= 1
+        return int(found[0].removeprefix(line)) if found else -1
+
+    for expected in (1, 2):
+        for front in fronts:
+            wait_until(lambda: front.get("/v2/health/ready").status_code == 200, 60)
+        done = fronts[0].post(daemons.sample()[:1], headers={"Prefer": "wait=60"})
+        assert done.status_code == 200, done.text
+        for front in fronts:
+            assert wait_until(lambda: studies(front) == expected, 30), (studies(front), expected)
+            assert "medfusion_worker_studies_total{" not in front.get("/metrics").text  # that is of its own workers
+        if expected == 1:
+            assert alone.kill("mf-worker")  # its successor goes on counting
+    for running in (alone, *fronts):
+        assert running.stop() == 0
 
 
 def test_while_the_database_is_away_the_service_says_so(tmp_path, frontal_bundle):
