@@ -1,20 +1,19 @@
 /*
  * POST /v1/jobs: an upload becomes a job.
  *
- * Parts stream into one pack while they are hashed; then a decoder scans the pack, while it is made
- * durable, and the scan decides whether it can be run; then the job is committed; only then the
- * 202 (or, with `Prefer: wait`, the result). Whatever fails on the way leaves neither a job nor a
- * file, and does not use up the Idempotency-Key.
+ * Parts stream into one pack while they are hashed (endpoint_jobs_body.c); then a decoder scans the
+ * pack, while it is made durable, and the scan decides whether it can be run; then the job is
+ * committed; only then the 202 (or, with `Prefer: wait`, the result). Whatever fails on the way
+ * leaves neither a job nor a file, and does not use up the Idempotency-Key.
  */
 #include "server/deidentify.h"
+#include "server/endpoint_jobs_body.h"
 #include "server/endpoints.h"
 #include "server/fetch.h"
 #include "server/fhir_pull.h"
 #include "server/job_options.h"
 #include "server/job_response.h"
-#include "server/multipart.h"
 #include "server/negotiate.h"
-#include "server/services.h"
 
 #include "core/clock.h"
 
@@ -23,194 +22,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum {
-    OPTIONS_BYTES = 64 << 10,
-    INDEX_BYTES = 128 << 20,
-    HASH_LATER_BYTES = 4 << 20 /* bodies up to this are hashed while a decoder reads them */
-};
-
-/* How old the last look at the queue may be to refuse by it. */
-static const uint64_t QUEUE_SEEN_NS = 1000000000;
-
-struct upload {
-    struct mf_request *request;
-    struct mf_multipart *multipart; /* NULL: the body is one zip */
-    struct mf_pack *pack;
-    struct mf_job_input *inputs;
-    size_t input_count, input_capacity;
-    struct mf_pack_member member;     /* the part being received */
-    uint64_t part_bytes, total_bytes; /* of all parts: what is fetched has no other bound */
-    char part[MF_MULTIPART_NAME];
-    bool has_ehr, has_options;
-    bool reference; /* the body is JSON that says what to fetch; it is kept in `options` */
-    bool pulled;    /* the part "ehr" came from a FHIR server */
-    bool has_priority;
-    bool deidentify; /* before anything is kept */
-    bool unhashed;   /* the digests of the inputs are still to be made */
-    struct mf_error hash_error;
-    struct mf_buffer options;
-    const char *key; /* reserved Idempotency-Key, or NULL */
-};
-
-/* --- parts --- */
-
-static bool add_input(struct upload *u, const char *part, const struct mf_pack_member *member,
-                      struct mf_error *err)
-{
-    if (u->input_count == u->input_capacity) {
-        size_t capacity = u->input_capacity ? 2 * u->input_capacity : 16;
-        struct mf_job_input *grown = realloc(u->inputs, capacity * sizeof *grown);
-        if (!grown)
-            return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for an upload");
-        u->inputs = grown;
-        u->input_capacity = capacity;
-    }
-    struct mf_job_input *in = &u->inputs[u->input_count++];
-    *in = (struct mf_job_input){.part = part,
-                                .kind = "blob",
-                                .locator = mf_pack_name(u->pack),
-                                .offset = member->offset,
-                                .size = member->size};
-    memcpy(in->sha256, member->sha256, sizeof in->sha256);
-    return true;
-}
-
-static bool part_begin(void *context, const char *name, struct mf_error *err)
-{
-    struct upload *u = context;
-    bool ehr = strcmp(name, "ehr") == 0, options = strcmp(name, "options") == 0;
-    if (!ehr && !options && strcmp(name, "dicom") != 0)
-        return mf_error_set(err, MF_ERR_UNUSABLE,
-                            "multipart body: parts are named dicom, ehr or options");
-    if ((ehr && u->has_ehr) || (options && u->has_options))
-        return mf_error_set(err, MF_ERR_UNUSABLE, "multipart body: more than one part \"%s\"",
-                            name);
-    if (u->input_count >= (size_t)u->request->services->config->http.max_parts)
-        return mf_error_set(err, MF_ERR_TOO_LARGE, "there are more than %zu parts", u->input_count);
-    u->has_ehr = u->has_ehr || ehr;
-    u->has_options = u->has_options || options;
-    snprintf(u->part, sizeof u->part, "%s", name);
-    u->part_bytes = 0;
-    return mf_pack_begin(u->pack, err);
-}
-
-static bool part_data(void *context, const void *data, size_t len, struct mf_error *err)
-{
-    struct upload *u = context;
-    uint64_t max_ehr = (uint64_t)u->request->services->config->http.max_ehr_bytes;
-    uint64_t max_total = (uint64_t)u->request->services->config->http.max_body_bytes;
-    u->part_bytes += len;
-    u->total_bytes += len;
-    if (u->total_bytes > max_total)
-        return mf_error_set(err, MF_ERR_TOO_LARGE, "the parts have more than %" PRIu64 " bytes",
-                            max_total);
-    if (u->part[0] == 'e' && u->part_bytes > max_ehr)
-        return mf_error_set(err, MF_ERR_TOO_LARGE, "part \"ehr\": more than %" PRIu64 " bytes",
-                            max_ehr);
-    if (u->part[0] == 'o' && !mf_buffer_append(&u->options, data, len, NULL))
-        return mf_error_set(err, MF_ERR_TOO_LARGE, "part \"options\": more than %d bytes",
-                            OPTIONS_BYTES);
-    return mf_pack_write(u->pack, data, len, err);
-}
-
-static bool part_end(void *context, struct mf_error *err)
-{
-    struct upload *u = context;
-    const char *part = u->part[0] == 'e' ? "ehr" : u->part[0] == 'o' ? "options" : "dicom";
-    return mf_pack_end(u->pack, &u->member, err) && add_input(u, part, &u->member, err);
-}
-
-/* --- begin: everything that can be refused before the body --- */
-
-static const struct mf_multipart_sink SINK = {part_begin, part_data, part_end};
-
-static bool begin_body(struct upload *u, struct mf_error *err)
-{
-    struct mf_request *request = u->request;
-    const char *type = mf_request_header(request, "Content-Type");
-    if (mf_media_type_is(type, "multipart/form-data")) {
-        u->multipart = mf_multipart_new(type, (size_t)request->services->config->http.max_parts,
-                                        &SINK, u, err);
-        return u->multipart != NULL;
-    }
-    if (mf_media_type_is(type, "application/zip"))
-        return part_begin(u, "dicom", err);
-    u->reference = mf_media_type_is(type, "application/json");
-    return u->reference ||
-           mf_error_set(err, MF_ERR_UNSUPPORTED,
-                        "Content-Type must be multipart/form-data, application/zip or "
-                        "application/json");
-}
-
-/* Where it is remembered that there is no room in the queue for this tenant (FNV-1a). */
-static uint64_t *full_slot(struct mf_services *s, const char *tenant)
-{
-    uint32_t hash = 2166136261u;
-    for (; *tenant; tenant++)
-        hash = (hash ^ (unsigned char)*tenant) * 16777619u;
-    return &s->full_seen_ns[hash % MF_FULL_SLOTS];
-}
-
-static bool admit(struct mf_request *request, struct mf_error *err)
-{
-    static const char *const no_query[] = {NULL};
-    struct mf_services *s = request->services;
-    const struct mf_config *config = s->config;
-    if (!mf_request_only_query(request, no_query, err))
-        return false;
-    if (__atomic_load_n(&s->draining, __ATOMIC_RELAXED))
-        return mf_error_set(err, MF_ERR_UNAVAILABLE, "the server is stopping");
-    if (request->has_length && request->content_length > (uint64_t)config->http.max_body_bytes)
-        return mf_error_set(err, MF_ERR_TOO_LARGE, "the body has more than %" PRId64 " bytes",
-                            config->http.max_body_bytes);
-    const uint64_t full = __atomic_load_n(full_slot(s, request->tenant), __ATOMIC_RELAXED);
-    if (full > 0 && mf_clock_monotonic_ns() - full < QUEUE_SEEN_NS)
-        return mf_error_set(err, MF_ERR_BUSY, "the queue is full; try again later");
-    if (mf_request_wait_seconds(request) > 0 && !mf_result_acceptable(request, err))
-        return false;
-    return mf_blobs_have_room(s->blobs, request->content_length, err);
-}
-
-static bool begin(struct mf_request *request, struct mf_error *err)
-{
-    const char *key = mf_request_header(request, "Idempotency-Key");
-    if (!admit(request, err))
-        return false;
-    struct upload *u = mf_arena_alloc(request->arena, 1, sizeof *u, err);
-    if (!u)
-        return false;
-    mf_buffer_init(&u->options, OPTIONS_BYTES);
-    u->request = request;
-    request->state = u;
-    u->pack = mf_pack_new(request->services->blobs, err);
-    if (!u->pack || !begin_body(u, err))
-        return false;
-    if (key && !mf_keys_reserve(request->services->keys, request->tenant, key, err))
-        return false;
-    u->key = key;
-    u->unhashed =
-        !u->reference && request->has_length && request->content_length <= HASH_LATER_BYTES;
-    if (u->unhashed)
-        mf_pack_hash_later(u->pack);
-    return true;
-}
-
-static bool data(struct mf_request *request, const void *bytes, size_t len, struct mf_error *err)
-{
-    struct upload *u = request->state;
-    if (request->body_bytes > (uint64_t)request->services->config->http.max_body_bytes)
-        return mf_error_set(err, MF_ERR_TOO_LARGE, "the body has more than %" PRId64 " bytes",
-                            request->services->config->http.max_body_bytes);
-    if (u->reference)
-        return mf_buffer_append(&u->options, bytes, len, err);
-    return u->multipart ? mf_multipart_feed(u->multipart, bytes, len, err)
-                        : part_data(u, bytes, len, err);
-}
+enum { INDEX_BYTES = 128 << 20 };
 
 /* --- handle: from the whole body to a job --- */
 
 /* The options of a body by reference, with its `ehr` among them, as if they had been a part. */
-static bool keep_options(struct upload *u, json_t *body, struct mf_error *err)
+static bool keep_options(struct mf_posted *u, json_t *body, struct mf_error *err)
 {
     json_t *options = json_object_get(body, "options"), *ehr = json_object_get(body, "ehr");
     mf_buffer_clear(&u->options);
@@ -229,9 +46,9 @@ static bool keep_options(struct upload *u, json_t *body, struct mf_error *err)
 
 /* The body is {"study": {"source", "study_instance_uid", "priors"}, "ehr": {…}, "options": {…}}:
  * fetches the objects into the pack. */
-static bool fetch(struct upload *u, struct mf_error *err)
+static bool fetch(struct mf_posted *u, struct mf_error *err)
 {
-    static const struct mf_json_limits limits = {OPTIONS_BYTES, 8};
+    static const struct mf_json_limits limits = {MF_POSTED_OPTIONS, 8};
     static const char *const keys[] = {"study", "ehr", "options", NULL};
     static const char *const study_keys[] = {"source", "study_instance_uid", "priors", NULL};
     MF_AUTO(mf_json)
@@ -253,16 +70,16 @@ static bool fetch(struct upload *u, struct mf_error *err)
         .source = mf_json_get_string(study, "source", NULL),
         .study = mf_json_need_string(study, "study_instance_uid", err),
         .priors = mf_json_get_bool(study, "priors", true),
-        .sink = &SINK,
+        .sink = &mf_posted_sink,
         .context = u};
     return wanted.study && mf_fetch_study(&wanted, err) && keep_options(u, body, err);
 }
 
-static bool end_body(struct upload *u, struct mf_error *err)
+static bool end_body(struct mf_posted *u, struct mf_error *err)
 {
     if (u->reference)
         return fetch(u, err);
-    if (u->multipart ? !mf_multipart_finish(u->multipart, err) : !part_end(u, err))
+    if (u->multipart ? !mf_multipart_finish(u->multipart, err) : !mf_posted_part_end(u, err))
         return false;
     for (size_t i = 0; i < u->input_count; i++)
         if (u->inputs[i].part[0] == 'd')
@@ -271,7 +88,7 @@ static bool end_body(struct upload *u, struct mf_error *err)
 }
 
 /* {"source", "patient" or "encounter", "as_of"}: the part "ehr" comes from a FHIR server. */
-static bool pull(struct upload *u, const json_t *ehr, const char *model, struct mf_error *err)
+static bool pull(struct mf_posted *u, const json_t *ehr, const char *model, struct mf_error *err)
 {
     static const char *const keys[] = {"source", "patient", "encounter", "as_of", NULL};
     const struct mf_services *s = u->request->services;
@@ -296,12 +113,12 @@ static bool pull(struct upload *u, const json_t *ehr, const char *model, struct 
     if (u->has_ehr)
         return mf_error_set(err, MF_ERR_UNUSABLE, "\"ehr\" is named beside a part \"ehr\"");
     u->pulled = true;
-    return mf_fhir_pull(&from, &text, err) && part_begin(u, "ehr", err) &&
-           part_data(u, text.data, text.len, err) && part_end(u, err);
+    return mf_fhir_pull(&from, &text, err) && mf_posted_part_begin(u, "ehr", err) &&
+           mf_posted_part_data(u, text.data, text.len, err) && mf_posted_part_end(u, err);
 }
 
 /* `deidentify`: whether this upload is to be. */
-static bool read_deidentify(struct upload *u, json_t *options, struct mf_error *err)
+static bool read_deidentify(struct mf_posted *u, json_t *options, struct mf_error *err)
 {
     const json_t *value = json_object_get(options, "deidentify");
     if (value && !json_is_boolean(value))
@@ -317,9 +134,10 @@ static bool read_deidentify(struct upload *u, json_t *options, struct mf_error *
 
 /* Takes `priority`, `deidentify` and `ehr` out of the options; the others are the pipeline's.
  * Returns the text of those. */
-static const char *read_options(struct upload *u, enum mf_priority *priority, struct mf_error *err)
+static const char *read_options(struct mf_posted *u, enum mf_priority *priority,
+                                struct mf_error *err)
 {
-    const struct mf_json_limits limits = {OPTIONS_BYTES, 8};
+    const struct mf_json_limits limits = {MF_POSTED_OPTIONS, 8};
     *priority = MF_PRIORITY_ROUTINE;
     if (!u->has_options)
         return "{}";
@@ -358,7 +176,7 @@ static const char *read_options(struct upload *u, enum mf_priority *priority, st
 
 /* Puts another pack in the place of the one that was received, where that is wished or configured.
  */
-static bool deidentify(struct upload *u, struct mf_error *err)
+static bool deidentify(struct mf_posted *u, struct mf_error *err)
 {
     const struct mf_services *s = u->request->services;
     if (!u->deidentify && !mf_deidentify_stores(s->config))
@@ -376,7 +194,7 @@ static bool deidentify(struct upload *u, struct mf_error *err)
 
 /* Route, then every part's name and content in order: never the raw body, whose boundary is random,
  * nor what was pulled, which differs from one time to the next. */
-static bool fingerprint(const struct upload *u, unsigned char out[MF_SHA256_BYTES],
+static bool fingerprint(const struct mf_posted *u, unsigned char out[MF_SHA256_BYTES],
                         struct mf_error *err)
 {
     MF_AUTO(mf_sha256) struct mf_sha256 *hash = mf_sha256_new();
@@ -398,7 +216,7 @@ static bool fingerprint(const struct upload *u, unsigned char out[MF_SHA256_BYTE
 /* Makes the digests of a small upload's inputs, while a decoder reads them. */
 static void hash_inputs(void *context)
 {
-    struct upload *u = context;
+    struct mf_posted *u = context;
     bool ok = true;
     for (size_t i = 0; ok && u->unhashed && i < u->input_count; i++)
         ok = mf_pack_hash(u->pack, u->inputs[i].offset, u->inputs[i].size, u->inputs[i].sha256,
@@ -406,7 +224,7 @@ static void hash_inputs(void *context)
     u->unhashed = false;
 }
 
-static bool scan(struct upload *u, const char *options, struct mf_scanned *ret,
+static bool scan(struct mf_posted *u, const char *options, struct mf_scanned *ret,
                  struct mf_error *err)
 {
     struct mf_services *services = u->request->services;
@@ -440,11 +258,11 @@ static void note_queue(const struct mf_request *request, int64_t queued, bool fu
 {
     struct mf_services *s = request->services;
     __atomic_store_n(&s->queued, queued, __ATOMIC_RELAXED);
-    __atomic_store_n(full_slot(s, request->tenant), full ? mf_clock_monotonic_ns() : 0,
+    __atomic_store_n(mf_posted_full_slot(s, request->tenant), full ? mf_clock_monotonic_ns() : 0,
                      __ATOMIC_RELAXED);
 }
 
-static bool commit(struct upload *u, struct mf_submission *sub, struct mf_submitted *made,
+static bool commit(struct mf_posted *u, struct mf_submission *sub, struct mf_submitted *made,
                    struct mf_error *err)
 {
     struct mf_request *request = u->request;
@@ -486,7 +304,7 @@ static bool respond_accepted(struct mf_request *request, const char *id, struct 
  * more. */
 static void end_upload(struct mf_request *request)
 {
-    struct upload *u = request->state;
+    struct mf_posted *u = request->state;
     if (!u)
         return;
     if (u->key)
@@ -498,7 +316,7 @@ static void end_upload(struct mf_request *request)
     request->state = NULL;
 }
 
-static bool make_job(struct upload *u, struct mf_submitted *made, struct mf_error *err)
+static bool make_job(struct mf_posted *u, struct mf_submitted *made, struct mf_error *err)
 {
     struct mf_submission sub = {.options = NULL};
     MF_AUTO(scanned) struct mf_scanned scanned = {.model = "", .frames_ahead = -1};
@@ -560,8 +378,8 @@ void mf_services_prepare(struct mf_services *services)
 const struct mf_endpoint mf_endpoint_jobs_post = {.method = "POST",
                                                   .pattern = "/v1/jobs",
                                                   .slow = true,
-                                                  .begin = begin,
-                                                  .data = data,
+                                                  .begin = mf_posted_begin,
+                                                  .data = mf_posted_data,
                                                   .handle = handle,
                                                   .resume = resume,
                                                   .dispose = end_upload,

@@ -13,7 +13,13 @@
 #include <string.h>
 #include <time.h>
 
-enum { MAX_JOBS = 256, ANNOUNCE_TTL_S = 60, REPORT_EVERY_S = 5, PATIENCE_MS = 5000, FIRST_TRIES = 12 };
+enum {
+    MAX_JOBS = 256,
+    ANNOUNCE_TTL_S = 60,
+    REPORT_EVERY_S = 5,
+    PATIENCE_MS = 5000,
+    FIRST_TRIES = 12
+};
 
 struct mf_heartbeat_thread {
     struct mf_heartbeat_options options;

@@ -1,5 +1,5 @@
 /*
- * HTTP over libmicrohttpd: the only file that knows it.
+ * HTTP over libmicrohttpd, which this file and http_response.c alone know.
  *
  * Event loops (http.threads) read sockets, feed endpoints and send responses; they never block:
  * what may block runs on the pool while its connection is suspended, and a request that waits for a
@@ -10,7 +10,7 @@
  * Content-Length and Transfer-Encoding, and both of the latter together. After a refusal the rest
  * of the body is read and dropped, so that the client sees the answer instead of a reset.
  */
-#include "server/http.h"
+#include "server/http_private.h"
 
 #include "server/auth.h"
 #include "server/guard.h"
@@ -33,58 +33,13 @@
 enum {
     CONNECTION_BYTES = 256 << 10, /* of the library's buffers for one connection */
     LOOP_STACK = 256 << 10,
-    RESPONSE_S = 120,          /* to take a response, and a second more for each … */
-    RESPONSE_RATE = 256 << 10, /* … of its bytes */
-    STREAM_BLOCK = 128 << 10,
-    FOLLOW_BLOCK = 8 << 10,
     DROP_BYTES = 8 << 20 /* a refused body announced as larger is not read at all */
 };
 
-struct mf_http {
-    struct MHD_Daemon *daemon;
-    struct mf_http_options options;
-    const struct mf_config *config;
-    struct mf_guard *guard;
-    pthread_mutex_t lock;
-    pthread_cond_t idle;
-    size_t active;       /* exchanges */
-    int64_t connections; /* atomic */
-    int retiring;        /* atomic: every response ends its connection */
-};
-
-enum stage { NEW, BODY, REFUSED, RUNNING, ANSWER };
-
-/* One request on its way through the library. */
-struct exchange {
-    struct mf_http *http;
-    struct MHD_Connection *connection;
-    struct connection *owner;
-    struct mf_request *request;
-    struct mf_error refusal; /* why the request is refused, once it is */
-    enum stage stage;
-    bool unframed; /* refused because of its framing: where its body ends is anybody's guess */
-    uint64_t body_start_ns;
-    uint64_t followed_ns; /* when a body without an end began; 0 = it is another one */
-    struct mf_task task;
-    struct mf_wait wait;
-};
-
-/* One connection, from accept to close. */
-struct connection {
-    struct mf_guarded *guarded;
-    struct exchange *exchange; /* under way */
-};
-
 #define EXCHANGE_OF(pointer, member)                                                               \
-    ((struct exchange *)(void *)((char *)(pointer)-offsetof(struct exchange, member)))
+    ((struct mf_exchange *)(void *)((char *)(pointer)-offsetof(struct mf_exchange, member)))
 
-static void set_deadline(struct connection *c, int64_t seconds)
-{
-    if (c && c->guarded)
-        mf_guard_set_deadline(c->guarded, mf_clock_monotonic_ns() + (uint64_t)seconds * 1000000000);
-}
-
-static void clear_deadline(struct connection *c)
+static void clear_deadline(struct mf_connection *c)
 {
     if (c && c->guarded)
         mf_guard_set_deadline(c->guarded, UINT64_MAX);
@@ -92,14 +47,14 @@ static void clear_deadline(struct connection *c)
 
 /* --- connections and the life of an exchange --- */
 
-static struct connection *connection_of(struct MHD_Connection *connection)
+static struct mf_connection *connection_of(struct MHD_Connection *connection)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     return info ? info->socket_context : NULL;
 }
 
-static void free_exchange(struct exchange *x)
+static void free_exchange(struct mf_exchange *x)
 {
     struct mf_http *http = x->http;
     if (x->owner)
@@ -116,7 +71,7 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
                           enum MHD_ConnectionNotificationCode code)
 {
     struct mf_http *http = cls;
-    struct connection *c = *socket_context;
+    struct mf_connection *c = *socket_context;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         const union MHD_ConnectionInfo *info =
             MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
@@ -126,7 +81,7 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
         __atomic_add_fetch(&http->connections, 1, __ATOMIC_RELAXED);
         if (c && info)
             c->guarded = mf_guard_add(http->guard, info->connect_fd);
-        set_deadline(c, http->config->http.header_timeout_s);
+        mf_http_set_deadline(c, http->config->http.header_timeout_s);
         if (http->options.tls && http->options.tls->client_ca)
             mf_tls_demand_certificate(
                 MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION)
@@ -148,8 +103,8 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
 static void *on_target(void *cls, const char *target, struct MHD_Connection *connection)
 {
     struct mf_http *http = cls;
-    struct connection *c = connection_of(connection);
-    struct exchange *x = c ? calloc(1, sizeof *x) : NULL;
+    struct mf_connection *c = connection_of(connection);
+    struct mf_exchange *x = c ? calloc(1, sizeof *x) : NULL;
     if (!x)
         return NULL;
     x->http = http;
@@ -162,7 +117,7 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
     x->request = mf_request_new(http->options.services, &x->refusal);
     if (x->request)
         (void)(mf_request_set_target(x->request, target, &x->refusal) || x->refusal.code);
-    set_deadline(c, http->config->http.header_timeout_s);
+    mf_http_set_deadline(c, http->config->http.header_timeout_s);
     return x;
 }
 
@@ -196,7 +151,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
                          enum MHD_RequestTerminationCode code)
 {
     struct mf_http *http = cls;
-    struct exchange *x = *con_cls;
+    struct mf_exchange *x = *con_cls;
     (void)code;
     if (!x)
         return;
@@ -207,98 +162,14 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
     }
     *con_cls = NULL;
     free_exchange(x);
-    set_deadline(connection_of(connection),
-                 http->config->http.idle_timeout_s + http->config->http.header_timeout_s);
+    mf_http_set_deadline(connection_of(connection),
+                         http->config->http.idle_timeout_s + http->config->http.header_timeout_s);
 }
 
-/* --- responses --- */
-
-static ssize_t read_body(void *cls, uint64_t position, char *out, size_t max)
-{
-    const struct mf_response *r = cls;
-    if (position >= r->body_len)
-        return MHD_CONTENT_READER_END_OF_STREAM;
-    ssize_t n = r->read(r->read_context, position, out, max);
-    return n > 0 ? n : MHD_CONTENT_READER_END_WITH_ERROR;
-}
-
-static void pause_connection(void *connection)
-{
-    MHD_suspend_connection(connection);
-}
-
-static void wake_connection(void *connection)
-{
-    MHD_resume_connection(connection);
-}
-
-/* A client that takes nothing of it for RESPONSE_S is cut off. */
-static ssize_t follow_body(void *cls, uint64_t position, char *out, size_t max)
-{
-    struct exchange *x = cls;
-    const struct mf_response *r = &x->request->response;
-    const struct mf_rest rest = {pause_connection, wake_connection, x->connection};
-    (void)position;
-    set_deadline(x->owner, RESPONSE_S);
-    ssize_t n = r->follow(r->read_context, &rest, out, max);
-    return n >= 0 ? n : MHD_CONTENT_READER_END_OF_STREAM;
-}
-
-/* The library's form of a response, without its header fields. */
-static struct MHD_Response *make_response(struct exchange *x)
-{
-    const struct mf_response *r = &x->request->response;
-    if (r->follow) {
-        x->followed_ns = mf_clock_monotonic_ns();
-        return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, FOLLOW_BLOCK, follow_body, x,
-                                                 NULL);
-    }
-    if (r->read)
-        return MHD_create_response_from_callback(r->body_len, STREAM_BLOCK, read_body,
-                                                 (void *)(uintptr_t)r, NULL);
-    return MHD_create_response_from_buffer(r->body_len, (void *)(uintptr_t)r->body,
-                                           MHD_RESPMEM_PERSISTENT);
-}
-
-static bool has_field(const struct mf_response *r, const char *name)
-{
-    for (size_t i = 0; i < r->field_count; i++)
-        if (strcmp(r->fields[i].name, name) == 0)
-            return true;
-    return false;
-}
-
-static enum MHD_Result send_response(struct exchange *x)
-{
-    const struct mf_response *r = &x->request->response;
-    struct MHD_Response *out = make_response(x);
-    if (!out)
-        return MHD_NO;
-    bool ok = MHD_add_response_header(out, "X-Content-Type-Options", "nosniff") == MHD_YES;
-    if (!has_field(r, "Cache-Control"))
-        ok = ok && MHD_add_response_header(out, "Cache-Control", "no-store") == MHD_YES;
-    if (r->content_type)
-        ok = ok && MHD_add_response_header(out, "Content-Type", r->content_type) == MHD_YES;
-    for (size_t i = 0; i < r->field_count; i++)
-        ok = ok && MHD_add_response_header(out, r->fields[i].name, r->fields[i].value) == MHD_YES;
-    if (__atomic_load_n(&x->http->retiring, __ATOMIC_RELAXED) &&
-        !has_field(r, MHD_HTTP_HEADER_CONNECTION))
-        ok = ok && MHD_add_response_header(out, MHD_HTTP_HEADER_CONNECTION, "close") == MHD_YES;
-    enum MHD_Result result =
-        ok ? MHD_queue_response(x->connection, (unsigned)r->status, out) : MHD_NO;
-    MHD_destroy_response(out);
-    set_deadline(x->owner, RESPONSE_S + (int64_t)(r->body_len / RESPONSE_RATE));
-    return result;
-}
-
-static enum MHD_Result send_problem(struct exchange *x)
-{
-    mf_respond_problem(x->request, &x->refusal, NULL);
-    return send_response(x);
-}
+/* --- running what may block --- */
 
 /* What an endpoint function left: its response, or a problem. */
-static void conclude(struct exchange *x, bool ok)
+static void conclude(struct mf_exchange *x, bool ok)
 {
     if (!ok)
         mf_respond_problem(x->request, &x->refusal,
@@ -307,10 +178,8 @@ static void conclude(struct exchange *x, bool ok)
         mf_respond_empty(x->request, 204);
 }
 
-/* --- running what may block --- */
-
 /* Hands the response to the event loop. What is not in the audit trail is not answered. */
-static void finish(struct exchange *x, bool ok)
+static void finish(struct mf_exchange *x, bool ok)
 {
     const struct mf_endpoint *endpoint = x->request->endpoint;
     struct mf_services *services = x->http->options.services;
@@ -318,7 +187,7 @@ static void finish(struct exchange *x, bool ok)
     conclude(x, ok);
     if (x->request->principal && !mf_auth_record(x->request, &unrecorded))
         mf_respond_problem(x->request, &unrecorded, NULL);
-    x->stage = ANSWER;
+    x->stage = MF_STAGE_ANSWER;
     MHD_resume_connection(x->connection); /* from here on x is the event loop's */
     if (endpoint->after)
         endpoint->after(services);
@@ -326,7 +195,7 @@ static void finish(struct exchange *x, bool ok)
 
 static void run_resume(struct mf_task *task, struct mf_store *store)
 {
-    struct exchange *x = EXCHANGE_OF(task, task);
+    struct mf_exchange *x = EXCHANGE_OF(task, task);
     x->request->store = store;
     finish(x, x->request->endpoint->resume(x->request, &x->refusal));
 }
@@ -334,7 +203,7 @@ static void run_resume(struct mf_task *task, struct mf_store *store)
 /* On the waiter's thread: a result that came with the news is sent at once. */
 static void wait_is_over(struct mf_wait *wait, struct mf_ended_job *ended)
 {
-    struct exchange *x = EXCHANGE_OF(wait, wait);
+    struct mf_exchange *x = EXCHANGE_OF(wait, wait);
     if (ended && x->request->wait_plain && !x->request->principal) {
         x->request->ended = ended;
         finish(x, x->request->endpoint->resume(x->request, &x->refusal));
@@ -346,7 +215,7 @@ static void wait_is_over(struct mf_wait *wait, struct mf_ended_job *ended)
 
 static void run_handle(struct mf_task *task, struct mf_store *store)
 {
-    struct exchange *x = EXCHANGE_OF(task, task);
+    struct mf_exchange *x = EXCHANGE_OF(task, task);
     struct mf_request *r = x->request;
     r->store = store;
     bool ok = r->endpoint->handle(r, &x->refusal);
@@ -364,7 +233,7 @@ static void run_handle(struct mf_task *task, struct mf_store *store)
 /* --- the way of a request --- */
 
 struct header_scan {
-    struct exchange *x;
+    struct mf_exchange *x;
     size_t bytes;
     bool ok;
 };
@@ -373,7 +242,7 @@ static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char 
                                  size_t name_len, const char *value, size_t value_len)
 {
     struct header_scan *scan = cls;
-    struct exchange *x = scan->x;
+    struct mf_exchange *x = scan->x;
     (void)kind;
     scan->bytes += name_len + value_len + 4;
     if (scan->bytes > (size_t)x->http->config->http.max_header_bytes)
@@ -410,7 +279,7 @@ static bool take_bytes(struct mf_request *r, size_t len, struct mf_error *err)
 }
 
 /* Judges a request by its header; false: x->refusal says why not. */
-static bool admit(struct exchange *x, const char *method)
+static bool admit(struct mf_exchange *x, const char *method)
 {
     struct mf_request *r = x->request;
     struct header_scan scan = {x, 0, true};
@@ -426,23 +295,23 @@ static bool admit(struct exchange *x, const char *method)
 /* The header is in. A refusal is sent at once when the framing is in doubt (and the connection
  * closed), when the client waits for leave to send its body, or when its body is too large to be
  * read just for good manners. */
-static enum MHD_Result on_head(struct exchange *x, const char *method)
+static enum MHD_Result on_head(struct mf_exchange *x, const char *method)
 {
     struct mf_request *r = x->request;
     bool ok = admit(x, method);
-    x->stage = ok ? BODY : REFUSED;
+    x->stage = ok ? MF_STAGE_BODY : MF_STAGE_REFUSED;
     x->body_start_ns = mf_clock_monotonic_ns();
-    set_deadline(x->owner, x->http->config->http.header_timeout_s);
+    mf_http_set_deadline(x->owner, x->http->config->http.header_timeout_s);
     const char *expect = mf_request_header(r, "Expect");
     if (ok || (!x->unframed && !(expect && strcasecmp(expect, "100-continue") == 0) &&
                !(r->has_length && r->content_length > DROP_BYTES)))
         return MHD_YES;
     if (x->unframed && !mf_respond_field(r, &x->refusal, MHD_HTTP_HEADER_CONNECTION, "close"))
         return MHD_NO;
-    return send_problem(x);
+    return mf_http_send_problem(x);
 }
 
-static enum MHD_Result on_body(struct exchange *x, const char *data, size_t len)
+static enum MHD_Result on_body(struct mf_exchange *x, const char *data, size_t len)
 {
     struct mf_request *r = x->request;
     const struct mf_config *config = x->http->config;
@@ -454,24 +323,24 @@ static enum MHD_Result on_body(struct exchange *x, const char *data, size_t len)
                 r->body_bytes * 1000 / (uint64_t)config->http.min_body_rate * 1000000);
     else
         clear_deadline(x->owner);
-    if (x->stage == BODY && r->endpoint->data &&
+    if (x->stage == MF_STAGE_BODY && r->endpoint->data &&
         (!take_bytes(r, len, &x->refusal) || !r->endpoint->data(r, data, len, &x->refusal)))
-        x->stage = REFUSED;
+        x->stage = MF_STAGE_REFUSED;
     /* A body without end is not dropped for ever. */
     return r->body_bytes > (uint64_t)config->http.max_body_bytes + DROP_BYTES ? MHD_NO : MHD_YES;
 }
 
-static enum MHD_Result on_end(struct exchange *x)
+static enum MHD_Result on_end(struct mf_exchange *x)
 {
     struct mf_request *r = x->request;
     clear_deadline(x->owner);
-    if (x->stage == REFUSED)
-        return send_problem(x);
+    if (x->stage == MF_STAGE_REFUSED)
+        return mf_http_send_problem(x);
     if (r->endpoint->quick) {
         conclude(x, r->endpoint->handle(r, &x->refusal));
-        return send_response(x);
+        return mf_http_send_response(x);
     }
-    x->stage = RUNNING;
+    x->stage = MF_STAGE_RUNNING;
     x->task.run = run_handle;
     MHD_suspend_connection(x->connection);
     mf_pool_run(r->endpoint->slow ? x->http->options.slow : x->http->options.pool, &x->task);
@@ -482,7 +351,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
                                   const char *method, const char *version, const char *data,
                                   size_t *data_size, void **con_cls)
 {
-    struct exchange *x = *con_cls;
+    struct mf_exchange *x = *con_cls;
     (void)cls;
     (void)connection;
     (void)url;
@@ -491,15 +360,15 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
         return MHD_NO; /* out of memory: the connection is closed */
     size_t len = *data_size;
     switch (x->stage) {
-    case NEW:
+    case MF_STAGE_NEW:
         return on_head(x, method);
-    case BODY:
-    case REFUSED:
+    case MF_STAGE_BODY:
+    case MF_STAGE_REFUSED:
         *data_size = 0;
         return len > 0 ? on_body(x, data, len) : on_end(x);
-    case ANSWER:
-        return send_response(x);
-    case RUNNING:
+    case MF_STAGE_ANSWER:
+        return mf_http_send_response(x);
+    case MF_STAGE_RUNNING:
         break;
     }
     return MHD_YES;

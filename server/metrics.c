@@ -144,7 +144,7 @@ static bool write_route_times(const struct route *r, const struct mf_endpoint *e
 static bool write_times(const struct mf_metrics *m, struct mf_buffer *out, struct mf_error *err)
 {
     if (!mf_metrics_head(out, "medfusion_http_request_seconds", "histogram",
-              "Time from the first header to the answer, waiting included", err))
+                         "Time from the first header to the answer, waiting included", err))
         return false;
     for (size_t i = 0; i <= mf_route_count(); i++) {
         uint64_t sum = 0;
@@ -188,13 +188,13 @@ static bool write_jobs(const struct mf_store_counts *c, struct mf_buffer *out, s
                "Deliveries that were given up and wait for somebody (dead letters)",
                (double)c->dead_letters, err) &&
            mf_metrics_head(out, "medfusion_job_wait_seconds", "summary",
-                "Time in the queue before the first attempt", err) &&
+                           "Time in the queue before the first attempt", err) &&
            mf_buffer_printf(out, err,
                             "medfusion_job_wait_seconds_sum %.9g\n"
                             "medfusion_job_wait_seconds_count %" PRId64 "\n",
                             c->wait_seconds_total, c->wait_count) &&
            mf_metrics_head(out, "medfusion_job_run_seconds", "summary",
-                "Time from the claim to the result of succeeded jobs", err) &&
+                           "Time from the claim to the result of succeeded jobs", err) &&
            mf_buffer_printf(out, err,
                             "medfusion_job_run_seconds_sum %.9g\n"
                             "medfusion_job_run_seconds_count %" PRId64 "\n",

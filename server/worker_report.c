@@ -46,8 +46,7 @@ char *mf_worker_report(const char *models, const struct mf_worker_gauges *gauges
         const uint64_t *field = (const void *)((const char *)gauges + FIELDS[i].at);
         json_object_set_new(numbers, FIELDS[i].key, json_integer((json_int_t)MF_GAUGE_GET(*field)));
     }
-    json_t *entry =
-        json_pack("{s:s, s:s, s:o}", NAME, name, DEVICE, gauges->device, KEY, numbers);
+    json_t *entry = json_pack("{s:s, s:s, s:o}", NAME, name, DEVICE, gauges->device, KEY, numbers);
     return list && json_array_append_new(list, entry) == 0 ? mf_json_text(list, 0) : NULL;
 }
 

@@ -1,7 +1,7 @@
 /*
- * What a worker without a front beside it (`medfusion worker`) tells the metrics: its numbers travel
- * with its announcement, behind its models, and every front of the same store shows them. Programs
- * that know nothing of it see an entry that is no model.
+ * What a worker without a front beside it (`medfusion worker`) tells the metrics: its numbers
+ * travel with its announcement, behind its models, and every front of the same store shows them.
+ * Programs that know nothing of it see an entry that is no model.
  */
 #ifndef MF_SERVER_WORKER_REPORT_H
 #define MF_SERVER_WORKER_REPORT_H

@@ -165,6 +165,8 @@ static void a_data_set_from_the_network_becomes_a_file(void **state)
     assert_true(mf_part10_header(&meta, &file, &err));
     size_t header = file.len;
     assert_int_equal(header % 2, 0);
+    static const char nothing[128];
+    assert_memory_equal(file.data, nothing, sizeof nothing);
     assert_memory_equal(file.data + 128, "DICM", 4);
     assert_true(mf_buffer_append(&file, b.bytes.data + b.data_set, b.bytes.len - b.data_set, &err));
     if (!mf_instance_read(file.data, file.len, arena, &in, &err))

@@ -125,11 +125,17 @@ def test_requests_that_are_refused_as_a_whole(daemon, status, arguments):
     assert response.status_code == status and response.headers["Content-Type"] == "application/problem+json"
 
 
-def test_a_preamble_is_not_kept(daemon, tmp_path):
-    data = b"MZ" + b"\x90" * 126 + part10(radiograph())[128:]
+@pytest.mark.parametrize("program", [b"MZ\x90\x00\x03", b"\x7fELF\x02\x01\x01", b"#!/bin/sh\n", b"II*\x00"])
+def test_a_preamble_is_not_kept(daemon, program):
+    """A file that is a program, a script or a picture besides (CVE-2019-11687) is stored, and given back, without that."""
+    dataset = radiograph()
+    preamble = program.ljust(128, b"\x90")
+    data = preamble + part10(dataset)[128:]
     assert store(daemon, [data]).status_code == 200
     packs = [p.read_bytes() for p in (daemon.directory / "data/payloads").iterdir()]
-    assert any(data[128:] in pack for pack in packs) and not any(b"MZ" + b"\x90" * 126 in pack for pack in packs)
+    assert any(data[128:] in pack for pack in packs) and not any(preamble in pack for pack in packs)
+    given = daemon.get(f"/dicom-web/studies/{dataset.StudyInstanceUID}", headers={"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'})
+    assert given.status_code == 200 and b"DICM" in given.content and program.ljust(16, b"\x90") not in given.content
 
 
 def test_a_quiet_study_becomes_a_job_with_its_priors(daemon):

@@ -81,9 +81,10 @@ static void test_every_front_shows_them_once(void **state)
     struct mf_error err = MF_ERROR_INIT;
     const struct mf_store_counts counts = {.wait_count = 0};
     MF_AUTO(mf_mem) char *text = mf_worker_report(MODELS, &GAUGES, "gpu-7-0");
-    const struct mf_worker workers[] = {{.id = "a", .device = "cuda:1", .ready = true, .models = text},
-                                        {.id = "b", .device = "cpu", .ready = true, .models = MODELS},
-                                        {.id = "c", .device = "cuda:1", .models = text}};
+    const struct mf_worker workers[] = {
+        {.id = "a", .device = "cuda:1", .ready = true, .models = text},
+        {.id = "b", .device = "cpu", .ready = true, .models = MODELS},
+        {.id = "c", .device = "cuda:1", .models = text}};
     (void)state;
     MF_AUTO(mf_metrics) struct mf_metrics *metrics = mf_metrics_new(NULL, &err);
     MF_AUTO(mf_buffer) struct mf_buffer out;
@@ -93,8 +94,10 @@ static void test_every_front_shows_them_once(void **state)
     static const char *const LINES[] = {
         "# TYPE medfusion_standalone_worker_studies_total counter\n",
         "medfusion_standalone_worker_studies_total{worker=\"gpu-7-0\",device=\"cuda:1\"} 7\n",
-        "medfusion_standalone_worker_computing_seconds_total{worker=\"gpu-7-0\",device=\"cuda:1\"} 2.5\n",
-        "medfusion_standalone_gpu_memory_bytes{worker=\"gpu-7-0\",device=\"cuda:1\",kind=\"models\"} 20\n"};
+        "medfusion_standalone_worker_computing_seconds_total{worker=\"gpu-7-0\",device=\"cuda:1\"} "
+        "2.5\n",
+        "medfusion_standalone_gpu_memory_bytes{worker=\"gpu-7-0\",device=\"cuda:1\",kind="
+        "\"models\"} 20\n"};
     for (size_t i = 0; i < sizeof LINES / sizeof *LINES; i++) {
         const char *at = strstr(out.data, LINES[i]);
         if (!at || strstr(at + 1, LINES[i]))
