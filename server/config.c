@@ -87,8 +87,9 @@ static bool store_integer(struct mf_config *config, const struct mf_config_key *
     return true;
 }
 
-static bool store_list(struct mf_config *config, const struct mf_config_key *key, const char *const *items,
-                       size_t count, const char *where, struct mf_error *err)
+static bool store_list(struct mf_config *config, const struct mf_config_key *key,
+                       const char *const *items, size_t count, const char *where,
+                       struct mf_error *err)
 {
     if (count > MAX_LIST)
         return mf_error_set(err, MF_ERR_USAGE, "%s: \"%s\" has more than %d entries", where,
@@ -131,8 +132,8 @@ static bool parse_integer(const char *text, int64_t *ret)
     return true;
 }
 
-static bool set_from_text(struct mf_config *config, const struct mf_config_key *key, const char *text,
-                          const char *where, struct mf_error *err)
+static bool set_from_text(struct mf_config *config, const struct mf_config_key *key,
+                          const char *text, const char *where, struct mf_error *err)
 {
     int64_t number = 0;
     switch (key->type) {
@@ -176,8 +177,8 @@ void mf_config_free(struct mf_config *config)
 
 /* --- the file --- */
 
-static bool set_from_json(struct mf_config *config, const struct mf_config_key *key, const json_t *value,
-                          const char *where, struct mf_error *err)
+static bool set_from_json(struct mf_config *config, const struct mf_config_key *key,
+                          const json_t *value, const char *where, struct mf_error *err)
 {
     const char *items[MAX_LIST + 1] = {NULL};
     size_t i;
@@ -316,7 +317,8 @@ static const char *const FIXED[] = {
     "jobs.retention_s",    "audit.retention_s", "outbox.destinations", "store.database",
     "store.database_file", "jobs.shares"};
 
-static bool same_value(const struct mf_config *a, const struct mf_config *b, const struct mf_config_key *key)
+static bool same_value(const struct mf_config *a, const struct mf_config *b,
+                       const struct mf_config_key *key)
 {
     const void *x = (const char *)a + key->offset, *y = (const char *)b + key->offset;
     switch (key->type) {

@@ -1,6 +1,6 @@
 /*
- * POST /v1/jobs until its body is whole: what can be refused is refused before a byte of it is read,
- * then parts stream into one pack while they are hashed.
+ * POST /v1/jobs until its body is whole: what can be refused is refused before a byte of it is
+ * read, then parts stream into one pack while they are hashed.
  */
 #include "server/endpoint_jobs_body.h"
 
@@ -88,7 +88,8 @@ bool mf_posted_part_end(void *context, struct mf_error *err)
 
 /* --- begin: everything that can be refused before the body --- */
 
-const struct mf_multipart_sink mf_posted_sink = {mf_posted_part_begin, mf_posted_part_data, mf_posted_part_end};
+const struct mf_multipart_sink mf_posted_sink = {mf_posted_part_begin, mf_posted_part_data,
+                                                 mf_posted_part_end};
 
 static bool begin_body(struct mf_posted *u, struct mf_error *err)
 {
@@ -129,7 +130,8 @@ static bool admit(struct mf_request *request, struct mf_error *err)
     if (request->has_length && request->content_length > (uint64_t)config->http.max_body_bytes)
         return mf_error_set(err, MF_ERR_TOO_LARGE, "the body has more than %" PRId64 " bytes",
                             config->http.max_body_bytes);
-    const uint64_t full = __atomic_load_n(mf_posted_full_slot(s, request->tenant), __ATOMIC_RELAXED);
+    const uint64_t full =
+        __atomic_load_n(mf_posted_full_slot(s, request->tenant), __ATOMIC_RELAXED);
     if (full > 0 && mf_clock_monotonic_ns() - full < QUEUE_SEEN_NS)
         return mf_error_set(err, MF_ERR_BUSY, "the queue is full; try again later");
     if (mf_request_wait_seconds(request) > 0 && !mf_result_acceptable(request, err))
@@ -161,8 +163,7 @@ bool mf_posted_begin(struct mf_request *request, struct mf_error *err)
     return true;
 }
 
-bool mf_posted_data(struct mf_request *request, const void *bytes, size_t len,
-                    struct mf_error *err)
+bool mf_posted_data(struct mf_request *request, const void *bytes, size_t len, struct mf_error *err)
 {
     struct mf_posted *u = request->state;
     if (request->body_bytes > (uint64_t)request->services->config->http.max_body_bytes)

@@ -1,6 +1,6 @@
 /*
- * SQL store: out of the queue. claim hands jobs out by priority, then by turn. How attempts end is in
- * store_sql_attempts.c.
+ * SQL store: out of the queue. claim hands jobs out by priority, then by turn. How attempts end is
+ * in store_sql_attempts.c.
  */
 #include "server/store_sql.h"
 

@@ -1,8 +1,8 @@
 /*
- * A wall clock that jumps: preloaded, it adds the seconds that the file named in MF_CLOCK_OFFSET holds
- * (one int64_t of the machine, mapped when the program starts, so that it may change while it runs) to
- * what CLOCK_REALTIME, gettimeofday and time say. Monotonic clocks stay as they are. A program that may
- * not open the file keeps the true time.
+ * A wall clock that jumps: preloaded, it adds the seconds that the file named in MF_CLOCK_OFFSET
+ * holds (one int64_t of the machine, mapped when the program starts, so that it may change while it
+ * runs) to what CLOCK_REALTIME, gettimeofday and time say. Monotonic clocks stay as they are. A
+ * program that may not open the file keeps the true time.
  */
 #include <dlfcn.h>
 #include <fcntl.h>
