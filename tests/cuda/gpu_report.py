@@ -39,7 +39,7 @@ class Report:
     def find_libraries(self):
         if (ROOT / "build" / "gpu-libs.tar.xz").exists() and not LIBS.exists():
             with tarfile.open(ROOT / "build" / "gpu-libs.tar.xz") as archive:
-                archive.extractall(LIBS, filter="fully_trusted")
+                archive.extractall(LIBS, **({"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}))  # before Python 3.12 there may be none
         # cuDNN is looked for when a program runs, and NVRTC by cuDNN, whose fused kernels it compiles
         wanted = (("nvrtc.h", "nvidia/cu13", "nvidia/cuda_nvrtc"), ("cudnn_graph.h", "nvidia/cudnn"))
         for folder in filter(None, (python_folder(*names) for names in wanted)):
