@@ -146,7 +146,8 @@ static void a_filling_that_nobody_awaits_is_over_when_all_is(void **state)
     assert_true(mf_gpu_finish(gpu, NULL)); /* what it was for has failed */
     memset(host, 0, sizeof host);
     mf_gpu_upload(gpu, slot, host, sizeof host); /* another use of its place */
-    mf_gpu_fill(gpu, 1, slot + N / 2, host, sizeof host / 2);
+    mf_gpu_download(gpu, back, slot, sizeof back);
+    mf_gpu_fill(gpu, 1, slot, host, sizeof host / 2); /* copies go on */
     mf_gpu_await(gpu, 1);
     mf_gpu_download(gpu, back, slot, sizeof back);
     assert_memory_equal(back, host, sizeof back);
