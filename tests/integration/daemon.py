@@ -22,6 +22,8 @@ READY = "medfusion is ready at "
 ROLES = ("mf-front", "mf-store", "mf-worker", "mf-zygote", "mf-decoder", "mf-courier", "mf-dimse", "mf-assoc", "mf-query", "mf-query-scu")
 STORE = os.environ.pop("MEDFUSION_TEST_STORE", "sqlite")  # it is no key of the program's
 ON_POSTGRESQL = STORE == "postgresql"
+OF_SQLITE = "skipped: it is about the files of SQLite"  # where ON_POSTGRESQL
+HELD_S = 200 if ON_POSTGRESQL else 60  # for how long what a courier died with is nobody else's, and then some (MF_SQL_HELD_MS)
 assert STORE in ("sqlite", "postgresql"), STORE
 
 
@@ -74,6 +76,10 @@ class Daemon:
             return cluster().sql(statement, (self.directory / "store-database").read_text().strip())
         with contextlib.closing(sqlite3.connect(self.directory / "data/store.db")) as database:
             return [[str(value) for value in row] for row in database.execute(statement)]
+
+    def place(self):
+        """What names its store to commands that work on it."""
+        return ["--database", self.directory / "store-database"] if ON_POSTGRESQL else [self.directory / "data"]
 
     def stop(self):
         """A graceful stop; returns the exit status."""

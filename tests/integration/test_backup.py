@@ -20,6 +20,8 @@ import test_s3
 
 CLIENTS = 2
 
+of_sqlite = pytest.mark.skipif(daemons.ON_POSTGRESQL, reason=daemons.OF_SQLITE)
+
 
 def run(*arguments, expected=0):
     done = subprocess.run([str(a) for a in (bundles.PROGRAM, *arguments)], capture_output=True, text=True, timeout=120)
@@ -77,6 +79,8 @@ class Kind:
 def kind(request, tmp_path, frontal_bundle):
     if request.param == "postgresql" and postgres.missing():
         pytest.skip(postgres.missing())
+    if request.param != "postgresql" and daemons.ON_POSTGRESQL:
+        pytest.skip(daemons.OF_SQLITE)
     made = Kind(tmp_path, frontal_bundle, request.param)
     yield made
     made.remove()
@@ -132,6 +136,7 @@ def holds(directory):
     return False
 
 
+@of_sqlite
 def test_a_stopped_daemon_is_backed_up_too(tmp_path, frontal_bundle):
     running = daemons.Daemon(tmp_path, frontal_bundle).start()
     done = running.post(daemons.sample()[:1], headers={"Prefer": "wait=60"}).json()
@@ -157,6 +162,7 @@ def bucket():
     assert not made.refused
 
 
+@of_sqlite
 def test_a_backup_of_a_directory_is_restored_into_a_bucket_and_back(tmp_path, frontal_bundle, bucket):
     plain, there = {}, test_s3.options(bucket, test_s3.write_credentials(tmp_path), "/south")
     jobs, payloads = [], 0
@@ -177,6 +183,7 @@ def test_a_backup_of_a_directory_is_restored_into_a_bucket_and_back(tmp_path, fr
         assert len(bucket.names()) == (payloads if target or options else 2)
 
 
+@of_sqlite
 def test_a_bucket_that_fails_makes_no_backup(tmp_path, frontal_bundle, bucket):
     """What was damaged in the bucket is noticed, what is purged meanwhile is left out, and nothing in the bucket is changed."""
     options = test_s3.options(bucket, test_s3.write_credentials(tmp_path), "/south")
@@ -198,6 +205,7 @@ def test_a_bucket_that_fails_makes_no_backup(tmp_path, frontal_bundle, bucket):
     assert bucket.names() == before and len(bucket.uploads()) == 1
 
 
+@of_sqlite
 def test_bad_backups_and_places_are_refused(tmp_path, frontal_bundle):
     data = ["--data.directory", tmp_path / "data"]
     assert "name the directory first" in run("backup", *data, expected=2)

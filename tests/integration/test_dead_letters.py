@@ -116,9 +116,9 @@ def test_they_outlive_a_restart_and_are_found_without_a_daemon(tmp_path, frontal
     job = site.run()
     assert wait_until(lambda: len(site.letters()) == 1, 60), site.daemon.log()
     assert site.daemon.stop() == 0
-    listed = site.command("list", site.daemon.directory / "data")
+    listed = site.command("list", *site.daemon.place())
     assert json.loads(listed.stdout)["job"] == job, listed.stderr
-    assert site.command("retry", "--id", json.loads(listed.stdout)["id"], site.daemon.directory / "data").returncode == 0
+    assert site.command("retry", "--id", json.loads(listed.stdout)["id"], *site.daemon.place()).returncode == 0
     site.recover()
     site.daemon.start()
     assert wait_until(lambda: len(site.receiver.messages) == 1, 60), site.daemon.log()

@@ -127,7 +127,8 @@ def test_streams_outlive_the_store(tmp_path, frontal_bundle):
     follower = Follower(daemon)
     assert follower.begun()
     assert daemon.kill("mf-store")
-    assert wait_until(lambda: ("begin", {"lost": True}) in [(event, data) for event, _, data in follower.events], 30)
+    if not daemons.ON_POSTGRESQL:  # which keeps the changes that nobody heard of
+        assert wait_until(lambda: ("begin", {"lost": True}) in [(event, data) for event, _, data in follower.events], 30)
     job = daemon.post([IMAGE], headers={"Prefer": "wait=30"}).json()["job"]
     assert follower.sees(job, "succeeded")
     assert daemon.stop() == 0

@@ -106,7 +106,7 @@ def test_a_courier_that_dies_pushes_again(tmp_path, frontal_bundle):
 
     server.transaction = slow
     infer(daemon)
-    assert wait_until(lambda: events(daemon, "outbox.delivered"), 60), daemon.log()
+    assert wait_until(lambda: events(daemon, "outbox.delivered"), daemons.HELD_S), daemon.log()
     assert counts(server)["DiagnosticReport"] == counts(server)["Device"] == 1
     assert sum(method == "POST" and path == "/fhir" for method, path in server.asked) == 2
     assert daemon.stop() == 0

@@ -193,6 +193,6 @@ def test_what_was_answered_survives_kills(tmp_path, frontal_bundle):
         running.kill(("mf-front", "mf-store", "mf-courier")[i % 3])
     assert len(stored) >= 4
     for uid in stored:
-        state = wait_for_study(running, uid)
+        state = wait_for_study(running, uid, seconds=daemons.HELD_S)
         assert state["instances"] == 1 and len(state["jobs"]) == 1, state
     assert running.stop() == 0

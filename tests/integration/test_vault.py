@@ -14,6 +14,7 @@ import bundles
 import daemon as daemons
 from dicom_net import radiograph
 
+of_sqlite = pytest.mark.skipif(daemons.ON_POSTGRESQL, reason=daemons.OF_SQLITE)
 IMAGE = bad_input.NEWEST.read_bytes()
 EHR = (bad_input.SAMPLE / "ehr.json").read_text()
 
@@ -47,6 +48,7 @@ def keys(tmp_path):
     return file
 
 
+@of_sqlite
 def test_nothing_of_a_patient_is_on_the_disk(tmp_path, keys, frontal_bundle):
     daemon = daemons.Daemon(tmp_path / "d", frontal_bundle, **{"data.keys": keys}).start()
     data = daemon.directory / "data"
@@ -67,6 +69,7 @@ def test_nothing_of_a_patient_is_on_the_disk(tmp_path, keys, frontal_bundle):
     assert daemon.stop() == 0
 
 
+@of_sqlite
 def test_without_keys_the_canaries_are_found(tmp_path, frontal_bundle):
     """The control: this is what the test above would see."""
     daemon = daemons.Daemon(tmp_path / "d", frontal_bundle).start()
@@ -116,6 +119,7 @@ def test_all_objects_of_an_association_are_encrypted_and_come_back(tmp_path, key
     assert not any(b"CANARY-7" in data for data in stored)
 
 
+@of_sqlite
 def test_keys_change_while_the_daemon_runs(tmp_path, keys, frontal_bundle):
     daemon = daemons.Daemon(tmp_path / "d", frontal_bundle, **{"data.keys": keys}).start()
     data = daemon.directory / "data"
@@ -145,6 +149,7 @@ def refusal(directory, model, *options):
     return done.stderr
 
 
+@of_sqlite
 def test_a_wrong_or_missing_key_is_told(tmp_path, keys, frontal_bundle):
     daemon = daemons.Daemon(tmp_path / "d", frontal_bundle, **{"data.keys": keys}).start()
     data = daemon.directory / "data"
@@ -178,6 +183,7 @@ def test_a_changed_payload_is_not_used(tmp_path, keys, frontal_bundle):
     assert daemon.stop() == 0
 
 
+@of_sqlite
 def test_what_was_in_plain_is_encrypted(tmp_path, keys, frontal_bundle):
     daemon = daemons.Daemon(tmp_path / "d", frontal_bundle).start()
     data = daemon.directory / "data"

@@ -161,7 +161,7 @@ def test_a_courier_that_dies_tells_again(tmp_path, frontal_bundle):
     daemon = start(tmp_path, frontal_bundle, receiver)
     daemon.post([IMAGE], headers={"Prefer": "wait=30"})
     # with a database of many hosts, once the dead one's time for it is over (MF_SQL_HELD_MS)
-    assert wait_until(lambda: events(daemon, "outbox.delivered"), 200 if daemons.ON_POSTGRESQL else 60), daemon.log()
+    assert wait_until(lambda: events(daemon, "outbox.delivered"), daemons.HELD_S), daemon.log()
     assert len(receiver.messages) == 2 and check(receiver.messages[0]) == check(receiver.messages[1])
     assert daemon.stop() == 0
     receiver.stop()
