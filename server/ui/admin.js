@@ -143,5 +143,6 @@ export async function admin(root) {
     if (error.status !== 404) throw error;
     keys.node = card('API keys', null, h('p.muted', {}, error.message)); // tokens of an identity provider instead
   });
-  replace(root, h('div.page-head', {}, h('h1', {}, 'Administration')), h('div.cards.wide', {}, models.node, keys.node, letters.node, auditCard()));
+  for (const part of [models, letters]) part.node.classList.add('whole');
+  replace(root, h('div.page-head', {}, h('h1', {}, 'Administration')), h('div.cards.wide', {}, models.node, keys.node, auditCard(), letters.node));
 }

@@ -23,7 +23,7 @@ export async function feedback(job, result) {
   replace(fields, sorted.map(fieldset));
 
   const tell = ({feedback: all, agreed}) => replace(given, all.length > 0 &&
-    `Read by ${all.map((f) => f.reader).join(', ')}; ${Object.keys(agreed).length} of ${result.predictions.length} findings agreed.`);
+    `Read by ${all.map((f) => f.reader.replace(/^.*\//, '')).join(', ')}; ${Object.keys(agreed).length} of ${result.predictions.length} findings agreed.`);
   tell(before);
 
   const labels = () => Object.fromEntries(sorted.map(({label}) => [label, form.elements[`truth-${label}`].value]).filter(([, value]) => value !== 'unknown'));

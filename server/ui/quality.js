@@ -22,6 +22,7 @@ function drift(d) {
   return h(`span.chip${d.psi > d.psi_noise + 0.2 ? '.uncertain' : '.plain'}`, {title: `PSI ${fixed(d.psi)}, noise of the sample ${fixed(d.psi_noise)}`}, fixed(d.psi));
 }
 
+const NAME_HEIGHT = 17; // names at the ends of lines stay apart
 const X = (share) => 46 + 360 * share, Y = (share) => 250 - 220 * share;
 
 function axes(label, below, beside, children) {
@@ -55,11 +56,15 @@ function alphaPlot(points) {
   const classes = ['present', 'absent'].map((side) => ({side, known: points.filter((p) => p[side] !== null)})).filter(({known}) => known.length);
   if (!classes.length) return null;
   const told = ({side, known}) => `${side}: ${known.map((p) => `${percent(p[side])} at ${percent(p.alpha)}`).join(', ')}`;
+  const names = classes.map(({side, known}) => ({side, x: X(known.at(-1).alpha) + 6, y: Y(known.at(-1)[side]) + 4})).sort((a, b) => a.y - b.y);
+  if (names.length === 2 && names[1].y - names[0].y < NAME_HEIGHT) {
+    const middle = (names[0].y + names[1].y) / 2;
+    names.forEach((name, i) => (name.y = middle + (i - 0.5) * NAME_HEIGHT));
+  }
   return axes(`Coverage against alpha. ${classes.map(told).join('; ')}`, 'α, %', 'sets that hold the truth, %',
     [svg('line', {class: 'ideal', x1: X(0), y1: Y(1), x2: X(1), y2: Y(0)}),
-      classes.flatMap(({side, known}) => [
-        svg('polyline', {class: `line ${side}`, points: known.map((p) => `${X(p.alpha).toFixed(1)},${Y(p[side]).toFixed(1)}`).join(' ')}),
-        svg('text', {x: X(known.at(-1).alpha) + 6, y: Y(known.at(-1)[side]) + (side === 'present' ? -4 : 12)}, side)])]);
+      classes.map(({side, known}) => svg('polyline', {class: `line ${side}`, points: known.map((p) => `${X(p.alpha).toFixed(1)},${Y(p[side]).toFixed(1)}`).join(' ')})),
+      names.map(({side, x, y}) => svg('text', {x, y}, side))]);
 }
 
 /* Coverage of each finding and class against what was promised (1 − α), with Clopper–Pearson intervals. */
@@ -72,8 +77,10 @@ function coverageTable(labels) {
 }
 
 function labelTable(labels) {
-  return table('Findings', ['Finding', 'Sets', 'Mean size', 'Drift (PSI)', 'KS p-value'], labels.map((l) => [
-    words(l.label), stack(l), fixed(l.sets?.mean_size), drift(l.scores), fixed(l.scores?.p_value, 3)]));
+  const colours = [['present', 'present'], ['uncertain', 'uncertain'], ['absent', 'absent'], ['none', 'neither']];
+  return [table('Findings', ['Finding', 'Sets', 'Mean size', 'Drift (PSI)', 'KS p-value'], labels.map((l) => [
+    words(l.label), stack(l), fixed(l.sets?.mean_size), drift(l.scores), fixed(l.scores?.p_value, 3)])),
+    h('p.legend', {}, 'Sets that say ', colours.map(([colour, text]) => h('span', {}, h('i', {style: {background: `var(--${colour})`}}), text)))];
 }
 
 function report(m) {

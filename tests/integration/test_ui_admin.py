@@ -1,4 +1,5 @@
 """The page for the administrator: what runs, reload, keys, the audit trail; nothing of it without the scope."""
+import pathlib
 import re
 
 import pytest
@@ -7,6 +8,9 @@ from chromium import check_accessibility
 from fhir_server import wait_until
 from test_dead_letters import Site as DeadLetterSite
 from test_reload import Site
+
+LAYOUT = (pathlib.Path(__file__).parent / "ui_layout.js").read_text()
+WIDTHS = (1440, 820, 360)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +63,23 @@ def test_models_and_reload(admin, site):
         check_accessibility(admin)
 
 
+def check_layout(page):
+    """Nothing overlaps or sticks out at any width: what is wider than the page scrolls in its own box."""
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate(LAYOUT) == [], width
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+
+
+def test_it_fits_into_every_width(admin):
+    check_layout(admin)
+    wide = admin.locator(".scroll").evaluate_all("(all) => all.filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.getAttribute('aria-label'))")
+    assert "Served models" in wide  # which is seen by scrolling, not lost
+    for link in admin.locator(".bar nav a").all():  # nor is the way to any page, at this width
+        box = link.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= WIDTHS[-1]
+
+
 def test_a_key_is_made_and_revoked(admin, site):
     admin.fill("input[name=name]", "orthanc")
     admin.fill("input[name=scopes]", "jobs.everything")
@@ -87,6 +108,7 @@ def test_dead_letters_are_delivered_again_or_dropped(browser, tmp_path, frontal_
     page.wait_for_selector(f"{card} tbody tr")
     assert all(re.match(r"webhook:ris default .+ 2 the webhook answered 503 [0-9a-f]{8} ", row) for row in rows(page, "Dead letters"))
     check_accessibility(page)
+    check_layout(page)
     page.click(f'{card} tbody tr:first-child button:text("Drop")')
     page.wait_for_selector(f"{card} tbody tr:nth-child(2)", state="detached")
     site.recover()

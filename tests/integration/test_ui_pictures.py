@@ -86,7 +86,7 @@ def test_the_page_says_what_it_said(page, real, name):
     assert now == before, "\n".join(difflib.unified_diff(before.splitlines(), now.splitlines(), "golden", "now", lineterm=""))
 
 
-@pytest.mark.parametrize("width", [1920, 1280, 800, 390])
+@pytest.mark.parametrize("width", [1920, 1280, 800, 360])
 @pytest.mark.parametrize("name", PAGES)
 def test_nothing_overlaps_or_is_cut_off(page, real, name, width):
     page.set_viewport_size({"width": width, "height": 900})
@@ -94,7 +94,7 @@ def test_nothing_overlaps_or_is_cut_off(page, real, name, width):
     assert page.evaluate(LAYOUT) == []
 
 
-@pytest.mark.parametrize("width", [1920, 1280, 800, 390])
+@pytest.mark.parametrize("width", [1920, 1280, 800, 360])
 def test_the_tools_of_heat_maps_fit(page, explained, width):
     page.set_viewport_size({"width": width, "height": 900})
     show(page, explained, "study")
