@@ -103,6 +103,26 @@ static bool put_list(struct mf_buffer *b, const char *heading, const json_t *lis
     return json_array_size(list) == 0 || mf_buffer_append_str(b, "\n", NULL);
 }
 
+/* The labels of the finding set, by the names that the table above has. */
+static bool put_findings(struct mf_buffer *b, const json_t *result)
+{
+    const json_t *labels = json_object_get(json_object_get(result, "finding_set"), "labels");
+    const json_t *predictions = json_object_get(result, "predictions");
+    for (size_t i = 0; i < json_array_size(labels); i++) {
+        const char *name = json_string_value(json_array_get(labels, i));
+        for (size_t k = 0; name && k < json_array_size(predictions); k++) {
+            const json_t *p = json_array_get(predictions, k);
+            if (strcmp(text_of(p, "label"), name) == 0) {
+                name = text_of(p, "display");
+                break;
+            }
+        }
+        if (!mf_buffer_printf(b, NULL, "%s%s", i ? ", " : "Findings  ", name ? name : "-"))
+            return false;
+    }
+    return json_array_size(labels) == 0 || mf_buffer_append_str(b, "\n", NULL);
+}
+
 static bool put_feature(struct mf_buffer *b, const json_t *feature, const char *heading)
 {
     const json_t *value = json_object_get(feature, "value");
@@ -124,8 +144,7 @@ static bool put_tail(struct mf_buffer *b, const json_t *result)
     const json_t *quality = json_object_get(result, "quality");
     const json_t *skipped = json_object_get(quality, "skipped");
     if (!mf_buffer_append_str(b, "\n", NULL) ||
-        !put_list(b, "Findings  ",
-                  json_object_get(json_object_get(result, "finding_set"), "labels")))
+        !put_findings(b, result))
         return false;
     for (size_t i = 0; i < json_array_size(features); i++)
         if (!put_feature(b, json_array_get(features, i), i == 0 ? "Record" : ""))

@@ -268,6 +268,29 @@ static const char *source_of(const struct arguments *a)
     return a->source ? a->source : slash ? slash + 1 : a->manifest;
 }
 
+/* Says for which findings sets at 90 % promise nothing: k = ceil(0.9 (n + 1)) has to be within the n
+ * cases of either class. */
+static void tell_promises(const struct mf_bundle *bundle, const int8_t *truth, size_t n)
+{
+    enum { LEAST = 9 };
+    const struct mf_label *names = mf_bundle_labels(bundle);
+    size_t labels = mf_bundle_label_count(bundle), few = 0;
+    for (size_t l = 0; l < labels; l++) {
+        size_t with = 0, without = 0;
+        for (size_t i = 0; i < n; i++) {
+            with += truth[i * labels + l] == 1;
+            without += truth[i * labels + l] == 0;
+        }
+        if (with >= LEAST && without >= LEAST)
+            continue;
+        printf("%s%s (%zu and %zu)",
+               few++ ? ", " : "no promise at 90 %, for want of 9 patients with and 9 without: ",
+               names[l].id, with, without);
+    }
+    if (few > 0)
+        printf("\n");
+}
+
 /* Fits on the cases that ran; `target` has no patients when there is none. */
 static bool fit(struct calibrate *c, struct calibrate *target, const struct mf_bundle *bundle,
                 struct mf_error *err)
@@ -309,6 +332,8 @@ static bool fit(struct calibrate *c, struct calibrate *target, const struct mf_b
     if (!reference || !mf_bundle_write_calibrated(bundle, trust, c->a->output, err))
         return false;
     printf("calibrated on %zu patients: %s\n", n, c->a->output);
+    if (!mf_bundle_exclusive(bundle))
+        tell_promises(bundle, truth, n);
     return true;
 }
 

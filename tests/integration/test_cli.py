@@ -352,7 +352,10 @@ def test_calibrate_writes_a_complete_bundle_that_predict_uses(model, tmp_path):
     out = tmp_path / "calibrated"
     done = run("calibrate", "--model", model, "--manifest", manifest, "-o", out, "--source", "a test")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"calibrated on 24 patients: {out}\n"
+    first, second = done.stdout.splitlines()
+    assert first == f"calibrated on 24 patients: {out}"
+    names = [label["id"] for label in json.loads((out / "bundle.json").read_text())["labels"]]
+    assert second == f"no promise at 90 %, for want of 9 patients with and 9 without: {names[1]} (5 and 0)" + "".join(f", {n} (0 and 0)" for n in names[2:])
     assert run("model", "verify", out).returncode == 0
     (result,) = results(run("predict", "--model", out, bad_input.NEWEST))
     assert result["calibration"]["patients"] == 24
