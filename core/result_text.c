@@ -143,8 +143,7 @@ static bool put_tail(struct mf_buffer *b, const json_t *result)
     const json_t *features = json_object_get(json_object_get(result, "ehr"), "features");
     const json_t *quality = json_object_get(result, "quality");
     const json_t *skipped = json_object_get(quality, "skipped");
-    if (!mf_buffer_append_str(b, "\n", NULL) ||
-        !put_findings(b, result))
+    if (!mf_buffer_append_str(b, "\n", NULL) || !put_findings(b, result))
         return false;
     for (size_t i = 0; i < json_array_size(features); i++)
         if (!put_feature(b, json_array_get(features, i), i == 0 ? "Record" : ""))

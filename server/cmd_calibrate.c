@@ -268,8 +268,8 @@ static const char *source_of(const struct arguments *a)
     return a->source ? a->source : slash ? slash + 1 : a->manifest;
 }
 
-/* Says for which findings sets at 90 % promise nothing: k = ceil(0.9 (n + 1)) has to be within the n
- * cases of either class. */
+/* Says for which findings sets at 90 % promise nothing: k = ceil(0.9 (n + 1)) has to be within the
+ * n cases of either class. */
 static void tell_promises(const struct mf_bundle *bundle, const int8_t *truth, size_t n)
 {
     enum { LEAST = 9 };
