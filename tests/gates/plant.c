@@ -27,8 +27,9 @@ static void loop(void)
 static void bomb(void)
 {
     enum { CHUNK = 1 << 20 };
-    for (char *p; (p = malloc(CHUNK));)
-        memset(p, 1, CHUNK);
+    static char *volatile kept; /* or a compiler leaves out what nobody looks at */
+    while ((kept = malloc(CHUNK)))
+        memset(kept, 1, CHUNK);
 }
 
 OPJ_BOOL opj_decode(opj_codec_t *codec, opj_stream_t *stream, opj_image_t *image)
