@@ -1,4 +1,5 @@
-/* server/jose.c: which key sets are read, and whatever is wrong with a token, without a signature. */
+/* server/jose.c: which key sets are read, and whatever is wrong with a token, without a signature.
+ */
 #include "tests/expect.h"
 
 #include "server/jose.h"
@@ -7,11 +8,12 @@
 
 /* A point of P-384 and a modulus of 1,024 bits, nobody's. */
 #define POINT                                                                                      \
-    "\"x\":\"C-PBaLdDGLJLnA2Vdv74gIZHOblWeA5NV5pK3L2ulosPXXlYsSWFOclxetTQ7Nqj\","                   \
+    "\"x\":\"C-PBaLdDGLJLnA2Vdv74gIZHOblWeA5NV5pK3L2ulosPXXlYsSWFOclxetTQ7Nqj\","                  \
     "\"y\":\"dqepqLs0peLzyKmhUDaOjf1rr_b7r5e6nQDkgPUsFoUyt41Ys82csJSx4Rb00cOh\""
 #define SMALL                                                                                      \
-    "\"n\":\"vm3m__Sw_jhG0D0BTkvxUytwBFZnVGzfLKwScdKW42ooeL7gAvae0Uyoy5K5nAcpBDW0isNY3NyrbJhsxVj2oJ"  \
-    "x74Da7isOC80kyO3gmH2LMJJo_O9nr76KL5LabwdcdwKpa1PGxNdTgCBYRq-Nz97TkZNBPJ5GXhwN3QhRSy4E\"," \
+    "\"n\":\"vm3m__Sw_"                                                                            \
+    "jhG0D0BTkvxUytwBFZnVGzfLKwScdKW42ooeL7gAvae0Uyoy5K5nAcpBDW0isNY3NyrbJhsxVj2oJ"                \
+    "x74Da7isOC80kyO3gmH2LMJJo_O9nr76KL5LabwdcdwKpa1PGxNdTgCBYRq-Nz97TkZNBPJ5GXhwN3QhRSy4E\","     \
     "\"e\":\"AQAB\""
 #define EC(members) "{\"kty\":\"EC\",\"crv\":\"P-384\"," members POINT "}"
 
@@ -28,12 +30,17 @@ static void only_keys_that_fit_are_kept(void **state)
     (void)state;
     struct mf_error err;
     MF_AUTO(mf_jwk_set)
-    struct mf_jwk_set *set =
-        parse("{\"keys\":[" EC("\"kid\":\"a\",") "," EC("") "," EC(
-                  "\"kid\":\"b\",\"use\":\"enc\",") "," EC("\"kid\":\"c\",\"alg\":\"ES256\",") ","
-              "{\"kty\":\"EC\",\"crv\":\"P-256\",\"kid\":\"d\"},{\"kty\":\"OKP\",\"kid\":\"e\"},"
-              "{\"kty\":\"RSA\",\"kid\":\"small\"," SMALL "}]}",
-              &err);
+    struct mf_jwk_set
+        *set =
+            parse(
+                "{\"keys\":[" EC("\"kid\":\"a\",") "," EC("") "," EC("\"kid\":\"b\",\"use\":"
+                                                                     "\"enc\",") "," EC(
+                    "\"kid\":\"c\",\"alg\":\"ES256\",") ","
+                                                        "{\"kty\":\"EC\",\"crv\":\"P-256\",\"kid\":"
+                                                        "\"d\"},{\"kty\":\"OKP\",\"kid\":\"e\"},"
+                                                        "{\"kty\":\"RSA\",\"kid\":\"small\"," SMALL
+                                                        "}]}",
+                &err);
     assert_no_error(&err);
     assert_non_null(set);
     assert_int_equal(mf_jwk_set_count(set), 1);
@@ -50,7 +57,8 @@ static void a_bad_set_is_refused_by_its_name(void **state)
         {"[]", "trust.json is no JWK set"},
         {"{\"keys\":1}", "trust.json is no JWK set"},
         {"{", "trust.json is no JWK set"},
-        {"{\"keys\":[" EC("\"kid\":\"a\",") "," EC("\"kid\":\"a\",") "]}", "two keys have the same kid"},
+        {"{\"keys\":[" EC("\"kid\":\"a\",") "," EC("\"kid\":\"a\",") "]}",
+         "two keys have the same kid"},
         {"{\"keys\":[" EC("\"kid\":\"a\",\"d\":\"AA\",") "]}", "holds a private or secret key"},
         {"{\"keys\":[{\"kty\":\"oct\",\"k\":\"AA\"}]}", "holds a private or secret key"},
         {"{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-384\",\"kid\":\"a\",\"x\":\"AA\",\"y\":\"AA\"}]}",
@@ -75,7 +83,8 @@ static void a_set_has_so_many_keys(void **state)
         text.len = 0;
         bool made = mf_buffer_printf(&text, NULL, "{\"keys\":[");
         for (int i = 0; i < keys; i++)
-            made = made && mf_buffer_printf(&text, NULL, "%s" EC("\"kid\":\"k%d\","), i ? "," : "", i);
+            made =
+                made && mf_buffer_printf(&text, NULL, "%s" EC("\"kid\":\"k%d\","), i ? "," : "", i);
         assert_true(made && mf_buffer_printf(&text, NULL, "]}"));
         MF_AUTO(mf_jwk_set) struct mf_jwk_set *set = parse(text.data, &err);
         assert_int_equal(set != NULL, keys == MF_JWK_SET_KEYS);
@@ -102,7 +111,8 @@ static void a_token_needs_a_known_key_and_its_algorithm(void **state)
         const char *header, *said;
     } cases[] = {
         {"{\"alg\":\"ES384\",\"kid\":\"b\",\"typ\":\"JWT\"}", "a key that is not known"},
-        {"{\"alg\":\"RS384\",\"kid\":\"a\",\"typ\":\"JWT\"}", "another algorithm than its key is for"},
+        {"{\"alg\":\"RS384\",\"kid\":\"a\",\"typ\":\"JWT\"}",
+         "another algorithm than its key is for"},
         {"{\"alg\":\"ES384\",\"kid\":\"a\",\"typ\":\"jwt\"}", "a wrong signature"},
     };
     struct mf_error err;
