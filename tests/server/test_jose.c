@@ -30,17 +30,17 @@ static void only_keys_that_fit_are_kept(void **state)
     (void)state;
     struct mf_error err;
     MF_AUTO(mf_jwk_set)
-    struct mf_jwk_set
-        *set =
-            parse(
-                "{\"keys\":[" EC("\"kid\":\"a\",") "," EC("") "," EC("\"kid\":\"b\",\"use\":"
-                                                                     "\"enc\",") "," EC(
-                    "\"kid\":\"c\",\"alg\":\"ES256\",") ","
-                                                        "{\"kty\":\"EC\",\"crv\":\"P-256\",\"kid\":"
-                                                        "\"d\"},{\"kty\":\"OKP\",\"kid\":\"e\"},"
-                                                        "{\"kty\":\"RSA\",\"kid\":\"small\"," SMALL
-                                                        "}]}",
-                &err);
+    struct mf_jwk_set *set =
+        parse("{\"keys\":[" EC("\"kid\":\"a\",") "," EC("") "," EC(
+                  "\"kid\":\"b\",\"use\":"
+                  "\"enc\",") "," EC("\"kid\":\"c\",\"alg\":\"ES256\",") ","
+                                                                         "{\"kty\":\"EC\",\"crv\":"
+                                                                         "\"P-256\",\"kid\":"
+                                                                         "\"d\"},{\"kty\":\"OKP\","
+                                                                         "\"kid\":\"e\"},"
+                                                                         "{\"kty\":\"RSA\",\"kid\":"
+                                                                         "\"small\"," SMALL "}]}",
+              &err);
     assert_no_error(&err);
     assert_non_null(set);
     assert_int_equal(mf_jwk_set_count(set), 1);
