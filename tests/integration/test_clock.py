@@ -46,7 +46,7 @@ def test_the_wall_clock_jumps_while_a_job_runs(tmp_path, frontal_bundle, monkeyp
         assert done.status_code == 200, done.text
         ran += [where, "/v1/jobs/" + done.json()["job"]]
         created = datetime.datetime.fromisoformat(daemon.get(ran[-1]).json()["created"])  # the control: the clock did jump
-        assert abs(created.timestamp() - time.time() - jump) < 300
+        assert abs(created.timestamp() - time.time() - (0 if daemons.ON_POSTGRESQL else jump)) < 300  # or it is the database's
     assert metric(daemon, "medfusion_job_losses_total") == metric(daemon, "medfusion_job_crashes_total") == 0
     assert all(daemon.get(where).json()["attempts"] == 1 for where in ran)
     assert daemon.get("/v2/health/ready").status_code == 200
