@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
 DOCUMENTS = {name: markdown.read((ROOT / name).read_text()) for name in TRACKED if name.endswith(".md")}
 GUIDES = [name for name in DOCUMENTS if name == "README.md" or re.fullmatch(r"docs/[\w-]+\.md", name)]
-LANGUAGES = {"sh", "json", "lua", "python", "text", "mermaid"}
+LANGUAGES = {"sh", "ini", "json", "lua", "python", "text", "mermaid"}
 MARKS = {"sh": {None, "not run"}, "text": {None, "prints", "file"}}
 PROGRAM = bundles.PROGRAM.resolve()
 
@@ -230,7 +230,7 @@ def test_the_reference_is_what_the_program_says_of_itself():
 
     now, written = reference.document(), (ROOT / "docs/reference.md").read_text()
     assert now == written, "run docs/reference.py: " + "\n".join(difflib.unified_diff(written.splitlines(), now.splitlines(), lineterm="", n=0))
-    in_sources = set(re.findall(r"\bmedfusion_[a-z_]+(?=[\s{\"])", "\n".join(path.read_text() for path in (ROOT / "server").glob("*.c"))))
+    in_sources = set(re.findall(r"\bmedfusion_[a-z_]*[a-z](?=[\s{\"])", "\n".join(path.read_text() for path in (ROOT / "server").glob("*.c"))))
     named = set(re.findall(r"^\| `(medfusion_\w+)`", written, re.M))
     assert {re.sub(r"_(sum|count|bucket)$", "", name) for name in in_sources} - named == set()  # none that this daemon kept to itself
 
