@@ -41,13 +41,15 @@ void mf_worker_name(size_t place, char out[MF_WORKER_NAME])
 char *mf_worker_report(const char *models, const struct mf_worker_gauges *gauges, const char *name)
 {
     MF_AUTO(mf_json) json_t *list = json_loads(models, 0, NULL);
+    if (!json_is_array(list))
+        return NULL;
     json_t *numbers = json_object();
     for (size_t i = 0; i < sizeof FIELDS / sizeof *FIELDS; i++) {
         const uint64_t *field = (const void *)((const char *)gauges + FIELDS[i].at);
         json_object_set_new(numbers, FIELDS[i].key, json_integer((json_int_t)MF_GAUGE_GET(*field)));
     }
     json_t *entry = json_pack("{s:s, s:s, s:o}", NAME, name, DEVICE, gauges->device, KEY, numbers);
-    return list && json_array_append_new(list, entry) == 0 ? mf_json_text(list, 0) : NULL;
+    return json_array_append_new(list, entry) == 0 ? mf_json_text(list, 0) : NULL;
 }
 
 bool mf_worker_reported(const char *models, struct mf_worker_gauges *ret, char name[MF_WORKER_NAME])

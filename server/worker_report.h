@@ -22,7 +22,7 @@ enum { MF_WORKER_NAME = 80 };
 void mf_worker_name(size_t place, char out[MF_WORKER_NAME]);
 
 /* The text of an announcement (struct mf_worker, `models`) with the numbers behind it; the caller
- * frees it. NULL: out of memory. */
+ * frees it. NULL: `models` is no list, or out of memory. */
 char *mf_worker_report(const char *models, const struct mf_worker_gauges *gauges, const char *name);
 /* The numbers of an announcement; false: it has none, or none that make sense. */
 bool mf_worker_reported(const char *models, struct mf_worker_gauges *ret,
