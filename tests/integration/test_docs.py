@@ -220,7 +220,8 @@ def test_metrics_exist(name, daemon):
     exported = set(re.findall(r"^# TYPE (\S+)", requests.get(daemon.url + "/metrics", timeout=10).text, re.M))
     text = (ROOT / name).read_text()
     named = {re.sub(r"_(sum|count|bucket)$", "", word) for word in re.findall(r"\bmedfusion_(?:job|http|worker|quality|build|front)\w+", text)}
-    assert named - exported == set()
+    prefixes = {word for word in named if word.endswith("_") and any(e.startswith(word) for e in exported)}  # "medfusion_worker_…"
+    assert named - exported - prefixes == set()
 
 
 def test_the_reference_is_what_the_program_says_of_itself():
