@@ -80,6 +80,8 @@ class Server:
     def serve(self, environ, start_response):
         length = int(environ.get("CONTENT_LENGTH") or 0)
         body = environ["wsgi.input"].read(length)
+        if len(body) < length:  # its sender was killed: nobody hears the answer, and nothing is kept
+            return answer(start_response, 400, "IncompleteBody")
         environ["wsgi.input"] = io.BytesIO(body)
         method, path, query = environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("QUERY_STRING", "")
         checking = getattr(self, "checking", True) and "boto" not in environ.get("HTTP_USER_AGENT", "").lower()
