@@ -122,6 +122,13 @@ struct mf_config *mf_cli_config(int argc, char **argv, const char *help, bool *r
     return NULL;
 }
 
+struct mf_config *mf_cli_config_again(void *context, struct mf_error *err)
+{
+    const struct mf_cli_source *source = context;
+    bool help;
+    return mf_cli_config(source->argc, source->argv, source->help, &help, err);
+}
+
 /* --- progress --- */
 
 enum { BAR_WIDTH = 30, REDRAW_MS = 100 };

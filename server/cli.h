@@ -35,6 +35,15 @@ bool mf_cli_number(const char *option, const char *text, double low, double high
 struct mf_config *mf_cli_config(int argc, char **argv, const char *help, bool *ret_help,
                                 struct mf_error *err);
 
+/* What a reload reads again: the same arguments, for mf_cli_config(). */
+struct mf_cli_source {
+    int argc;
+    char **argv;
+    const char *help;
+};
+/* The configuration anew from a struct mf_cli_source (`context`); NULL on failure. */
+struct mf_config *mf_cli_config_again(void *context, struct mf_error *err);
+
 /* A bar on stderr, only when that is a terminal: "calibrate  [####----]  120/317  0:42 left". */
 struct mf_progress {
     const char *label;

@@ -31,28 +31,15 @@ static bool make_directory(const struct mf_config *config, struct mf_error *err)
     return true;
 }
 
-/* What a reload reads again. */
-struct source {
-    int argc;
-    char **argv;
-};
-
-static struct mf_config *read_again(void *context, struct mf_error *err)
-{
-    const struct source *source = context;
-    bool help;
-    return mf_cli_config(source->argc, source->argv, USAGE, &help, err);
-}
-
 int mf_cmd_serve(int argc, char **argv)
 {
     struct mf_error err = MF_ERROR_INIT;
-    struct source source = {argc, argv};
+    struct mf_cli_source source = {argc, argv, USAGE};
     bool help;
     MF_AUTO(mf_config) struct mf_config *config = mf_cli_config(argc, argv, USAGE, &help, &err);
     const struct mf_supervisor_options options = {.config = config,
                                                   .what = MF_SUPERVISE_ALL,
-                                                  .read = read_again,
+                                                  .read = mf_cli_config_again,
                                                   .check = mf_preflight,
                                                   .context = &source};
     if (help)

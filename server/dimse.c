@@ -7,6 +7,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "server/process.h"
+#include "server/signals.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -172,21 +173,10 @@ static void drain(struct dimse *d)
         kill(d->children[i].pid, SIGKILL);
 }
 
-static int open_signals(void)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
 bool mf_dimse_run(const struct mf_dimse_options *options, struct mf_error *err)
 {
     struct dimse d = {.options = options, .config = options->config};
-    d.signals = open_signals();
+    d.signals = mf_signals_open(true);
     if (d.signals < 0)
         return mf_error_set(err, MF_ERR_IO, "signals: %s", strerror(errno));
     if (options->ready_fd >= 0) {

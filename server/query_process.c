@@ -7,6 +7,7 @@
 #include "server/dicom_address.h"
 #include "server/process.h"
 #include "server/query_protocol.h"
+#include "server/signals.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -222,20 +223,9 @@ static bool take_signals(struct server *s)
     return stop;
 }
 
-static int open_signals(void)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
 bool mf_query_run(const struct mf_query_options *options, struct mf_error *err)
 {
-    struct server s = {.options = options, .signals = open_signals()};
+    struct server s = {.options = options, .signals = mf_signals_open(true)};
     if (s.signals < 0)
         return mf_error_set(err, MF_ERR_IO, "signals: %s", strerror(errno));
     if (!mf_dicom_init(err)) /* the dictionary, once for all children */

@@ -17,6 +17,7 @@
  */
 #include "server/store_server.h"
 
+#include "server/signals.h"
 #include "server/store_connection.h"
 
 #include "core/clock.h"
@@ -360,21 +361,11 @@ static bool loop(struct server *v, struct mf_error *err)
 
 /* --- starting and stopping --- */
 
-static int open_signals(void)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
 static bool start(struct server *v, struct mf_error *err)
 {
     const struct mf_store_server *o = v->options;
     v->all.epoll = epoll_create1(EPOLL_CLOEXEC);
-    v->signals = open_signals();
+    v->signals = mf_signals_open(false);
     if (v->all.epoll < 0 || v->signals < 0 ||
         !mf_store_watch(v->all.epoll, v->signals, &v->signals, EPOLLIN, EPOLL_CTL_ADD) ||
         !mf_store_watch(v->all.epoll, o->listen_fd, (void *)&o->listen_fd, EPOLLIN,
