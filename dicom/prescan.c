@@ -72,9 +72,9 @@ static bool push(struct walker *w, bool is_sequence, uint32_t length, bool impli
                             MF_PRESCAN_DEPTH);
     if (length != UNDEFINED && length > outer->end - w->at)
         return mf_error_set(err, MF_ERR_MALFORMED,
-                            "truncated: %s at byte %llu claims %u bytes, %llu are left",
-                            is_sequence ? "a sequence" : "an item", (unsigned long long)w->at,
-                            length, (unsigned long long)(outer->end - w->at));
+                            "truncated: an item at byte %llu claims %u bytes, %llu are left",
+                            (unsigned long long)w->at, length,
+                            (unsigned long long)(outer->end - w->at));
     bool undefined = length == UNDEFINED;
     w->stack[w->top + 1] = (struct container){.is_sequence = is_sequence,
                                               .undefined = undefined,
@@ -290,7 +290,7 @@ static bool step_item(struct walker *w, struct container *c, struct mf_error *er
     if (!mf_prescan_header_read(w->p + w->at, c->end - w->at, c->implicit_vr, c->big_endian, &h))
         return truncated(w, err);
     w->at += h.size;
-    if (h.tag == TAG_ITEM_END && c->undefined && w->top > 0) {
+    if (h.tag == TAG_ITEM_END && c->undefined) { /* so never the data set itself */
         pop(w);
         return true;
     }
