@@ -157,6 +157,16 @@ static bool collect_field(struct mf_collector *c, const struct mf_field *f,
     }
 }
 
+/* What the table of attributes says of this one, if it is there. */
+static bool collect_known(struct mf_collector *c, const struct mf_prescan_element *e,
+                          struct mf_error *err)
+{
+    for (size_t i = 0; i < mf_field_count; i++)
+        if (mf_fields[i].tag == e->tag)
+            return collect_field(c, &mf_fields[i], e, err);
+    return true;
+}
+
 /* ---- look-up tables ---- */
 
 /* Descriptor (PS3.3 C.11.1.1.1): entries (0 = 65536), first input, bits. */
@@ -188,7 +198,7 @@ static void collect_segments(struct mf_index_lut *lut, const struct mf_prescan_e
 
 static struct mf_index_lut *item_lut(struct mf_index_object *o, const struct mf_prescan_element *e)
 {
-    if (e->depth != 1 || e->levels[0].item != 0)
+    if (e->levels[0].item != 0)
         return NULL;
     return e->levels[0].tag == TAG(0x0028, 0x3000)   ? &o->modality_lut
            : e->levels[0].tag == TAG(0x0028, 0x3010) ? &o->voi_lut
@@ -298,10 +308,7 @@ static bool collect_request(struct mf_collector *c, const struct mf_prescan_elem
                   e->tag == TAG(0x0040, 0x1001) || e->tag == TAG(0x0040, 0x2016) ||
                   e->tag == TAG(0x0040, 0x2017) ||
                   (e->tag == TAG(0x0008, 0x0050) && !c->object->accession_number));
-    for (size_t i = 0; order && i < mf_field_count; i++)
-        if (mf_fields[i].tag == e->tag)
-            return collect_field(c, &mf_fields[i], e, err);
-    return true;
+    return !order || collect_known(c, e, err);
 }
 
 static bool collect_nested(struct mf_collector *c, const struct mf_prescan_element *e,
@@ -445,8 +452,5 @@ bool mf_collect(void *context, const struct mf_prescan_element *e, struct mf_err
         return true;
     }
     collect_numbers(c, e);
-    for (size_t i = 0; i < mf_field_count; i++)
-        if (mf_fields[i].tag == e->tag)
-            return collect_field(c, &mf_fields[i], e, err);
-    return true;
+    return collect_known(c, e, err);
 }

@@ -34,8 +34,8 @@ void mf_collect_text(const struct mf_prescan_element *element, const char *chars
 bool mf_collect_finish(struct mf_collector *collector, const struct mf_prescan *prescan,
                        uint64_t samples, struct mf_error *err) MF_CHECK_RESULT;
 
-/* Consistency of an object's image attributes with its pixel data; sets `problem` for images that
- * are sound but cannot be displayed. Also applied to an index that is read back. */
+/* Consistency of an object's image attributes with the pixel data that it has; sets `problem` for
+ * images that are sound but cannot be displayed. Also applied to an index that is read back. */
 bool mf_image_check(struct mf_index_object *object, uint64_t samples,
                     struct mf_error *err) MF_CHECK_RESULT;
 

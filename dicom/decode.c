@@ -12,20 +12,13 @@
 
 enum { ALIGNMENT = 64, LUT_COUNT = 5 };
 
+/* Of a frame in a codestream. */
 static mf_codec_decode *find_decoder(enum mf_codec codec)
 {
-    switch (codec) {
-    case MF_CODEC_RLE:
-        return mf_rle_decode;
-    case MF_CODEC_JPEG:
-        return mf_jpeg_decode;
-    case MF_CODEC_JPEG_LS:
-        return mf_jpeg_ls_decode;
-    case MF_CODEC_JPEG_2000:
-        return mf_jpeg2000_decode;
-    default:
-        return NULL;
-    }
+    return codec == MF_CODEC_RLE       ? mf_rle_decode
+           : codec == MF_CODEC_JPEG    ? mf_jpeg_decode
+           : codec == MF_CODEC_JPEG_LS ? mf_jpeg_ls_decode
+                                       : mf_jpeg2000_decode;
 }
 
 bool mf_decode_supported(const char *transfer_syntax)

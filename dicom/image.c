@@ -69,15 +69,10 @@ static bool check_native(struct mf_index_object *o, struct mf_error *err)
 
 bool mf_image_check(struct mf_index_object *o, uint64_t samples, struct mf_error *err)
 {
-    if (o->pixel_data == MF_PIXEL_DATA_NONE)
-        return true;
     if (o->rows == 0 || o->columns == 0)
         return mf_error_set(err, MF_ERR_MALFORMED, "the object has pixel data but no %s",
                             o->rows ? "Columns" : "Rows");
-    if (o->rows > 65535 || o->columns > 65535 || o->samples_per_pixel > 65535 ||
-        o->bits_allocated > 65535)
-        return mf_error_set(err, MF_ERR_MALFORMED, "the image attributes exceed 16 bits");
-    if (o->frames == 0 || o->frames > MF_MAX_FRAMES)
+    if (o->frames > MF_MAX_FRAMES)
         return mf_error_set(err, MF_ERR_TOO_LARGE, "%u frames, at most %d are accepted", o->frames,
                             MF_MAX_FRAMES);
     if ((uint64_t)o->rows * o->columns * o->samples_per_pixel > samples)
@@ -114,7 +109,7 @@ static void settle_lut(struct mf_index_lut *lut)
     bool narrow = lut->bits <= 8 && (lut->segmented || bytes < 2 * (uint64_t)lut->count);
     lut->entry_bytes = narrow ? 1 : 2;
     uint64_t entries = lut->segmented && bytes ? 65536 : bytes / lut->entry_bytes;
-    if (lut->count > entries || lut->bits < 1 || lut->bits > 16 || lut->count > 65536)
+    if (lut->count > entries || lut->bits < 1 || lut->bits > 16)
         *lut = (struct mf_index_lut){0};
 }
 

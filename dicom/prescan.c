@@ -71,10 +71,9 @@ static bool push(struct walker *w, bool is_sequence, uint32_t length, bool impli
         return mf_error_set(err, MF_ERR_MALFORMED, "sequences are nested deeper than %d levels",
                             MF_PRESCAN_DEPTH);
     if (length != UNDEFINED && length > outer->end - w->at)
-        return mf_error_set(err, MF_ERR_MALFORMED,
-                            "truncated: an item at byte %llu claims %u bytes, %llu are left",
-                            (unsigned long long)w->at, length,
-                            (unsigned long long)(outer->end - w->at));
+        return mf_error_set(
+            err, MF_ERR_MALFORMED, "truncated: an item at byte %llu claims %u bytes, %llu are left",
+            (unsigned long long)w->at, length, (unsigned long long)(outer->end - w->at));
     bool undefined = length == UNDEFINED;
     w->stack[w->top + 1] = (struct container){.is_sequence = is_sequence,
                                               .undefined = undefined,
