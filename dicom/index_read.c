@@ -8,7 +8,6 @@
 #include "dicom/index.h"
 #include "dicom/syntax.h"
 
-#include <math.h>
 #include <string.h>
 
 enum { MAX_OBJECTS = 100000, MAX_INPUTS = 1 << 20, MAX_FRAGMENTS = 1000000 };
@@ -69,7 +68,7 @@ static bool read_numbers(const json_t *json, double *ret, size_t n)
         return false;
     for (size_t i = 0; i < n; i++) {
         ret[i] = json_number_value(json_array_get(json, i));
-        if (!json_is_number(json_array_get(json, i)) || !isfinite(ret[i]))
+        if (!json_is_number(json_array_get(json, i))) /* which in JSON are all finite */
             return false;
     }
     return true;

@@ -34,7 +34,7 @@ static bool grow(unsigned char **out, size_t *capacity, uint64_t cap, size_t inp
     uint64_t want = *capacity ? *capacity * UINT64_C(2) : input * UINT64_C(4) + 4096;
     if (want > cap)
         want = cap;
-    unsigned char *bigger = realloc(*out, want ? (size_t)want : 1);
+    unsigned char *bigger = realloc(*out, (size_t)want);
     if (!bigger)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for %llu inflated bytes",
                             (unsigned long long)want);
@@ -49,7 +49,7 @@ static bool inflate_all(z_stream *z, size_t length, uint64_t cap, const char *ca
     size_t capacity = 0, fed = 0, made = 0;
     for (;;) {
         if (made == capacity) {
-            if (capacity >= cap && capacity > 0)
+            if (capacity >= cap)
                 return mf_error_set(err, MF_ERR_TOO_LARGE,
                                     "compressed data grows past %llu bytes, %s",
                                     (unsigned long long)cap, cap_name);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 enum { MAX_NAME = 1024, METHOD_STORED = 0, METHOD_DEFLATED = 8, FLAG_ENCRYPTED = 1 };
+enum { EMPTY_BYTES = 22 }; /* of an archive without members */
 
 /* ---- the archive as a "file" of minizip ---- */
 
@@ -34,15 +35,6 @@ static uLong read_memory(voidpf opaque, voidpf stream, void *out, uLong n)
     return n;
 }
 
-static uLong write_memory(voidpf opaque, voidpf stream, const void *data, uLong n)
-{
-    (void)opaque;
-    (void)stream;
-    (void)data;
-    (void)n;
-    return 0;
-}
-
 static ZPOS64_T tell_memory(voidpf opaque, voidpf stream)
 {
     (void)opaque;
@@ -53,10 +45,10 @@ static long seek_memory(voidpf opaque, voidpf stream, ZPOS64_T offset, int origi
 {
     struct memory_file *f = stream;
     (void)opaque;
-    uint64_t base = origin == ZLIB_FILEFUNC_SEEK_CUR   ? f->at
+    uint64_t base = origin == ZLIB_FILEFUNC_SEEK_CUR   ? f->at /* never behind the end */
                     : origin == ZLIB_FILEFUNC_SEEK_END ? f->length
                                                        : 0;
-    if (offset > f->length - base || base > f->length)
+    if (offset > f->length - base)
         return -1;
     f->at = base + offset;
     return 0;
@@ -73,7 +65,6 @@ static unzFile open_archive(struct memory_file *file)
 {
     zlib_filefunc64_def functions = {.zopen64_file = open_memory,
                                      .zread_file = read_memory,
-                                     .zwrite_file = write_memory,
                                      .ztell64_file = tell_memory,
                                      .zseek64_file = seek_memory,
                                      .zclose_file = close_memory,
@@ -155,10 +146,13 @@ bool mf_zip_walk(const void *data, size_t length, uint32_t max_members, mf_zip_v
                  void *context, struct mf_error *err)
 {
     struct memory_file file = {.data = data, .length = length};
+    if (length == EMPTY_BYTES && memcmp(data, "PK\5\6", 4) == 0)
+        return true; /* minizip finds no directory at the very beginning */
     MF_AUTO(archive) unzFile archive = open_archive(&file);
     unz_global_info64 info;
-    if (!archive || unzGetGlobalInfo64(archive, &info) != UNZ_OK)
+    if (!archive)
         return mf_error_set(err, MF_ERR_MALFORMED, "the zip is damaged or truncated");
+    unzGetGlobalInfo64(archive, &info); /* what opening it has read */
     if (info.number_entry > max_members)
         return mf_error_set(err, MF_ERR_TOO_LARGE, "the zip has %llu members, at most %u are read",
                             (unsigned long long)info.number_entry, max_members);

@@ -42,6 +42,9 @@ static void odd_images_have_a_problem(void **state)
         {TAG(0x0028, 0x0002), 3,
          "its photometric interpretation does not fit its samples per pixel or is not shown"},
         {TAG(0x0028, 0x0101), 9, "its bits stored and high bit do not fit the bits allocated"},
+        {TAG(0x0028, 0x0102), 3, "its bits stored and high bit do not fit the bits allocated"},
+        {TAG(0x0028, 0x0006), 2,
+         "its pixel representation or planar configuration is neither 0 nor 1"},
         {TAG(0x0028, 0x0103), 2,
          "its pixel representation or planar configuration is neither 0 nor 1"},
     };
@@ -275,6 +278,18 @@ static void extended_offsets_and_markers(void **state)
                             "part 1: 3 fragments cannot be assigned to 2 frames: the offset table "
                             "is missing");
     }
+    build_start(&b, JPEG_BASELINE); /* fragments too short for any marker */
+    build_string(&b, TAG(0x0028, 0x0008), "IS", "2");
+    build_image(&b, 4, 4, 8);
+    build_header(&b, TAG(0x7FE0, 0x0010), "OB", UNDEFINED_LENGTH);
+    for (int i = 0; i < 4; i++) {
+        build_item(&b, TAG(0xFFFE, 0xE000), i ? 2 : 0);
+        build_bytes(&b, "..", i ? 2 : 0);
+    }
+    build_item(&b, TAG(0xFFFE, 0xE0DD), 0);
+    expect_file_refused(&b, MF_ERR_MALFORMED,
+                        "part 1: 3 fragments cannot be assigned to 2 frames: the offset table is "
+                        "missing");
     build_extended(&b, NULL, 0, 0, NOTHING);
     expect_file_refused(&b, MF_ERR_MALFORMED, "part 1: the pixel data has no fragments");
 }

@@ -242,6 +242,182 @@ static void changed_values_are_refused(void **state)
                         "index: objects[1]: \"frames\" must be a whole number from 1 to 100000");
 }
 
+static void numbers_and_texts_are_bounded(void **state)
+{
+    (void)state;
+    char text[300];
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    static const struct {
+        int object;
+        const char *key, *value;
+    } cases[] = {
+        {0, "pixels", "[0, 2199023255552]"},
+        {0, "pixels", "[2199023255552, 0]"},
+        {0, "pixels", "[0, 16, 1]"},
+        {0, "pixels", "[1.5, 16]"},
+        {0, "pixels", "[0, 1.5]"},
+        {0, "position", "[1, \"2\", 3]"},
+        {0, "position", "3"},
+        {0, "modality", "\"D\\u007fX\""},
+        {0, "modality", "3"},
+        {0, "layers", "[{\"deflated\":0,\"range\":[0,9],\"size\":9}]"},
+        {0, "layers", "[{\"deflated\":false,\"range\":[0],\"size\":9}]"},
+        {0, "layers", "[{\"deflated\":false,\"range\":[0,9],\"size\":-9}]"},
+        {0, "layers", "[{\"deflated\":false,\"range\":[0,9],\"size\":10}]"},
+        {2, "layers",
+         "[{\"deflated\":true,\"range\":[0,9],\"size\":10},"
+         "{\"deflated\":false,\"range\":[0,9],\"size\":9}]"},
+        {2, "layers",
+         "[{\"deflated\":true,\"range\":[0,9],\"size\":10},"
+         "{\"deflated\":true,\"range\":[0,11],\"size\":9}]"},
+        {0, "layers", "[{},{},{}]"},
+        {1, "fragments", "[[0,0],[0]]"},
+        {1, "frame_fragments", "[0,1,3]"},
+        {1, "frame_fragments", "[0,3,4]"},
+        {1, "frame_fragments", "[0,1.0,2]"},
+        {0, "frame_groups", "[{\"frame\":1}]"},
+        {0, "frame_groups", "{}"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char message[100];
+        snprintf(message, sizeof message, "index: objects[%d]: \"%s\" is missing or wrong",
+                 cases[i].object, cases[i].key);
+        expect_refused_with(cases[i].object, cases[i].key, json_of(cases[i].value), message);
+    }
+    expect_refused_with(0, "patient_id", json_string(text),
+                        "index: objects[0]: \"patient_id\" is missing or wrong");
+    expect_refused_with(0, "name", json_string(text), "index: objects[0]: \"name\" is too long");
+}
+
+/* A table of the index must lie in its object, with entries that it can have. */
+static void tables_are_bounded(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key, *value;
+    } cases[] = {{"count", "0"},        {"count", "65537"},     {"first", "65537"},
+                 {"first", "-65537"},   {"bits", "0"},          {"bits", "17"},
+                 {"entry_bytes", "3"},  {"range", "[0,99999]"}, {"range", "[0,7]"},
+                 {"segmented", "null"}, {"segmented", "1"}};
+    static const char *const keys[] = {"modality_lut", "voi_lut", "palette_red", "palette_green",
+                                       "palette_blue"};
+    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            char message[100];
+            json_t *lut = json_of("{\"count\":4,\"first\":0,\"bits\":16,\"entry_bytes\":2,"
+                                  "\"segmented\":false,\"range\":[0,8]}");
+            json_object_set_new(lut, cases[i].key, json_of(cases[i].value));
+            snprintf(message, sizeof message, "index: objects[0]: \"%s\" is missing or wrong",
+                     keys[k]);
+            expect_refused_with(0, keys[k], lut, message);
+        }
+}
+
+/* Segments need fewer bytes than the entries they stand for. */
+static void segmented_tables_may_be_short(void **state)
+{
+    (void)state;
+    MF_AUTO(mf_json) json_t *json = sample_json();
+    struct mf_error err = MF_ERROR_INIT;
+    json_object_set_new(json_array_get(json_object_get(json, "objects"), 0), "palette_red",
+                        json_of("{\"count\":400,\"first\":-3,\"bits\":8,\"entry_bytes\":1,"
+                                "\"segmented\":true,\"range\":[5,8]}"));
+    MF_AUTO(mf_index) struct mf_index *index = mf_index_from_json(json, &err);
+    assert_no_error(&err);
+    const struct mf_index_lut *lut = &index->objects[0].palette[0];
+    assert_true(lut->segmented && lut->count == 400 && lut->first == -3 && lut->entry_bytes == 1);
+    assert_int_equal(lut->range.offset, 5);
+}
+
+/* Of several faults the first is told, and what follows is not looked at any more. */
+static void the_first_fault_is_told(void **state)
+{
+    (void)state;
+    MF_AUTO(mf_json) json_t *json = sample_json();
+    struct mf_error err = MF_ERROR_INIT;
+    json_t *o = json_array_get(json_object_get(json, "objects"), 0);
+    json_object_set_new(o, "position", json_of("[1]"));
+    json_object_set_new(o, "voi_lut", json_of("{}"));
+    json_object_set_new(o, "frame_groups", json_of("[]"));
+    assert_null(mf_index_from_json(json, &err));
+    assert_error(&err, MF_ERR_MALFORMED, "index: objects[0]: \"position\" is missing or wrong");
+    json_object_del(o, "pixel_words");
+    json_object_del(o, "encapsulated");
+    mf_error_clear(&err);
+    assert_null(mf_index_from_json(json, &err));
+    assert_error(&err, MF_ERR_MALFORMED, "index: objects[0]: \"pixel_words\" is missing or wrong");
+    MF_AUTO(mf_json) json_t *groups = sample_json();
+    o = json_array_get(json_object_get(groups, "objects"), 1);
+    json_object_set_new(o, "frame_groups", json_of("[{\"frame\":0,\"window\":[1]},{\"frame\":9}]"));
+    mf_error_clear(&err);
+    assert_null(mf_index_from_json(groups, &err));
+    assert_error(&err, MF_ERR_MALFORMED, "index: objects[1]: \"window\" is missing or wrong");
+}
+
+static void crowds_are_refused(void **state)
+{
+    (void)state;
+    static const char *const lists[] = {"objects", "skipped"};
+    struct mf_error err = MF_ERROR_INIT;
+    for (size_t k = 0; k < 2; k++) {
+        MF_AUTO(mf_json)
+        json_t *json = json_of("{\"schema\":\"medfusion.index/1\",\"objects\":[],\"skipped\":[]}");
+        MF_AUTO(mf_json) json_t *one = json_of("{}");
+        for (int i = 0; i < 100001; i++)
+            json_array_append(json_object_get(json, lists[k]), one);
+        mf_error_clear(&err);
+        assert_null(mf_index_from_json(json, &err));
+        assert_error(&err, MF_ERR_MALFORMED, "index: more than 100000 objects");
+    }
+    json_t *fragments = json_array(), *range = json_of("[0,0]");
+    for (int i = 0; i < 1000001; i++)
+        json_array_append(fragments, range);
+    json_decref(range);
+    expect_refused_with(1, "fragments", fragments,
+                        "index: objects[1]: \"fragments\" is missing or wrong");
+}
+
+/* An image that no decoder would have accepted is refused as a wrong index, not as a large one. */
+static void impossible_images_are_malformed(void **state)
+{
+    (void)state;
+    MF_AUTO(mf_json) json_t *json = sample_json();
+    struct mf_error err = MF_ERROR_INIT;
+    json_t *o = json_array_get(json_object_get(json, "objects"), 0);
+    json_object_set_new(o, "rows", json_integer(65535));
+    json_object_set_new(o, "columns", json_integer(65535));
+    assert_null(mf_index_from_json(json, &err));
+    assert_error(&err, MF_ERR_MALFORMED,
+                 "index: objects[0]: a frame of 65535 x 65535 x 1 samples, at most 2147483648 "
+                 "samples are accepted");
+    assert_null(mf_index_from_json(json, NULL));
+}
+
+static void skipped_parts_have_a_name_and_a_reason(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *skipped, *message;
+    } cases[] = {
+        {"[{\"reason\":\"r\"}]", "index: \"name\" must be a string"},
+        {"[{\"name\":\"n\"}]", "index: \"reason\" must be a string"},
+        {"3", "index: \"skipped\" must be an array"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        MF_AUTO(mf_json)
+        json_t *json = json_of("{\"schema\":\"medfusion.index/1\",\"objects\":[]}");
+        struct mf_error err = MF_ERROR_INIT;
+        json_object_set_new(json, "skipped", json_of(cases[i].skipped));
+        assert_null(mf_index_from_json(json, &err));
+        assert_error(&err, MF_ERR_MALFORMED, cases[i].message);
+        json_object_set_new(json, "objects", json_of("{}"));
+        mf_error_clear(&err);
+        assert_null(mf_index_from_json(json, &err));
+        assert_error(&err, MF_ERR_MALFORMED, "index: \"objects\" must be an array");
+    }
+}
+
 static void other_documents_are_refused(void **state)
 {
     (void)state;
@@ -295,6 +471,13 @@ int main(void)
         cmocka_unit_test(everything_optional_survives_too),
         cmocka_unit_test(changed_payloads_are_noticed),
         cmocka_unit_test(changed_values_are_refused),
+        cmocka_unit_test(numbers_and_texts_are_bounded),
+        cmocka_unit_test(tables_are_bounded),
+        cmocka_unit_test(segmented_tables_may_be_short),
+        cmocka_unit_test(the_first_fault_is_told),
+        cmocka_unit_test(crowds_are_refused),
+        cmocka_unit_test(impossible_images_are_malformed),
+        cmocka_unit_test(skipped_parts_have_a_name_and_a_reason),
         cmocka_unit_test(other_documents_are_refused),
         cmocka_unit_test(no_type_confuses_the_reader),
     };

@@ -1,6 +1,8 @@
 /* dicom/scan.c, zip.c: uploads, good and hostile. */
 #include "tests/dicom/scan_expect.h"
 
+#include <unistd.h>
+
 static void more_objects_than_allowed(void **state)
 {
     (void)state;
@@ -26,6 +28,76 @@ static void only_regular_files_are_scanned(void **state)
     assert_error(&err, MF_ERR_IO, "part 1: not a regular file");
     close(ends[0]);
     close(ends[1]);
+}
+
+/* A zip that has expanded to all that it may: the next member ends it. */
+static void nothing_is_left_to_expand_to(void **state)
+{
+    (void)state;
+    struct builder b;
+    MF_AUTO(mf_buffer) struct mf_buffer zip;
+    struct mf_error err = MF_ERROR_INIT;
+    build_simple(&b, &CHEST);
+    const struct mf_scan_limits limits = {.expanded_bytes = b.bytes.len};
+    const struct build_member member = {"a.dcm", b.bytes.data, b.bytes.len, true, 0, -1};
+    const struct build_member two[2] = {member, member};
+    build_zip(&zip, two, 2);
+    alarm(20); /* it went round and round */
+    assert_null(build_scan(zip.data, zip.len, &limits, &err));
+    alarm(0);
+    assert_error(&err, MF_ERR_TOO_LARGE,
+                 "part 1, member 2: compressed data grows past 0 bytes, the most that one request "
+                 "may expand to");
+    build_free(&b);
+}
+
+static void inputs_that_are_not_there(void **state)
+{
+    (void)state;
+    struct mf_error err = MF_ERROR_INIT;
+    const struct mf_scan_input closed = {.fd = -1, .length = 10};
+    assert_null(mf_scan(&closed, 1, NULL, &err));
+    assert_error(&err, MF_ERR_IO, "part 1: cannot be read: Bad file descriptor");
+    MF_AUTO(mf_fd) int fd = build_fd("four", 4);
+    const struct mf_scan_input behind = {fd, 5, 1};
+    mf_error_clear(&err);
+    assert_null(mf_scan(&behind, 1, NULL, &err));
+    assert_error(&err, MF_ERR_MALFORMED, "part 1: truncated: the payload ends before this part");
+}
+
+/* Every cap of struct mf_scan_limits, where it bites and where it just does not. */
+static void caps_are_those_that_were_given(void **state)
+{
+    (void)state;
+    struct builder b;
+    MF_AUTO(mf_buffer) struct mf_buffer zip;
+    build_simple(&b, &CHEST);
+    size_t length = b.bytes.len;
+    const struct build_member member = {"a.dcm", b.bytes.data, length, true, 0, -1};
+    build_zip(&zip, &member, 1);
+    static const char *const names[] = {"the most that one request may expand to",
+                                        "the largest object accepted"};
+    for (int cap = 0; cap < 3; cap++)
+        for (size_t less = 0; less < 2; less++) {
+            struct mf_scan_limits limits = {.ratio = 100};
+            struct mf_error err = MF_ERROR_INIT;
+            char message[160];
+            /* Data that fill a cap exactly are taken for more: one byte of room is needed. */
+            limits.expanded_bytes = cap == 0 ? length + 1 - less * 2 : 0;
+            limits.object_bytes = cap == 1 ? length + 1 - less * 2 : 0;
+            limits.samples_per_frame = cap == 2 ? 16 - less : 0;
+            MF_AUTO(mf_index)
+            struct mf_index *index = build_scan(zip.data, zip.len, &limits, &err);
+            assert_int_equal(index != NULL, less == 0);
+            snprintf(message, sizeof message,
+                     cap == 2 ? "part 1, member 1: a frame of 4 x 4 x 1 samples, at most 15 "
+                                "samples are accepted"
+                              : "part 1, member 1: compressed data grows past %zu bytes, %s",
+                     length - 1, names[cap % 2]);
+            if (less)
+                assert_error(&err, MF_ERR_TOO_LARGE, message);
+        }
+    build_free(&b);
 }
 
 /* ---- zips ---- */
@@ -114,6 +186,160 @@ static void damaged_members_are_refused(void **state)
     build_free(&b);
 }
 
+static void zips_without_members(void **state)
+{
+    (void)state;
+    struct mf_error err = MF_ERROR_INIT;
+    const struct mf_scan_limits lenient = {.lenient = true};
+    MF_AUTO(mf_buffer) struct mf_buffer zip;
+    build_zip(&zip, NULL, 0);
+    expect_refused(zip.data, zip.len, MF_ERR_MALFORMED, "part 1: the zip holds no DICOM file");
+    MF_AUTO(mf_index) struct mf_index *index = build_scan(zip.data, zip.len, &lenient, &err);
+    assert_no_error(&err);
+    assert_int_equal(index->object_count, 0);
+    assert_int_equal(index->skipped_count, 0);
+    /* Not even the beginning of one. */
+    static const char *const others[] = {"P", "PKxxxxxxxxxx", "PK\3xxxxxxxxx", "PK\5xxxxxxxxx",
+                                         "Pxxxxxxxxxxx"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        expect_refused(others[i], i ? 12 : 1, MF_ERR_MALFORMED, "part 1: not a DICOM file");
+}
+
+static void names_of_every_kind(void **state)
+{
+    (void)state;
+    struct builder b;
+    char longest[1100];
+    memset(longest, 'n', sizeof longest - 1);
+    longest[sizeof longest - 1] = '\0';
+    build_simple(&b, &CHEST);
+    static const char *const fine[] = {"", ".", ".a", "ab", "a..", "..a", "a/./b", "a\\b"};
+    for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
+        MF_AUTO(mf_buffer) struct mf_buffer zip;
+        struct mf_error err = MF_ERROR_INIT;
+        const struct build_member member = {fine[i], b.bytes.data, b.bytes.len, true, 0, -1};
+        build_zip(&zip, &member, 1);
+        MF_AUTO(mf_index) struct mf_index *index = build_scan(zip.data, zip.len, NULL, &err);
+        assert_no_error(&err);
+        assert_int_equal(index->object_count, 1);
+    }
+    struct build_member member = {"\\a", b.bytes.data, b.bytes.len, true, 0, -1};
+    expect_zip_refused(&member, 1, MF_ERR_MALFORMED,
+                       "part 1: member 1: its name leads out of the zip");
+    member.name = longest;
+    expect_zip_refused(&member, 1, MF_ERR_MALFORMED,
+                       "part 1: member 1: its name is too long or holds NUL");
+    member.name = "a\1b";
+    MF_AUTO(mf_buffer) struct mf_buffer zip;
+    build_zip(&zip, &member, 1);
+    for (size_t i = 1; i + 1 < zip.len; i++)
+        if (memcmp(zip.data + i - 1, "a\1b", 3) == 0)
+            zip.data[i] = '\0';
+    expect_refused(zip.data, zip.len, MF_ERR_MALFORMED,
+                   "part 1: member 1: its name is too long or holds NUL");
+    build_free(&b);
+}
+
+/* Where the central directory and the members' own headers disagree. */
+static void directories_that_lie(void **state)
+{
+    (void)state;
+    enum { FLAGS = 8, CRC = 16, PACKED = 20, LOCAL = 42 }; /* offsets in a central entry */
+    struct builder b;
+    build_simple(&b, &CHEST);
+    const struct build_member member = {"a.dcm", b.bytes.data, b.bytes.len, true, 8, -1};
+    static const struct {
+        size_t at;
+        const char *bytes, *message;
+    } cases[] = {
+        {PACKED, "\xFF\xFF\xFF\x0F", "part 1: member 1: truncated"},
+        {CRC, "\1\2\3\4", "part 1, member 1: damaged: its CRC-32 differs"},
+        {LOCAL, "\1\0\0\0", "part 1: member 1: the zip is damaged"},
+        {LOCAL, "\xFF\xFF\xFF\x0F", "part 1: member 1: the zip is damaged"},
+        {0, "XXXX", "part 1: the zip is damaged"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        MF_AUTO(mf_buffer) struct mf_buffer zip;
+        build_zip(&zip, &member, 1); /* flag 8: the sizes follow the data, or so it says */
+        char *central = memmem(zip.data, zip.len, "PK\1\2", 4);
+        memcpy(central + cases[i].at, cases[i].bytes, 4);
+        expect_refused(zip.data, zip.len, MF_ERR_MALFORMED, cases[i].message);
+    }
+    const struct build_member two[2] = {member, member};
+    MF_AUTO(mf_buffer) struct mf_buffer zip;
+    build_zip(&zip, two, 2);
+    char *central = memmem(zip.data, zip.len, "PK\1\2", 4);
+    memcpy((char *)memmem(central + 4, 200, "PK\1\2", 4), "XXXX", 4);
+    expect_refused(zip.data, zip.len, MF_ERR_MALFORMED, "part 1: the zip is damaged");
+    build_free(&b);
+}
+
+/* Any byte of a zip changed, and every length cut: one of the few answers that there are. */
+static void no_byte_of_a_zip_is_trusted(void **state)
+{
+    (void)state;
+    struct builder b;
+    MF_AUTO(mf_buffer) struct mf_buffer zip;
+    build_start(&b, EXPLICIT_LE);
+    build_string(&b, TAG(0x0010, 0x0020), "LO", "P1");
+    const struct build_member members[2] = {{"a", b.bytes.data, b.bytes.len, true, 0, -1},
+                                            {"b", b.bytes.data, b.bytes.len, false, 0, -1}};
+    build_zip(&zip, members, 2);
+    for (size_t n = 0; n < zip.len - 3; n++) { /* of the directory's end minizip misses no more */
+        struct mf_error err = MF_ERROR_INIT;
+        assert_null(build_scan(zip.data, n, NULL, &err));
+        assert_int_equal(err.code, MF_ERR_MALFORMED);
+    }
+    size_t readable = 0;
+    for (size_t n = 0; n < zip.len; n++)
+        for (int flip = 1; flip < 256; flip *= 2) {
+            struct mf_error err = MF_ERROR_INIT;
+            zip.data[n] = (char)(zip.data[n] ^ flip);
+            MF_AUTO(mf_index) struct mf_index *index = build_scan(zip.data, zip.len, NULL, &err);
+            zip.data[n] = (char)(zip.data[n] ^ flip);
+            assert_true(index || err.code == MF_ERR_MALFORMED || err.code == MF_ERR_UNSUPPORTED ||
+                        err.code == MF_ERR_TOO_LARGE);
+            assert_true(!index || index->object_count <= 2);
+            readable += index && index->object_count == 2;
+        }
+    assert_in_range(readable, 100, zip.len * 4); /* dates, versions, names */
+    build_free(&b);
+}
+
+static void members_are_objects_like_others(void **state)
+{
+    (void)state;
+    struct builder b;
+    struct mf_error err = MF_ERROR_INIT;
+    build_start(&b, EXPLICIT_LE);
+    build_header(&b, TAG(0x0010, 0x0010), "PN", 100);
+    struct build_member member = {"a.dcm", b.bytes.data, b.bytes.len, false, 0, -1};
+    expect_zip_refused(&member, 1, MF_ERR_MALFORMED,
+                       "part 1, member 1: truncated: (0010,0010) claims 100 bytes, 0 are left");
+    build_free(&b);
+    build_start(&b, EXPLICIT_LE); /* hard to compress, so longer than what is peeked into */
+    build_image(&b, 512, 512, 8);
+    build_header(&b, TAG(0x7FE0, 0x0010), "OB", 512 * 512);
+    for (uint32_t i = 0, x = 1; i < 512 * 512 / 4; i++) {
+        x = x * 1664525 + 1013904223;
+        uint32_t mixed = x ^ x >> 15;
+        build_bytes(&b, &mixed, 4);
+    }
+    member = (struct build_member){"a.dcm", b.bytes.data, b.bytes.len, true, 0, -1};
+    MF_AUTO(mf_buffer) struct mf_buffer zip;
+    build_zip(&zip, &member, 1);
+    assert_true(zip.len > 100000);
+    const struct mf_scan_limits one = {.objects = 1};
+    MF_AUTO(mf_fd) int fd = build_fd(zip.data, zip.len);
+    const struct mf_scan_input inputs[2] = {{fd, 0, zip.len}, {fd, 0, zip.len}};
+    MF_AUTO(mf_index) struct mf_index *index = mf_scan(inputs, 1, &one, &err);
+    assert_no_error(&err);
+    assert_int_equal(index->objects[0].layers[0].size, b.bytes.len);
+    assert_null(mf_scan(inputs, 2, &one, &err));
+    assert_error(&err, MF_ERR_TOO_LARGE, "part 2, member 1: more than 1 objects in one request");
+    build_free(&b);
+}
+
 static void zip_bombs_and_crowds_are_refused(void **state)
 {
     (void)state;
@@ -189,9 +415,17 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(more_objects_than_allowed),
         cmocka_unit_test(only_regular_files_are_scanned),
+        cmocka_unit_test(nothing_is_left_to_expand_to),
+        cmocka_unit_test(inputs_that_are_not_there),
+        cmocka_unit_test(caps_are_those_that_were_given),
         cmocka_unit_test(zips_are_opened_and_strangers_skipped),
         cmocka_unit_test(hostile_zips_are_refused),
         cmocka_unit_test(damaged_members_are_refused),
+        cmocka_unit_test(zips_without_members),
+        cmocka_unit_test(names_of_every_kind),
+        cmocka_unit_test(directories_that_lie),
+        cmocka_unit_test(no_byte_of_a_zip_is_trusted),
+        cmocka_unit_test(members_are_objects_like_others),
         cmocka_unit_test(zip_bombs_and_crowds_are_refused),
         cmocka_unit_test(inputs_share_a_descriptor),
         cmocka_unit_test(strangers_are_refused_or_skipped),
