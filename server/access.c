@@ -51,7 +51,7 @@ static unsigned char permissions(const char *text, size_t len)
     if (len == 5 && memcmp(text, "write", 5) == 0)
         return CREATE | UPDATE | DELETE;
     for (size_t i = 0; i < len; i++) {
-        const char *found = text[i] ? strchr(next, text[i]) : NULL;
+        const char *found = strchr(next, text[i]);
         if (!found)
             return 0;
         bits |= (unsigned char)(1 << (found - letters));

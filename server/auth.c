@@ -9,8 +9,8 @@
 #include "core/clock.h"
 #include "core/log.h"
 
-#include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -39,9 +39,9 @@ struct mf_auth {
     struct mf_api_keys *keys;
     struct remembered remembered[REMEMBERED];
     struct timespec keys_modified; /* of the thread alone */
-    pthread_cond_t ended;
+    sem_t ended;
     pthread_t thread;
-    bool running, ending;
+    bool running;
 };
 
 static bool is_set(const char *path)
@@ -96,23 +96,17 @@ static void refresh_sets(struct mf_trusted *list, size_t n)
 static void *thread_main(void *argument)
 {
     struct mf_auth *a = argument;
-    pthread_mutex_lock(&a->lock);
-    while (!a->ending) {
-        pthread_mutex_unlock(&a->lock);
+    struct timespec until;
+    do {
         if (is_set(a->config->auth.keys))
             refresh_keys(a);
         if (a->trust) {
             refresh_sets(a->trust->issuers, a->trust->issuer_count);
             refresh_sets(a->trust->clients, a->trust->client_count);
         }
-        struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_sec += 1;
-        pthread_mutex_lock(&a->lock);
-        if (!a->ending)
-            pthread_cond_timedwait(&a->ended, &a->lock, &until);
-    }
-    pthread_mutex_unlock(&a->lock);
+    } while (sem_timedwait(&a->ended, &until) != 0);
     return NULL;
 }
 
@@ -126,7 +120,7 @@ struct mf_auth *mf_auth_new(const struct mf_config *config, struct mf_error *err
         return NULL;
     }
     pthread_mutex_init(&a->lock, NULL);
-    pthread_cond_init(&a->ended, NULL);
+    sem_init(&a->ended, 0, 0);
     a->config = config;
     if (is_set(config->auth.keys)) {
         a->keys_modified = modified(config->auth.keys);
@@ -151,7 +145,9 @@ bool mf_auth_start(struct mf_auth *a, struct mf_error *err)
                                  !(a->replay = mf_replay_open(directory, now_s(), err))))
         return false;
     a->running = pthread_create(&a->thread, NULL, thread_main, a) == 0;
-    return a->running || mf_error_set(err, MF_ERR_NO_MEMORY, "a thread cannot be started");
+    if (!a->running)
+        mf_error_set(err, MF_ERR_NO_MEMORY, "a thread cannot be started");
+    return a->running;
 }
 
 void mf_auth_free(struct mf_auth *a)
@@ -159,17 +155,14 @@ void mf_auth_free(struct mf_auth *a)
     if (!a)
         return;
     if (a->running) {
-        pthread_mutex_lock(&a->lock);
-        a->ending = true;
-        pthread_cond_signal(&a->ended);
-        pthread_mutex_unlock(&a->lock);
+        sem_post(&a->ended);
         pthread_join(a->thread, NULL);
     }
     mf_api_keys_free(a->keys);
     mf_trust_file_free(a->trust);
     mf_token_key_close(a->token_key);
     mf_replay_close(a->replay);
-    pthread_cond_destroy(&a->ended);
+    sem_destroy(&a->ended);
     pthread_mutex_destroy(&a->lock);
     free(a);
 }
@@ -276,26 +269,33 @@ bool mf_auth_identify(struct mf_auth *a, const char *credential, struct mf_princ
 
 /* --- our own tokens --- */
 
-static bool check_assertion(struct mf_auth *a, const char *text, struct mf_jwt *jwt,
-                            const struct mf_trusted **ret, struct mf_error *err)
+/* The client that signed this; NULL: it is refused. */
+static const struct mf_trusted *check_assertion(struct mf_auth *a, const char *text,
+                                                struct mf_error *err)
 {
     static const char *const types[] = {"JWT", NULL};
-    if (!mf_jwt_open(text, types, jwt, err))
-        return false;
-    const char *issuer = mf_json_get_string(jwt->claims, "iss", "");
-    const char *id = mf_json_get_string(jwt->claims, "jti", "");
+    MF_AUTO(mf_jwt) struct mf_jwt jwt = {.text = NULL};
+    if (!mf_jwt_open(text, types, &jwt, err))
+        return NULL;
+    const char *issuer = mf_json_get_string(jwt.claims, "iss", "");
+    const char *id = mf_json_get_string(jwt.claims, "jti", "");
     const struct mf_trusted *client = mf_trust_file_client(a->trust, issuer);
-    if (!client || strcmp(issuer, mf_json_get_string(jwt->claims, "sub", "")) != 0)
-        return refuse(err, "is of a client that is not known (iss, sub)");
-    if (!mf_jwks_verify(client->jwks, jwt, err) || !mf_jwt_in_time(jwt, now_s(), ASSERTION_S, err))
-        return false;
-    if (!mf_jwt_for_audience(jwt, a->trust->token_url))
-        return refuse(err, "is for somebody else (aud)");
-    if (!*id || strlen(id) >= ID_BYTES)
-        return refuse(err, "has no id (jti)");
-    *ret = client;
-    int64_t exp = (int64_t)json_number_value(json_object_get(jwt->claims, "exp"));
-    return mf_replay_use(a->replay, issuer, id, now_s(), exp + 2 * 60, err);
+    const char *reason = NULL;
+    if (!client || strcmp(issuer, mf_json_get_string(jwt.claims, "sub", "")) != 0)
+        reason = "is of a client that is not known (iss, sub)";
+    else if (!mf_jwks_verify(client->jwks, &jwt, err) ||
+             !mf_jwt_in_time(&jwt, now_s(), ASSERTION_S, err))
+        return NULL;
+    else if (!mf_jwt_for_audience(&jwt, a->trust->token_url))
+        reason = "is for somebody else (aud)";
+    else if (!*id || strlen(id) >= ID_BYTES)
+        reason = "has no id (jti)";
+    if (reason) {
+        refuse(err, reason);
+        return NULL;
+    }
+    int64_t exp = (int64_t)json_number_value(json_object_get(jwt.claims, "exp"));
+    return mf_replay_use(a->replay, issuer, id, now_s(), exp + 2 * 60, err) ? client : NULL;
 }
 
 /* Those of the scopes asked for that are the client's. */
@@ -319,9 +319,8 @@ json_t *mf_auth_exchange(struct mf_auth *a, const char *assertion, const char *s
                          struct mf_error *err)
 {
     char chosen[MF_TOKEN_SCOPES], name[MF_PRINCIPAL];
-    const struct mf_trusted *client = NULL;
-    MF_AUTO(mf_jwt) struct mf_jwt jwt = {.text = NULL};
-    if (!check_assertion(a, assertion, &jwt, &client, err) || !client)
+    const struct mf_trusted *client = check_assertion(a, assertion, err);
+    if (!client)
         return NULL;
     if (!choose_scopes(&client->limit, scopes, chosen, sizeof chosen)) {
         mf_error_set(err, MF_ERR_UNUSABLE, "none of the scopes is the client's");
@@ -331,7 +330,10 @@ json_t *mf_auth_exchange(struct mf_auth *a, const char *assertion, const char *s
     MF_AUTO(mf_mem)
     char *token =
         mf_token_make(a->token_key, name, client->tenant, chosen, now_s() + MF_ACCESS_TOKEN_S, err);
-    return token ? json_pack("{s:s, s:s, s:i, s:s}", "access_token", token, "token_type", "bearer",
-                             "expires_in", MF_ACCESS_TOKEN_S, "scope", chosen)
-                 : NULL;
+    json_t *answer = token ? json_pack("{s:s, s:s, s:i, s:s}", "access_token", token, "token_type",
+                                       "bearer", "expires_in", MF_ACCESS_TOKEN_S, "scope", chosen)
+                           : NULL;
+    if (!answer)
+        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for access tokens");
+    return answer;
 }

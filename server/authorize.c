@@ -61,11 +61,12 @@ bool mf_auth_admit(struct mf_request *r, struct mf_error *err)
     struct mf_error reason = MF_ERROR_INIT;
     if (access == MF_ACCESS_PUBLIC)
         return true;
-    if (!r->services->auth)
-        return access != MF_ACCESS_ADMIN ||
-               mf_error_set(err, MF_ERR_FORBIDDEN,
+    if (!r->services->auth && access == MF_ACCESS_ADMIN)
+        return mf_error_set(err, MF_ERR_FORBIDDEN,
                             "this needs the scope admin, and here nobody authenticates "
                             "(auth.keys, auth.trust)");
+    if (!r->services->auth)
+        return true;
     const char *credential = credential_of(r, &reason);
     struct mf_principal *principal = mf_arena_alloc(r->arena, 1, sizeof *principal, err);
     if (!principal)
@@ -77,7 +78,9 @@ bool mf_auth_admit(struct mf_request *r, struct mf_error *err)
         return challenge(r, &reason, credential != NULL, err);
     r->principal = principal;
     r->tenant = principal->tenant;
-    return mf_grant_allows(&principal->grant, access, fhir_type(r)) || forbid(r, access, err);
+    if (!mf_grant_allows(&principal->grant, access, fhir_type(r)))
+        return forbid(r, access, err);
+    return true;
 }
 
 bool mf_auth_record(const struct mf_request *r, struct mf_error *err)

@@ -11,7 +11,7 @@ enum { SKEW_S = 60, LEAST_RSA_BITS = 2048, DEPTH = 8 };
 static const char RS384[] = "RS384", ES384[] = "ES384";
 
 struct key {
-    char *kid;
+    const char *kid;       /* the jwk's */
     const char *algorithm; /* the only one that this key may be used with */
     cjose_jwk_t *jwk;
 };
@@ -32,10 +32,8 @@ void mf_jwk_set_free(struct mf_jwk_set *set)
 {
     if (!set)
         return;
-    for (size_t i = 0; i < set->count; i++) {
-        free(set->keys[i].kid);
+    for (size_t i = 0; i < set->count; i++)
         cjose_jwk_release(set->keys[i].jwk);
-    }
     free(set);
 }
 
@@ -93,12 +91,7 @@ static bool add_key(struct mf_jwk_set *set, const json_t *key, const char *name,
         cjose_jwk_release(jwk);
         return true;
     }
-    char *copy = strdup(kid);
-    if (!copy) {
-        cjose_jwk_release(jwk);
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for keys");
-    }
-    set->keys[set->count++] = (struct key){copy, algorithm, jwk};
+    set->keys[set->count++] = (struct key){cjose_jwk_get_kid(jwk, &detail), algorithm, jwk};
     return true;
 }
 
@@ -200,7 +193,9 @@ static bool judge_header(struct mf_jwt *jwt, const char *const types[], struct m
         return refuse(err, "names no key (kid)");
     if (json_object_get(jwt->header, "crit") || json_object_get(jwt->header, "b64"))
         return refuse(err, "has an extension that is not known");
-    return known_type(jwt->header, types) || refuse(err, "is of another type (typ)");
+    if (!known_type(jwt->header, types))
+        return refuse(err, "is of another type (typ)");
+    return true;
 }
 
 bool mf_jwt_open(const char *text, const char *const types[], struct mf_jwt *ret,
@@ -233,7 +228,9 @@ bool mf_jwt_verify(const struct mf_jwt *jwt, const struct mf_jwk_set *set, struc
     cjose_jws_t *jws = cjose_jws_import(jwt->text, strlen(jwt->text), &detail);
     bool ok = jws && cjose_jws_verify(jws, key->jwk, &detail);
     cjose_jws_release(jws);
-    return ok || refuse(err, "has a wrong signature");
+    if (!ok)
+        refuse(err, "has a wrong signature");
+    return ok;
 }
 
 /* A NumericDate; false: it is there and none. */

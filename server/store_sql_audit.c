@@ -111,7 +111,7 @@ bool mf_sql_audit_read(struct mf_store *store, int64_t after, struct mf_arena *a
                      "SELECT seq, time, tenant, job, event, detail, actor, hash FROM audit"
                      " WHERE seq > ? ORDER BY seq LIMIT ?",
                      "ii", after, (int64_t)MF_AUDIT_PAGE);
-    while ((row = mf_sql_row(s, q, err)) == 1 && n < MF_AUDIT_PAGE)
+    while ((row = mf_sql_row(s, q, err)) == 1)
         if (!copy_row(q, arena, &rows[n++], err)) {
             mf_sql_done(q);
             return false;

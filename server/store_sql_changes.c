@@ -26,7 +26,7 @@ static bool find_changed(struct mf_sql_store *s, const char *tenant, int64_t aft
                                          " GROUP BY c.job, j.tenant, j.id ORDER BY 1 LIMIT ?3",
                                          "iti", after, tenant, (int64_t)MF_CHANGES_PAGE);
     int row;
-    while ((row = mf_sql_row(s, q, err)) == 1 && ret->count < MF_CHANGES_PAGE) {
+    while ((row = mf_sql_row(s, q, err)) == 1) {
         struct mf_job_change *c = &ret->list[ret->count++];
         c->number = mf_sql_int64(q, 0);
         mf_sql_copy_text(q, 1, c->job.tenant, sizeof c->job.tenant);

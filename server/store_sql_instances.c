@@ -39,6 +39,7 @@ static size_t add_level(struct mf_sql_value *values, size_t n, enum mf_level lev
 static bool insert(struct mf_sql_store *s, const char *sql, const struct mf_sql_value *values,
                    size_t n, int64_t *ret, struct mf_error *err)
 {
+    s->writes++;
     return mf_sql_int(s, s->engine->query(s, sql, true, values, n, err), ret, err);
 }
 
@@ -217,29 +218,35 @@ bool mf_sql_instances_add(struct mf_store *store, const char *tenant, int64_t qu
     " taken AS (UPDATE studies SET due = ? FROM fallen WHERE study = which"                        \
     " RETURNING " COLUMNS ", since) SELECT " COLUMNS " FROM taken ORDER BY since"
 
-bool mf_sql_studies_due(struct mf_store *store, struct mf_due_study *ret, size_t max,
-                        size_t *ret_count, int64_t *ret_next_ms, struct mf_error *err)
+static bool due_step(struct mf_sql_store *s, struct mf_due_study *ret, size_t max,
+                     size_t *ret_count, int64_t *ret_next_ms, struct mf_error *err)
 {
-    struct mf_sql_store *s = self(store);
     int64_t now = mf_sql_now_ms(s), wanted = (int64_t)max;
+    s->writes += s->engine->shared;
     struct mf_sql_rows *q =
         s->engine->shared ? mf_sql_query(s, err, TAKE_NOW, "iii", now, wanted, now + MF_SQL_HELD_MS)
                           : mf_sql_query(s, err, DUE_NOW, "ii", now, wanted);
     size_t n = 0;
     int row;
-    while ((row = mf_sql_row(s, q, err)) == 1 && n < max) {
+    while ((row = mf_sql_row(s, q, err)) == 1) {
         mf_sql_copy_text(q, 0, ret[n].tenant, sizeof ret[n].tenant);
         mf_sql_copy_text(q, 1, ret[n].uid, sizeof ret[n].uid);
         ret[n++].revision = mf_sql_int64(q, 2);
     }
-    if (row == 1)
-        mf_sql_done(q);
     *ret_count = n;
     return row >= 0 &&
            mf_sql_next_due(s,
                            mf_sql_query(s, err, "SELECT min(due) FROM studies WHERE due > ?", "i",
                                         n == max ? INT64_C(0) : now),
                            now, ret_next_ms, err);
+}
+
+bool mf_sql_studies_due(struct mf_store *store, struct mf_due_study *ret, size_t max,
+                        size_t *ret_count, int64_t *ret_next_ms, struct mf_error *err)
+{
+    struct mf_sql_store *s = self(store);
+    return mf_sql_savepoint(s, err) &&
+           mf_sql_end(s, due_step(s, ret, max, ret_count, ret_next_ms, err), err);
 }
 
 static bool settle_step(struct mf_sql_store *s, const struct mf_due_study *study, const char *job,

@@ -131,12 +131,12 @@ bool mf_sql_next_due(struct mf_sql_store *s, struct mf_sql_rows *q, int64_t now,
     " WHERE id = which RETURNING " COLUMNS ", since) SELECT " COLUMNS                              \
     " FROM taken ORDER BY since, id"
 
-bool mf_sql_deliveries_due(struct mf_store *store, const struct mf_destinations *which,
-                           struct mf_delivery *ret, size_t max, size_t *ret_count,
-                           int64_t *ret_next_ms, struct mf_error *err)
+static bool due_step(struct mf_sql_store *s, const struct mf_destinations *which,
+                     struct mf_delivery *ret, size_t max, size_t *ret_count, int64_t *ret_next_ms,
+                     struct mf_error *err)
 {
-    struct mf_sql_store *s = (struct mf_sql_store *)store;
     int64_t now = mf_sql_now_ms(s), wanted = (int64_t)max, others = which->others;
+    s->writes += s->engine->shared;
     struct mf_sql_rows *q =
         s->engine->shared
             ? mf_sql_query(s, err, TAKE_NOW, "ittiii", now, which->list, which->list, others,
@@ -144,7 +144,7 @@ bool mf_sql_deliveries_due(struct mf_store *store, const struct mf_destinations 
             : mf_sql_query(s, err, DUE_NOW, "ittii", now, which->list, which->list, others, wanted);
     size_t n = 0;
     int row;
-    while ((row = mf_sql_row(s, q, err)) == 1 && n < max) {
+    while ((row = mf_sql_row(s, q, err)) == 1) {
         ret[n].id = mf_sql_int64(q, 0);
         ret[n].attempts = mf_sql_int64(q, 1);
         mf_sql_copy_text(q, 2, ret[n].tenant, sizeof ret[n].tenant);
@@ -152,8 +152,6 @@ bool mf_sql_deliveries_due(struct mf_store *store, const struct mf_destinations 
         mf_sql_copy_text(q, 4, ret[n].destination, sizeof ret[n].destination);
         n++;
     }
-    if (row == 1)
-        mf_sql_done(q);
     *ret_count = n;
     /* Those that were handed out are settled before anybody asks again; of others, when. */
     return row >= 0 &&
@@ -161,6 +159,15 @@ bool mf_sql_deliveries_due(struct mf_store *store, const struct mf_destinations 
                            mf_sql_query(s, err, "SELECT min(due) FROM outbox WHERE due > ?", "i",
                                         n == max ? INT64_C(0) : now),
                            now, ret_next_ms, err);
+}
+
+bool mf_sql_deliveries_due(struct mf_store *store, const struct mf_destinations *which,
+                           struct mf_delivery *ret, size_t max, size_t *ret_count,
+                           int64_t *ret_next_ms, struct mf_error *err)
+{
+    struct mf_sql_store *s = (struct mf_sql_store *)store;
+    return mf_sql_savepoint(s, err) &&
+           mf_sql_end(s, due_step(s, which, ret, max, ret_count, ret_next_ms, err), err);
 }
 
 static bool settle_step(struct mf_sql_store *s, int64_t id, const struct mf_error *problem,

@@ -196,13 +196,11 @@ static bool run(struct mf_sql_store *s, struct statement *t, const struct mf_sea
     struct mf_sql_rows *q = s->engine->query(s, t->sql.data, false, t->values, t->value_count, err);
     size_t n = 0;
     int row;
-    while ((row = mf_sql_row(s, q, err)) == 1 && n < search->limit)
+    while ((row = mf_sql_row(s, q, err)) == 1)
         if (!read_row(q, search->level, t->arena, &rows[n++], err)) {
             mf_sql_done(q);
             return false;
         }
-    if (row == 1)
-        mf_sql_done(q);
     *ret_count = n;
     return row >= 0;
 }

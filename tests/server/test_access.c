@@ -65,6 +65,12 @@ static void scopes_grant_what_they_say(void **state)
         {"system/*.sr", MF_ACCESS_FHIR_READ, NULL, false}, /* not in their order */
         {"system/*.rr", MF_ACCESS_FHIR_READ, NULL, false},
         {"system/*.", MF_ACCESS_FHIR_READ, NULL, false},
+        {"system/Observation.crud", MF_ACCESS_FHIR_WRITE, "Observation", true},
+        {"system/Observation.crud", MF_ACCESS_FHIR_SEARCH, "Observation", false},
+        {"system/Observation.reads", MF_ACCESS_FHIR_READ, "Observation", false},
+        {"system/Observatiom.rs", MF_ACCESS_FHIR_READ, "Observation", false},
+        {"system/X.rs", MF_ACCESS_FHIR_READ, "Observation", false},
+        {"system/Observation", MF_ACCESS_FHIR_READ, "Observation", false},
         {"system/.rs", MF_ACCESS_FHIR_READ, NULL, false},
         {"user/*.rs patient/*.rs", MF_ACCESS_FHIR_READ, NULL, false},
         {"system/*.read", MF_ACCESS_JOBS_READ, NULL, false},
@@ -104,6 +110,77 @@ static void tenants_have_plain_names(void **state)
         assert_true(mf_tenant_valid(good[i]));
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_false(mf_tenant_valid(bad[i]));
+}
+
+static void a_scope_is_named_for_who_lacks_it(void **state)
+{
+    (void)state;
+    static const struct {
+        enum mf_access access;
+        const char *scope;
+    } cases[] = {
+        {MF_ACCESS_JOBS_READ, "jobs.read"},
+        {MF_ACCESS_METRICS, "metrics.read"},
+        {MF_ACCESS_ADMIN, "admin"},
+        {MF_ACCESS_FHIR_READ, "fhir.read"},
+        {MF_ACCESS_FHIR_SEARCH, "fhir.read"},
+        {MF_ACCESS_FHIR_WRITE, "fhir.write"},
+        {MF_ACCESS_NONE, NULL},
+        {MF_ACCESS_PUBLIC, NULL},
+        {MF_ACCESS_COUNT, NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *scope = mf_access_scope(cases[i].access);
+        assert_string_equal(scope ? scope : "", cases[i].scope ? cases[i].scope : "");
+    }
+    assert_false(allows("admin", MF_ACCESS_COUNT, NULL));
+}
+
+/* --- listening --- */
+
+static void who_may_be_reached_by_whom_is_said_before_it_listens(void **state)
+{
+    (void)state;
+    static const char nobody[] =
+        "http.listen: 0.0.0.0:8080 is reached from other machines, and nobody would have to "
+        "authenticate: set auth.keys, auth.trust or http.tls_client_ca, or allow it with "
+        "http.expose open";
+    static const char plain[] =
+        "http.listen: 0.0.0.0:8080 is reached from other machines without TLS: set "
+        "http.tls_certificate, or http.expose plain behind a proxy";
+    static const struct {
+        const char *expose, *keys, *trust, *certificate, *ca;
+        bool loopback;
+        const char *said;
+    } cases[] = {
+        {"safe", "off", "off", "off", "off", true, ""},
+        {"wide", "off", "off", "off", "off", true, "http.expose: must be safe, plain or open"},
+        {"safe", "off", "off", "off", "ca.pem", true,
+         "http.tls_client_ca needs http.tls_certificate"},
+        {"safe", "off", "off", "off", "off", false, nobody},
+        {"plain", "off", "off", "off", "off", false, nobody},
+        {"open", "off", "off", "off", "off", false, ""},
+        {"safe", "k.json", "off", "off", "off", false, plain},
+        {"safe", "off", "t.json", "off", "off", false, plain},
+        {"plain", "off", "t.json", "off", "off", false, ""},
+        {"safe", "k.json", "off", "c.pem", "off", false, ""},
+        {"safe", "off", "off", "c.pem", "off", false, nobody},
+        {"safe", "off", "off", "c.pem", "ca.pem", false, ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct mf_error err = MF_ERROR_INIT;
+        MF_AUTO(mf_config) struct mf_config *config = mf_config_new(&err);
+        assert_non_null(config);
+        config->http.listen = "0.0.0.0:8080";
+        config->http.expose = cases[i].expose;
+        config->http.tls_certificate = cases[i].certificate;
+        config->http.tls_client_ca = cases[i].ca;
+        config->auth.keys = cases[i].keys;
+        config->auth.trust = cases[i].trust;
+        assert_int_equal(mf_access_check_listen(config, cases[i].loopback, &err),
+                         *cases[i].said == '\0');
+        assert_string_equal(err.msg, cases[i].said);
+    }
 }
 
 /* --- quotas --- */
@@ -170,6 +247,8 @@ int main(void)
         cmocka_unit_test(scopes_grant_what_they_say),
         cmocka_unit_test(limits_take_away_and_coverage_is_a_subset),
         cmocka_unit_test(tenants_have_plain_names),
+        cmocka_unit_test(a_scope_is_named_for_who_lacks_it),
+        cmocka_unit_test(who_may_be_reached_by_whom_is_said_before_it_listens),
         cmocka_unit_test(requests_are_counted_for_each_tenant),
         cmocka_unit_test(bytes_are_counted_announced_or_not),
         cmocka_unit_test(many_tenants_are_forgotten_when_they_are_quiet),

@@ -6,6 +6,8 @@
 
 #include "core/buffer.h"
 
+#include <cjose/cjose.h>
+
 /* A point of P-384 and a modulus of 1,024 bits, nobody's. */
 #define POINT                                                                                      \
     "\"x\":\"C-PBaLdDGLJLnA2Vdv74gIZHOblWeA5NV5pK3L2ulosPXXlYsSWFOclxetTQ7Nqj\","                  \
@@ -46,6 +48,25 @@ static void only_keys_that_fit_are_kept(void **state)
     assert_int_equal(mf_jwk_set_count(set), 1);
     assert_true(mf_jwk_set_has(set, "a"));
     assert_false(mf_jwk_set_has(set, "small") || mf_jwk_set_has(set, "b"));
+}
+
+static void a_key_of_enough_bits_is_kept(void **state)
+{
+    (void)state;
+    static const uint8_t exponent[] = {1, 0, 1};
+    cjose_err detail;
+    struct mf_error err;
+    char text[2048];
+    cjose_jwk_t *key = cjose_jwk_create_RSA_random(2048, exponent, sizeof exponent, &detail);
+    assert_non_null(key);
+    assert_true(cjose_jwk_set_kid(key, "r", 1, &detail));
+    char *public = cjose_jwk_to_json(key, false, &detail);
+    snprintf(text, sizeof text, "{\"keys\":[%s]}", public);
+    MF_AUTO(mf_jwk_set) struct mf_jwk_set *set = parse(text, &err);
+    assert_no_error(&err);
+    assert_true(mf_jwk_set_has(set, "r"));
+    cjose_get_dealloc()(public);
+    cjose_jwk_release(key);
 }
 
 static void a_bad_set_is_refused_by_its_name(void **state)
@@ -146,14 +167,206 @@ static void base64url_is_strict(void **state)
     free(bytes);
 }
 
+static void what_is_no_token_is_malformed(void **state)
+{
+    (void)state;
+    char long_one[MF_JWT_BYTES + 64];
+    memset(long_one, 'e', sizeof long_one);
+    memcpy(long_one, "e30.e30.", 8);
+    long_one[sizeof long_one - 1] = '\0';
+    const char *const bad[] = {
+        "",
+        "e30",
+        "e30.e30",
+        "e30.e30.AAAA.AAAA",
+        "e3.e30.AAAA",  /* no JSON */
+        "W10.e30.AAAA", /* an array */
+        "e30.W10.AAAA",
+        "!!!.e30.AAAA",
+        "e30..AAAA",
+        long_one,
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        MF_AUTO(mf_jwt) struct mf_jwt jwt;
+        struct mf_error err = MF_ERROR_INIT;
+        assert_false(mf_jwt_open(bad[i], TYPES, &jwt, &err));
+        assert_error(&err, MF_ERR_UNAUTHORIZED, "the token is malformed");
+    }
+}
+
+static void a_header_says_what_we_know(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *header, *said;
+    } cases[] = {
+        {"{}", "is not signed with RS384 or ES384"},
+        {"{\"alg\":\"none\",\"kid\":\"a\",\"typ\":\"JWT\"}", "is not signed with RS384 or ES384"},
+        {"{\"alg\":\"HS256\",\"kid\":\"a\",\"typ\":\"JWT\"}", "is not signed with RS384 or ES384"},
+        {"{\"alg\":\"ES384\",\"typ\":\"JWT\"}", "names no key (kid)"},
+        {"{\"alg\":\"RS384\",\"kid\":\"a\",\"typ\":\"JWT\",\"crit\":[\"x\"]}",
+         "has an extension that is not known"},
+        {"{\"alg\":\"RS384\",\"kid\":\"a\",\"typ\":\"JWT\",\"b64\":false}",
+         "has an extension that is not known"},
+        {"{\"alg\":\"RS384\",\"kid\":\"a\"}", "is of another type (typ)"},
+        {"{\"alg\":\"RS384\",\"kid\":\"a\",\"typ\":\"secevent+jwt\"}", "is of another type (typ)"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        MF_AUTO(mf_jwt) struct mf_jwt jwt;
+        char expected[128];
+        struct mf_error err = MF_ERROR_INIT;
+        assert_false(mf_jwt_open(token(cases[i].header), TYPES, &jwt, &err));
+        snprintf(expected, sizeof expected, "the token %s", cases[i].said);
+        assert_error(&err, MF_ERR_UNAUTHORIZED, expected);
+    }
+}
+
+static void times_are_those_of_now(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *claims, *said; /* at 1,000,000; NULL: good */
+    } cases[] = {
+        {"{\"exp\":1000100}", NULL},
+        {"{\"exp\":999941}", NULL}, /* clocks may differ by a minute */
+        {"{\"exp\":999940}", "has expired"},
+        {"{\"exp\":1000360}", NULL},
+        {"{\"exp\":1000361}", "is valid for too long"},
+        {"{}", "has no valid times (exp)"},
+        {"{\"exp\":\"soon\"}", "has no valid times (exp)"},
+        {"{\"exp\":0}", "has no valid times (exp)"},
+        {"{\"exp\":1e12}", "has no valid times (exp)"},
+        {"{\"exp\":1000100,\"nbf\":true}", "has no valid times (exp)"},
+        {"{\"exp\":1000100,\"iat\":-1}", "has no valid times (exp)"},
+        {"{\"exp\":1000100,\"nbf\":1000060,\"iat\":1000060}", NULL},
+        {"{\"exp\":1000100,\"nbf\":1000061}", "is not valid yet"},
+        {"{\"exp\":1000100,\"nbf\":1000000,\"iat\":1000061}", "is not valid yet"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        MF_AUTO(mf_json) json_t *claims = json_of(cases[i].claims);
+        const struct mf_jwt jwt = {.claims = claims};
+        char expected[128] = "";
+        struct mf_error err = MF_ERROR_INIT;
+        if (cases[i].said)
+            snprintf(expected, sizeof expected, "the token %s", cases[i].said);
+        assert_int_equal(mf_jwt_in_time(&jwt, 1000000, 300, &err), cases[i].said == NULL);
+        assert_string_equal(err.msg, expected);
+    }
+}
+
+static void an_audience_is_one_or_several(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *claims;
+        bool ours;
+    } cases[] = {
+        {"{\"aud\":\"us\"}", true},
+        {"{\"aud\":\"them\"}", false},
+        {"{\"aud\":[\"them\",\"us\"]}", true},
+        {"{\"aud\":[\"them\",7]}", false},
+        {"{\"aud\":[]}", false},
+        {"{}", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        MF_AUTO(mf_json) json_t *claims = json_of(cases[i].claims);
+        const struct mf_jwt jwt = {.claims = claims};
+        assert_int_equal(mf_jwt_for_audience(&jwt, "us"), cases[i].ours);
+    }
+}
+
+/* --- memory --- */
+
+static long allowed = -1; /* allocations until one fails; −1: all succeed */
+
+static bool granted(void)
+{
+    return allowed < 0 || allowed-- != 0;
+}
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+
+void *__wrap_malloc(size_t n)
+{
+    return granted() ? __real_malloc(n) : NULL;
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return granted() ? __real_calloc(n, size) : NULL;
+}
+
+/* Each allocation of ours, jansson and cjose fails in turn; returns how many there were. */
+static long fail_each(bool (*attempt)(void))
+{
+    json_set_alloc_funcs(__wrap_malloc, free);
+    cjose_set_alloc_funcs(__wrap_malloc, realloc, free);
+    for (long at = 0;; at++) {
+        allowed = at;
+        bool done = attempt();
+        bool reached = allowed < 0;
+        allowed = -1;
+        if (!reached) {
+            assert_true(done);
+            json_set_alloc_funcs(malloc, free);
+            cjose_set_alloc_funcs(NULL, NULL, NULL);
+            return at;
+        }
+    }
+}
+
+static bool read_set(void)
+{
+    struct mf_error err;
+    MF_AUTO(mf_jwk_set)
+    struct mf_jwk_set *set =
+        parse("{\"keys\":[" EC("\"kid\":\"a\",") "," EC("\"kid\":\"b\",") "]}", &err);
+    assert_int_equal(set == NULL, err.code != MF_OK);
+    assert_true(!set || mf_jwk_set_count(set) == 2);
+    return set != NULL;
+}
+
+static bool encode(void)
+{
+    MF_AUTO(mf_mem) char *text = mf_base64url("abc", 3);
+    assert_true(!text || strcmp(text, "YWJj") == 0);
+    return text != NULL;
+}
+
+static bool decode(void)
+{
+    size_t n = 0;
+    MF_AUTO(mf_mem) unsigned char *bytes = mf_base64url_decode("YWJj", 4, &n);
+    assert_true(!bytes || (n == 3 && memcmp(bytes, "abc", 4) == 0));
+    return bytes != NULL;
+}
+
+static void without_memory_there_is_no_key_and_no_text(void **state)
+{
+    (void)state;
+    assert_true(fail_each(read_set) > 10);
+    assert_true(fail_each(encode) >= 1);
+    assert_true(fail_each(decode) >= 2);
+    mf_jwk_set_free(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_keys_that_fit_are_kept),
+        cmocka_unit_test(a_key_of_enough_bits_is_kept),
         cmocka_unit_test(a_bad_set_is_refused_by_its_name),
         cmocka_unit_test(a_set_has_so_many_keys),
         cmocka_unit_test(a_token_needs_a_known_key_and_its_algorithm),
         cmocka_unit_test(base64url_is_strict),
+        cmocka_unit_test(what_is_no_token_is_malformed),
+        cmocka_unit_test(a_header_says_what_we_know),
+        cmocka_unit_test(times_are_those_of_now),
+        cmocka_unit_test(an_audience_is_one_or_several),
+        cmocka_unit_test(without_memory_there_is_no_key_and_no_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -45,6 +45,13 @@ static void mistakes_are_named(void **state)
         {"North=2", "\"North=2\" is not TENANT=SHARE with a share from 1 to 1000"},
         {"-n=2", "\"-n=2\" is not TENANT=SHARE with a share from 1 to 1000"},
         {"north=2 south=1 north=3", "\"north\" is there twice"},
+        {"a-tenant-whose-name-is-longer-than-any-tenant-may-have-as-a-name-0=2",
+         "\"a-tenant-whose-name-is-longer-than-any-tenant-may-have-as-a-name-0=2\" is not "
+         "TENANT=SHARE with a share from 1 to 1000"},
+        {"what-is-longer-than-a-line-is-cut-so-that-the-message-stays-one-line-"
+         "012345678901234567890=1",
+         "\"what-is-longer-than-a-line-is-cut-so-that-the-message-stays-one-line-"
+         "01234567890\" is not TENANT=SHARE with a share from 1 to 1000"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct mf_shares shares;

@@ -67,6 +67,28 @@ static void a_claim_carries_everything_the_worker_needs(void **state)
     fixture_end(&f);
 }
 
+static void a_submission_has_an_id_and_a_priority(void **state)
+{
+    (void)state;
+    struct store_fixture f;
+    fixture_start(&f);
+    for (int wrong = 0; wrong < 3; wrong++) {
+        struct mf_submission sub = fixture_submission();
+        struct mf_submitted made;
+        struct mf_store_counts counts;
+        struct mf_error err = MF_ERROR_INIT;
+        if (wrong == 0)
+            sub.id[5] = 'g';
+        else
+            sub.priority = wrong == 1 ? MF_PRIORITY_COUNT : (enum mf_priority) - 1;
+        assert_false(mf_store_submit(f.store, &sub, &made, &err));
+        assert_error(&err, MF_ERR_INTERNAL, "a submission has an invalid id or priority");
+        assert_true(mf_store_counts(f.store, &counts, NULL));
+        assert_int_equal(counts.jobs[MF_JOB_QUEUED], 0);
+    }
+    fixture_end(&f);
+}
+
 static void a_full_queue_refuses_and_says_busy(void **state)
 {
     (void)state;
@@ -259,6 +281,7 @@ int main(void)
         cmocka_unit_test(start_is_in_the_queue_with_a_position),
         cmocka_unit_test(claims_follow_priority_then_age),
         cmocka_unit_test(a_claim_carries_everything_the_worker_needs),
+        cmocka_unit_test(a_submission_has_an_id_and_a_priority),
         cmocka_unit_test(a_full_queue_refuses_and_says_busy),
         cmocka_unit_test(the_same_key_and_content_is_the_same_job_in_any_state),
         cmocka_unit_test(the_same_key_with_other_content_is_refused),
