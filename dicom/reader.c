@@ -3,26 +3,17 @@
 
 #include "dicom/inflate.h"
 
+#include "core/file_range.h"
+
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 bool mf_read_exactly(int fd, uint64_t offset, void *out, uint64_t length, struct mf_error *err)
 {
-    unsigned char *to = out;
-    while (length) {
-        ssize_t n = pread(fd, to, length, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return mf_error_set(err, MF_ERR_IO, "the payload cannot be read: %s", strerror(errno));
-        if (n == 0)
-            return mf_error_set(err, MF_ERR_MALFORMED, "the payload is shorter than its index");
-        to += n;
-        offset += (uint64_t)n;
-        length -= (uint64_t)n;
-    }
-    return true;
+    int reason = mf_read_at(fd, offset, out, length);
+    if (reason == ENODATA)
+        return mf_error_set(err, MF_ERR_MALFORMED, "the payload is shorter than its index");
+    return reason == 0 || mf_file_range_failed("the payload", reason, err);
 }
 
 /* Inflates `data` and checks that exactly the size of the index comes out. */

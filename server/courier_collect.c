@@ -11,20 +11,15 @@
 #include "server/pipeline.h"
 #include "server/upload.h"
 
+#include "core/file_range.h"
 #include "core/log.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum {
-    PATIENCE_MS = 10000,
-    INDEX_BYTES = 128 << 20,
-    MAX_PACKS = MF_DECODER_MAX_FDS - 8,
-    COPY_BYTES = 256 << 10
-};
+enum { PATIENCE_MS = 10000, INDEX_BYTES = 128 << 20, MAX_PACKS = MF_DECODER_MAX_FDS - 8 };
 
 /* --- opening --- */
 
@@ -191,24 +186,16 @@ static int need_pack(struct mf_collection *l, const char *locator, struct mf_err
     return fd;
 }
 
-static bool copy_range(int fd, const struct mf_job_input *from, struct mf_pack *to,
+static bool write_piece(void *context, const void *piece, size_t len, struct mf_error *err)
+{
+    return mf_pack_write(context, piece, len, err);
+}
+
+static bool copy_input(int fd, const struct mf_job_input *from, struct mf_pack *to,
                        struct mf_error *err)
 {
-    MF_AUTO(mf_mem) char *buffer = malloc(COPY_BYTES);
-    if (!buffer)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a copy");
-    for (uint64_t done = 0; done < from->size;) {
-        size_t want = from->size - done < COPY_BYTES ? (size_t)(from->size - done) : COPY_BYTES;
-        ssize_t n = pread(fd, buffer, want, (off_t)(from->offset + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return mf_error_set(err, MF_ERR_IO, "a stored instance cannot be read");
-        if (!mf_pack_write(to, buffer, (size_t)n, err))
-            return false;
-        done += (uint64_t)n;
-    }
-    return true;
+    const struct mf_file_range range = {"a stored instance", fd, from->offset, from->size};
+    return mf_file_range_pieces(&range, write_piece, to, err);
 }
 
 /* Puts all inputs into one new pack. */
@@ -222,7 +209,7 @@ static bool compact(struct mf_collection *l, struct mf_error *err)
         struct mf_job_input *in = &l->inputs[i];
         struct mf_pack_member place;
         MF_AUTO(mf_fd) int fd = mf_blobs_open_pack(l->tools->blobs, in->locator, err);
-        if (fd < 0 || !mf_pack_begin(pack, err) || !copy_range(fd, in, pack, err) ||
+        if (fd < 0 || !mf_pack_begin(pack, err) || !copy_input(fd, in, pack, err) ||
             !mf_pack_end(pack, &place, err))
             return false;
         in->locator = mf_pack_name(pack);

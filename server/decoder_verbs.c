@@ -4,6 +4,7 @@
  */
 #include "server/decoder_protocol.h"
 
+#include "core/file_range.h"
 #include "dicom/decode.h"
 #include "dicom/scan.h"
 #include "server/upload.h"
@@ -35,27 +36,19 @@ static struct mf_index *scan_dicom(const struct mf_decoder_request *r, struct mf
     return mf_scan(inputs, n, &limits, err);
 }
 
-/* Reads the part piece by piece: it is never whole in memory. */
+static bool read_piece(void *context, const void *piece, size_t len, struct mf_error *err)
+{
+    return mf_fhir_reader_feed(context, piece, len, err);
+}
+
 static struct mf_fhir_document *read_ehr(const struct mf_part *part,
                                          const struct mf_fhir_limits *limits, struct mf_error *err)
 {
-    enum { PIECE = 64 << 10 };
+    const struct mf_file_range range = {"the FHIR part", part->fd, part->offset, part->size};
     MF_AUTO(mf_fhir_reader) struct mf_fhir_reader *reader = mf_fhir_reader_new(limits, "ehr", err);
-    MF_AUTO(mf_mem) char *piece = malloc(PIECE);
-    if (reader && !piece)
-        mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
-    for (uint64_t done = 0; reader && piece && done < part->size;) {
-        size_t want = part->size - done < PIECE ? (size_t)(part->size - done) : PIECE;
-        ssize_t n = pread(part->fd, piece, want, (off_t)(part->offset + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            mf_error_set(err, MF_ERR_IO, "the FHIR part cannot be read");
-        if (n <= 0 || !mf_fhir_reader_feed(reader, piece, (size_t)n, err))
-            return NULL;
-        done += (uint64_t)n;
-    }
-    return reader && piece ? mf_fhir_reader_finish(reader, err) : NULL;
+    return reader && mf_file_range_pieces(&range, read_piece, reader, err)
+               ? mf_fhir_reader_finish(reader, err)
+               : NULL;
 }
 
 /* The FHIR part, at most one; false only on an error. */

@@ -4,9 +4,9 @@
 #include "server/blobs.h"
 #include "server/store.h"
 
-#include <errno.h>
+#include "core/file_range.h"
+
 #include <string.h>
-#include <unistd.h>
 
 enum { OBJECT_BYTES = 1 << 30 };
 
@@ -15,23 +15,18 @@ static const char ZIP[] = "PK\003\004";
 static bool read_input(int fd, const struct mf_job_input *in, struct mf_buffer *ret,
                        struct mf_error *err)
 {
+    const struct mf_file_range range = {"an upload", fd, in->offset, in->size};
     char *at = mf_buffer_reserve(ret, in->size, err);
-    while (at && ret->len < in->size) {
-        ssize_t n = pread(fd, at + ret->len, in->size - ret->len, (off_t)(in->offset + ret->len));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return mf_error_set(err, MF_ERR_IO, "an upload cannot be read");
-        ret->len += (size_t)n;
-    }
-    return at != NULL;
+    if (!at || !mf_file_range_read(&range, at, err))
+        return false;
+    ret->len = in->size;
+    return true;
 }
 
 static bool is_zip(int fd, const struct mf_job_input *in)
 {
     char head[sizeof ZIP - 1];
-    return in->size >= sizeof head &&
-           pread(fd, head, sizeof head, (off_t)in->offset) == (ssize_t)sizeof head &&
+    return in->size >= sizeof head && mf_read_at(fd, in->offset, head, sizeof head) == 0 &&
            memcmp(head, ZIP, sizeof head) == 0;
 }
 

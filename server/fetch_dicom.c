@@ -9,13 +9,12 @@
 #include "server/store_instances.h"
 
 #include "core/arena.h"
+#include "core/file_range.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { COPY_BYTES = 256 << 10, ARENA_BYTES = 64 << 20, MAX_KEYS = 8, UIDS_SHOWN = 2 };
+enum { ARENA_BYTES = 64 << 20, MAX_KEYS = 8, UIDS_SHOWN = 2 };
 
 static struct mf_query query_of(const struct mf_fetch *f, const struct mf_fetch_source *from,
                                 const char *level, const struct mf_net_key *keys, size_t n)
@@ -113,33 +112,21 @@ static bool get(const struct mf_fetch *f, const struct mf_query *q, struct mf_er
 
 /* --- C-MOVE --- */
 
-static bool copy_range(int fd, const struct mf_stored *from, const struct mf_fetch *f, char *buffer,
-                       struct mf_error *err)
+static bool give_piece(void *context, const void *piece, size_t len, struct mf_error *err)
 {
-    for (uint64_t done = 0; done < from->size;) {
-        size_t want = from->size - done < COPY_BYTES ? (size_t)(from->size - done) : COPY_BYTES;
-        ssize_t n = pread(fd, buffer, want, (off_t)(from->offset + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return mf_error_set(err, MF_ERR_IO, "a stored instance cannot be read");
-        if (!f->sink->data(f->context, buffer, (size_t)n, err))
-            return false;
-        done += (uint64_t)n;
-    }
-    return true;
+    const struct mf_fetch *f = context;
+    return f->sink->data(f->context, piece, len, err);
 }
 
 static bool copy_instance(const struct mf_fetch *f, const struct mf_stored *from,
                           struct mf_error *err)
 {
-    MF_AUTO(mf_mem) char *buffer = malloc(COPY_BYTES);
+    struct mf_fetch to = *f;
     MF_AUTO(mf_fd)
     int fd = mf_blobs_open_part(f->blobs, from->locator, from->offset, from->size, err);
-    if (!buffer)
-        return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a copy");
+    const struct mf_file_range range = {"a stored instance", fd, from->offset, from->size};
     return fd >= 0 && f->sink->begin(f->context, "dicom", err) &&
-           copy_range(fd, from, f, buffer, err) && f->sink->end(f->context, err);
+           mf_file_range_pieces(&range, give_piece, &to, err) && f->sink->end(f->context, err);
 }
 
 /* Everything that is stored of the study. */

@@ -1,10 +1,10 @@
 /* Intake: describing, storing, and telling the same object from another under one UID. */
 #include "server/intake.h"
 
-#include <errno.h>
+#include "core/file_range.h"
+
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { COMPARE_BYTES = 64 << 10, ARENA_BYTES = 64 << 20 };
 
@@ -65,28 +65,13 @@ bool mf_intake_describe(const struct mf_intake *intake, int fd, struct mf_intake
 
 /* --- committing --- */
 
-static bool read_at(int fd, uint64_t offset, char *out, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = pread(fd, out, len, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        out += n;
-        offset += (uint64_t)n;
-        len -= (size_t)n;
-    }
-    return true;
-}
-
 static bool same_bytes(int a, uint64_t at_a, int b, uint64_t at_b, uint64_t size)
 {
     MF_AUTO(mf_mem) char *buffer = malloc(2 * (size_t)COMPARE_BYTES);
     for (uint64_t done = 0; buffer && done < size;) {
         size_t len = size - done < COMPARE_BYTES ? (size_t)(size - done) : COMPARE_BYTES;
-        if (!read_at(a, at_a + done, buffer, len) ||
-            !read_at(b, at_b + done, buffer + COMPARE_BYTES, len) ||
+        if (mf_read_at(a, at_a + done, buffer, len) != 0 ||
+            mf_read_at(b, at_b + done, buffer + COMPARE_BYTES, len) != 0 ||
             memcmp(buffer, buffer + COMPARE_BYTES, len) != 0)
             return false;
         done += len;

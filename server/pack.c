@@ -10,6 +10,8 @@
 #include "server/sealed_pack.h"
 #include "server/store.h"
 
+#include "core/file_range.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -248,26 +250,18 @@ bool mf_pack_write(struct mf_pack *pack, const void *data, size_t len, struct mf
     return true;
 }
 
-/* Feeds bytes of the file to a digest. 0 or errno; the end of the file is ENODATA. */
+/* Feeds bytes of the file to a digest. 0, or a status of mf_read_at(). */
 static int hash_range(int fd, uint64_t offset, uint64_t size, char *buffer, struct mf_sha256 *hash)
 {
     for (uint64_t done = 0; done < size;) {
-        size_t want = size - done < PACK_BUFFER ? (size_t)(size - done) : PACK_BUFFER;
-        ssize_t n = pread(fd, buffer, want, (off_t)(offset + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? errno : ENODATA;
-        mf_sha256_update(hash, buffer, (size_t)n);
-        done += (uint64_t)n;
+        size_t n = size - done < PACK_BUFFER ? (size_t)(size - done) : PACK_BUFFER;
+        int error = mf_read_at(fd, offset + done, buffer, n);
+        if (error != 0)
+            return error;
+        mf_sha256_update(hash, buffer, n);
+        done += n;
     }
     return 0;
-}
-
-static bool not_read_back(int reason, struct mf_error *err)
-{
-    return mf_error_set(err, MF_ERR_IO, "an upload cannot be read back (%s)",
-                        reason == ENODATA ? "it ends too soon" : strerror(reason));
 }
 
 static int make_digest(struct mf_sync *work)
@@ -335,7 +329,7 @@ bool mf_pack_digest(struct mf_pack *pack, size_t n, unsigned char ret_sha256[MF_
         (void)mf_syncer_wait(pack->blobs->digests, &pack->digests[pack->waited]->work);
     const struct digest *d = pack->digests[n];
     memcpy(ret_sha256, d->sha256, MF_SHA256_BYTES);
-    return d->work.error == 0 || not_read_back(d->work.error, err);
+    return d->work.error == 0 || mf_file_range_failed("an upload", d->work.error, err);
 }
 
 void mf_pack_hash_later(struct mf_pack *pack)
@@ -348,7 +342,7 @@ bool mf_pack_hash(struct mf_pack *pack, uint64_t offset, uint64_t size,
 {
     int error = hash_range(pack->read, offset, size, pack->buffer, pack->hash);
     mf_sha256_final(pack->hash, ret_sha256); /* begins anew */
-    return error == 0 || not_read_back(error, err);
+    return error == 0 || mf_file_range_failed("an upload", error, err);
 }
 
 int mf_pack_flush(struct mf_pack *pack, struct mf_error *err)

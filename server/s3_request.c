@@ -2,6 +2,7 @@
 #include "server/s3_request.h"
 
 #include "core/clock.h"
+#include "core/file_range.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -9,7 +10,6 @@
 #include <string.h>
 #include <strings.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { ATTEMPTS = 4, FIRST_PAUSE_MS = 100, URL_BYTES = 8 << 10, FIELD = MF_SIGV4_TOKEN + 64 };
 enum { SHOWN = 7, READ_BYTES = 64 << 10 };
@@ -17,25 +17,23 @@ enum { SHOWN = 7, READ_BYTES = 64 << 10 };
 static const char NOTHING[] = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 static const uint64_t LARGEST = UINT64_C(1) << 40;
 
+static bool hash_piece(void *context, const void *piece, size_t len, struct mf_error *err)
+{
+    (void)err;
+    mf_sha256_update(context, piece, len);
+    return true;
+}
+
 bool mf_s3_digest(int fd, uint64_t offset, uint64_t size, char out[MF_SHA256_HEX],
                   struct mf_error *err)
 {
     unsigned char digest[MF_SHA256_BYTES];
-    MF_AUTO(mf_mem) char *bytes = malloc(READ_BYTES);
+    const struct mf_file_range range = {"a payload", fd, offset, size};
     MF_AUTO(mf_sha256) struct mf_sha256 *hash = mf_sha256_new();
-    if (!bytes || !hash)
+    if (!hash)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a payload");
-    for (uint64_t done = 0; done < size;) {
-        const size_t want = size - done < READ_BYTES ? (size_t)(size - done) : READ_BYTES;
-        const ssize_t n = pread(fd, bytes, want, (off_t)(offset + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return mf_error_set(err, MF_ERR_IO, "a payload cannot be read back (%s)",
-                                n < 0 ? strerror(errno) : "it ends too soon");
-        mf_sha256_update(hash, bytes, (size_t)n);
-        done += (uint64_t)n;
-    }
+    if (!mf_file_range_pieces(&range, hash_piece, hash, err))
+        return false;
     mf_sha256_final(hash, digest);
     mf_sha256_to_hex(digest, out);
     return true;

@@ -1,6 +1,8 @@
 /* Sealed packs: see sealed_pack.h. */
 #include "server/sealed_pack.h"
 
+#include "core/file_range.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -37,22 +39,6 @@ static bool write_at(int fd, const void *data, size_t len, uint64_t at)
             return false;
         }
         from += n;
-        at += (uint64_t)n;
-        len -= (size_t)n;
-    }
-    return true;
-}
-
-static bool read_at(int fd, void *out, size_t len, uint64_t at)
-{
-    char *to = out;
-    while (len > 0) {
-        ssize_t n = pread(fd, to, len, (off_t)at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        to += n;
         at += (uint64_t)n;
         len -= (size_t)n;
     }
@@ -190,7 +176,7 @@ bool mf_sealed_is(int fd, char id[MF_VAULT_ID])
 {
     unsigned char header[HEADER_BYTES];
     uint64_t serial;
-    int place = read_at(fd, header, sizeof header, 0) ? newest_place(header, &serial) : -1;
+    int place = mf_read_at(fd, 0, header, sizeof header) == 0 ? newest_place(header, &serial) : -1;
     return place >= 0 && mf_vault_wrapped_by(header + place * PLACE_BYTES + KEY_AT, id);
 }
 
@@ -202,7 +188,7 @@ static bool open_key(const struct mf_vault *vault, const char *name, int fd,
 {
     unsigned char header[HEADER_BYTES];
     struct mf_error other = MF_ERROR_INIT;
-    if (!read_at(fd, header, sizeof header, 0) ||
+    if (mf_read_at(fd, 0, header, sizeof header) != 0 ||
         (*ret_place = newest_place(header, ret_serial)) < 0)
         return mf_error_set(err, MF_ERR_IO,
                             "payload %s: is not encrypted, or damaged (medfusion vault seal)",
@@ -250,7 +236,7 @@ static bool copy_piece(const struct opened *o, uint64_t i, int memory,
     uint64_t begin = i * PIECE;
     size_t len = o->size - begin < PIECE ? (size_t)(o->size - begin) : PIECE;
     size_t aad_len = place_of(o->name, i, i + 1 == o->pieces, aad, nonce);
-    if (!read_at(o->fd, buffer, len + MF_GCM_TAG, HEADER_BYTES + i * SEALED_PIECE) ||
+    if (mf_read_at(o->fd, HEADER_BYTES + i * SEALED_PIECE, buffer, len + MF_GCM_TAG) != 0 ||
         !mf_gcm_open(o->gcm, nonce, aad, aad_len, buffer, len, buffer, buffer + len))
         return mf_error_set(err, MF_ERR_IO, "payload %s: is damaged", o->name);
     return write_at(memory, buffer, len, begin) ||
