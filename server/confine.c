@@ -1,7 +1,9 @@
-/* Confine: the paths of each process, from the configuration and the files that it names. */
+/* Confine: the paths of each process, from the configuration and the files that it names; its system
+ * calls, from what it is there for. */
 #include "server/confine.h"
 
 #include "server/landlock.h"
+#include "server/syscalls.h"
 
 #include "core/auto.h"
 #include "core/json.h"
@@ -141,13 +143,38 @@ static bool has_gpu(const struct mf_config *config)
            (strcmp(device, "cpu") != 0 && access("/dev/nvidiactl", F_OK) == 0);
 }
 
-bool mf_confine(const struct mf_config *config, enum mf_confined who, struct mf_error *err)
+/* By TCP. */
+static bool connects(const struct mf_config *config, enum mf_confined who)
+{
+    if (who == MF_CONFINED_STORE)
+        return mf_config_has_database(config);
+    return who != MF_CONFINED_WORKER || is_set(config->payloads.s3) ||
+           is_set(config->trace.endpoint);
+}
+
+/* --- the two halves --- */
+
+static bool confine_store(const struct mf_config *config, struct mf_error *err)
+{
+    /* SQLite seeds its random numbers from there */
+    const char *const directory[] = {config->data.directory}, *const random[] = {"/dev/urandom"};
+    const struct mf_landlock left = {
+        .writable = directory, .writable_count = 1, .readable = random, .readable_count = 1};
+    return mf_landlock_enter(&left, err);
+}
+
+static bool keeps_files(const struct mf_config *config, enum mf_confined who)
+{
+    return who == MF_CONFINED_SUPERVISOR || (who == MF_CONFINED_WORKER && has_gpu(config)) ||
+           (who == MF_CONFINED_STORE && mf_config_has_database(config));
+}
+
+static bool confine_files(const struct mf_config *config, enum mf_confined who,
+                          struct mf_error *err)
 {
     static const char *const PLACES[] = {"payloads", "staging"}; /* may be links to elsewhere */
     MF_AUTO(rights) struct rights *r = calloc(1, sizeof *r);
     char path[PATH_BYTES];
-    if (who == MF_CONFINED_WORKER && has_gpu(config))
-        return true;
     if (!r)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for a process");
     add(&r->writable, config->data.directory);
@@ -163,11 +190,32 @@ bool mf_confine(const struct mf_config *config, enum mf_confined who, struct mf_
     mf_config_each_text(config, add_text, &r->readable);
     if (r->writable.failed || r->readable.failed)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "no room for the paths of a process");
-    const bool elsewhere = is_set(config->payloads.s3) || is_set(config->trace.endpoint);
     const struct mf_landlock left = {.writable = (const char *const *)r->writable.list,
                                      .writable_count = r->writable.count,
                                      .readable = (const char *const *)r->readable.list,
                                      .readable_count = r->readable.count,
-                                     .connect = who != MF_CONFINED_WORKER || elsewhere};
+                                     .connect = connects(config, who)};
     return mf_landlock_enter(&left, err);
+}
+
+static bool confine_syscalls(const struct mf_config *config, enum mf_confined who,
+                             struct mf_error *err)
+{
+    const bool supervisor = who == MF_CONFINED_SUPERVISOR;
+    const struct mf_syscalls_left left = {
+        .programs = supervisor,
+        .processes = supervisor || who == MF_CONFINED_FORKING,
+        .listening = supervisor,
+        .network = connects(config, who),
+        .netlink = who == MF_CONFINED_WORKER && has_gpu(config),
+        .listed = who == MF_CONFINED_STORE && !mf_config_has_database(config)};
+    return mf_syscalls_enter(&left, err);
+}
+
+bool mf_confine(const struct mf_config *config, enum mf_confined who, struct mf_error *err)
+{
+    if (!keeps_files(config, who) &&
+        !(who == MF_CONFINED_STORE ? confine_store(config, err) : confine_files(config, who, err)))
+        return false;
+    return confine_syscalls(config, who, err);
 }

@@ -11,6 +11,7 @@
 #include "dicom/dicom.h"
 #include "server/landlock.h"
 #include "server/sandbox.h"
+#include "server/syscalls.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -292,12 +293,14 @@ static void run(struct zygote *z)
     }
 }
 
-/* It opens nothing more, but for what the kernel tells a decoder of its memory. */
-static bool close_the_files(struct mf_error *err)
+/* It opens nothing more, but for what the kernel tells a decoder of its memory, and only makes
+ * decoders. */
+static bool confine_zygote(struct mf_error *err)
 {
     static const char *const kernel[] = {"/proc"};
-    const struct mf_landlock left = {.readable = kernel, .readable_count = 1};
-    return mf_landlock_enter(&left, err);
+    const struct mf_landlock files = {.readable = kernel, .readable_count = 1};
+    const struct mf_syscalls_left calls = {.processes = true};
+    return mf_landlock_enter(&files, err) && mf_syscalls_enter(&calls, err);
 }
 
 static bool prepare(struct zygote *z, struct mf_error *err)
@@ -316,7 +319,7 @@ static bool prepare(struct zygote *z, struct mf_error *err)
     mallopt(M_MMAP_THRESHOLD, MMAP_BYTES);
     mallopt(M_TRIM_THRESHOLD, 2 * MMAP_BYTES);
     malloc_trim(0); /* tidies its lists once, instead of in every decoder */
-    return close_the_files(err);
+    return confine_zygote(err);
 }
 
 int mf_zygote_main(const mf_decoder_verb extra[], size_t extra_count)

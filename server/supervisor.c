@@ -5,6 +5,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "server/access.h"
+#include "server/confine.h"
 #include "server/decoder.h"
 #include "server/fetch_source.h"
 #include "server/front.h"
@@ -393,7 +394,8 @@ bool mf_supervisor_run(const struct mf_supervisor_options *options, struct mf_er
     mf_log_setup(level, "supervisor");
     if (!mf_worker_devices_check(options->config->worker.device,
                                  (size_t)options->config->worker.count, err) ||
-        !give_up_rights(err) || (s.signals = open_signals(err)) < 0 ||
+        !give_up_rights(err) || !mf_confine(options->config, MF_CONFINED_SUPERVISOR, err) ||
+        (s.signals = open_signals(err)) < 0 ||
         !(s.gauges = mf_worker_gauges_new(err)) || !(s.ups_gauges = mf_ups_gauges_new(err)))
         return false;
     if (!start_all(&s, &s.failure))

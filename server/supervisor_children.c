@@ -9,7 +9,6 @@
 #include "server/decoder.h"
 #include "server/dimse.h"
 #include "server/front.h"
-#include "server/landlock.h"
 #include "server/preflight.h"
 #include "server/process.h"
 #include "server/query.h"
@@ -73,13 +72,7 @@ static bool store_main(const struct start *start, struct mf_error *err)
         .listen_fd = start->supervisor->store_fd,
         .stop_fd = -1,
         .ready_fd = start->ready_fd};
-    if (database) /* by TCP, and with certificates from anywhere */
-        return mf_store_server_run(&server, err);
-    /* SQLite seeds its random numbers from there */
-    const char *const directory[] = {config->data.directory}, *const random[] = {"/dev/urandom"};
-    const struct mf_landlock left = {
-        .writable = directory, .writable_count = 1, .readable = random, .readable_count = 1};
-    return mf_landlock_enter(&left, err) && mf_store_server_run(&server, err);
+    return mf_confine(config, MF_CONFINED_STORE, err) && mf_store_server_run(&server, err);
 }
 
 /* Cores are divided among the workers unless the configuration says how many threads each has. */
@@ -233,8 +226,8 @@ static void tell_failure(int fd, const struct mf_error *err)
     (void)told; /* nobody listens any more */
 }
 
-/* The store confines itself, by the database that it has; what a reload runs for a moment, and the
- * zygote, which is a program of its own, are no concern here. */
+/* The store confines itself, when it has read its keys and where its database is, and the zygote,
+ * which is a program of its own; what a reload runs for a moment has what the supervisor has. */
 static bool confine(const struct start *start, struct mf_error *err)
 {
     switch (start->child->kind) {
@@ -243,9 +236,10 @@ static bool confine(const struct start *start, struct mf_error *err)
     case MF_CHILD_WORKER:
         return mf_confine(start->config, MF_CONFINED_WORKER, err);
     case MF_CHILD_COURIER:
+        return mf_confine(start->config, MF_CONFINED_COURIER, err);
     case MF_CHILD_DIMSE:
     case MF_CHILD_QUERY:
-        return mf_confine(start->config, MF_CONFINED_OTHER, err);
+        return mf_confine(start->config, MF_CONFINED_FORKING, err);
     default:
         return true;
     }

@@ -5,6 +5,8 @@
  *   ATTEMPT_FILE   a file outside of everything that the configuration names
  *   ATTEMPT_PORT   of a listener on 127.0.0.1
  */
+#include "calls.h"
+
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -28,25 +30,44 @@ static int can_open(const char *path, int flags)
     return fd >= 0;
 }
 
-static int can_start_a_program(void)
+static int can_fork(int program)
 {
     int status = 0;
     pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); /* fork() would wait for locks */
     if (pid == 0) {
-        execl("/bin/true", "true", (char *)NULL);
-        _exit(1);
+        if (program)
+            execl("/bin/true", "true", (char *)NULL);
+        _exit(program);
     }
     return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
            WEXITSTATUS(status) == 0;
 }
 
-static int can_reach(int listening)
+static int can_make_a_socket(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+/* To bind, or to listen without it, which finds a port of its own. */
+static int can_listen(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    address.sin_port = htons((unsigned short)(listening ? 0 : port));
-    int ok = listening ? bind(fd, (struct sockaddr *)&address, sizeof address) == 0
-                       : connect(fd, (struct sockaddr *)&address, sizeof address) == 0;
+    int ok = bind(fd, (struct sockaddr *)&address, sizeof address) == 0 || listen(fd, 1) == 0;
+    close(fd);
+    return ok;
+}
+
+static int can_connect(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((unsigned short)port),
+                                  .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int ok = connect(fd, (struct sockaddr *)&address, sizeof address) == 0;
     close(fd);
     return ok;
 }
@@ -55,10 +76,13 @@ static void attempt(int number)
 {
     char line[256];
     (void)number;
-    int n = snprintf(
-        line, sizeof line, "attempt %ld %ld read=%d write=%d program=%d listen=%d connect=%d\n",
-        (long)getpid(), (long)syscall(SYS_gettid), can_open(file, O_RDONLY),
-        can_open(made, O_RDWR | O_CREAT), can_start_a_program(), can_reach(1), can_reach(0));
+    int n = snprintf(line, sizeof line,
+                     "attempt %ld %ld read=%d write=%d program=%d process=%d listen=%d connect=%d "
+                     "socket=%d signal=%d calls=%d\n",
+                     (long)getpid(), (long)syscall(SYS_gettid), can_open(file, O_RDONLY),
+                     can_open(made, O_RDWR | O_CREAT), can_fork(1) || programs_that_start(),
+                     can_fork(0), can_listen(), can_connect(), can_make_a_socket(),
+                     kill(getppid(), 0) == 0, calls_that_pass());
     if (write(2, line, (size_t)n) != n)
         abort();
 }
