@@ -1,5 +1,5 @@
-/* Confine: the paths of each process, from the configuration and the files that it names; its system
- * calls, from what it is there for. */
+/* Confine: the paths of each process, from the configuration and the files that it names; its
+ * system calls, from what it is there for. */
 #include "server/confine.h"
 
 #include "server/landlock.h"
@@ -202,13 +202,13 @@ static bool confine_syscalls(const struct mf_config *config, enum mf_confined wh
                              struct mf_error *err)
 {
     const bool supervisor = who == MF_CONFINED_SUPERVISOR;
-    const struct mf_syscalls_left left = {
-        .programs = supervisor,
-        .processes = supervisor || who == MF_CONFINED_FORKING,
-        .listening = supervisor,
-        .network = connects(config, who),
-        .netlink = who == MF_CONFINED_WORKER && has_gpu(config),
-        .listed = who == MF_CONFINED_STORE && !mf_config_has_database(config)};
+    const struct mf_syscalls_left left = {.programs = supervisor,
+                                          .processes = supervisor || who == MF_CONFINED_FORKING,
+                                          .listening = supervisor,
+                                          .network = connects(config, who),
+                                          .netlink = who == MF_CONFINED_WORKER && has_gpu(config),
+                                          .listed = who == MF_CONFINED_STORE &&
+                                                    !mf_config_has_database(config)};
     return mf_syscalls_enter(&left, err);
 }
 

@@ -395,8 +395,8 @@ bool mf_supervisor_run(const struct mf_supervisor_options *options, struct mf_er
     if (!mf_worker_devices_check(options->config->worker.device,
                                  (size_t)options->config->worker.count, err) ||
         !give_up_rights(err) || !mf_confine(options->config, MF_CONFINED_SUPERVISOR, err) ||
-        (s.signals = open_signals(err)) < 0 ||
-        !(s.gauges = mf_worker_gauges_new(err)) || !(s.ups_gauges = mf_ups_gauges_new(err)))
+        (s.signals = open_signals(err)) < 0 || !(s.gauges = mf_worker_gauges_new(err)) ||
+        !(s.ups_gauges = mf_ups_gauges_new(err)))
         return false;
     if (!start_all(&s, &s.failure))
         begin_stop(&s);

@@ -266,8 +266,8 @@ static int refuse(scmp_filter_ctx filter, const int calls[], size_t count)
 static int refuse_families(scmp_filter_ctx filter, const struct mf_syscalls_left *left)
 {
     const uint32_t refused = SCMP_ACT_ERRNO(EAFNOSUPPORT);
-    int rc = seccomp_rule_add(filter, refused, SCMP_SYS(socket), 1,
-                              SCMP_A0(SCMP_CMP_GT, AF_NETLINK));
+    int rc =
+        seccomp_rule_add(filter, refused, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_GT, AF_NETLINK));
     for (scmp_datum_t family = 0; family <= AF_NETLINK; family++) {
         const bool ip = family == AF_INET || family == AF_INET6;
         const bool netlink = family == AF_NETLINK && (left->netlink || left->network);

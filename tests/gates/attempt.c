@@ -51,12 +51,12 @@ static int can_make_a_socket(void)
     return fd >= 0;
 }
 
-/* To bind, or to listen without it, which finds a port of its own. */
-static int can_listen(void)
+static int can_listen(int binding)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int ok = bind(fd, (struct sockaddr *)&address, sizeof address) == 0 || listen(fd, 1) == 0;
+    int ok = binding ? bind(fd, (struct sockaddr *)&address, sizeof address) == 0
+                     : listen(fd, 1) == 0; /* at a port of the kernel's choice */
     close(fd);
     return ok;
 }
@@ -76,13 +76,14 @@ static void attempt(int number)
 {
     char line[256];
     (void)number;
-    int n = snprintf(line, sizeof line,
-                     "attempt %ld %ld read=%d write=%d program=%d process=%d listen=%d connect=%d "
-                     "socket=%d signal=%d calls=%d\n",
-                     (long)getpid(), (long)syscall(SYS_gettid), can_open(file, O_RDONLY),
-                     can_open(made, O_RDWR | O_CREAT), can_fork(1) || programs_that_start(),
-                     can_fork(0), can_listen(), can_connect(), can_make_a_socket(),
-                     kill(getppid(), 0) == 0, calls_that_pass());
+    int n = snprintf(
+        line, sizeof line,
+        "attempt %ld %ld read=%d write=%d program=%d process=%d bind=%d listen=%d connect=%d "
+        "socket=%d signal=%d calls=%d\n",
+        (long)getpid(), (long)syscall(SYS_gettid), can_open(file, O_RDONLY),
+        can_open(made, O_RDWR | O_CREAT), can_fork(1) || programs_that_start(), can_fork(0),
+        can_listen(1), can_listen(0), can_connect(), can_make_a_socket(), kill(getppid(), 0) == 0,
+        calls_that_pass());
     if (write(2, line, (size_t)n) != n)
         abort();
 }

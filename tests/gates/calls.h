@@ -61,8 +61,8 @@ static int calls_that_pass(void)
     int passed = 0;
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         const long *c = calls[i];
-        passed += syscall(c[0], c[1], c[2], c[3], c[4], c[5]) >= 0 ||
-                  (errno != EPERM && errno != ENOSYS);
+        passed +=
+            syscall(c[0], c[1], c[2], c[3], c[4], c[5]) >= 0 || (errno != EPERM && errno != ENOSYS);
     }
     return passed;
 }

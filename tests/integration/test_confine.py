@@ -14,7 +14,7 @@ import daemon as daemons
 from fhir_server import wait_until
 
 ATTEMPT = bundles.PROGRAM.parent / "gates/libgate_attempt.so"
-NOTHING = dict.fromkeys(("read", "write", "program", "process", "listen", "connect", "socket", "signal", "calls"), 0)
+NOTHING = dict.fromkeys(("read", "write", "program", "process", "bind", "listen", "connect", "socket", "signal", "calls"), 0)
 OF_NETWORK, OF_PROCESSES = {"connect": 1, "socket": 1}, {"process": 1, "signal": 1}
 LEFT = {"mf-front": OF_NETWORK, "mf-courier": OF_NETWORK, "mf-dimse": OF_NETWORK | OF_PROCESSES, "mf-query": OF_NETWORK | OF_PROCESSES,
         "mf-worker": {}, "mf-store": {}, "mf-zygote": OF_PROCESSES}
@@ -83,7 +83,7 @@ def test_a_planted_attempt_comes_to_nothing(tmp_path, frontal_bundle, canary, pl
         for role, left in LEFT.items():
             [pid] = daemon.pids(role)
             for what in plant(log, pid):
-                on_postgresql = OF_NETWORK | {"read": 1, "write": 1} if role == "mf-store" and daemons.ON_POSTGRESQL else {}
+                on_postgresql = OF_NETWORK | {"read": 1, "write": 1, "bind": 1} if role == "mf-store" and daemons.ON_POSTGRESQL else {}
                 assert what == NOTHING | left | on_postgresql, (role, what)
         assert daemons.ON_POSTGRESQL or list(canary.parent.iterdir()) == [canary]
         # the supervisor starts the others: what it gives up is what nobody needs

@@ -67,9 +67,8 @@ static int powers(int unbound)
     found |= programs_that_start() ? PROGRAM : 0;
     found |= can_fork() || can_clone(0) ? PROCESS : 0;
     found |= listen(unbound, 1) == 0 ? LISTEN : 0;
-    found |= can_make(AF_INET, SOCK_STREAM) || can_make(AF_INET6, SOCK_DGRAM) || can_disguise()
-                 ? IP
-                 : 0;
+    found |=
+        can_make(AF_INET, SOCK_STREAM) || can_make(AF_INET6, SOCK_DGRAM) || can_disguise() ? IP : 0;
     found |= can_make(AF_NETLINK, SOCK_RAW) ? NETLINK : 0;
     found |= can_make(AF_ALG, SOCK_SEQPACKET) || can_make(AF_VSOCK, SOCK_STREAM) ||
                      can_make(AF_PACKET, SOCK_RAW) || can_clone(CLONE_NEWUSER)
