@@ -185,10 +185,11 @@ bool mf_api_keys_write(const struct mf_api_keys *keys, const char *path, struct 
 {
     struct mf_outfile out;
     json_t *list = json_array();
-    for (size_t i = 0; i < keys->count; i++)
-        json_array_append_new(list, key_to_json(&keys->keys[i]));
+    bool whole = list != NULL;
+    for (size_t i = 0; i < keys->count && whole; i++)
+        whole = json_array_append_new(list, key_to_json(&keys->keys[i])) == 0;
     MF_AUTO(mf_json) json_t *root = json_pack("{s:s, s:o}", "schema", SCHEMA, "keys", list);
-    MF_AUTO(mf_mem) char *text = root ? mf_json_text(root, 1) : NULL;
+    MF_AUTO(mf_mem) char *text = root && whole ? mf_json_text(root, 1) : NULL;
     if (!text)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory for API keys");
     mode_t mask = umask(077);
