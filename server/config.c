@@ -3,6 +3,7 @@
 
 #include "core/json.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -254,11 +255,9 @@ static const char PREFIX[] = "MEDFUSION_";
 /* "http.listen" → "MEDFUSION_HTTP_LISTEN" */
 static void environment_name(const struct mf_config_key *key, char out[128])
 {
-    size_t n = strlen(PREFIX);
-    memcpy(out, PREFIX, n + 1);
-    for (const char *s = key->name; *s && n < 127; s++)
-        out[n++] = (char)(*s == '.' ? '_' : *s >= 'a' && *s <= 'z' ? *s - 'a' + 'A' : *s);
-    out[n] = '\0';
+    snprintf(out, 128, "%s%s", PREFIX, key->name);
+    for (char *s = out; *s; s++)
+        *s = (char)(*s == '.' ? '_' : toupper((unsigned char)*s));
 }
 
 bool mf_config_load_environment(struct mf_config *config, char *const *environment,
@@ -310,7 +309,7 @@ void mf_config_each_text(const struct mf_config *config,
 
 /* --- another configuration for a daemon that runs --- */
 
-/* What the supervisor and the store, which stay, have been started with. */
+/* What the supervisor and the store, which stay, have been started with; no list is among it. */
 static const char *const FIXED[] = {
     "data.keys",           "http.listen",       "dimse.listen",        "data.directory",
     "worker.count",        "jobs.lease_s",      "jobs.max_crashes",    "jobs.max_losses",
@@ -321,19 +320,9 @@ static bool same_value(const struct mf_config *a, const struct mf_config *b,
                        const struct mf_config_key *key)
 {
     const void *x = (const char *)a + key->offset, *y = (const char *)b + key->offset;
-    switch (key->type) {
-    case MF_CONFIG_TEXT:
-        return strcmp(*(const char *const *)x, *(const char *const *)y) == 0;
-    case MF_CONFIG_INTEGER:
-        return *(const int64_t *)x == *(const int64_t *)y;
-    case MF_CONFIG_LIST:
-        break;
-    }
-    const struct mf_string_list *p = x, *q = y;
-    bool same = p->count == q->count;
-    for (size_t i = 0; same && i < p->count; i++)
-        same = strcmp(p->items[i], q->items[i]) == 0;
-    return same;
+    return key->type == MF_CONFIG_INTEGER
+               ? *(const int64_t *)x == *(const int64_t *)y
+               : strcmp(*(const char *const *)x, *(const char *const *)y) == 0;
 }
 
 bool mf_config_check_reload(const struct mf_config *old, const struct mf_config *wanted,

@@ -58,8 +58,6 @@ static int offer_weight(const char *accept, const char *offer)
         s += strspn(s, " \t,");
         size_t len = strcspn(s, ",");
         size_t range = strcspn(s, ";, \t");
-        if (range > len)
-            range = len;
         int fit = range ? fits(s, range, offer) : 0;
         int w = range_weight(s + range, len - range);
         if (fit > best_fit && w >= 0) {

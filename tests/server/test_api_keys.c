@@ -149,7 +149,8 @@ static void a_damaged_file_is_refused_by_its_name(void **state)
         {"{}", "\"schema\" must be \"medfusion.keys/1\""},
         {"{\"schema\":\"medfusion.keys/1\"}", "\"keys\" must be an array"},
         {"KEYS{\"id\":\"a\"}]}", "a key is incomplete"},
-        {"KEYS{\"id\":\"a\",\"name\":\"\",\"tenant\":\"t\",\"scopes\":\"admin\",\"sha256\":\"SHA\"}]}",
+        {"KEYS{\"id\":\"a\",\"name\":\"\",\"tenant\":\"t\",\"scopes\":\"admin\",\"sha256\":\"SHA\"}"
+         "]}",
          "a key is incomplete"},
         {"KEYS{\"id\":\"a\",\"name\":\"n\",\"scopes\":\"admin\",\"sha256\":\"SHA\"}]}",
          "a key is incomplete"},
@@ -158,11 +159,14 @@ static void a_damaged_file_is_refused_by_its_name(void **state)
         {"KEYS{\"id\":\"0123456789abcdef0\",\"name\":\"n\",\"tenant\":\"t\",\"scopes\":\"admin\","
          "\"sha256\":\"SHA\"}]}",
          "a key is incomplete"},
-        {"KEYS{\"id\":\"a\",\"name\":\"n\",\"tenant\":\"T\",\"scopes\":\"admin\",\"sha256\":\"SHA\"}]}",
+        {"KEYS{\"id\":\"a\",\"name\":\"n\",\"tenant\":\"T\",\"scopes\":\"admin\",\"sha256\":"
+         "\"SHA\"}]}",
          "a key is incomplete"},
-        {"KEYS{\"id\":\"a\",\"name\":\"n\",\"tenant\":\"t\",\"scopes\":\"admin\",\"sha256\":\"00\"}]}",
+        {"KEYS{\"id\":\"a\",\"name\":\"n\",\"tenant\":\"t\",\"scopes\":\"admin\",\"sha256\":\"00\"}"
+         "]}",
          "a key is incomplete"},
-        {"KEYS{\"id\":\"a\",\"name\":\"n\",\"tenant\":\"t\",\"scopes\":\"admin\",\"sha256\":\"xSHA\"}]}",
+        {"KEYS{\"id\":\"a\",\"name\":\"n\",\"tenant\":\"t\",\"scopes\":\"admin\",\"sha256\":"
+         "\"xSHA\"}]}",
          "a key is incomplete"},
         {"KEYS{\"id\":\"a\",\"name\":\"n\",\"tenant\":\"t\",\"scopes\":\"x\",\"sha256\":\"SHA\"}]}",
          "\"x\" is no scope"},

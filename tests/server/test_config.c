@@ -93,6 +93,73 @@ static void wrong_files_are_refused_by_name(void **state)
     }
 }
 
+static void a_list_has_so_many_entries(void **state)
+{
+    (void)state;
+    char text[4096], colons[1024] = "a";
+    MF_AUTO(mf_config) struct mf_config *c = fresh();
+    struct mf_error err = MF_ERROR_INIT;
+    for (int count = 256; count <= 257; count++) {
+        size_t used = (size_t)snprintf(text, sizeof text, "{\"models\":{\"directories\":[\"a\"");
+        for (int i = 1; i < count; i++) {
+            used += (size_t)snprintf(text + used, sizeof text - used, ",\"a\"");
+            memcpy(colons + 2 * i - 1, ":a", 3);
+        }
+        snprintf(text + used, sizeof text - used, "]}}");
+        assert_int_equal(load(c, text, &err), count == 256);
+        assert_string_equal(
+            err.msg, count == 256
+                         ? ""
+                         : "FILE: \"models.directories\" must be an array of at most 256 strings");
+        mf_error_clear(&err);
+        assert_int_equal(mf_config_set(c, "models.directories", colons, &err), count == 256);
+        assert_string_equal(
+            err.msg,
+            count == 256 ? "" : "command line: \"models.directories\" has more than 256 entries");
+        mf_error_clear(&err);
+        assert_int_equal(c->models.directories.count, 256);
+    }
+    assert_true(mf_config_set(c, "models.directories", "::a:", &err)); /* nothing is no entry */
+    assert_int_equal(c->models.directories.count, 1);
+}
+
+static void the_database_is_given_in_one_place(void **state)
+{
+    (void)state;
+    MF_AUTO(mf_config) struct mf_config *c = fresh();
+    struct mf_error err = MF_ERROR_INIT;
+    char path[] = "/tmp/medfusion-test-XXXXXX", *text = NULL;
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_true(mf_config_database(c, &text, &err));
+    assert_null(text);
+    c->store.database = "host=db";
+    assert_true(mf_config_database(c, &text, &err));
+    assert_string_equal(text, "host=db");
+    free(text);
+    c->store.database_file = path;
+    assert_false(mf_config_database(c, &text, &err));
+    assert_error(&err, MF_ERR_USAGE,
+                 "store.database: store.database_file is set, too: one of them");
+    mf_error_clear(&err);
+    c->store.database = "off";
+    assert_false(mf_config_database(c, &text, &err)); /* an empty file */
+    assert_null(text);
+    assert_int_equal(err.code, MF_ERR_USAGE);
+    assert_non_null(strstr(err.msg, "its first line is empty"));
+    mf_error_clear(&err);
+    assert_int_equal(write(fd, "host=there\r\nmore", 16), 16);
+    close(fd);
+    assert_true(mf_config_database(c, &text, &err));
+    assert_string_equal(text, "host=there");
+    free(text);
+    assert_int_equal(unlink(path), 0);
+    assert_false(mf_config_database(c, &text, &err));
+    assert_int_equal(strncmp(err.msg, "store.database_file: ", 21), 0);
+    assert_false(mf_config_has(NULL));
+    assert_true(mf_config_has("store.database"));
+}
+
 static void wrong_variables_and_arguments_are_refused_by_name(void **state)
 {
     (void)state;
@@ -112,6 +179,21 @@ static void wrong_variables_and_arguments_are_refused_by_name(void **state)
     mf_error_clear(&err);
     assert_false(mf_config_set(c, "jobs.max_queued", "99999999999999999999", &err));
     assert_error(&err, MF_ERR_USAGE, "command line: \"jobs.max_queued\" must be an integer");
+    mf_error_clear(&err);
+    assert_false(mf_config_set(c, "http.handlers", "8x", &err));
+    assert_error(&err, MF_ERR_USAGE, "command line: \"http.handlers\" must be an integer");
+    mf_error_clear(&err);
+    assert_false(mf_config_set(c, "http.handlers", "257", &err));
+    assert_error(&err, MF_ERR_USAGE, "command line: \"http.handlers\" must lie between 1 and 256");
+    mf_error_clear(&err);
+    char long_one[160] = "MEDFUSION_", *too_long[] = {"MEDFUSION_ROOT", long_one, NULL};
+    memset(long_one + 10, 'X', 120);
+    memcpy(long_one + 130, "=1", 3);
+    assert_false(mf_config_load_environment(c, too_long, &err)); /* no "=": no setting */
+    long_one[100] = '\0';
+    char expected[160];
+    snprintf(expected, sizeof expected, "environment: unknown key \"%s\"", long_one);
+    assert_error(&err, MF_ERR_USAGE, expected);
     mf_error_clear(&err);
     assert_false(mf_config_load_file(c, "/nowhere/medfusion.json", &err));
     assert_int_equal(err.code, MF_ERR_USAGE);
@@ -207,6 +289,8 @@ int main(void)
         cmocka_unit_test(every_text_is_visited),
         cmocka_unit_test(the_command_line_wins_over_the_environment_over_the_file),
         cmocka_unit_test(wrong_files_are_refused_by_name),
+        cmocka_unit_test(a_list_has_so_many_entries),
+        cmocka_unit_test(the_database_is_given_in_one_place),
         cmocka_unit_test(wrong_variables_and_arguments_are_refused_by_name),
         cmocka_unit_test(the_example_loads_and_changes_nothing),
         cmocka_unit_test(the_committed_example_is_the_table),

@@ -69,6 +69,11 @@ static const struct body_case CASES[] = {
          "--a b:c\r\n" NAME("a") "\r\nx\r\n--a b:c--", "[a:x]"),
     GOOD("escaped boundary", "multipart/form-data; boundary=\"\\B\"",
          "--B\r\n" NAME("a") "\r\nx\r\n--B--", "[a:x]"),
+    GOOD("other parameters and empty ones",
+         "multipart/form-data; ;encoding=\"\\\"x\"; boundary=a/b:c ;",
+         "--a/b:c\r\n" NAME("a") "\r\nx\r\n--a/b:c--", "[a:x]"),
+    GOOD("a field that begins like another one", FORM,
+         "--B\r\nContent-Disposition-X: y\r\n" NAME("a") "\r\nx\r\n--B--", "[a:x]"),
     GOOD("empty content", FORM, "--B\r\n" NAME("a") "\r\n\r\n--B--", "[a:]"),
     GOOD("no content at all", FORM, "--B\r\n" NAME("a") "\r\n--B--", "[a:]"),
     GOOD("content that nearly is a boundary", FORM,
@@ -110,6 +115,33 @@ static const struct body_case CASES[] = {
         "Content-Type: multipart without a valid boundary"),
     BAD("boundary with a blank at the end", "multipart/form-data; boundary=\"B \"", "",
         MF_ERR_MALFORMED, "Content-Type: multipart without a valid boundary"),
+    BAD("a parameter behind nothing", "multipart/form-data; boundary=B x=y", "", MF_ERR_MALFORMED,
+        "Content-Type: multipart without a valid boundary"),
+    BAD("a parameter without a value", "multipart/form-data; boundary=B; x", "", MF_ERR_MALFORMED,
+        "Content-Type: multipart without a valid boundary"),
+    BAD("a parameter without a name", "multipart/form-data; boundary=B; =x", "", MF_ERR_MALFORMED,
+        "Content-Type: multipart without a valid boundary"),
+    BAD("a quote that ends with its escape", "multipart/form-data; boundary=\"B\\", "",
+        MF_ERR_MALFORMED, "Content-Type: multipart without a valid boundary"),
+    BAD("boundary with a sign that it may not have", "multipart/form-data; boundary=B!", "",
+        MF_ERR_MALFORMED, "Content-Type: multipart without a valid boundary"),
+    BAD("boundary with a bracket", "multipart/form-data; boundary=\"B[\"", "", MF_ERR_MALFORMED,
+        "Content-Type: multipart without a valid boundary"),
+    BAD("boundary with a brace", "multipart/form-data; boundary=\"B{\"", "", MF_ERR_MALFORMED,
+        "Content-Type: multipart without a valid boundary"),
+    BAD("boundary with DEL", "multipart/form-data; boundary=B\x7f", "", MF_ERR_MALFORMED,
+        "Content-Type: multipart without a valid boundary"),
+    BAD("disposition of as many letters", FORM,
+        "--B\r\nContent-Disposition: form_data; name=a\r\n\r\nx\r\n--B--", MF_ERR_MALFORMED,
+        "multipart body, part 1: Content-Disposition is not form-data"),
+    BAD("empty name", FORM, "--B\r\n" NAME("") "\r\nx\r\n--B--", MF_ERR_MALFORMED,
+        "multipart body, part 1: Content-Disposition has no valid name"),
+    BAD("field without a name", FORM, "--B\r\n: x\r\n" NAME("a") "\r\nx\r\n--B--", MF_ERR_MALFORMED,
+        "multipart body, part 1: a header line is not a field"),
+    BAD("field without a colon", FORM, "--B\r\nnothing\r\n" NAME("a") "\r\nx\r\n--B--",
+        MF_ERR_MALFORMED, "multipart body, part 1: a header line is not a field"),
+    BAD("CR without LF behind a boundary", FORM, "--B\rX", MF_ERR_MALFORMED,
+        "multipart body: a boundary is followed by something else than CRLF"),
     BAD("empty body", FORM, "", MF_ERR_MALFORMED,
         "multipart body: it ends before the closing boundary"),
     BAD("cut in the content", FORM, "--B\r\n" NAME("a") "\r\nx", MF_ERR_MALFORMED,
@@ -197,6 +229,12 @@ static bool stop(void *context, const void *data, size_t len, struct mf_error *e
     return mf_error_set(err, MF_ERR_IO, "the disk is full");
 }
 
+static bool stop_at_end(void *context, struct mf_error *err)
+{
+    (void)context;
+    return mf_error_set(err, MF_ERR_IO, "the disk is full");
+}
+
 static void an_error_of_the_sink_stops_the_parser(void **state)
 {
     (void)state;
@@ -207,6 +245,11 @@ static void an_error_of_the_sink_stops_the_parser(void **state)
     MF_AUTO(mf_multipart) struct mf_multipart *m = mf_multipart_new(FORM, 3, &sink, &out, &err);
     static const char body[] = "--B\r\n" NAME("a") "\r\nxyz\r\n--B--";
     assert_false(mf_multipart_feed(m, body, sizeof body - 1, &err));
+    assert_error(&err, MF_ERR_IO, "the disk is full");
+    const struct mf_multipart_sink late = {sink_begin, sink_data, stop_at_end};
+    mf_error_clear(&err);
+    MF_AUTO(mf_multipart) struct mf_multipart *other = mf_multipart_new(FORM, 3, &late, &out, &err);
+    assert_false(mf_multipart_feed(other, body, sizeof body - 1, &err));
     assert_error(&err, MF_ERR_IO, "the disk is full");
 }
 

@@ -35,6 +35,21 @@ static void accept_is_understood(void **state)
         {"json", -1},
         {"*/*;q=0", -1},
         {", ,application/json", 0},
+        {"text/plain;Q=0.5", 2},
+        {"text/plain ; charset=utf-8 ; q=0.5 ", 2},
+        {"text/plain;qq=0", 2},
+        {"text/plain;q", 2},
+        {"text/plain;q=", -1},
+        {"text/plain;q=0.1234", -1},
+        {"text/plain;q=1x", -1},
+        {"text/plain;q=0./", -1},
+        {"text/plain;q=0.:", -1},
+        {"text/plain;q=1.001", -1},
+        {"text/plain;q=1.000", 2},
+        {"text/p", -1},
+        {"abcd/*", -1},
+        {"a/b", -1},
+        {";q=1", -1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         if (mf_negotiate(cases[i].accept, OFFERS, 3) != cases[i].offer)
@@ -48,6 +63,8 @@ static void media_types_are_compared_without_parameters(void **state)
     assert_true(mf_media_type_is(" Application/ZIP", "application/zip"));
     assert_false(mf_media_type_is("application/zip2", "application/zip"));
     assert_false(mf_media_type_is(NULL, "application/zip"));
+    assert_false(mf_media_type_is("application/zap", "application/zip"));
+    assert_int_equal(mf_negotiate(NULL, OFFERS, 0), -1); /* nothing is offered */
 }
 
 static void prefer_wait_is_read_and_capped(void **state)

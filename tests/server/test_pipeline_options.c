@@ -39,6 +39,26 @@ static void options_survive_being_stored(void **state)
     assert_true(again.explain);
 }
 
+static void a_job_of_a_site_survives_being_stored(void **state)
+{
+    (void)state;
+    struct mf_pipeline_options o;
+    struct mf_error err = MF_ERROR_INIT;
+    const char text[] =
+        "{\"site\": \"north\", \"priors_unavailable\": true, \"destinations\": [\"x\"]}";
+    assert_true(mf_pipeline_options_parse("x", 0, &o, &err)); /* nothing was given */
+    assert_string_equal(o.site, "");
+    assert_true(mf_pipeline_options_parse(text, sizeof text - 1, &o, &err));
+    assert_string_equal(o.site, "north");
+    assert_true(o.priors_unavailable);
+    MF_AUTO(mf_mem) char *stored = mf_pipeline_options_text(&o);
+    assert_string_equal(stored, "{\"site\":\"north\",\"priors_unavailable\":true,\"priors\":true}");
+}
+
+/* Longer than any name. */
+#define TEN "0123456789"
+#define LONG TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN
+
 static void wrong_options_are_refused_by_name(void **state)
 {
     (void)state;
@@ -57,6 +77,17 @@ static void wrong_options_are_refused_by_name(void **state)
         {"{\"model\": 3}", MF_ERR_UNUSABLE, "options: \"model\" must be the name of a model"},
         {"{\"priors\": 1}", MF_ERR_UNUSABLE, "options: \"priors\" must be true or false"},
         {"{\"explain\": 1}", MF_ERR_UNUSABLE, "options: \"explain\" must be true or false"},
+        {"{\"model\": \"" LONG "\"}", MF_ERR_UNUSABLE,
+         "options: \"model\" must be the name of a model"},
+        {"{\"site\": \"" LONG "\"}", MF_ERR_UNUSABLE, "options: \"site\" must be a name of at"},
+        {"{\"site\": \"\"}", MF_ERR_UNUSABLE, "options: \"site\" must be a name of at most "},
+        {"{\"site\": 7}", MF_ERR_UNUSABLE, "options: \"site\" must be a name of at most "},
+        {"{\"priors_unavailable\": 1}", MF_ERR_UNUSABLE,
+         "options: \"priors_unavailable\" must be true or false"},
+        {"{\"destinations\": \"x\"}", MF_ERR_UNUSABLE,
+         "options: \"destinations\" must be a list of addresses"},
+        {"{\"destinations\": [\"x\", 1, \"y\"]}", MF_ERR_UNUSABLE,
+         "options: \"destinations\" must be a list of addresses"},
         {"[]", MF_ERR_UNUSABLE, "options: must be a JSON object"},
         {"{\"alpha\": 0.1, \"alpha\": 0.2}", MF_ERR_MALFORMED,
          "options: a JSON object has the same key"},
@@ -87,6 +118,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_gives_the_defaults),
         cmocka_unit_test(options_survive_being_stored),
+        cmocka_unit_test(a_job_of_a_site_survives_being_stored),
         cmocka_unit_test(wrong_options_are_refused_by_name),
         cmocka_unit_test(an_unknown_option_is_named),
     };

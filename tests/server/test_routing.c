@@ -48,6 +48,36 @@ static void mistakes_are_named(void **state)
                    "routing.rules: : rule \"a\": \"destinations\" must be a list of addresses");
     expect_refused("{\"rules\": [{\"name\": \"a\", \"priority\": \"soon\"}]}",
                    "routing.rules: : rule \"a\": \"priority\" must be stat, urgent or routine");
+    expect_refused("{\"rules\": [{\"name\": \"a\", \"priority\": 1}]}",
+                   "routing.rules: : rule \"a\": \"priority\" must be stat, urgent or routine");
+    expect_refused("{\"rules\": [{\"name\": \"a\", \"tenant\": 1}]}",
+                   "routing.rules: : rule \"a\": \"tenant\" must be the name of a tenant");
+    expect_refused("{\"rules\": [{\"name\": \"a\", \"destinations\": [1]}]}",
+                   "routing.rules: : rule \"a\": \"destinations\" must be a list of addresses");
+    expect_refused("{\"rules\": [{\"name\": \"a\", \"colour\": 1}]}",
+                   "routing.rules: : rule \"a\": rule: unknown key \"colour\"");
+    expect_refused(
+        "{\"rules\": [{\"name\": \"a\", \"match\": {\"modality\": []}}]}",
+        "routing.rules: : rule \"a\": \"modality\" must be a string or a list of strings");
+    expect_refused("{\"rules\": [], \"more\": 1}", "routing.rules: : file: unknown key \"more\"");
+    expect_refused("{", "routing.rules: : not valid JSON (line 1, column 1)");
+}
+
+static void names_and_rules_have_their_limits(void **state)
+{
+    (void)state;
+    char text[16 << 10], name[80];
+    memset(name, 'n', sizeof name);
+    name[sizeof name - 1] = '\0';
+    snprintf(text, sizeof text, "{\"rules\": [{\"name\": \"%s\"}]}", name);
+    expect_refused(text, "routing.rules: : rule 1 has no \"name\"");
+    size_t used = (size_t)snprintf(text, sizeof text, "{\"rules\": [");
+    for (int i = 0; i < 257; i++)
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s{\"name\": \"%d\"}",
+                                 i ? "," : "", i);
+    snprintf(text + used, sizeof text - used, "]}");
+    expect_refused(text, "routing.rules: : has more than 256 rules");
+    mf_routing_free(NULL);
 }
 
 /* --- choosing --- */
@@ -165,9 +195,11 @@ static void a_rule_adds_its_destinations(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mistakes_are_named), cmocka_unit_test(the_first_rule_that_fits_wins),
-        cmocka_unit_test(titles_of_sources), cmocka_unit_test(destinations_are_those_of_the_tenant),
-        cmocka_unit_test(a_rule_adds_its_destinations)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(mistakes_are_named),
+                                       cmocka_unit_test(names_and_rules_have_their_limits),
+                                       cmocka_unit_test(the_first_rule_that_fits_wins),
+                                       cmocka_unit_test(titles_of_sources),
+                                       cmocka_unit_test(destinations_are_those_of_the_tenant),
+                                       cmocka_unit_test(a_rule_adds_its_destinations)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
