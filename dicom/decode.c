@@ -179,7 +179,7 @@ static bool unpack_native(const struct mf_index_object *o, uint8_t *bytes, size_
 static bool unpack_deflated(const struct mf_index_object *o, const uint8_t *bytes, size_t length,
                             void *samples, struct mf_error *err)
 {
-    size_t most = (size_t)o->rows * o->columns * o->samples_per_pixel * (o->bits_allocated + 7) / 8;
+    size_t most = ((size_t)o->rows * o->columns * o->samples_per_pixel * o->bits_allocated + 7) / 8;
     struct mf_inflate_budget budget = {
         .remaining = most + 2, .object_bytes = most + 2, .ratio = UINT32_MAX};
     MF_AUTO(mf_mem) unsigned char *native = NULL;

@@ -36,7 +36,7 @@ static OPJ_SIZE_T read_source(void *buffer, OPJ_SIZE_T n, void *context)
 static OPJ_OFF_T skip_source(OPJ_OFF_T n, void *context)
 {
     struct source *s = context;
-    if (n < 0 || (uint64_t)n > s->length - s->at)
+    if ((uint64_t)n > s->length - s->at) /* negative: as well */
         return -1;
     s->at += (size_t)n;
     return n;
@@ -45,7 +45,7 @@ static OPJ_OFF_T skip_source(OPJ_OFF_T n, void *context)
 static OPJ_BOOL seek_source(OPJ_OFF_T n, void *context)
 {
     struct source *s = context;
-    if (n < 0 || (uint64_t)n > s->length)
+    if ((uint64_t)n > s->length)
         return OPJ_FALSE;
     s->at = (size_t)n;
     return OPJ_TRUE;

@@ -91,7 +91,7 @@ void mf_native_unpack(const struct mf_index_object *o, uint8_t *bytes, size_t le
     if (o->bits_allocated == 1)
         mf_native_unpack_bits(start, skip_bits % 8, pixels, samples);
     else if (mf_native_subsampled(o))
-        expand_422(start, pixels & ~(size_t)1, width, samples);
+        expand_422(start, pixels, width, samples); /* whose columns are even */
     else if (o->samples_per_pixel == 3 && o->planar_configuration == 1)
         interleave(start, pixels, width, samples);
     else if ((void *)start != samples)

@@ -1,8 +1,8 @@
 /* Image attributes against pixel data (PS3.3 C.7.6.3; PS3.5 8.1 and 8.2), in 64-bit arithmetic. */
 #include "dicom/collect.h"
+#include "dicom/native.h"
 #include "dicom/syntax.h"
 
-#include <math.h>
 #include <string.h>
 
 static bool is_one_of(const char *value, const char *const *list)
@@ -37,6 +37,10 @@ static const char *find_problem(const struct mf_index_object *o)
         return "its pixel representation or planar configuration is neither 0 nor 1";
     if (o->samples_per_pixel == 3 && o->pixel_representation)
         return "it has signed colour samples";
+    enum mf_codec codec = mf_syntax_find(o->transfer_syntax)->codec;
+    if (mf_native_subsampled(o) && o->columns % 2 &&
+        (codec == MF_CODEC_NATIVE || codec == MF_CODEC_DEFLATE))
+        return "its columns are odd, but each two pixels share their colours";
     bool palette = strcmp(o->photometric, "PALETTE COLOR") == 0;
     if (palette && bits > 16)
         return "its palette has indices of more than 16 bits";
@@ -49,7 +53,7 @@ static const char *find_problem(const struct mf_index_object *o)
 static uint64_t native_bytes(const struct mf_index_object *o)
 {
     uint64_t samples = (uint64_t)o->rows * o->columns * o->samples_per_pixel;
-    if (strncmp(o->photometric, "YBR_", 4) == 0 && strstr(o->photometric, "_422"))
+    if (mf_native_subsampled(o))
         samples = (uint64_t)o->rows * o->columns * 2;
     return (samples * o->frames * o->bits_allocated + 7) / 8;
 }
