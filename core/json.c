@@ -80,6 +80,19 @@ double mf_json_get_number(const json_t *object, const char *key, double fallback
     return json_is_number(v) ? json_number_value(v) : fallback;
 }
 
+bool mf_json_numbers(const json_t *list, size_t n, double *ret)
+{
+    if (!json_is_array(list) || json_array_size(list) != n)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *v = json_array_get(list, i);
+        if (!json_is_number(v)) /* which in JSON are all finite */
+            return false;
+        ret[i] = json_number_value(v);
+    }
+    return true;
+}
+
 json_int_t mf_json_get_int(const json_t *object, const char *key, json_int_t fallback)
 {
     const json_t *v = json_object_get(object, key);

@@ -38,6 +38,9 @@ char *mf_json_text(const json_t *value, int indent);
  * the fallback (use `need` for input that must be right). */
 const char *mf_json_get_string(const json_t *object, const char *key, const char *fallback);
 double mf_json_get_number(const json_t *object, const char *key, double fallback);
+
+/* The numbers of an array that has exactly `n` elements and nothing else in it. */
+bool mf_json_numbers(const json_t *list, size_t n, double *ret);
 json_int_t mf_json_get_int(const json_t *object, const char *key, json_int_t fallback);
 bool mf_json_get_bool(const json_t *object, const char *key, bool fallback);
 

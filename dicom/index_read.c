@@ -62,25 +62,13 @@ static bool read_range(const json_t *json, uint64_t limit, struct mf_range *ret)
            ret->length <= limit - ret->offset;
 }
 
-static bool read_numbers(const json_t *json, double *ret, size_t n)
-{
-    if (!json_is_array(json) || json_array_size(json) != n)
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        ret[i] = json_number_value(json_array_get(json, i));
-        if (!json_is_number(json_array_get(json, i))) /* which in JSON are all finite */
-            return false;
-    }
-    return true;
-}
-
 /* Optional numbers; returns whether they are there. */
 static bool take_numbers(struct input *in, const char *key, double *ret, size_t n)
 {
     const json_t *v = json_object_get(in->json, key);
     if (!v || json_is_null(v))
         return false;
-    if (!read_numbers(v, ret, n))
+    if (!mf_json_numbers(v, n, ret))
         fail(in, key);
     return in->ok;
 }

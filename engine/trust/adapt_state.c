@@ -161,16 +161,10 @@ json_t *mf_adapt_state_to_json(const struct mf_adapt_state *s)
 
 static bool read_reals(const json_t *json, const char *key, size_t n, bool positive, double *out)
 {
-    const json_t *list = json_object_get(json, key);
-    if (!json_is_array(list) || json_array_size(list) != n)
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        const json_t *v = json_array_get(list, i);
-        out[i] = json_number_value(v);
-        if (!json_is_number(v) || !isfinite(out[i]) || (positive && out[i] < 0))
-            return false;
-    }
-    return true;
+    bool ok = mf_json_numbers(json_object_get(json, key), n, out);
+    for (size_t i = 0; positive && ok && i < n; i++)
+        ok = out[i] >= 0;
+    return ok;
 }
 
 static bool read_content(struct mf_adapt_state *s, const json_t *json)

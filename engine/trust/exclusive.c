@@ -371,8 +371,8 @@ bool mf_exclusive_read_raps(const json_t *json, struct mf_exclusive *ret, struct
                tuning = mf_json_get_int(json, "tuning_cases", -1);
     ret->set_temperature = mf_json_get_number(json, "temperature", NAN);
     ret->raps.lambda = mf_json_get_number(json, "lambda", NAN);
-    if (!is_temperature(ret->set_temperature) || !(ret->raps.lambda >= 0) ||
-        !isfinite(ret->raps.lambda) || k_reg < 0 || tuning < 0 || !json_is_array(scores))
+    if (!is_temperature(ret->set_temperature) || !(ret->raps.lambda >= 0) || k_reg < 0 ||
+        tuning < 0 || !json_is_array(scores))
         return mf_error_set(err, MF_ERR_MODEL, "raps is wrong");
     ret->raps.free = (size_t)k_reg;
     ret->tuning_cases = (size_t)tuning;

@@ -290,19 +290,6 @@ json_t *mf_ood_to_json(const struct mf_ood *o, const char *model_hash)
     return json;
 }
 
-static bool read_numbers(const json_t *list, size_t n, double *out)
-{
-    if (!json_is_array(list) || json_array_size(list) != n)
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        const json_t *v = json_array_get(list, i);
-        if (!json_is_number(v))
-            return false;
-        out[i] = json_number_value(v);
-    }
-    return true;
-}
-
 /* The optional part for the nearest neighbours. */
 static bool read_neighbours(struct mf_ood *o, const json_t *json)
 {
@@ -314,8 +301,8 @@ static bool read_neighbours(struct mf_ood *o, const json_t *json)
         !(o->points = calloc(n, sizeof *o->points)))
         return false;
     o->references = n / o->components;
-    return read_numbers(points, n, o->points) &&
-           read_numbers(json_object_get(json, "scales"), 2, o->scales) && o->scales[0] > 0 &&
+    return mf_json_numbers(points, n, o->points) &&
+           mf_json_numbers(json_object_get(json, "scales"), 2, o->scales) && o->scales[0] > 0 &&
            o->scales[1] > 0;
 }
 
@@ -330,11 +317,11 @@ struct mf_ood *mf_ood_from_json(const json_t *json, struct mf_error *err)
               size <= MAX_SIZE && k <= COMPONENTS && count <= 1000000;
     if (ok && !(o = new_ood((size_t)size, k, count, err)))
         return NULL;
-    ok = ok && read_numbers(json_object_get(json, "mean"), o->size, o->mean) &&
-         read_numbers(json_object_get(json, "variances"), k, o->variances) &&
-         read_numbers(distances, count, o->distances);
+    ok = ok && mf_json_numbers(json_object_get(json, "mean"), o->size, o->mean) &&
+         mf_json_numbers(json_object_get(json, "variances"), k, o->variances) &&
+         mf_json_numbers(distances, count, o->distances);
     for (size_t i = 0; ok && i < k; i++)
-        ok = read_numbers(json_array_get(axes, i), o->size, o->axes + i * o->size) &&
+        ok = mf_json_numbers(json_array_get(axes, i), o->size, o->axes + i * o->size) &&
              o->variances[i] >= 0;
     for (size_t i = 1; ok && i < count; i++)
         ok = o->distances[i - 1] <= o->distances[i];

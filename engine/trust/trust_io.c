@@ -246,19 +246,6 @@ static bool read_classes(struct mf_trust *t, const json_t *entry, struct mf_clas
            read_weights(t, negative, c->n_neg, &c->negative_weights, err);
 }
 
-static bool read_numbers(const json_t *list, size_t n, double *out)
-{
-    if (!json_is_array(list) || json_array_size(list) != n)
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        const json_t *v = json_array_get(list, i);
-        out[i] = json_number_value(v);
-        if (!json_is_number(v) || !isfinite(out[i]))
-            return false;
-    }
-    return true;
-}
-
 static bool read_ratio(struct mf_trust *t, const json_t *json, struct mf_error *err)
 {
     struct mf_density_ratio *r = &t->ratio;
@@ -271,9 +258,9 @@ static bool read_ratio(struct mf_trust *t, const json_t *json, struct mf_error *
     if (!r->coefficients || !r->mean || !r->scale)
         return mf_error_set(err, MF_ERR_NO_MEMORY, "out of memory");
     bool ok = isfinite(r->intercept) &&
-              read_numbers(json_object_get(json, "coefficients"), n, r->coefficients) &&
-              read_numbers(json_object_get(json, "mean"), n, r->mean) &&
-              read_numbers(json_object_get(json, "scale"), n, r->scale);
+              mf_json_numbers(json_object_get(json, "coefficients"), n, r->coefficients) &&
+              mf_json_numbers(json_object_get(json, "mean"), n, r->mean) &&
+              mf_json_numbers(json_object_get(json, "scale"), n, r->scale);
     for (size_t i = 0; ok && i < n; i++)
         ok = r->scale[i] > 0;
     t->has_ratio = ok;
@@ -330,7 +317,7 @@ static bool read_sharpness(struct mf_trust *t, const json_t *list, struct mf_err
         return true;
     t->sharpness = mf_arena_alloc(t->arena, n, sizeof *t->sharpness, err);
     t->sharpness_count = n;
-    bool ok = t->sharpness && read_numbers(list, n, t->sharpness);
+    bool ok = t->sharpness && mf_json_numbers(list, n, t->sharpness);
     for (size_t i = 1; ok && i < n; i++)
         ok = t->sharpness[i - 1] <= t->sharpness[i];
     return ok || bad(err, "\"sharpness\" must be numbers in ascending order");

@@ -265,6 +265,29 @@ static void unknown_keys_are_named(void **state)
     assert_error(&err, MF_ERR_UNUSABLE, "options: unknown key \"modell\"");
 }
 
+static void arrays_of_numbers_are_whole(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool whole;
+    } cases[] = {{"[1, 2.5, -3e2]", true},
+                 {"[1, 2]", false},
+                 {"[1, 2, 3, 4]", false},
+                 {"[1, \"2\", 3]", false},
+                 {"[1, null, 3]", false},
+                 {"{}", false},
+                 {"3", false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double got[3];
+        MF_AUTO(mf_json) json_t *json = json_of(cases[i].text);
+        assert_int_equal(mf_json_numbers(json, 3, got), cases[i].whole);
+        if (cases[i].whole)
+            assert_true(got[0] == 1 && got[1] == 2.5 && got[2] == -300);
+    }
+    assert_false(mf_json_numbers(NULL, 0, NULL));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -280,6 +303,7 @@ int main(void)
         cmocka_unit_test(optional_members),
         cmocka_unit_test(needed_members),
         cmocka_unit_test(unknown_keys_are_named),
+        cmocka_unit_test(arrays_of_numbers_are_whole),
     };
     return cmocka_run_group_tests_name("core/json", tests, NULL, NULL);
 }

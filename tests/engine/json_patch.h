@@ -33,4 +33,39 @@ static inline bool json_patch(json_t *root, const char *path, const char *value)
     return false;
 }
 
+typedef void json_changed(const json_t *root, void *context);
+
+/* Calls `changed` with the document as it is after each change of one value: to another type, to
+ * another number or text, or removed. Below `at`, which is `root` or inside it. */
+static inline void json_change_each(json_t *root, json_t *at, json_changed *changed, void *context)
+{
+    static const char *const VALUES[] = {"null",  "true", "-1", "0.25",     "1e300",
+                                         "\"x\"", "[]",   "{}", "[null,1]", "100000"};
+    json_t *copy = json_deep_copy(at), *value;
+    const char *key;
+    size_t index;
+    json_object_foreach(copy, key, value)
+    {
+        json_change_each(root, json_object_get(at, key), changed, context);
+        for (size_t i = 0; i < sizeof VALUES / sizeof *VALUES; i++) {
+            json_object_set_new(at, key, json_loads(VALUES[i], JSON_DECODE_ANY, NULL));
+            changed(root, context);
+        }
+        json_object_del(at, key);
+        changed(root, context);
+        json_object_set_new(at, key, json_deep_copy(value));
+    }
+    if (json_is_array(copy))
+        json_array_foreach(copy, index, value)
+        {
+            json_change_each(root, json_array_get(at, index), changed, context);
+            for (size_t i = 0; i < sizeof VALUES / sizeof *VALUES; i++) {
+                json_array_set_new(at, index, json_loads(VALUES[i], JSON_DECODE_ANY, NULL));
+                changed(root, context);
+            }
+            json_array_set_new(at, index, json_deep_copy(value));
+        }
+    json_decref(copy);
+}
+
 #endif

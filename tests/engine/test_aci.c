@@ -1,6 +1,7 @@
 /* Adaptive conformal inference: immutable states, recovery after a planted shift, bad states. */
 #include "engine/trust/aci.h"
 #include "engine/trust/conformal.h"
+#include "tests/engine/json_patch.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -138,6 +139,53 @@ static void a_state_survives_its_json(void **state)
     mf_aci_free(b);
 }
 
+/* What is read is what was written, or nothing: levels of a state are a promise. */
+static void expect_sealed(const json_t *json, void *context)
+{
+    struct mf_error err = MF_ERROR_INIT;
+    struct mf_aci *read = mf_aci_from_json(json, &err);
+    if (read)
+        assert_string_equal(mf_aci_id(read), mf_aci_id(context));
+    else
+        assert_string_equal(err.msg, "not a valid medfusion.aci/1");
+    mf_aci_free(read);
+}
+
+static void no_changed_state_is_read(void **state)
+{
+    const struct mf_aci_feedback feedback[2] = {{1, false, true}, {-1, true, true}};
+    struct mf_aci *a = fresh(0.005), *b = mf_aci_learn(a, feedback, NULL);
+    (void)state;
+    json_t *first = mf_aci_to_json(a), *second = mf_aci_to_json(b), *many = json_array();
+    json_change_each(first, first, expect_sealed, a);
+    json_change_each(second, second, expect_sealed, b);
+    for (int i = 0; i < 4097; i++)
+        json_array_append(many, json_array_get(json_object_get(second, "labels"), 0));
+    json_object_set_new(second, "labels", many);
+    expect_sealed(second, b);
+    json_decref(first);
+    json_decref(second);
+    mf_aci_free(a);
+    mf_aci_free(b);
+}
+
+static void states_need_sound_parameters(void **state)
+{
+    static const struct {
+        double target, gamma;
+        size_t labels;
+    } cases[] = {{0, 0.1, 2},   {0.6, 0.1, 2}, {0.1, 0, 2},
+                 {0.1, 0.6, 2}, {0.1, 0.1, 0}, {0.1, 0.1, 4097}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct mf_error err = MF_ERROR_INIT;
+        assert_null(
+            mf_aci_new("x", HASH, LABELS, cases[i].labels, cases[i].target, cases[i].gamma, &err));
+        assert_string_equal(err.msg, "adaptive conformal inference needs 0 < target ≤ 0.5, 0 < "
+                                     "gamma ≤ 0.5 and 1 to 4096 labels");
+    }
+}
+
 static int ascending(const void *a, const void *b)
 {
     float x = *(const float *)a, y = *(const float *)b;
@@ -211,6 +259,8 @@ int main(void)
         cmocka_unit_test(a_corrected_truth_counts_as_if_it_had_been_right_at_once),
         cmocka_unit_test(much_late_feedback_leaves_a_level_within_a_step_of_its_range),
         cmocka_unit_test(a_state_survives_its_json),
+        cmocka_unit_test(no_changed_state_is_read),
+        cmocka_unit_test(states_need_sound_parameters),
         cmocka_unit_test(coverage_comes_back_after_a_planted_shift),
         cmocka_unit_test(levels_outside_the_open_interval_are_clear),
     };

@@ -7,6 +7,7 @@
  * them by plain gradient descent, so that its entropy means something.
  */
 #include "engine/trust/adapt_site.h"
+#include "tests/engine/json_patch.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -273,6 +274,33 @@ static void fallen_entropy_and_broken_values_reset(void **state)
 
 /* ── states ── */
 
+/* What is read is what was written, or nothing. */
+static void expect_sealed(const json_t *json, void *context)
+{
+    struct mf_error err = MF_ERROR_INIT;
+    struct mf_adapt_state *read = mf_adapt_state_from_json(head, json, &err);
+    if (read)
+        assert_string_equal(mf_adapt_state_id(read), mf_adapt_state_id(context));
+    else
+        assert_string_equal(err.msg, "not a valid medfusion.adaptation_state/1 of this model");
+    mf_adapt_state_free(read);
+}
+
+static void no_changed_state_is_read(void **state)
+{
+    struct mf_adapt_options options = MF_ADAPT_OPTIONS_INIT;
+    struct mf_adapt_state *first = fresh(), *second;
+    struct studies s;
+    (void)state;
+    draw_batch(&s, -1);
+    step(first, &options, &s, &second);
+    json_t *json = mf_adapt_state_to_json(second);
+    json_change_each(json, json, expect_sealed, second);
+    json_decref(json);
+    mf_adapt_state_free(first);
+    mf_adapt_state_free(second);
+}
+
 static void states_are_versions_that_can_be_rolled_back(void **state)
 {
     struct mf_adapt_options options = MF_ADAPT_OPTIONS_INIT;
@@ -441,6 +469,7 @@ int main(void)
         cmocka_unit_test(a_step_is_pulled_back_and_bounded),
         cmocka_unit_test(a_burst_of_one_disease_resets),
         cmocka_unit_test(fallen_entropy_and_broken_values_reset),
+        cmocka_unit_test(no_changed_state_is_read),
         cmocka_unit_test(states_are_versions_that_can_be_rolled_back),
         cmocka_unit_test(guarded_streams_are_no_worse_than_off),
         cmocka_unit_test(unguarded_tent_collapses_on_the_same_stream),

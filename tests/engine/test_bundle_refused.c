@@ -58,7 +58,7 @@ static void expect_refused(const struct fixture *f, const json_t *base, const st
             fail_msg("there is no %s", patches[i].path);
         assert_null(open_with(f, json, &err));
         snprintf(reason, sizeof reason, "%s/bundle.json: %s", f->dir, patches[i].reason);
-                assert_string_equal(err.msg, reason);
+        assert_string_equal(err.msg, reason);
     }
 }
 
@@ -72,7 +72,8 @@ static void every_value_of_bundle_json_is_checked(void **state)
         {"accepts/colours", "[]", "accepts: unknown key \"colours\""},
         {"accepts/views", "\"PA\"", "accepts.views: must be an array of strings"},
         {"accepts/views", "[1]", "accepts.views: must be an array of strings"},
-        {"accepts/require", "[\"colours\"]", "accepts.require: \"colours\" is not modalities, views or body_parts"},
+        {"accepts/require", "[\"colours\"]",
+         "accepts.require: \"colours\" is not modalities, views or body_parts"},
         {"labels", "{}", "\"labels\" must be an array"},
         {"labels", "[]", "labels: there must be 1 to 4096"},
         {"labels/0/id", NULL, "labels[0]: \"id\" must be a string"},
@@ -90,46 +91,86 @@ static void every_value_of_bundle_json_is_checked(void **state)
         {"directories/vision", NULL, "directories.vision: must be the name of a sub-directory"},
         {"directories/vision", "\"\"", "directories.vision: must be the name of a sub-directory"},
         {"directories/vision", "\".\"", "directories.vision: must be the name of a sub-directory"},
-        {"directories/vision", "\"a/b\"", "directories.vision: must be the name of a sub-directory"},
-        {"directories/vision", "\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"", "directories.vision: must be the name of a sub-directory"},
+        {"directories/vision", "\"a/b\"",
+         "directories.vision: must be the name of a sub-directory"},
+        {"directories/vision",
+         "\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+         "xxxxxxxxxxxxxx\"",
+         "directories.vision: must be the name of a sub-directory"},
         {"preprocessing", NULL, "\"preprocessing\" must be an object"},
         {"preprocessing/sharpen", "true", "preprocessing: unknown key \"sharpen\""},
-        {"preprocessing/equalisation", "\"local\"", "preprocessing.equalisation: \"local\" is not one of its values"},
-        {"preprocessing/vision", NULL, "preprocessing.vision: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and positive \"std\" of three channels"},
-        {"preprocessing/vision/size", "[70]", "preprocessing.vision: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and positive \"std\" of three channels"},
-        {"preprocessing/vision/mean", "[0.5, 0.5]", "preprocessing.vision: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and positive \"std\" of three channels"},
-        {"preprocessing/vision/std", "[1, 1]", "preprocessing.vision: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and positive \"std\" of three channels"},
-        {"preprocessing/vision/std", "[1, 1, 0]", "preprocessing.vision: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and positive \"std\" of three channels"},
-        {"preprocessing/vision/std", "[1, 1, \"1\"]", "preprocessing.vision: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and positive \"std\" of three channels"},
-        {"preprocessing/vision/mean", "[1, 1, 1e7]", "preprocessing.vision: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and positive \"std\" of three channels"},
-        {"preprocessing/vision/mean", "[1, 1, null]", "preprocessing.vision: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and positive \"std\" of three channels"},
-        {"preprocessing/vision/size", "[13, 70]", "preprocessing.vision: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and positive \"std\" of three channels"},
-        {"preprocessing/vision/size", "[70, 4097]", "preprocessing.vision: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and positive \"std\" of three channels"},
-        {"preprocessing/segmenter/size", "[]", "preprocessing.segmenter: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and positive \"std\" of three channels"},
+        {"preprocessing/equalisation", "\"local\"",
+         "preprocessing.equalisation: \"local\" is not one of its values"},
+        {"preprocessing/vision", NULL,
+         "preprocessing.vision: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and "
+         "positive \"std\" of three channels"},
+        {"preprocessing/vision/size", "[70]",
+         "preprocessing.vision: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and "
+         "positive \"std\" of three channels"},
+        {"preprocessing/vision/mean", "[0.5, 0.5]",
+         "preprocessing.vision: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and "
+         "positive \"std\" of three channels"},
+        {"preprocessing/vision/std", "[1, 1]",
+         "preprocessing.vision: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and "
+         "positive \"std\" of three channels"},
+        {"preprocessing/vision/std", "[1, 1, 0]",
+         "preprocessing.vision: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and "
+         "positive \"std\" of three channels"},
+        {"preprocessing/vision/std", "[1, 1, \"1\"]",
+         "preprocessing.vision: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and "
+         "positive \"std\" of three channels"},
+        {"preprocessing/vision/mean", "[1, 1, 1e7]",
+         "preprocessing.vision: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and "
+         "positive \"std\" of three channels"},
+        {"preprocessing/vision/mean", "[1, 1, null]",
+         "preprocessing.vision: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and "
+         "positive \"std\" of three channels"},
+        {"preprocessing/vision/size", "[13, 70]",
+         "preprocessing.vision: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and "
+         "positive \"std\" of three channels"},
+        {"preprocessing/vision/size", "[70, 4097]",
+         "preprocessing.vision: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and "
+         "positive \"std\" of three channels"},
+        {"preprocessing/segmenter/size", "[]",
+         "preprocessing.segmenter: must have \"size\" [rows, cols] from 14 to 4096, \"mean\" and "
+         "positive \"std\" of three channels"},
         {"preprocessing/volume", "{}", "preprocessing.volume: needs voxel_spacing_mm beside it"},
-        {"preprocessing/voxel_spacing_mm", "[1, 1, 1]", "preprocessing.volume: is needed beside voxel_spacing_mm"},
+        {"preprocessing/voxel_spacing_mm", "[1, 1, 1]",
+         "preprocessing.volume: is needed beside voxel_spacing_mm"},
         {"segmentation", NULL, "\"segmentation\" must be an object"},
         {"segmentation/colour", "1", "segmentation: unknown key \"colour\""},
-        {"segmentation/mask_dilation", "0.3", "segmentation.mask_dilation: must be a number from 0 to 0.25"},
-        {"segmentation/mask_blur", "-0.1", "segmentation.mask_blur: must be a number from 0 to 0.25"},
-        {"segmentation/background", "\"black\"", "segmentation.background: must be a number from 0 to 1"},
+        {"segmentation/mask_dilation", "0.3",
+         "segmentation.mask_dilation: must be a number from 0 to 0.25"},
+        {"segmentation/mask_blur", "-0.1",
+         "segmentation.mask_blur: must be a number from 0 to 0.25"},
+        {"segmentation/background", "\"black\"",
+         "segmentation.background: must be a number from 0 to 1"},
         {"segmentation/roi_margin", "2", "segmentation.roi_margin: must be a number from 0 to 1"},
         {"segmentation/gate", NULL, "\"gate\" must be an object"},
         {"segmentation/gate/colour", "1", "segmentation.gate: unknown key \"colour\""},
-        {"segmentation/gate/area", "[0.1]", "segmentation.gate.area: must be [low, high] within 0 and 1"},
-        {"segmentation/gate/area", "[-0.1, 0.5]", "segmentation.gate.area: must be [low, high] within 0 and 1"},
-        {"segmentation/gate/area", "[0.6, 0.5]", "segmentation.gate.area: must be [low, high] within 0 and 1"},
-        {"segmentation/gate/area", "[0.1, 1.5]", "segmentation.gate.area: must be [low, high] within 0 and 1"},
-        {"segmentation/gate/iou_score", "2", "segmentation.gate.iou_score: must be a number from 0 to 1"},
-        {"segmentation/gate/object_score", "-1e7", "segmentation.gate.object_score: must be a number from -1e+06 to 1e+06"},
-        {"segmentation/gate/stability", "null", "segmentation.gate.stability: must be a number from 0 to 1"},
+        {"segmentation/gate/area", "[0.1]",
+         "segmentation.gate.area: must be [low, high] within 0 and 1"},
+        {"segmentation/gate/area", "[-0.1, 0.5]",
+         "segmentation.gate.area: must be [low, high] within 0 and 1"},
+        {"segmentation/gate/area", "[0.6, 0.5]",
+         "segmentation.gate.area: must be [low, high] within 0 and 1"},
+        {"segmentation/gate/area", "[0.1, 1.5]",
+         "segmentation.gate.area: must be [low, high] within 0 and 1"},
+        {"segmentation/gate/iou_score", "2",
+         "segmentation.gate.iou_score: must be a number from 0 to 1"},
+        {"segmentation/gate/object_score", "-1e7",
+         "segmentation.gate.object_score: must be a number from -1e+06 to 1e+06"},
+        {"segmentation/gate/stability", "null",
+         "segmentation.gate.stability: must be a number from 0 to 1"},
         {"segmentation/gate/ratio", "-1", "segmentation.gate.ratio: must be a number from 0 to 1"},
-        {"segmentation/propagate", "true", "segmentation.propagate: is for stacks, sequence.position \"slice\""},
+        {"segmentation/propagate", "true",
+         "segmentation.propagate: is for stacks, sequence.position \"slice\""},
         {"sequence", NULL, "\"sequence\" must be an object"},
         {"sequence/priors", "{\"since\": 3}", "sequence.priors: unknown key \"since\""},
         {"sequence/priors", "{\"max\": 32}", "\"max\" must be a whole number from 0 to 31"},
         {"sequence/priors", "{\"days\": -1}", "\"days\" must be a whole number from 0 to 36500"},
-        {"sequence/priors", "{\"body_part\": \"other\"}", "sequence.priors.body_part: \"other\" is not one of its values"},
+        {"sequence/priors", "{\"body_part\": \"other\"}",
+         "sequence.priors.body_part: \"other\" is not one of its values"},
         {"sequence/max_frames", "0", "\"max_frames\" must be a whole number from 1 to 32"},
         {"sequence/position", "\"year\"", "sequence.position: \"year\" is not one of its values"},
         {"regions", "17", "\"regions\" must be a whole number from 1 to 16"},
@@ -156,28 +197,53 @@ static json_t *volume_json(const struct fixture *f)
 static void every_value_of_a_volume_is_checked(void **state)
 {
     static const struct patch patches[] = {
-        {"preprocessing/voxel_spacing_mm", "[1, 1]", "preprocessing.voxel_spacing_mm: must be three numbers from 0.01 to 100, or null"},
-        {"preprocessing/voxel_spacing_mm", "[1, 1, 0.001]", "preprocessing.voxel_spacing_mm: must be three numbers from 0.01 to 100, or null"},
-        {"preprocessing/voxel_spacing_mm", "[1, 1, 101]", "preprocessing.voxel_spacing_mm: must be three numbers from 0.01 to 100, or null"},
+        {"preprocessing/voxel_spacing_mm", "[1, 1]",
+         "preprocessing.voxel_spacing_mm: must be three numbers from 0.01 to 100, or null"},
+        {"preprocessing/voxel_spacing_mm", "[1, 1, 0.001]",
+         "preprocessing.voxel_spacing_mm: must be three numbers from 0.01 to 100, or null"},
+        {"preprocessing/voxel_spacing_mm", "[1, 1, 101]",
+         "preprocessing.voxel_spacing_mm: must be three numbers from 0.01 to 100, or null"},
         {"preprocessing/volume", "[]", "preprocessing.volume: is needed beside voxel_spacing_mm"},
         {"preprocessing/volume/depth", "3", "preprocessing.volume: unknown key \"depth\""},
-        {"preprocessing/volume/slices", "\"all\"", "preprocessing.volume.slices: must be uniform, central or range"},
-        {"preprocessing/volume/slices", NULL, "preprocessing.volume.slices: must be uniform, central or range"},
-        {"preprocessing/volume", "{\"slices\": \"uniform\", \"range\": [0, 1], \"background\": 0}", "preprocessing.volume.range: only goes with slices range"},
-        {"preprocessing/volume", "{\"slices\": \"range\", \"background\": 0}", "preprocessing.volume.range: must be [low, high] within 0 and 1"},
-        {"preprocessing/volume", "{\"slices\": \"range\", \"range\": [0.5, 0.5], \"background\": 0}", "preprocessing.volume.range: must be [low, high] within 0 and 1"},
-        {"preprocessing/volume", "{\"slices\": \"range\", \"range\": [-0.5, 0.5], \"background\": 0}", "preprocessing.volume.range: must be [low, high] within 0 and 1"},
-        {"preprocessing/volume", "{\"slices\": \"range\", \"range\": [0.5, 1.5], \"background\": 0}", "preprocessing.volume.range: must be [low, high] within 0 and 1"},
-        {"preprocessing/volume", "{\"slices\": \"range\", \"range\": [0.5, \"1\"], \"background\": 0}", "preprocessing.volume.range: must be [low, high] within 0 and 1"},
-        {"preprocessing/volume", "{\"slices\": \"range\", \"range\": [0.1, 0.5, 0.9], \"background\": 0}", "preprocessing.volume.range: must be [low, high] within 0 and 1"},
-        {"preprocessing/volume/background", NULL, "preprocessing.volume.background: must be a number from -1e6 to 1e6"},
-        {"preprocessing/volume/background", "1e7", "preprocessing.volume.background: must be a number from -1e6 to 1e6"},
-        {"preprocessing/volume/background", "-1e7", "preprocessing.volume.background: must be a number from -1e6 to 1e6"},
-        {"preprocessing/volume/window", "[40, 0]", "preprocessing.volume.window: must be [center, width] with a width above 0"},
-        {"preprocessing/volume/window", "[40]", "preprocessing.volume.window: must be [center, width] with a width above 0"},
-        {"preprocessing/volume/window", "[40, 1e7]", "preprocessing.volume.window: must be [center, width] with a width above 0"},
-        {"preprocessing/volume/window", "[-1e7, 400]", "preprocessing.volume.window: must be [center, width] with a width above 0"},
-        {"sequence/position", "\"rank\"", "preprocessing.voxel_spacing_mm: is for stacks, sequence.position \"slice\""},
+        {"preprocessing/volume/slices", "\"all\"",
+         "preprocessing.volume.slices: must be uniform, central or range"},
+        {"preprocessing/volume/slices", NULL,
+         "preprocessing.volume.slices: must be uniform, central or range"},
+        {"preprocessing/volume", "{\"slices\": \"uniform\", \"range\": [0, 1], \"background\": 0}",
+         "preprocessing.volume.range: only goes with slices range"},
+        {"preprocessing/volume", "{\"slices\": \"range\", \"background\": 0}",
+         "preprocessing.volume.range: must be [low, high] within 0 and 1"},
+        {"preprocessing/volume",
+         "{\"slices\": \"range\", \"range\": [0.5, 0.5], \"background\": 0}",
+         "preprocessing.volume.range: must be [low, high] within 0 and 1"},
+        {"preprocessing/volume",
+         "{\"slices\": \"range\", \"range\": [-0.5, 0.5], \"background\": 0}",
+         "preprocessing.volume.range: must be [low, high] within 0 and 1"},
+        {"preprocessing/volume",
+         "{\"slices\": \"range\", \"range\": [0.5, 1.5], \"background\": 0}",
+         "preprocessing.volume.range: must be [low, high] within 0 and 1"},
+        {"preprocessing/volume",
+         "{\"slices\": \"range\", \"range\": [0.5, \"1\"], \"background\": 0}",
+         "preprocessing.volume.range: must be [low, high] within 0 and 1"},
+        {"preprocessing/volume",
+         "{\"slices\": \"range\", \"range\": [0.1, 0.5, 0.9], \"background\": 0}",
+         "preprocessing.volume.range: must be [low, high] within 0 and 1"},
+        {"preprocessing/volume/background", NULL,
+         "preprocessing.volume.background: must be a number from -1e6 to 1e6"},
+        {"preprocessing/volume/background", "1e7",
+         "preprocessing.volume.background: must be a number from -1e6 to 1e6"},
+        {"preprocessing/volume/background", "-1e7",
+         "preprocessing.volume.background: must be a number from -1e6 to 1e6"},
+        {"preprocessing/volume/window", "[40, 0]",
+         "preprocessing.volume.window: must be [center, width] with a width above 0"},
+        {"preprocessing/volume/window", "[40]",
+         "preprocessing.volume.window: must be [center, width] with a width above 0"},
+        {"preprocessing/volume/window", "[40, 1e7]",
+         "preprocessing.volume.window: must be [center, width] with a width above 0"},
+        {"preprocessing/volume/window", "[-1e7, 400]",
+         "preprocessing.volume.window: must be [center, width] with a width above 0"},
+        {"sequence/position", "\"rank\"",
+         "preprocessing.voxel_spacing_mm: is for stacks, sequence.position \"slice\""},
     };
     const struct fixture *f = *state;
     MF_AUTO(mf_json) json_t *base = volume_json(f);
@@ -196,8 +262,8 @@ static void volumes_are_read(void **state)
     assert_int_equal(v->slices, MF_SLICES_RANGE);
     assert_true(v->range[0] == 0.25 && v->range[1] == 0.75 && v->background == -1000);
     assert_true(v->has_window && v->window_center == 40 && v->window_width == 400);
-    assert_true(json_patch(json, "preprocessing/volume",
-                           "{\"slices\": \"central\", \"background\": 0}"));
+    assert_true(
+        json_patch(json, "preprocessing/volume", "{\"slices\": \"central\", \"background\": 0}"));
     MF_AUTO(mf_bundle) struct mf_bundle *central = open_with(f, json, &err);
     assert_no_error(&err);
     assert_int_equal(mf_bundle_volume(central)->slices, MF_SLICES_CENTRAL);
@@ -210,22 +276,23 @@ static void rules_and_options_are_read(void **state)
     struct mf_error err = MF_ERROR_INIT;
     struct mf_bundle_rules rules;
     MF_AUTO(mf_json) json_t *json = json_deep_copy(f->bundle);
-    assert_true(
-        json_patch(json, "accepts/require", "[\"body_parts\", \"modalities\"]") &&
-        json_patch(json, "accepts/views", NULL) &&
-        json_patch(json, "sequence/priors", "{\"max\": 3, \"days\": 365, \"body_part\": \"same\"}") &&
-        json_patch(json, "quality", "{\"refuse\": [\"noisy\", \"blurred\"]}") &&
-        json_patch(json, "exclusive", "true") &&
-        json_patch(json, "labels/0/coding",
-                   "[{\"system\": \"s\", \"code\": \"c\", \"display\": \"d\"}, "
-                   "{\"system\": \"s\", \"code\": \"e\"}]"));
+    assert_true(json_patch(json, "accepts/require", "[\"body_parts\", \"modalities\"]") &&
+                json_patch(json, "accepts/views", NULL) &&
+                json_patch(json, "sequence/priors",
+                           "{\"max\": 3, \"days\": 365, \"body_part\": \"same\"}") &&
+                json_patch(json, "quality", "{\"refuse\": [\"noisy\", \"blurred\"]}") &&
+                json_patch(json, "exclusive", "true") &&
+                json_patch(json, "labels/0/coding",
+                           "[{\"system\": \"s\", \"code\": \"c\", \"display\": \"d\"}, "
+                           "{\"system\": \"s\", \"code\": \"e\"}]"));
     MF_AUTO(mf_bundle) struct mf_bundle *b = open_with(f, json, &err);
     assert_no_error(&err);
     mf_bundle_rules(b, &rules);
     assert_true(rules.require_modality && rules.require_body_part && !rules.require_view);
     assert_int_equal(rules.modality_count, 2);
     assert_int_equal(rules.view_count, 0);
-    assert_true(rules.priors.max_studies == 3 && rules.priors.days == 365 && rules.priors.same_body_part);
+    assert_true(rules.priors.max_studies == 3 && rules.priors.days == 365 &&
+                rules.priors.same_body_part);
     const struct mf_label *label = &mf_bundle_labels(b)[0];
     assert_int_equal(label->coding_count, 2);
     assert_string_equal(label->codings[0].display, "d");
@@ -237,7 +304,8 @@ static void rules_and_options_are_read(void **state)
     MF_AUTO(mf_bundle) struct mf_bundle *unbound = open_with(f, json, &err);
     assert_no_error(&err);
     mf_bundle_rules(unbound, &rules);
-    assert_true(rules.priors.max_studies == 31 && rules.priors.days == 0 && !rules.priors.same_body_part);
+    assert_true(rules.priors.max_studies == 31 && rules.priors.days == 0 &&
+                !rules.priors.same_body_part);
 }
 
 int main(void)
