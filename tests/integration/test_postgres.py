@@ -15,6 +15,7 @@ import requests
 import bundles
 import certificates
 import daemon as daemons
+import monitoring
 import postgres
 import test_kill
 from fhir_server import wait_until
@@ -130,7 +131,9 @@ def test_prometheus_sees_a_worker_on_another_host(cluster, database, tmp_path, f
         assert done.status_code == 200, done.text
         for front in fronts:
             assert wait_until(lambda: studies(front) == expected, 30), (studies(front), expected)
-            assert "medfusion_worker_studies_total{" not in front.get("/metrics").text  # that is of its own workers
+            metrics = front.get("/metrics").text
+            assert "medfusion_worker_studies_total{" not in metrics  # that is of its own workers
+            assert {name for name in monitoring.asked() if name.startswith(monitoring.STANDALONE)} <= monitoring.exported(metrics)  # the dashboard's
         if expected == 1:
             assert alone.kill("mf-worker")  # its successor goes on counting
     for running in (alone, *fronts):
