@@ -1,7 +1,8 @@
 /*
  * Faults planted in the libraries that a decoder uses, for LD_PRELOAD: a JPEG 2000 frame of a
  * certain width, or deflated bytes that begin with certain words, crash it, keep it busy for ever,
- * or make it take all the memory there is. tests/integration/test_contained.py.
+ * or make it take all the memory there is (tests/integration/test_contained.py). A frame of another
+ * width comes out with one bit wrong (test_matrix.py).
  */
 #include <dlfcn.h>
 #include <openjpeg.h>
@@ -9,7 +10,7 @@
 #include <string.h>
 #include <zlib.h>
 
-enum { CRASH_WIDTH = 101, LOOP_WIDTH, BOMB_WIDTH };
+enum { CRASH_WIDTH = 101, LOOP_WIDTH, BOMB_WIDTH, WRONG_WIDTH };
 
 static void crash(void)
 {
@@ -50,7 +51,10 @@ OPJ_BOOL opj_decode(opj_codec_t *codec, opj_stream_t *stream, opj_image_t *image
     }
     if (!next)
         *(void **)&next = dlsym(RTLD_NEXT, "opj_decode");
-    return next(codec, stream, image);
+    OPJ_BOOL ok = next(codec, stream, image);
+    if (ok && image->x1 - image->x0 == WRONG_WIDTH)
+        image->comps[0].data[0] ^= 1;
+    return ok;
 }
 
 int inflate(z_streamp z, int flush)

@@ -26,6 +26,7 @@ NATIVE = {
     "big": ExplicitVRBigEndian,
     "deflated": DeflatedExplicitVRLittleEndian,
 }
+PLANT, WRONG_WIDTH = bundles.PROGRAM.parent / "gates/libgate_plant.so", 104
 SIZES = ((1, 1), (7, 5), (16, 13))
 # allocated, stored
 BITS = ((1, 1), (8, 8), (8, 6), (16, 10), (16, 12), (16, 14), (16, 16), (32, 20), (32, 32))
@@ -247,6 +248,21 @@ def test_jpeg_2000(tmp_path, mode, allocated):
         ds = dataset(values, allocated, allocated, False, photometric, JPEG2000Lossless)
         ds.PixelData = encapsulate(frames)
         check(tmp_path, ds, values, allocated, False, pydicom_too=mode != "I;16" and photometric != "YBR_RCT")
+
+
+@pytest.mark.skipif(not PLANT.exists(), reason="skipped: a build without tests plants nothing")
+def test_one_wrong_bit_is_found(tmp_path, monkeypatch):
+    """The control of all of these: a decoder that is wrong in one bit of one sample, where it is planted and not elsewhere."""
+    values = samples((1, 64, WRONG_WIDTH), 8, False)
+    out = io.BytesIO()
+    PIL.Image.fromarray(values[0].astype("uint8")).save(out, "JPEG2000", irreversible=False, no_jp2=True)
+    ds = dataset(values, 8, 8, False, syntax=JPEG2000Lossless)
+    ds.PixelData = encapsulate([out.getvalue()])
+    check(tmp_path, ds, values, 8, False)
+    monkeypatch.setenv("LD_PRELOAD", str(PLANT))
+    assert (decoded(tmp_path, ds, 0) != values[0]).sum() == 1
+    with pytest.raises(AssertionError):
+        check(tmp_path, ds, values, 8, False)
 
 
 @pytest.mark.parametrize("photometric", ["RGB", "YBR_ICT"])

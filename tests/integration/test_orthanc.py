@@ -64,6 +64,13 @@ def test_a_study_sent_by_the_pacs_comes_back_as_objects(pacs_and_daemon):
     assert daemon.log().count("outbox.delivered") == 2, daemon.log()
 
 
+def wrong(pacs, made, file):
+    """What is wrong with an object that the PACS gives back, and whether it is the one that was made."""
+    [found] = requests.post(f"{pacs.url}/tools/find", timeout=60, json={"Level": "Instance", "Query": {"SOPInstanceUID": made.SOPInstanceUID}}).json()
+    file.write_bytes(requests.get(f"{pacs.url}/instances/{found}/file", timeout=60).content)
+    return problems(file) + ([] if pydicom.dcmread(file) == made else ["it is another object"])
+
+
 @pytest.mark.parametrize("way", ["STOW-RS", "C-STORE"])
 def test_every_object_is_read_back_from_the_pacs(tmp_path, way):
     """All five kinds: what Orthanc gives back is what we made, highdicom and pydicom read it, and dciodvfy finds no error."""
@@ -84,11 +91,8 @@ def test_every_object_is_read_back_from_the_pacs(tmp_path, way):
     assert wait_until(lambda: wanted <= {r["00080018"]["Value"][0] for r in pacs.instances(StudyInstanceUID=study)}, 60), daemon.log()
     back = {}
     for name, a in made.items():
-        [found] = requests.post(f"{pacs.url}/tools/find", timeout=60, json={"Level": "Instance", "Query": {"SOPInstanceUID": a["sop_instance_uid"]}}).json()
         back[name] = tmp_path / f"{name}.dcm"
-        back[name].write_bytes(requests.get(f"{pacs.url}/instances/{found}/file", timeout=60).content)
-        assert pydicom.dcmread(back[name]) == pydicom.dcmread(io.BytesIO(daemon.get(a["href"]).content))
-        assert problems(back[name]) == []
+        assert wrong(pacs, pydicom.dcmread(io.BytesIO(daemon.get(a["href"]).content)), back[name]) == []
     report, masks = highdicom.sr.srread(back["sr"]), highdicom.seg.segread(back["seg"])
     assert report.content.get_planar_roi_measurement_groups() and masks.number_of_segments == masks.pixel_array.shape[0] == 2
     picture, state, keys = (pydicom.dcmread(back[name]) for name in ("sc", "gsps", "kos"))
@@ -98,6 +102,33 @@ def test_every_object_is_read_back_from_the_pacs(tmp_path, way):
     referred = keys.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert referred.ReferencedSOPInstanceUID == image
     assert daemon.stop() == 0
+    pacs.stop()
+
+
+def test_what_is_wrong_with_an_object_is_found(tmp_path, sample):
+    """The control: a bit of a mask, a word of a report and an attribute that has to be there, each changed on its way to the PACS."""
+    def one_bit(ds):
+        ds.PixelData = bytes([ds.PixelData[0] ^ 1]) + ds.PixelData[1:]
+
+    def one_word(ds):
+        ds.ContentSequence[0].ConceptNameCodeSequence[0].CodeMeaning += "s"
+
+    def no_modality(ds):
+        ds.Modality = ""
+
+    pacs = orthanc.Orthanc(tmp_path / "orthanc").start()
+    files, back = sample[0].files, tmp_path / "back.dcm"
+    for name, planted, found in (("seg", None, 0), ("sr", None, 0), ("seg", one_bit, 1), ("sr", one_word, 1), ("sr", no_modality, 2)):
+        made = pydicom.dcmread(files[name])
+        sent = pydicom.dcmread(files[name])
+        made.SOPInstanceUID = sent.SOPInstanceUID = sent.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+        if planted:
+            planted(sent)
+        pacs.store(part10(sent))
+        seen = wrong(pacs, made, back)
+        assert len(seen) >= found and bool(seen) == bool(planted), (name, planted, seen)
+        assert not planted or "it is another object" in seen
+        assert found < 2 or any(line.startswith("Error") for line in seen)
     pacs.stop()
 
 

@@ -246,47 +246,68 @@ def wait_all_ready(fronts):
         test_kill.wait_until_ready(front)
 
 
-def test_kills_and_database_crashes_lose_nothing_and_double_nothing(tmp_path, frontal_bundle):
-    """2 fronts, 4 workers (2 beside the fronts, 2 alone), 3 clients; SIGKILLs at random, the database stopped in the middle."""
+def judge(own, promised):
+    """What is wrong with what the database holds of the jobs that clients were promised."""
+    jobs, results, ran = ([row[0] for row in own.sql(text)] for text in (
+        "SELECT id FROM jobs", "SELECT id FROM results LEFT JOIN jobs ON jobs.seq = results.job", "SELECT job FROM audit WHERE event = 'job.succeeded'"))
+    counted = collections.Counter(ran)
+    wrong = [f"{job}: succeeded {counted[job]} times by the audit trail" for job in promised | set(ran) if counted[job] != (job in promised)]
+    return test_kill.judge_store(promised, jobs, results, (), ()) + sorted(wrong)
+
+
+def endure(own, tmp_path, model, crashes, kills, planted=None):
+    """2 fronts, 4 workers (2 beside the fronts, 2 alone), 3 clients; SIGKILLs at random, the database stopped in the middle: what is wrong afterwards.
+    `planted`: a statement that makes the database one that forgets."""
     chance = random.Random(SEED)
+    make = lambda kind, name: host(kind, tmp_path / name, model, own.url, tmp_path / "payloads", **{"jobs.max_queued": 200})
+    fronts = [make(daemons.Daemon, "front-1"), make(daemons.Daemon, "front-2")]
+    everybody = [*fronts, make(Worker, "worker-1"), make(Worker, "worker-2")]
+    if planted:
+        own.sql(planted)
+    clients = [Client(fronts, seed) for seed in range(3)]
+    for client in clients:
+        client.start()
+    assert wait_until(lambda: int(own.sql("SELECT count(*) FROM results")[0][0]) > 1, 120)  # there is something to lose
+    killed, crashed = collections.Counter(), 0
+    while crashed < crashes or sum(killed.values()) < kills:
+        time.sleep(chance.uniform(0, 0.6))
+        if crashed < crashes and chance.random() < crashes / (crashes + kills):
+            own.stop("immediate")
+            time.sleep(chance.uniform(0, 1))
+            own.start()
+            crashed += 1
+            continue
+        role = chance.choice(("mf-front", "mf-worker", "mf-decoder", "mf-store", "mf-zygote"))
+        killed[role] += chance.choice(everybody).kill(role)
+    for client in clients:
+        client.stopping.set()
+    wait_all_ready(fronts)
+    for client in clients:
+        client.join()
+    accepted = {key: addresses for client in clients for key, addresses in client.accepted.items()}
+    print(f"{dict(killed)}, {crashed} database crashes; {len(accepted)} jobs accepted")
+    assert len(accepted) >= (kills + crashes) / 10
+    assert not any(client.surprises for client in clients), [client.surprises for client in clients]
+    assert all(len(addresses) == 1 for addresses in accepted.values()), "a key has two jobs"
+    promised = {address.rsplit("/", 1)[1] for addresses in accepted.values() for address in addresses}
+    assert len(promised) == len(accepted), "two keys have one job"
+    for job in promised:
+        ended = fronts[0].wait("/v1/jobs/" + job, test_kill.JOB_S)
+        assert ended["state"] == "succeeded", ended
+    wrong = judge(own, promised)
+    assert audit("--database", tmp_path / "front-1/database")[0] == 0
+    for running in everybody:
+        assert running.stop() == 0
+    return wrong
+
+
+def test_kills_and_database_crashes_lose_nothing_and_double_nothing(tmp_path, frontal_bundle):
     with postgres.Cluster() as own:
-        make = lambda kind, name: host(kind, tmp_path / name, frontal_bundle, own.url, tmp_path / "payloads", **{"jobs.max_queued": 200})
-        fronts = [make(daemons.Daemon, "front-1"), make(daemons.Daemon, "front-2")]
-        everybody = [*fronts, make(Worker, "worker-1"), make(Worker, "worker-2")]
-        clients = [Client(fronts, seed) for seed in range(3)]
-        for client in clients:
-            client.start()
-        killed, crashes = collections.Counter(), 0
-        while crashes < CRASHES or sum(killed.values()) < KILLS:
-            time.sleep(chance.uniform(0, 0.6))
-            if crashes < CRASHES and chance.random() < CRASHES / (CRASHES + KILLS):
-                own.stop("immediate")
-                time.sleep(chance.uniform(0, 1))
-                own.start()
-                crashes += 1
-                continue
-            role = chance.choice(("mf-front", "mf-worker", "mf-decoder", "mf-store", "mf-zygote"))
-            killed[role] += chance.choice(everybody).kill(role)
-        for client in clients:
-            client.stopping.set()
-        wait_all_ready(fronts)
-        for client in clients:
-            client.join()
-        accepted = {key: addresses for client in clients for key, addresses in client.accepted.items()}
-        print(f"{dict(killed)}, {crashes} database crashes; {len(accepted)} jobs accepted")
-        assert len(accepted) >= (KILLS + CRASHES) / 10
-        assert not any(client.surprises for client in clients), [client.surprises for client in clients]
-        assert all(len(addresses) == 1 for addresses in accepted.values()), "a key has two jobs"
-        promised = {address.rsplit("/", 1)[1] for addresses in accepted.values() for address in addresses}
-        assert len(promised) == len(accepted), "two keys have one job"
-        for job in promised:
-            ended = fronts[0].wait("/v1/jobs/" + job, test_kill.JOB_S)
-            assert ended["state"] == "succeeded", ended
-        stored = {row[0] for row in own.sql("SELECT id FROM jobs")}
-        assert stored == promised
-        assert own.sql("SELECT count(*), count(DISTINCT job) FROM results")[0] == [str(len(promised))] * 2
-        ran = {row[0] for row in own.sql("SELECT job FROM audit WHERE event = 'job.succeeded'")}
-        assert ran == promised and own.sql("SELECT count(*) FROM audit WHERE event = 'job.succeeded'")[0] == [str(len(promised))]
-        assert audit("--database", tmp_path / "front-1/database")[0] == 0
-        for running in everybody:
-            assert running.stop() == 0
+        assert endure(own, tmp_path, frontal_bundle, CRASHES, KILLS) == []
+
+
+def test_a_database_that_forgets_is_found(tmp_path, frontal_bundle):
+    """The gate's control: results lie in a table that a crash empties."""
+    with postgres.Cluster() as own:
+        wrong = endure(own, tmp_path, frontal_bundle, 1, 0, "ALTER TABLE results SET UNLOGGED")
+        assert len(wrong) > 1 and all(line.endswith(": 0 results") for line in wrong)
