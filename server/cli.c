@@ -106,10 +106,14 @@ static bool print_help(int argc, char **argv, const char *help, struct mf_error 
 struct mf_config *mf_cli_config(int argc, char **argv, const char *help, bool *ret_help,
                                 struct mf_error *err)
 {
-    struct mf_error help_error = MF_ERROR_INIT;
-    *ret_help = print_help(argc, argv, help, &help_error);
-    if (*ret_help)
+    struct mf_error unwritten = MF_ERROR_INIT;
+    const bool asked = print_help(argc, argv, help, &unwritten);
+    *ret_help = asked && unwritten.code == MF_OK;
+    if (asked) {
+        if (unwritten.code != MF_OK)
+            mf_error_set(err, unwritten.code, "%s", unwritten.msg);
         return NULL;
+    }
     struct mf_config *config = mf_config_new(err);
     const char *file = find_config_file(argc, argv);
     bool ok = config && (!file || mf_config_load_file(config, file, err)) &&

@@ -85,10 +85,12 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         print_usage(stdout);
-        return MF_EXIT_OK;
+        return fflush(stdout) == 0 ? MF_EXIT_OK : MF_EXIT_FAILED;
     }
-    if (strcmp(argv[1], "--version") == 0)
-        return printf("medfusion %s\n", MF_VERSION) > 0 ? MF_EXIT_OK : MF_EXIT_FAILED;
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("medfusion %s\n", MF_VERSION);
+        return fflush(stdout) == 0 ? MF_EXIT_OK : MF_EXIT_FAILED;
+    }
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         if (strcmp(argv[1], COMMANDS[i].name) == 0)
             return run_command(&COMMANDS[i], argc - 1, argv + 1);
