@@ -65,7 +65,7 @@ static double linear_angle(const char *dtype, size_t m, size_t in, size_t out, b
     struct mf_backend *be = mf_cpu_ops.backend_new(dtype, 2, &err);
     float *x = noisy(m * in), *w = noisy(out * in), *c = noisy(out), *y = noisy(m * out);
     double xy = 0, xx = 0, yy = 0;
-    size_t scratch_floats;
+    size_t scratch_floats = 0;
     assert_non_null(be);
     for (size_t i = 0; spiky && i < m; i++)
         x[i * in + 3] *= 30; /* a channel that dwarfs the others */
