@@ -1,133 +1,9 @@
-/*
- * fhir/document.c, tree.c, check.c, patients.c, match.c: what is accepted, what is refused with
- * which sentence, whose each Observation is, which patient answers to a PatientID.
- */
-#include "fhir/record.h"
+/* fhir/document.c, tree.c, check.c, file.c: what is accepted, and what is refused with which
+ * sentence. */
+#include "tests/fhir/document_expect.h"
 
-#include "tests/expect.h"
-
-#define PATIENT(id) "{\"resourceType\":\"Patient\",\"id\":\"" id "\"}"
-#define OBSERVATION(id, subject)                                                                   \
-    "{\"resourceType\":\"Observation\",\"id\":\"" id "\",\"status\":\"final\",\"code\":{},"        \
-    "\"subject\":" subject "}"
-#define REF(reference) "{\"reference\":\"" reference "\"}"
-#define BUNDLE(entries)                                                                            \
-    "{\"resourceType\":\"Bundle\",\"type\":\"collection\",\"entry\":[" entries "]}"
-#define ENTRY(url, resource) "{\"fullUrl\":\"" url "\",\"resource\":" resource "}"
-
-static struct mf_fhir_document *parse(const char *text, struct mf_error *err)
-{
-    return mf_fhir_document_parse(text, strlen(text), NULL, "ehr", err);
-}
-
-/* "Patient/1: Observation/2 Observation/3; Patient/4:" */
-static char *summary(const struct mf_fhir_document *doc)
-{
-    char *text = calloc(1, 4096);
-    size_t n = 0;
-    for (size_t i = 0; i < mf_fhir_patient_count(doc); i++) {
-        const struct mf_fhir_patient *p = mf_fhir_patient(doc, i);
-        n += (size_t)snprintf(text + n, 4096 - n, "%s%s:", i ? "; " : "", p->reference);
-        for (size_t k = 0; k < p->record_count; k++)
-            n += (size_t)snprintf(text + n, 4096 - n, " %s", p->records[k]->reference);
-    }
-    return text;
-}
-
-static void who_owns_what(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *text, *summary;
-    } ROWS[] = {
-        /* a single resource, a Bundle without entries' URLs, NDJSON */
-        {PATIENT("1"), "Patient/1:"},
-        {"\xEF\xBB\xBF \n" PATIENT("1") "\n\n", "Patient/1:"},
-        {BUNDLE("{\"resource\":" PATIENT("1") "},{\"resource\":" OBSERVATION("2",
-                                                                             REF("Patient/1")) "}"),
-         "Patient/1: Observation/2"},
-        {OBSERVATION("2", REF("Patient/1")) "\n" PATIENT("1") "\n\r\n" OBSERVATION(
-             "3", REF("Patient/1")),
-         "Patient/1: Observation/2 Observation/3"},
-        /* nobody else's, other subjects, no subject */
-        {PATIENT("1") "\n" OBSERVATION("2", REF("Patient/9")),
-         "Patient/1:; Patient/9: Observation/2"},
-        {PATIENT("1") "\n" OBSERVATION("2", REF("Device/1")), "Patient/1:"},
-        {PATIENT("1") "\n" OBSERVATION("2", REF("Group/1")), "Patient/1:"},
-        {PATIENT("1") "\n" OBSERVATION("2", "{\"display\":\"somebody\"}"), "Patient/1:"},
-        {PATIENT("1") "\n{\"resourceType\":\"Observation\",\"id\":\"2\",\"code\":{}}",
-         "Patient/1: Observation/2"},
-        {PATIENT("1") "\n" PATIENT(
-             "7") "\n{\"resourceType\":\"Observation\",\"id\":\"2\",\"code\":{}}",
-         "Patient/1:; Patient/7:"},
-        {OBSERVATION("2", REF("Patient/1")), "Patient/1: Observation/2"},
-        /* versions of references and absolute ones */
-        {PATIENT("1") "\n" OBSERVATION("2", REF("Patient/1/_history/3")),
-         "Patient/1: Observation/2"},
-        {PATIENT("1") "\n" OBSERVATION("2", REF("https://a.example/fhir/Patient/1")),
-         "Patient/1: Observation/2"},
-        {BUNDLE(ENTRY("urn:uuid:aa", PATIENT("1")) "," ENTRY("urn:uuid:bb",
-                                                             OBSERVATION("2", REF("urn:uuid:aa")))),
-         "Patient/1: Observation/2"},
-        {BUNDLE(ENTRY("urn:uuid:aa", "{\"resourceType\":\"Patient\"}") "," ENTRY(
-             "urn:uuid:bb",
-             "{\"resourceType\":\"Observation\",\"code\":{},\"subject\":" REF("urn:uuid:aa") "}")),
-         "urn:uuid:aa: urn:uuid:bb"},
-        {PATIENT("1") "\n" OBSERVATION("2", REF("urn:uuid:of-a-device")), "Patient/1:"},
-        /* two servers use the same id: the base of the Observation's fullUrl decides */
-        {BUNDLE(ENTRY("https://a/Patient/1", PATIENT("1")) "," ENTRY(
-             "https://b/Patient/1",
-             PATIENT("1")) "," ENTRY("https://b/Observation/2",
-                                     OBSERVATION(
-                                         "2",
-                                         REF("Patient/1"))) "," ENTRY("https://c/Observation/3",
-                                                                      OBSERVATION(
-                                                                          "3", REF("Patient/1")))),
-         "Patient/1:; Patient/1: Observation/2"},
-        {BUNDLE(ENTRY("https://a/Patient/1", PATIENT("1")) "," ENTRY(
-             "https://b/Observation/2", OBSERVATION("2", REF("https://b/Patient/1")))),
-         "Patient/1:; https://b/Patient/1: Observation/2"},
-        /* contained */
-        {"{\"resourceType\":\"DiagnosticReport\",\"id\":\"7\",\"contained\":[" PATIENT(
-             "p") "," OBSERVATION("o", REF("#p")) "]}",
-         "DiagnosticReport/7#p: DiagnosticReport/7 DiagnosticReport/7#o"},
-        {PATIENT("1") "\n{\"resourceType\":\"Observation\",\"id\":\"2\",\"code\":{},"
-                      "\"subject\":" REF("#x") "}",
-         "Patient/1:"},
-        /* by identifier */
-        {"{\"resourceType\":\"Patient\",\"id\":\"1\",\"identifier\":[{\"system\":\"s\","
-         "\"value\":\"v\"}]}\n" OBSERVATION(
-             "2", "{\"identifier\":{\"system\":\"s\",\"value\":"
-                  "\"v\"}}") "\n" OBSERVATION("3", REF("Patient?identifier=s|v")),
-         "Patient/1: Observation/2 Observation/3"},
-        {OBSERVATION("2", "{\"identifier\":{\"system\":\"s\",\"value\":\"v\"}}"),
-         "Patient: Observation/2"},
-        /* superseded versions, by lastUpdated, else by place */
-        {PATIENT("1") "\n{\"resourceType\":\"Observation\",\"id\":\"2\",\"code\":{},\"meta\":{"
-                      "\"lastUpdated\":"
-                      "\"2020-01-02T00:00:00Z\"}}\n{\"resourceType\":\"Observation\",\"id\":\"2\","
-                      "\"code\":{},"
-                      "\"meta\":{\"lastUpdated\":\"2020-01-01T00:00:00Z\"}}",
-         "Patient/1: Observation/2"},
-        {PATIENT("1") "\n" PATIENT("1") "\n" OBSERVATION("2", REF("Patient/1")),
-         "Patient/1: Observation/2"},
-        {BUNDLE(ENTRY("https://a/Patient/1/_history/1",
-                      PATIENT("1")) "," ENTRY("https://a/Patient/1/_history/2", PATIENT("1"))),
-         "Patient/1:"},
-        /* Bundles in Bundles, entries without resources, other resources */
-        {BUNDLE("{\"resource\":" BUNDLE(
-             "{\"resource\":" PATIENT("1") "}") "},{\"request\":{\"method\":\"DELETE\"}},"
-                                                "{\"resource\":{\"resourceType\":\"Medication\"}}"),
-         "Patient/1:"},
-    };
-    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
-        struct mf_error err = MF_ERROR_INIT;
-        MF_AUTO(mf_fhir_document) struct mf_fhir_document *doc = parse(ROWS[i].text, &err);
-        assert_no_error(&err);
-        MF_AUTO(mf_mem) char *got = summary(doc);
-        assert_string_equal(got, ROWS[i].summary);
-    }
-}
+#include <unistd.h>
+#include <zlib.h>
 
 static void bad_documents_are_refused_with_a_reason(void **state)
 {
@@ -282,64 +158,6 @@ static void truncation(void **state)
     }
 }
 
-#define PEOPLE                                                                                     \
-    "{\"resourceType\":\"Patient\",\"id\":\"a\",\"identifier\":[{\"system\":\"urn:oid:1.2.3\","    \
-    "\"value\":\"007\"},{\"use\":\"old\",\"value\":\"OLD\"}]}\n"                                   \
-    "{\"resourceType\":\"Patient\",\"id\":\"b\",\"identifier\":[{\"system\":\"urn:oid:1.2.4\","    \
-    "\"value\":\"007\"},{\"value\":\"B-1\",\"assigner\":{\"display\":\"St. Elsewhere\"}}]}\n"      \
-    "{\"resourceType\":\"Patient\",\"id\":\"c\",\"identifier\":[{\"value\":\"B-1\"},"              \
-    "{\"system\":\"http://c.example/mrn\",\"value\":\"C\"},{\"system\":\"s\"}]}"
-
-static void matching_a_patient_id(void **state)
-{
-    (void)state;
-    static const char NONE[] =
-        "the FHIR data is of another patient: no identifier in it equals the "
-        "study's PatientID";
-    static const char TWO[] =
-        "2 patients of the FHIR data have the study's PatientID as an identifier";
-    static const char EMPTY[] =
-        "the study has no PatientID, so no patient of the FHIR data can be matched";
-    static const struct {
-        const char *id, *issuer, *found, *msg;
-    } ROWS[] = {
-        {"C", NULL, "Patient/c", NULL},
-        {" C ", "", "Patient/c", NULL},
-        {"c", NULL, NULL, NONE}, /* the resource's id is no identifier, and case counts */
-        {"C", "Some Hospital", "Patient/c", NULL}, /* a name and a URI cannot be compared */
-        {"C", "http://d.example/mrn", NULL, NONE}, /* two URIs can */
-        {"C", "1.2.3", "Patient/c", NULL},
-        {"007", NULL, NULL, TWO},
-        {"007", "1.2.3", "Patient/a", NULL},
-        {"007", "urn:oid:1.2.4", "Patient/b", NULL},
-        {"007", "1.2.5", NULL, NONE},
-        {"007", "St. Elsewhere", NULL, TWO},
-        {"B-1", NULL, NULL, TWO},
-        {"B-1", "St. Elsewhere", "Patient/b", NULL},
-        {"OLD", NULL, NULL, NONE},
-        {"", NULL, NULL, EMPTY},
-        {NULL, NULL, NULL, EMPTY},
-        {"   ", NULL, NULL, EMPTY},
-        {"7", NULL, NULL, NONE},
-    };
-    MF_AUTO(mf_fhir_document) struct mf_fhir_document *doc = parse(PEOPLE, NULL);
-    assert_non_null(doc);
-    assert_int_equal(mf_fhir_patient(doc, 0)->identifier_count, 1);
-    assert_string_equal(mf_fhir_patient(doc, 1)->identifiers[1].assigner, "St. Elsewhere");
-    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
-        struct mf_error err = MF_ERROR_INIT;
-        const struct mf_fhir_patient *p =
-            mf_fhir_find_patient(doc, ROWS[i].id, ROWS[i].issuer, &err);
-        if (ROWS[i].found) {
-            assert_no_error(&err);
-            assert_string_equal(p->reference, ROWS[i].found);
-        } else {
-            assert_null(p);
-            assert_error(&err, MF_ERR_UNUSABLE, ROWS[i].msg);
-        }
-    }
-}
-
 static void latest_time(void **state)
 {
     (void)state;
@@ -394,13 +212,154 @@ static void files(void **state)
     mf_fhir_document_free(NULL);
 }
 
+/* Objects of many members are searched for doubles in another way than those of few. */
+static void many_keys_are_compared_too(void **state)
+{
+    (void)state;
+    for (int twice = 0; twice < 2; twice++) {
+        struct mf_error err = MF_ERROR_INIT;
+        char *text = calloc(1, 4096);
+        size_t n = (size_t)snprintf(text, 100, "{\"resourceType\":\"Patient\",\"id\":\"1\"");
+        for (int i = 0; i < 100; i++)
+            n += (size_t)snprintf(text + n, 30, ",\"k%d\":%d", i, i);
+        snprintf(text + n, 20, "%s}", twice ? ",\"k50\":1" : "");
+        MF_AUTO(mf_fhir_document) struct mf_fhir_document *doc = parse(text, &err);
+        free(text);
+        assert_int_equal(doc != NULL, !twice);
+        if (twice)
+            assert_error(&err, MF_ERR_MALFORMED,
+                         "ehr: a JSON object has the same key twice (line 1)");
+    }
+}
+
+/* Strings of more than a MiB are not kept, which matters only where they are read; keys of that
+ * length are refused. */
+static void long_strings_and_keys(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *format, *refused; /* NULL: read */
+    } CASES[] = {
+        {"{\"resourceType\":\"Patient\",\"%s\":1}", "ehr: the document has a key of more than 1 MiB"},
+        {"{\"resourceType\":\"Patient\",\"gender\":\"%s\"}",
+         "ehr: Patient.gender must be a string"},
+        {"{\"resourceType\":\"Patient\",\"remark\":\"%s\"}", NULL},
+    };
+    const size_t most = 1 << 20;
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++)
+        for (size_t more = 0; more < 2; more++) {
+            struct mf_error err = MF_ERROR_INIT;
+            char *text = calloc(1, most + 200), *value = calloc(1, most + more + 1);
+            memset(value, 'a', most + more);
+            snprintf(text, most + 200, CASES[i].format, value);
+            struct mf_fhir_document *doc = parse(text, &err);
+            free(text);
+            free(value);
+            assert_int_equal(doc != NULL, !more || !CASES[i].refused);
+            if (!doc)
+                assert_error(&err, MF_ERR_MALFORMED, CASES[i].refused);
+            mf_fhir_document_free(doc);
+        }
+}
+
+static void entries_that_are_none(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *msg;
+    } ROWS[] = {
+        {"7", "ehr: the document is not a FHIR resource (an object with \"resourceType\")"},
+        {"true", "ehr: the document is not a FHIR resource (an object with \"resourceType\")"},
+        {"\"x\"", "ehr: the document is not a FHIR resource (an object with \"resourceType\")"},
+        {BUNDLE("[]"), "ehr: Bundle.entry must be a list of objects"},
+        {BUNDLE("\"x\""), "ehr: Bundle.entry must be a list of objects"},
+        {BUNDLE("null"), "ehr: Bundle.entry must be a list of objects"},
+        {BUNDLE("{\"resource\":[]}"),
+         "ehr: Bundle.entry[0].resource is not a FHIR resource (an object with \"resourceType\")"},
+        {"{\"resourceType\":\"Patient\",\"entry\":[{\"resource\":" PATIENT("1") "}]}",
+         "ehr: Patient has entries with resources, and is no Bundle"},
+        {"{\"resourceType\":7}",
+         "ehr: the document is not a FHIR resource (an object with \"resourceType\")"},
+        {"{\"resourceType\":\"Patient\",\"contained\":[{}]}",
+         "ehr: Patient.contained[0] is not a FHIR resource (an object with \"resourceType\")"},
+        {"{\"resourceType\":\"Patient\",\"contained\":[{\"resourceType\":\"Patient\",\"id\":7}]}",
+         "ehr: Patient.contained[0] has an id that is no string"},
+    };
+    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
+        struct mf_error err = MF_ERROR_INIT;
+        assert_null(parse(ROWS[i].text, &err));
+        assert_error(&err, MF_ERR_MALFORMED, ROWS[i].msg);
+    }
+}
+
+/* Whitespace of every kind before the first bracket, and a document in pieces of one byte. */
+static void documents_in_pieces(void **state)
+{
+    (void)state;
+    static const char TEXT[] = " \t\r\n\xEF\xBB\xBF";
+    static const char WHOLE[] = "\t\r\n " BUNDLE("{\"resource\":" PATIENT("1") "}") " \r\n\t";
+    struct mf_error err = MF_ERROR_INIT;
+    MF_AUTO(mf_fhir_reader) struct mf_fhir_reader *r = mf_fhir_reader_new(NULL, "ehr", &err);
+    for (size_t i = 0; i < sizeof WHOLE - 1; i++)
+        assert_true(mf_fhir_reader_feed(r, WHOLE + i, 1, &err));
+    MF_AUTO(mf_fhir_document) struct mf_fhir_document *doc = mf_fhir_reader_finish(r, &err);
+    assert_no_error(&err);
+    assert_int_equal(mf_fhir_patient_count(doc), 1);
+    assert_null(parse(TEXT, &err)); /* a mark of byte order in the middle is none */
+    assert_int_equal(err.code, MF_ERR_MALFORMED);
+}
+
+static void compressed_files(void **state)
+{
+    (void)state;
+    static const char TEXT[] = PATIENT("1") "\n";
+    char path[] = "/tmp/mf-fhir-XXXXXX", message[128];
+    struct mf_error err = MF_ERROR_INIT;
+    unsigned char bytes[200];
+    MF_AUTO(mf_fd) int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    gzFile out = gzopen(path, "wb");
+    assert_int_equal(gzwrite(out, TEXT, sizeof TEXT - 1), sizeof TEXT - 1);
+    assert_int_equal(gzclose(out), Z_OK);
+    MF_AUTO(mf_fhir_document)
+    struct mf_fhir_document *doc = mf_fhir_document_load(path, NULL, &err);
+    assert_no_error(&err);
+    assert_int_equal(mf_fhir_patient_count(doc), 1);
+    ssize_t n = pread(fd, bytes, sizeof bytes, 0);
+    assert_true(n > 20);
+    assert_int_equal(ftruncate(fd, n - 9), 0); /* in the last of the data */
+    assert_null(mf_fhir_document_load(path, NULL, &err));
+    snprintf(message, sizeof message, "%s: damaged gzip data (unexpected end of file)", path);
+    assert_error(&err, MF_ERR_MALFORMED, message);
+    bytes[n - 8] ^= 1; /* the checksum */
+    assert_int_equal(pwrite(fd, bytes, (size_t)n, 0), n);
+    mf_error_clear(&err);
+    assert_null(mf_fhir_document_load(path, NULL, &err));
+    snprintf(message, sizeof message, "%s: damaged gzip data (incorrect data check)", path);
+    assert_error(&err, MF_ERR_MALFORMED, message);
+    unlink(path);
+    mf_error_clear(&err);
+    assert_null(mf_fhir_document_load("/", NULL, &err));
+    assert_error(&err, MF_ERR_IO, "/: Is a directory");
+    mf_error_clear(&err);
+    assert_null(mf_fhir_document_load(MF_SOURCE_DIR "/tests/expect.h", NULL, &err));
+    assert_int_equal(err.code, MF_ERR_MALFORMED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(who_owns_what), cmocka_unit_test(bad_documents_are_refused_with_a_reason),
-        cmocka_unit_test(limits),        cmocka_unit_test(depth),
-        cmocka_unit_test(truncation),    cmocka_unit_test(matching_a_patient_id),
-        cmocka_unit_test(latest_time),   cmocka_unit_test(files),
+        cmocka_unit_test(bad_documents_are_refused_with_a_reason),
+        cmocka_unit_test(limits),
+        cmocka_unit_test(depth),
+        cmocka_unit_test(truncation),
+        cmocka_unit_test(latest_time),
+        cmocka_unit_test(files),
+        cmocka_unit_test(many_keys_are_compared_too),
+        cmocka_unit_test(long_strings_and_keys),
+        cmocka_unit_test(entries_that_are_none),
+        cmocka_unit_test(documents_in_pieces),
+        cmocka_unit_test(compressed_files),
     };
     return cmocka_run_group_tests_name("fhir/document", tests, NULL, NULL);
 }

@@ -1,86 +1,6 @@
-/*
- * fhir/extract.c, candidates.c, value.c, demographics.c, times.c: one rule a table. Real patients
- * are compared with an independent computation in test_real_files.py.
- */
-#include "fhir/extract.h"
-
-#include "tests/expect.h"
-
-/* One numeric feature "x" in mmol/L, one categorical "k", asked through code "c" of system "s". */
-#define NUMERIC(extra)                                                                             \
-    "{\"id\":\"x\",\"kind\":\"numeric\",\"unit\":\"mmol/L\",\"conversions\":{\"mg/dL\":0.5,"       \
-    "\"K\":[1,-273]},\"sources\":[{\"fhir\":[{\"system\":\"s\",\"code\":\"c\"}]}],"                \
-    "\"range\":[1,100],\"mean\":0,\"std\":1" extra "}"
-#define CATEGORICAL                                                                                \
-    "{\"id\":\"k\",\"kind\":\"categorical\",\"sources\":[{\"fhir\":[{\"system\":\"s\",\"code\":"   \
-    "\"c\"}]}],\"categories\":[\"no\",\"yes\"],\"map\":{\"N\":\"no\",\"true\":\"yes\"}}"
-#define AGE(unit, conversions, sources)                                                            \
-    "{\"id\":\"age\",\"kind\":\"numeric\",\"unit\":\"" unit "\",\"conversions\":" conversions      \
-    ",\"sources\":[" sources "],\"range\":[0,120],\"mean\":0,\"std\":1}"
-#define SEX                                                                                        \
-    "{\"id\":\"sex\",\"kind\":\"categorical\",\"sources\":[\"fhir:Patient.gender\","               \
-    "\"dicom:PatientSex\"],\"categories\":[\"female\",\"male\"],\"map\":{\"F\":\"female\","        \
-    "\"M\":\"male\"}}"
-#define VIEW                                                                                       \
-    "{\"id\":\"view\",\"kind\":\"categorical\",\"sources\":[\"dicom:ViewPosition\"],"              \
-    "\"categories\":[\"PA\",\"AP\"]}"
-
-/* An Observation "Observation/<id>" with the code, at a time, with more members. */
-#define O(id, time, rest)                                                                          \
-    "{\"resourceType\":\"Observation\",\"id\":\"" id                                               \
-    "\",\"status\":\"final\",\"code\":{\"coding\":"                                                \
-    "[{\"system\":\"other\",\"code\":\"c\"},{\"system\":\"s\",\"code\":\"c\"}]},"                  \
-    "\"effectiveDateTime\":\"" time "\"," rest "}\n"
-#define Q(value) "\"valueQuantity\":{\"value\":" value ",\"unit\":\"mmol/L\"}"
-#define PATIENT                                                                                    \
-    "{\"resourceType\":\"Patient\",\"id\":\"1\",\"birthDate\":\"1980-06-15\",\"gender\":\"male\"}" \
-    "\n"
-
-/* "value unit status source" of the only feature; demographics may be NULL, `fhir` "" for none. */
-static char *extract(const char *feature, const char *fhir, const struct mf_demographics *d,
-                     const char *at)
-{
-    struct mf_error err = MF_ERROR_INIT;
-    char definition[2048], number[40];
-    struct mf_time time = {.precision = MF_TIME_UNKNOWN};
-    struct mf_feature_value v;
-    snprintf(definition, sizeof definition,
-             "{\"schema\":\"medfusion.features/1\",\"features\":[%s]}", feature);
-    MF_AUTO(mf_json) json_t *json = json_of(definition);
-    MF_AUTO(mf_feature_set) struct mf_feature_set *set = mf_feature_set_parse(json, "f", &err);
-    MF_AUTO(mf_fhir_document)
-    struct mf_fhir_document *doc =
-        *fhir ? mf_fhir_document_parse(fhir, strlen(fhir), NULL, "ehr", &err) : NULL;
-    MF_AUTO(mf_arena) struct mf_arena *arena = mf_arena_new(0);
-    assert_no_error(&err);
-    if (*at)
-        assert_true(mf_time_parse_fhir(at, &time, &err));
-    assert_true(
-        mf_fhir_extract(set, doc ? mf_fhir_patient(doc, 0) : NULL, d, &time, arena, &v, &err));
-    snprintf(number, sizeof number, "%.7g", v.number);
-    char *text = malloc(256);
-    snprintf(text, 256, "%s %s %s %s",
-             v.has_number     ? number
-             : v.has_category ? set->features[0].categories[v.category]
-             : v.text         ? v.text
-                              : "-",
-             v.unit ? v.unit : "-", mf_feature_status_name(v.status), v.source ? v.source : "-");
-    return text;
-}
-
-struct row {
-    const char *feature, *fhir, *at, *expected;
-};
-
-static void check_rows(const struct row *rows, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        MF_AUTO(mf_mem) char *got = extract(rows[i].feature, rows[i].fhir, NULL, rows[i].at);
-        if (strcmp(got, rows[i].expected) != 0)
-            fail_msg("row %zu: \"%s\" instead of \"%s\"", i, got, rows[i].expected);
-    }
-}
-#define CHECK(rows) check_rows(rows, sizeof(rows) / sizeof *(rows))
+/* fhir/extract.c, candidates.c, value.c, times.c: one rule a table. Real patients are compared with
+ * an independent computation in test_real_files.py. */
+#include "tests/fhir/extract_expect.h"
 
 static void value_types(void **state)
 {
@@ -219,9 +139,7 @@ static void times(void **state)
 {
     (void)state;
 #define ONE(time) PATIENT O("1", time, Q("5"))
-#define USED "5 mmol/L used Observation/1"
 #define STALE "5 mmol/L stale Observation/1"
-#define NOTHING "- - missing -"
 #define WEEK NUMERIC(",\"window\":\"P7D\"")
     const struct row rows[] = {
         /* after the study: not used */
@@ -374,148 +292,6 @@ static void codes_and_components(void **state)
     CHECK(rows);
 }
 
-static void sources_in_order(void **state)
-{
-    (void)state;
-    static const char AT[] = "2020-01-15";
-#define TWO                                                                                        \
-    "{\"id\":\"x\",\"kind\":\"numeric\",\"unit\":\"mmol/L\",\"sources\":[{\"fhir\":[{\"system\":"  \
-    "\"s\",\"code\":\"b\"}]},{\"fhir\":[{\"system\":\"s\",\"code\":\"c\"}]}],\"window\":\"P7D\","  \
-    "\"range\":[1,100],\"mean\":0,\"std\":1}"
-#define B(time, rest)                                                                              \
-    "{\"resourceType\":\"Observation\",\"id\":\"b\",\"code\":{\"coding\":[{\"system\":\"s\","      \
-    "\"code\":\"b\"}]},\"effectiveDateTime\":\"" time "\"," rest "}"
-    const struct row rows[] = {
-        {TWO, PATIENT O("1", "2020-01-14", Q("5")) B("2020-01-10", Q("7")), AT,
-         "7 mmol/L used Observation/b"},
-        {TWO, PATIENT O("1", "2020-01-14", Q("5")) B("2019-01-10", Q("7")), AT, USED},
-        {TWO, PATIENT O("1", "2018-01-14", Q("5")) B("2019-01-10", Q("7")), AT,
-         "7 mmol/L stale Observation/b"},
-        {TWO, PATIENT O("1", "2020-01-14", Q("5")) B("2020-01-10", Q("700")), AT,
-         "700 mmol/L implausible Observation/b"},
-    };
-    CHECK(rows);
-}
-
-static void patient_demographics(void **state)
-{
-    (void)state;
-#define YEARS AGE("a", "{}", "\"fhir:Patient.birthDate\"")
-    const struct row rows[] = {
-        {YEARS, PATIENT, "2020-06-14", "39 a used Patient/1"},
-        {YEARS, PATIENT, "2020-06-15", "40 a used Patient/1"},
-        {YEARS, PATIENT, "1980-06-15", "0 a used Patient/1"},
-        {YEARS, PATIENT, "1980-06-14", "-1 a implausible Patient/1"}, /* born after the study */
-        {YEARS, PATIENT, "1970-01-01", "-11 a implausible Patient/1"},
-        {YEARS, PATIENT, "2120-01-01", "139 a implausible Patient/1"},
-        {YEARS, PATIENT, "", NOTHING},
-        {YEARS, "{\"resourceType\":\"Patient\",\"id\":\"1\"}", "2020", NOTHING},
-        {YEARS, "{\"resourceType\":\"Patient\",\"id\":\"1\",\"birthDate\":\"1980\"}", "2020-01-01",
-         "39 a used Patient/1"},
-        {AGE("mo", "{\"a\":12}", "\"fhir:Patient.birthDate\""), PATIENT, "1982-06-15",
-         "24 mo used Patient/1"},
-        {AGE("d", "{}", "\"fhir:Patient.birthDate\""), PATIENT, "1982-06-15",
-         "730.5 d implausible Patient/1"},
-        {SEX, PATIENT, "", "male - used Patient/1"},
-        {SEX, "{\"resourceType\":\"Patient\",\"id\":\"1\",\"gender\":\"unknown\"}", "", NOTHING},
-        {SEX, "{\"resourceType\":\"Patient\",\"id\":\"1\",\"gender\":\"other\"}", "",
-         "other - implausible Patient/1"},
-        {SEX, "{\"resourceType\":\"Patient\",\"id\":\"1\"}", "", NOTHING},
-        /* a patient who is named but not there */
-        {SEX,
-         "{\"resourceType\":\"Observation\",\"code\":{},\"subject\":{\"reference\":"
-         "\"Patient/1\"}}",
-         "", NOTHING},
-    };
-    CHECK(rows);
-}
-
-static void dicom_demographics(void **state)
-{
-    (void)state;
-#define AS AGE("a", "{}", "\"dicom:PatientAge\"")
-#define DA AGE("a", "{}", "\"dicom:PatientBirthDate\"")
-    static const struct {
-        const char *feature;
-        struct mf_demographics d;
-        const char *at, *expected;
-    } ROWS[] = {
-        {AS, {.patient_age = "045Y"}, "", "45 a used dicom:PatientAge"},
-        {AS, {.patient_age = "018M"}, "", "1.5 a used dicom:PatientAge"},
-        {AS, {.patient_age = "002W"}, "", "0.03832991 a used dicom:PatientAge"},
-        {AS, {.patient_age = "010D "}, "", "0.02737851 a used dicom:PatientAge"},
-        {AS, {.patient_age = "5Y"}, "", "5 a used dicom:PatientAge"},
-        {AS, {.patient_age = "130Y"}, "", "130 a implausible dicom:PatientAge"},
-        {AS, {.patient_age = "45"}, "", "- - implausible dicom:PatientAge"},
-        {AS, {.patient_age = "0045Y"}, "", "- - implausible dicom:PatientAge"},
-        {AS, {.patient_age = "045y"}, "", "- - implausible dicom:PatientAge"},
-        {AS, {.patient_age = "Y"}, "", "- - implausible dicom:PatientAge"},
-        {AS, {.patient_age = "-45Y"}, "", "- - implausible dicom:PatientAge"},
-        {AS, {.patient_age = ""}, "", NOTHING},
-        {AS, {.patient_age = "   "}, "", NOTHING},
-        {AS, {0}, "", NOTHING},
-        {AGE("a", "{\"mo\":0.0833333}", "\"dicom:PatientAge\""),
-         {.patient_age = "012M"},
-         "",
-         "0.9999996 a used dicom:PatientAge"},
-        {AGE("d", "{\"wk\":7,\"a\":365}", "\"dicom:PatientAge\""),
-         {.patient_age = "003W"},
-         "",
-         "21 d used dicom:PatientAge"},
-        {AGE("d", "{\"a\":365.25}", "\"dicom:PatientAge\""),
-         {.patient_age = "002M"},
-         "",
-         "60.875 d used dicom:PatientAge"},
-        {DA, {.patient_birth_date = "19800615"}, "2020-06-14", "39 a used dicom:PatientBirthDate"},
-        {DA, {.patient_birth_date = "19800615"}, "", NOTHING},
-        {DA, {.patient_birth_date = "19801315"}, "2020", "- - implausible dicom:PatientBirthDate"},
-        {DA,
-         {.patient_birth_date = "20300101"},
-         "2020-01-01",
-         "-10 a implausible dicom:PatientBirthDate"},
-        {AGE("a", "{}", "\"dicom:PatientBirthDate\",\"dicom:PatientAge\""),
-         {.patient_age = "045Y"},
-         "2020",
-         "45 a used dicom:PatientAge"},
-        {SEX, {.patient_sex = "F"}, "", "female - used dicom:PatientSex"},
-        {SEX, {.patient_sex = "M "}, "", "male - used dicom:PatientSex"},
-        {SEX, {.patient_sex = "O"}, "", "O - implausible dicom:PatientSex"},
-        {SEX, {.patient_sex = ""}, "", NOTHING},
-        {VIEW, {.view_position = "AP"}, "", "AP - used dicom:ViewPosition"},
-        {VIEW, {.view_position = "LL"}, "", "LL - implausible dicom:ViewPosition"},
-    };
-    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
-        MF_AUTO(mf_mem) char *got = extract(ROWS[i].feature, "", &ROWS[i].d, ROWS[i].at);
-        if (strcmp(got, ROWS[i].expected) != 0)
-            fail_msg("row %zu: \"%s\" instead of \"%s\"", i, got, ROWS[i].expected);
-    }
-}
-
-static void fhir_goes_before_dicom(void **state)
-{
-    (void)state;
-    const struct mf_demographics d = {.patient_age = "045Y", .patient_sex = "F"};
-#define BOTH AGE("a", "{}", "\"fhir:Patient.birthDate\",\"dicom:PatientAge\"")
-    static const char NOBODY[] =
-        "{\"resourceType\":\"Patient\",\"id\":\"1\",\"gender\":\"unknown\"}";
-    static const struct {
-        const char *feature, *fhir, *expected;
-    } ROWS[] = {
-        {BOTH, PATIENT, "39 a used Patient/1"},
-        {BOTH, NOBODY, "45 a used dicom:PatientAge"},
-        {BOTH, "", "45 a used dicom:PatientAge"},
-        {BOTH, "{\"resourceType\":\"Patient\",\"id\":\"1\",\"birthDate\":\"2030\"}",
-         "-11 a implausible Patient/1"},
-        {SEX, PATIENT, "male - used Patient/1"},
-        {SEX, NOBODY, "female - used dicom:PatientSex"},
-    };
-    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
-        MF_AUTO(mf_mem) char *got = extract(ROWS[i].feature, ROWS[i].fhir, &d, "2020-01-01");
-        if (strcmp(got, ROWS[i].expected) != 0)
-            fail_msg("row %zu: \"%s\" instead of \"%s\"", i, got, ROWS[i].expected);
-    }
-}
-
 static void long_texts_are_not_shown(void **state)
 {
     (void)state;
@@ -578,10 +354,6 @@ int main(void)
         cmocka_unit_test(effective_types),
         cmocka_unit_test(picks),
         cmocka_unit_test(codes_and_components),
-        cmocka_unit_test(sources_in_order),
-        cmocka_unit_test(patient_demographics),
-        cmocka_unit_test(dicom_demographics),
-        cmocka_unit_test(fhir_goes_before_dicom),
         cmocka_unit_test(long_texts_are_not_shown),
         cmocka_unit_test(a_full_arena_is_an_error),
         cmocka_unit_test(a_hundred_thousand_values),

@@ -347,6 +347,64 @@ static void hl7_messages(void **state)
     assert_error(&err, MF_ERR_MALFORMED, "not a result (medfusion.result/1)");
 }
 
+/* Orders by their own numbers, corrections, and times of every form. */
+static void hl7_orders_and_times(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *issued, *written;
+    } TIMES[] = {
+        {"2026-11-22T13:24:00.5-05:00", "20261122132400.5-0500"},
+        {"2026-11-22T13:24:00+01:30", "20261122132400+0130"},
+        {"2026-11-22", "20261122"},
+        {NULL, ""},
+        {"2026-11-22T13:24:00.12345678901234567890123456789", "20261122132400.12345678901"}};
+    MF_AUTO(mf_json) json_t *result = load(RESULTS, "full.json");
+    MF_AUTO(mf_json) json_t *earlier = load(RESULTS, "bare.json");
+    for (size_t i = 0; i < sizeof TIMES / sizeof *TIMES; i++) {
+        struct mf_error err = MF_ERROR_INIT;
+        char head[200];
+        const struct mf_fhir_report_context context = {
+            .issued = TIMES[i].issued,
+            .order = {.accession = "A-17", .placer = "P-1", .filler = "F-1"},
+            .superseded = earlier};
+        MF_AUTO(mf_mem) char *text = mf_fhir_oru(result, &context, &err);
+        assert_no_error(&err);
+        snprintf(head, sizeof head, "MSH|^~\\&|MEDFUSION||||%s||ORU", TIMES[i].written);
+        assert_ptr_equal(strstr(text, head), text);
+        assert_non_null(strstr(text, "\rOBR|1|P-1|F-1|"));
+        assert_non_null(strstr(text, "|RAD|C\r"));        /* a correction */
+        assert_non_null(strstr(text, "|20190307102000")); /* of the current study */
+        assert_null(strstr(text, "|P||"));
+    }
+}
+
+static void hl7_of_odd_results(void **state)
+{
+    (void)state;
+    struct mf_error err = MF_ERROR_INIT;
+    MF_AUTO(mf_json) json_t *result = load(RESULTS, "full.json");
+    json_t *predictions = json_object_get(result, "predictions");
+    json_t *first = json_array_get(predictions, 0), *study = json_object_get(result, "study");
+    json_array_remove(json_object_get(study, "frames"), 1); /* the prior alone is left */
+    json_object_set_new(first, "display", json_string("A\x01\x02Z"));
+    json_object_set_new(first, "probability", json_null());
+    MF_AUTO(mf_mem) char *text = mf_fhir_oru(result, &CONTEXT, &err);
+    assert_no_error(&err);
+    assert_non_null(strstr(text, "^AZ^"));
+    assert_null(strstr(text, "|1.1|")); /* no probability of the first label */
+    assert_non_null(strstr(text, "|2.1|"));
+    assert_null(strstr(text, "20190201"));
+    json_object_set_new(first, "state", json_string("wish"));
+    assert_null(mf_fhir_oru(result, NULL, &err));
+    assert_error(&err, MF_ERR_MALFORMED, "not a result (medfusion.result/1)");
+    json_object_set_new(first, "state", json_string("absent"));
+    json_object_set_new(result, "study", json_string("x"));
+    mf_error_clear(&err);
+    assert_null(mf_fhir_oru(result, NULL, &err));
+    assert_error(&err, MF_ERR_MALFORMED, "not a result (medfusion.result/1)");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -357,6 +415,8 @@ int main(void)
         cmocka_unit_test(observations_used_are_named),
         cmocka_unit_test(offending_elements),
         cmocka_unit_test(hl7_messages),
+        cmocka_unit_test(hl7_orders_and_times),
+        cmocka_unit_test(hl7_of_odd_results),
         cmocka_unit_test(other_documents_are_refused),
         cmocka_unit_test(markup_in_names_is_escaped),
         cmocka_unit_test(outcomes),
