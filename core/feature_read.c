@@ -81,11 +81,11 @@ bool mf_feature_duration(struct mf_feature_reader *r, const json_t *object, cons
     return true;
 }
 
-static bool need_finite(struct mf_feature_reader *r, const json_t *object, const char *key,
+static bool need_number(struct mf_feature_reader *r, const json_t *object, const char *key,
                         double *ret)
 {
     const json_t *v = json_object_get(object, key);
-    if (!json_is_number(v) || !isfinite(json_number_value(v)))
+    if (!json_is_number(v))
         return mf_feature_fail(r, key, "must be a number");
     *ret = json_number_value(v);
     return true;
@@ -94,11 +94,11 @@ static bool need_finite(struct mf_feature_reader *r, const json_t *object, const
 /* [a, b], both numbers. */
 static bool number_pair(const json_t *v, double *a, double *b)
 {
-    if (!json_is_array(v) || json_array_size(v) != 2 || !json_is_number(json_array_get(v, 0)) ||
-        !json_is_number(json_array_get(v, 1)))
+    double pair[2];
+    if (!mf_json_numbers(v, 2, pair))
         return false;
-    *a = json_number_value(json_array_get(v, 0));
-    *b = json_number_value(json_array_get(v, 1));
+    *a = pair[0];
+    *b = pair[1];
     return true;
 }
 
@@ -142,7 +142,7 @@ static bool read_conversions(struct mf_feature_reader *r, const json_t *object,
             c->factor = json_number_value(rule);
         else if (!number_pair(rule, &c->factor, &c->offset))
             return mf_feature_fail(r, "conversions", "a rule is a factor or [factor, offset]");
-        if (!isfinite(c->factor) || c->factor == 0 || !isfinite(c->offset))
+        if (c->factor == 0)
             return mf_feature_fail(r, "conversions", "a factor must not be zero");
         if (!(c->unit = mf_feature_copy(r, unit)) || !check_conversion(r, f, c))
             return false;
@@ -207,13 +207,13 @@ static bool read_numeric(struct mf_feature_reader *r, const json_t *object, bool
         return mf_feature_fail(r, "categories", "a numeric feature has no categories");
     const json_t *molar = json_object_get(object, "molar_mass");
     if (!mf_feature_need_text(r, object, "unit", &f->unit) || !check_unit(r, f) ||
-        (molar && !json_is_null(molar) && !need_finite(r, object, "molar_mass", &f->molar_mass)))
+        (molar && !json_is_null(molar) && !need_number(r, object, "molar_mass", &f->molar_mass)))
         return false;
     if (f->molar_mass < 0 || (molar && json_is_number(molar) && f->molar_mass == 0))
         return mf_feature_fail(r, "molar_mass", "must be above zero (g/mol)");
     f->std = 1; /* a helper is no token and needs no scale */
-    if (!read_conversions(r, object, f) || (!helper && (!need_finite(r, object, "mean", &f->mean) ||
-                                                        !need_finite(r, object, "std", &f->std))))
+    if (!read_conversions(r, object, f) || (!helper && (!need_number(r, object, "mean", &f->mean) ||
+                                                        !need_number(r, object, "std", &f->std))))
         return false;
     if (f->std <= 0)
         return mf_feature_fail(r, "std", "must be above zero");

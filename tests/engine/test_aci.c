@@ -1,7 +1,7 @@
 /* Adaptive conformal inference: immutable states, recovery after a planted shift, bad states. */
 #include "engine/trust/aci.h"
 #include "engine/trust/conformal.h"
-#include "tests/engine/json_patch.h"
+#include "tests/json_patch.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -7,7 +7,7 @@
  * them by plain gradient descent, so that its entropy means something.
  */
 #include "engine/trust/adapt_site.h"
-#include "tests/engine/json_patch.h"
+#include "tests/json_patch.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -2,8 +2,8 @@
 #include "engine/bundle.h"
 #include "engine/trust/quality.h"
 #include "tests/engine/bundle_copy.h"
-#include "tests/engine/json_patch.h"
 #include "tests/expect.h"
+#include "tests/json_patch.h"
 
 struct patch {
     const char *path, *value, *reason; /* value NULL: removed */

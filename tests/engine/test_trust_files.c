@@ -1,8 +1,8 @@
 /* engine/trust/trust_io.c, exclusive.c, ood.c: the files of a calibration, read by hand, and every
  * value that they refuse. */
 #include "engine/trust/trust_private.h"
-#include "tests/engine/json_patch.h"
 #include "tests/expect.h"
+#include "tests/json_patch.h"
 
 #include <math.h>
 

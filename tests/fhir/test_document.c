@@ -240,7 +240,8 @@ static void long_strings_and_keys(void **state)
     static const struct {
         const char *format, *refused; /* NULL: read */
     } CASES[] = {
-        {"{\"resourceType\":\"Patient\",\"%s\":1}", "ehr: the document has a key of more than 1 MiB"},
+        {"{\"resourceType\":\"Patient\",\"%s\":1}",
+         "ehr: the document has a key of more than 1 MiB"},
         {"{\"resourceType\":\"Patient\",\"gender\":\"%s\"}",
          "ehr: Patient.gender must be a string"},
         {"{\"resourceType\":\"Patient\",\"remark\":\"%s\"}", NULL},

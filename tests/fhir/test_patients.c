@@ -245,15 +245,17 @@ static void panels_give_their_time(void **state)
     (void)state;
     struct mf_error err = MF_ERROR_INIT;
     MF_AUTO(mf_fhir_document)
-    struct mf_fhir_document *doc =
-        parse(PATIENT(
-                  "1") "\n"
-                       "{\"resourceType\":\"Observation\",\"id\":\"panel\",\"code\":{},"
-                       "\"effectiveDateTime\":"
-                       "\"2020-01-01\",\"hasMember\":[" REF("Observation/a") "," REF("Observation/"
-                                                                                     "b") "," REF(
-                           "Observation/c") "," REF("Observation/none") "," REF("Observation/a/"
-                                                                                "_history/2") "]}\n"
+    struct mf_fhir_document *doc = parse(
+        PATIENT(
+            "1") "\n"
+                 "{\"resourceType\":\"Observation\",\"id\":\"panel\",\"code\":{},"
+                 "\"effectiveDateTime\":"
+                 "\"2020-01-01\",\"hasMember\":[" REF("Observation/a") "," REF(
+                     "Observation/"
+                     "b") "," REF("Observation/c") "," REF("Observation/none") "," REF("Observa"
+                                                                                       "tion/a/"
+                                                                                       "_histor"
+                                                                                       "y/2") "]}\n"
                                                                                               "{\"r"
                                                                                               "esou"
                                                                                               "rceT"
@@ -329,7 +331,7 @@ static void panels_give_their_time(void **state)
                                                                                               "01\""
                                                                                               "}}"
                                                                                               "\n",
-              &err);
+        &err);
     assert_no_error(&err);
     const struct mf_fhir_patient *p = mf_fhir_patient(doc, 0);
     assert_int_equal(p->record_count, 4);

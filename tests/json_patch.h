@@ -1,6 +1,6 @@
 /* Changing one value of a JSON document by its path, for tests of what readers refuse. */
-#ifndef MF_TESTS_ENGINE_JSON_PATCH_H
-#define MF_TESTS_ENGINE_JSON_PATCH_H
+#ifndef MF_TESTS_JSON_PATCH_H
+#define MF_TESTS_JSON_PATCH_H
 
 #include <jansson.h>
 #include <stdbool.h>
