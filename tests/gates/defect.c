@@ -1,7 +1,7 @@
 /*
- * Defects that sanitizers are there for, one for each word: overflow, freed, leak, signed, race. A
- * build with sanitizers has to end it (CMakeLists.txt beside this), or its silence elsewhere says
- * nothing.
+ * Defects that sanitizers and valgrind are there for, one for each word: overflow, freed, leak,
+ * signed, race, unwritten. A build with sanitizers has to end it (CMakeLists.txt beside this), and
+ * valgrind has to name it, or their silence elsewhere says nothing.
  */
 #include <limits.h>
 #include <pthread.h>
@@ -42,6 +42,8 @@ int main(int argc, char **argv)
         p = NULL;
         return 0;
     }
+    if (strcmp(word, "unwritten") == 0 && p[argc] == 1) /* p[0] alone was written */
+        number = 1;
     free(p);
     if (strcmp(word, "freed") == 0)
         return p[0];

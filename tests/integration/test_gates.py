@@ -94,6 +94,19 @@ def test_a_planted_leak_is_found():
     assert done.returncode == 1 and "mf-front has " in done.stderr, done.stdout + done.stderr
 
 
+@pytest.mark.skipif(not shutil.which("valgrind"), reason="skipped: no valgrind")
+def test_valgrind_finds_what_is_planted_or_the_gate_fails(tmp_path):
+    build = bundles.PROGRAM.parent
+    if not (build / "gates/gate_defect").exists():
+        pytest.skip("skipped: a build without tests has nothing planted")
+    done = run("valgrind", "--build", build, "core/test_error")
+    assert done.returncode == 0 and "4 planted defects found; 1 test programs, 0 with findings" in done.stdout, done.stdout + done.stderr
+    (tmp_path / "gates").mkdir()
+    (tmp_path / "gates/gate_defect").symlink_to("/bin/true")  # nothing is wrong with it
+    done = run("valgrind", "--build", tmp_path, "core/test_error")
+    assert done.returncode == 1 and "planted and not found: overflow" in done.stderr
+
+
 def test_each_verdict_catches_what_is_wrong():
     gate = load()
     fine = {202: 10, 429: 100, 503: 1}
