@@ -102,5 +102,5 @@ bool mf_client_observed(struct mf_store *store, const char *tenant, const char *
             return false;
     *ret = rows;
     *ret_count = n;
-    return true;
+    return mf_client_check(&reply, err);
 }

@@ -19,6 +19,8 @@ static bool serve_read(struct mf_store *store, struct mf_store_exchange *x, stru
     struct mf_audit_point base;
     struct mf_audit_row *rows = NULL;
     size_t n = 0;
+    if (x->in->failed)
+        return mf_error_set(err, MF_ERR_INTERNAL, "the job store got an incomplete request");
     if (!mf_store_audit_read(store, after, x->arena, &base, &rows, &n, err))
         return false;
     mf_wire_put(x->out, &base, sizeof base);

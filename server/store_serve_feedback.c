@@ -61,7 +61,7 @@ static bool serve_state(struct mf_store *store, struct mf_store_exchange *x, str
 {
     const char *tenant = mf_wire_get_text(x->in), *key = mf_wire_get_text(x->in), *text = NULL;
     int64_t known = mf_wire_get_int(x->in), version = 0;
-    if (!tenant || !key)
+    if (x->in->failed || !tenant || !key)
         return incomplete(err);
     if (!mf_store_state(store, tenant, key, known, x->arena, &text, &version, err))
         return false;

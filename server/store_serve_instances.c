@@ -56,6 +56,8 @@ static bool serve_due(struct mf_store *store, struct mf_store_exchange *x, struc
 {
     size_t n = 0, max = (size_t)mf_wire_get_int(x->in);
     int64_t next_ms = -1;
+    if (x->in->failed)
+        return incomplete(err);
     max = max > MF_STORE_BATCH ? MF_STORE_BATCH : max;
     struct mf_due_study *due = mf_arena_alloc(x->arena, max + 1, sizeof *due, err);
     if (!due || !mf_store_studies_due(store, due, max, &n, &next_ms, err))
