@@ -89,9 +89,18 @@ function(medfusion_postgres_test module file)
   set_tests_properties(${module}/${file}_postgres PROPERTIES SKIP_REGULAR_EXPRESSION "^skipped: ")
 endfunction()
 
-# medfusion_fuzz(NAME LIBS…): tests/fuzz/fuzz_NAME.c under libFuzzer, seeded from tests/fuzz/corpus/NAME
+# medfusion_fuzz(NAME LIBS…): tests/fuzz/fuzz_NAME.c under libFuzzer, seeded from tests/fuzz/corpus/NAME; in builds without it
+# replay_NAME, which tests/gates/starve runs over these seeds
 function(medfusion_fuzz name)
-  add_executable(fuzz_${name} ${PROJECT_SOURCE_DIR}/tests/fuzz/fuzz_${name}.c)
-  target_link_libraries(fuzz_${name} PRIVATE mf_flags ${ARGN})
-  target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+  set(source ${PROJECT_SOURCE_DIR}/tests/fuzz/fuzz_${name}.c)
+  if(MEDFUSION_FUZZ)
+    add_executable(fuzz_${name} ${source})
+    target_link_libraries(fuzz_${name} PRIVATE mf_flags ${ARGN})
+    target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+  else()
+    add_executable(replay_${name} ${source} ${PROJECT_SOURCE_DIR}/tests/gates/replay.c)
+    target_link_libraries(replay_${name} PRIVATE mf_flags ${ARGN})
+    target_compile_definitions(replay_${name} PRIVATE abort=mf_replay_abort)
+    set_target_properties(replay_${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/gates)
+  endif()
 endfunction()

@@ -69,6 +69,28 @@ def test_a_job_that_is_acknowledged_too_early_is_found(kind):
     assert done.returncode == 1 and "had acknowledged ['accepted " in done.stderr
 
 
+def starve(*arguments):
+    build = bundles.PROGRAM.parent
+    if not (build / "gates/libgate_starve.so").exists():
+        pytest.skip("skipped: a build without tests has nothing to starve with")
+    return run("starve", "--build", build, *arguments)
+
+
+def test_parsers_and_a_command_survive_each_failure(tmp_path):
+    """And a second run has nothing left to do."""
+    for number in range(2):
+        done = starve("--state", tmp_path, "--only", "s", "parsers")
+        assert done.returncode == 0, done.stderr
+        assert "(complete), 0 findings" in done.stdout and (number == 0) == (not done.stdout.splitlines()[-1].startswith("0 faults"))
+    done = starve("--only", "key-list", "commands")
+    assert done.returncode == 0 and "(complete), 0 findings" in done.stdout, done.stdout + done.stderr
+
+
+def test_an_allocation_that_nobody_looks_at_and_one_that_is_lost_are_found():
+    done = starve("--planted")
+    assert done.returncode == 1 and "SIGSEGV" in done.stderr and "1 allocations lost" in done.stderr, done.stdout + done.stderr
+
+
 def test_overload_is_refused_and_what_was_accepted_runs():
     done = run("load", "overload", "--seconds", "3")
     assert done.returncode == 0, done.stdout + done.stderr
