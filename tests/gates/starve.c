@@ -12,44 +12,22 @@
  */
 #include "starve.h"
 
-#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <execinfo.h>
 #include <fcntl.h>
-#include <fts.h>
 #include <link.h>
-#include <netdb.h>
-#include <poll.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
-#include <sys/resource.h>
-#include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/syscall.h>
-#include <sys/timerfd.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
-
-void *__libc_malloc(size_t size);
-void *__libc_calloc(size_t n, size_t size);
-void *__libc_realloc(void *p, size_t size);
-void *__libc_memalign(size_t alignment, size_t size);
-void __libc_free(void *p);
 
 enum { STACK = 48, INTERRUPTED = 1, FAILED = 2 };
 
@@ -174,7 +152,7 @@ static int strike(const char *call, uint32_t first, uint32_t last)
     return (int)(first + turn);
 }
 
-static bool fails(const char *call, int error)
+bool mf_starve_fails(const char *call, int error)
 {
     if (!strike(call, FAILED, FAILED))
         return false;
@@ -182,8 +160,7 @@ static bool fails(const char *call, int error)
     return true;
 }
 
-/* Of a call that may be interrupted. */
-static bool fails_or_is_interrupted(const char *call, int error)
+bool mf_starve_interrupts(const char *call, int error)
 {
     int how = strike(call, INTERRUPTED, error ? FAILED : INTERRUPTED);
     if (how)
@@ -250,6 +227,18 @@ unsigned mf_starve(int on)
     piecemeal = true;
     atomic_store(&armed, on != 0);
     return atomic_exchange(&struck, 0);
+}
+
+void mf_starve_count(long allocations)
+{
+    atomic_fetch_add_explicit(&live, allocations, memory_order_relaxed);
+}
+
+void mf_starve_name(const char *name)
+{
+    if (table && strcmp(process, "medfusion") == 0)
+        calm_until = now_ns() + table->calm_ns;
+    snprintf(process, sizeof process, "%s", name);
 }
 
 long mf_starve_live(void)
@@ -330,5 +319,3 @@ int __libc_start_main(int (*main)(int, char **, char **), int argc, char **argv,
     real_main = main;
     return real(begin, argc, argv, init, fini, rtld_fini, end);
 }
-
-#include "starve_calls.h"

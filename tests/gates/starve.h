@@ -6,6 +6,7 @@
 #define MF_GATES_STARVE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum {
@@ -68,5 +69,18 @@ long mf_starve_live(void);
 
 /* Takes down that memory was lost after the last fault. */
 void mf_starve_lost(long allocations, const char *input);
+
+/* --- between the two halves of the library --- */
+
+/* Whether this call has to fail; then errno is set. */
+bool mf_starve_fails(const char *call, int error);
+
+/* The same of one that may be interrupted, and is at first; error 0: it does not fail else. */
+bool mf_starve_interrupts(const char *call, int error);
+
+void mf_starve_count(long allocations);
+
+/* The process has a new name; one that the supervisor has named has some peace to begin in. */
+void mf_starve_name(const char *name);
 
 #endif

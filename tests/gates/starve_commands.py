@@ -13,7 +13,7 @@ import bundles  # noqa: E402
 
 FRONTAL = {"modalities": ["CR", "DX"], "views": ["PA", "AP"], "body_parts": [], "require": []}
 CORPUS = bundles.ROOT / "tests/fuzz/corpus"
-VARIES = re.compile(rb'"(id|created|timings|ms|elapsed)[^"]*": ?("[^"]*"|\{[^}]*\}|[0-9.]+)|20\d\d-\d\d-\d\dT[0-9:.]+Z|/out\b\S*|\d+(\.\d+)?e?[-+]?\d* (ms|MB)')
+VARIES = re.compile(rb'"(id|created|timing|ms|elapsed)[^"]*": ?("[^"]*"|\{[^}]*\}|[0-9.]+)|20\d\d-\d\d-\d\dT[0-9:.]+Z|/out\b\S*|\d+(\.\d+)?e?[-+]?\d* (ms|MB)')
 
 
 @dataclasses.dataclass

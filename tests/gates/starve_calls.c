@@ -1,27 +1,59 @@
-/* The calls that starve.c makes fail; it includes this at its end. */
+/* The calls that can fail, each in place of the library's: starve.c says when they do. */
+#include "starve.h"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fts.h>
+#include <netdb.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *p, size_t size);
+void *__libc_memalign(size_t alignment, size_t size);
+void __libc_free(void *p);
 
 /* --- memory --- */
 
 static void *counted(void *p)
 {
     if (p)
-        atomic_fetch_add_explicit(&live, 1, memory_order_relaxed);
+        mf_starve_count(1);
     return p;
 }
 
 void *malloc(size_t size)
 {
-    return fails("malloc", ENOMEM) ? NULL : counted(__libc_malloc(size));
+    return mf_starve_fails("malloc", ENOMEM) ? NULL : counted(__libc_malloc(size));
 }
 
 void *calloc(size_t n, size_t size)
 {
-    return fails("calloc", ENOMEM) ? NULL : counted(__libc_calloc(n, size));
+    return mf_starve_fails("calloc", ENOMEM) ? NULL : counted(__libc_calloc(n, size));
 }
 
 void *realloc(void *p, size_t size)
 {
-    if (fails("realloc", ENOMEM))
+    if (mf_starve_fails("realloc", ENOMEM))
         return NULL;
     void *new = __libc_realloc(p, size);
     return p ? new : counted(new);
@@ -29,12 +61,14 @@ void *realloc(void *p, size_t size)
 
 void *aligned_alloc(size_t alignment, size_t size)
 {
-    return fails("aligned_alloc", ENOMEM) ? NULL : counted(__libc_memalign(alignment, size));
+    return mf_starve_fails("aligned_alloc", ENOMEM) ? NULL
+                                                    : counted(__libc_memalign(alignment, size));
 }
 
 int posix_memalign(void **ret, size_t alignment, size_t size)
 {
-    if (fails("posix_memalign", ENOMEM) || !(*ret = counted(__libc_memalign(alignment, size))))
+    if (mf_starve_fails("posix_memalign", ENOMEM) ||
+        !(*ret = counted(__libc_memalign(alignment, size))))
         return ENOMEM;
     return 0;
 }
@@ -42,7 +76,7 @@ int posix_memalign(void **ret, size_t alignment, size_t size)
 void free(void *p)
 {
     if (p)
-        atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
+        mf_starve_count(-1);
     __libc_free(p);
 }
 
@@ -57,7 +91,7 @@ void free(void *p)
     type name parameters                                                                           \
     {                                                                                              \
         REAL(type, name, parameters);                                                              \
-        return fails(#name, error) ? failed : real arguments;                                      \
+        return mf_starve_fails(#name, error) ? failed : real arguments;                            \
     }
 
 /* One that may be interrupted; error 0: and does not fail otherwise. */
@@ -65,7 +99,7 @@ void free(void *p)
     type name parameters                                                                           \
     {                                                                                              \
         REAL(type, name, parameters);                                                              \
-        return fails_or_is_interrupted(#name, error) ? -1 : real arguments;                        \
+        return mf_starve_interrupts(#name, error) ? -1 : real arguments;                           \
     }
 
 SLOW(ssize_t, read, (int fd, void *p, size_t n), (fd, p, n), EIO)
@@ -180,7 +214,7 @@ static bool is_for_data(int fd)
 ssize_t write(int fd, const void *p, size_t n)
 {
     REAL(ssize_t, write, (int, const void *, size_t));
-    return is_for_data(fd) && fails_or_is_interrupted("write", ENOSPC) ? -1 : real(fd, p, n);
+    return is_for_data(fd) && mf_starve_interrupts("write", ENOSPC) ? -1 : real(fd, p, n);
 }
 
 /* What has failed has told the stream so. */
@@ -189,7 +223,7 @@ ssize_t write(int fd, const void *p, size_t n)
     {                                                                                              \
         enum { SEEN = 0x20 }; /* ferror() */                                                       \
         REAL(size_t, name, (buffer *, size_t, size_t, FILE *));                                    \
-        if (fileno(f) <= STDERR_FILENO || !fails(#name, error))                                    \
+        if (fileno(f) <= STDERR_FILENO || !mf_starve_fails(#name, error))                          \
             return real(p, size, n, f);                                                            \
         f->_flags |= SEEN;                                                                         \
         return 0;                                                                                  \
@@ -201,7 +235,7 @@ STREAM(fwrite, const void, ENOSPC)
 pid_t waitpid(pid_t pid, int *status, int options)
 {
     REAL(pid_t, waitpid, (pid_t, int *, int));
-    if (!(options & WNOHANG) && fails_or_is_interrupted("waitpid", 0))
+    if (!(options & WNOHANG) && mf_starve_interrupts("waitpid", 0))
         return -1;
     return real(pid, status, options);
 }
@@ -209,7 +243,7 @@ pid_t waitpid(pid_t pid, int *status, int options)
 int fclose(FILE *f)
 {
     REAL(int, fclose, (FILE *));
-    bool failed = fails("fclose", ENOSPC);
+    bool failed = mf_starve_fails("fclose", ENOSPC);
     int status = real(f);
     return failed ? EOF : status;
 }
@@ -223,11 +257,9 @@ int prctl(int option, ...)
     for (int i = 0; i < 4; i++)
         words[i] = va_arg(ap, unsigned long);
     va_end(ap);
-    if (option == PR_SET_NAME) {
-        if (table && strcmp(process, "medfusion") == 0)
-            calm_until = now_ns() + table->calm_ns;
-        snprintf(process, sizeof process, "%s", (const char *)words[0]);
-    } else if (fails("prctl", EPERM))
+    if (option == PR_SET_NAME)
+        mf_starve_name((const char *)words[0]);
+    else if (mf_starve_fails("prctl", EPERM))
         return -1;
     return real(option, words[0], words[1], words[2], words[3]);
 }
@@ -240,7 +272,7 @@ int prctl(int option, ...)
         va_start(ap, last);                                                                        \
         long more = va_arg(ap, long);                                                              \
         va_end(ap);                                                                                \
-        return fails(#name, EMFILE) ? -1 : real arguments;                                         \
+        return mf_starve_fails(#name, EMFILE) ? -1 : real arguments;                               \
     }
 
 VARIADIC(open, (const char *path, int flags, ...), (path, flags, more), flags)
