@@ -1,11 +1,9 @@
 """Payloads in a bucket: kept before the answer, read and purged from there, whole, in parts or in ranges; nothing lost or doubled whatever
 is killed or fails; nobody else's credentials. The server verifies every signature and digest (s3_server.py)."""
-import contextlib
 import io
 import os
 import random
 import re
-import sqlite3
 import time
 
 import numpy as np
@@ -279,7 +277,6 @@ def test_nothing_is_lost_or_doubled_when_processes_are_killed(tmp_path, frontal_
         job = running.wait(min(addresses), 180)
         assert job["state"] == "succeeded", job
     assert running.stop() == 0
-    with contextlib.closing(sqlite3.connect(running.directory / "data/store.db")) as database:
-        jobs, results = (database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("jobs", "results"))
-        locators = {row[0] for row in database.execute("SELECT locator FROM inputs")}
+    jobs, results = (int(running.rows(f"SELECT count(*) FROM {table}")[0][0]) for table in ("jobs", "results"))
+    locators = {row[0] for row in running.rows("SELECT locator FROM inputs")}
     assert jobs == results == len(accepted) and locators <= set(server.names())
