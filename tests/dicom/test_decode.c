@@ -350,7 +350,7 @@ static void layers_that_lie_outside(void **state)
     o.layers[0].range.offset = zip.len;
     expect_broken(fd, &o, MF_ERR_MALFORMED, "the payload is shorter than its index");
     expect_broken(-1, &index->objects[0], MF_ERR_IO,
-                  "the payload cannot be read: Bad file descriptor");
+                  "the payload cannot be read (Bad file descriptor)");
     build_free(&b);
 }
 

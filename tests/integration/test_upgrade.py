@@ -15,6 +15,7 @@ import daemon as daemons
 
 DATA = pathlib.Path(__file__).parents[1] / "data/upgrade"
 VERSIONS = sorted(int(path.name.removeprefix("schema-")) for path in DATA.glob("schema-*"))
+pytestmark = pytest.mark.skipif(daemons.ON_POSTGRESQL, reason=daemons.OF_SQLITE)
 FOREVER = {"jobs.retention_s": 3153600000}  # or the old jobs would be removed for their age
 
 
