@@ -10,51 +10,7 @@
 #include "dicom/study.h"
 #include "tests/dicom/builder.h"
 #include "tests/expect.h"
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
-void *__real_aligned_alloc(size_t alignment, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-void *__wrap_aligned_alloc(size_t alignment, size_t size);
-
-static long countdown = -1; /* allocations until one fails; negative = never */
-static bool persistent;     /* all later ones fail too */
-
-static bool fails_now(void)
-{
-    if (countdown < 0)
-        return false;
-    if (countdown > 0) {
-        countdown--;
-        return false;
-    }
-    if (!persistent)
-        countdown = -1;
-    return true;
-}
-
-void *__wrap_malloc(size_t size)
-{
-    return fails_now() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return fails_now() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t size)
-{
-    return fails_now() ? NULL : __real_realloc(p, size);
-}
-
-void *__wrap_aligned_alloc(size_t alignment, size_t size)
-{
-    return fails_now() ? NULL : __real_aligned_alloc(alignment, size);
-}
+#include "tests/scarce.h"
 
 /* The whole way of an upload; false with an error when something failed. */
 static bool whole_way(int fd, uint64_t length, struct mf_error *err)
@@ -75,15 +31,13 @@ static bool whole_way(int fd, uint64_t length, struct mf_error *err)
 }
 
 /* Fails the first, second, … allocation until a run needs no more; returns how many there were. */
-static long fail_each(int fd, uint64_t length)
+static long fail_each(int fd, uint64_t length, bool persistent)
 {
     for (long n = 0; n < 2000; n++) {
         struct mf_error err = MF_ERROR_INIT;
-        countdown = n;
+        scarce_after(n, persistent);
         bool ok = whole_way(fd, length, &err);
-        bool used = countdown < 0 || (persistent && countdown == 0);
-        countdown = -1;
-        if (ok && !used)
+        if (!scarce_end() && ok)
             return n;
         if (!ok && (err.code != MF_ERR_NO_MEMORY || !err.msg[0]))
             fail_msg("allocation %ld: %s (%s)", n, err.msg, mf_code_name(err.code));
@@ -94,11 +48,8 @@ static long fail_each(int fd, uint64_t length)
 static void run_all(const void *data, size_t length)
 {
     MF_AUTO(mf_fd) int fd = build_fd(data, length);
-    for (int i = 0; i < 2; i++) {
-        persistent = i == 1;
-        assert_in_range(fail_each(fd, length), 10, 1000);
-    }
-    persistent = false;
+    for (int i = 0; i < 2; i++)
+        assert_in_range(fail_each(fd, length, i == 1), 10, 1000);
 }
 
 static const struct build_object CHEST = {"DX",    "PA", "P1", "20190307", "102000",

@@ -1,7 +1,7 @@
 /*
  * Every allocation fails in turn, once and from then on: each call gives the whole document or
  * none, without a leak (the sanitizer build sees to that) and with the error named. Allocations of
- * ours are wrapped by the linker (tests/fhir/CMakeLists.txt), those of the JSON library by
+ * ours are wrapped by the linker (tests/scarce.h), those of the JSON library by
  * json_set_alloc_funcs().
  */
 #include "core/feature.h"
@@ -10,56 +10,14 @@
 #include "fhir/report.h"
 
 #include "tests/expect.h"
-
-static long countdown = -1; /* allocations until the failing one; -1 = none fails */
-static bool persistent;     /* all that follow fail too */
-static bool fired;          /* one has failed */
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-
-static bool must_fail(void)
-{
-    if (countdown != 0) {
-        countdown -= countdown > 0;
-        return false;
-    }
-    fired = true;
-    if (!persistent)
-        countdown = -1;
-    return true;
-}
-
-void *__wrap_malloc(size_t size)
-{
-    return must_fail() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return must_fail() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t size)
-{
-    return must_fail() ? NULL : __real_realloc(p, size);
-}
-
-static void restore(void)
-{
-    countdown = -1;
-}
+#include "tests/scarce.h"
 
 /* One call that makes JSON text or fails; *ret_err tells why. */
 typedef char *(*call)(struct mf_error *ret_err);
 
 static char *text_of(json_t *json)
 {
-    restore();
+    (void)scarce_end();
     char *text = json ? mf_json_text(json, 0) : NULL;
     json_decref(json);
     return text;
@@ -69,7 +27,7 @@ static char *text_of(json_t *json)
 static void starve(call make, bool has_error)
 {
     struct mf_error err = MF_ERROR_INIT;
-    restore();
+    (void)scarce_end();
     MF_AUTO(mf_mem) char *whole = make(&err);
     assert_no_error(&err);
     assert_non_null(whole);
@@ -77,16 +35,14 @@ static void starve(call make, bool has_error)
         long n = 0;
         do {
             mf_error_clear(&err);
-            persistent = mode == 1;
-            fired = false;
-            countdown = n++;
+            scarce_after(n++, mode == 1);
             MF_AUTO(mf_mem) char *got = make(&err);
-            restore();
+            (void)scarce_end();
             if (got)
                 assert_string_equal(got, whole);
             else if (has_error)
                 assert_string_equal(mf_code_name(err.code), "no-memory");
-        } while (fired);
+        } while (scarce.fired);
         assert_true(n > 3);
     }
 }
@@ -178,7 +134,7 @@ static struct mf_fhir_document *document(struct mf_error *err)
 static char *make_document(struct mf_error *err)
 {
     MF_AUTO(mf_fhir_document) struct mf_fhir_document *doc = document(err);
-    restore();
+    (void)scarce_end();
     if (!doc)
         return NULL;
     assert_int_equal(mf_fhir_patient_count(doc), 2);
@@ -188,27 +144,27 @@ static char *make_document(struct mf_error *err)
 
 static char *make_reduced(struct mf_error *err)
 {
-    long saved = countdown;
-    restore();
+    long saved = scarce.countdown;
+    (void)scarce_end();
     MF_AUTO(mf_fhir_document) struct mf_fhir_document *doc = document(err);
-    countdown = saved;
+    scarce.countdown = saved;
     MF_AUTO(mf_json) json_t *a = mf_fhir_reduce(doc, mf_fhir_patient(doc, 0));
     MF_AUTO(mf_json) json_t *b = mf_fhir_reduce(doc, mf_fhir_patient(doc, 1));
-    restore();
+    (void)scarce_end();
     return a && b ? text_of(json_pack("[O,O]", a, b)) : NULL;
 }
 
 static char *make_definition(struct mf_error *err)
 {
     static json_t *definition;
-    long saved = countdown;
-    restore();
+    long saved = scarce.countdown;
+    (void)scarce_end();
     if (!definition)
         definition =
             mf_json_read_file(MF_SOURCE_DIR "/tests/fhir/vitals/ehr/features.json", NULL, err);
-    countdown = saved;
+    scarce.countdown = saved;
     MF_AUTO(mf_feature_set) struct mf_feature_set *set = mf_feature_set_parse(definition, "f", err);
-    restore();
+    (void)scarce_end();
     return set ? strdup(set->features[set->count - 1].id) : NULL;
 }
 
@@ -222,8 +178,8 @@ static char *make_features(struct mf_error *err)
         "\"id\":\"sex\","
         "\"kind\":\"categorical\",\"sources\":[\"dicom:PatientSex\"],\"categories\":[\"F\"]}]}";
     static const struct mf_demographics demographics = {.patient_sex = "F"};
-    long saved = countdown;
-    restore();
+    long saved = scarce.countdown;
+    (void)scarce_end();
     MF_AUTO(mf_json) json_t *definition = json_of(TEXT);
     MF_AUTO(mf_feature_set) struct mf_feature_set *set = mf_feature_set_parse(definition, "f", err);
     MF_AUTO(mf_fhir_document) struct mf_fhir_document *doc = document(err);
@@ -231,9 +187,9 @@ static char *make_features(struct mf_error *err)
     struct mf_feature_value values[2];
     struct mf_time at;
     assert_true(mf_time_parse_fhir("2020", &at, NULL));
-    countdown = saved;
+    scarce.countdown = saved;
     if (!mf_fhir_extract(set, mf_fhir_patient(doc, 0), &demographics, &at, arena, values, err)) {
-        restore();
+        (void)scarce_end();
         return NULL;
     }
     char *text = text_of(mf_fhir_features_to_json(set, values, "Patient/1", &at));

@@ -1,6 +1,7 @@
 /* server/jose.c: which key sets are read, and whatever is wrong with a token, without a signature.
  */
 #include "tests/expect.h"
+#include "tests/scarce.h"
 
 #include "server/jose.h"
 
@@ -277,39 +278,15 @@ static void an_audience_is_one_or_several(void **state)
 
 /* --- memory --- */
 
-static long allowed = -1; /* allocations until one fails; −1: all succeed */
-
-static bool granted(void)
-{
-    return allowed < 0 || allowed-- != 0;
-}
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-
-void *__wrap_malloc(size_t n)
-{
-    return granted() ? __real_malloc(n) : NULL;
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return granted() ? __real_calloc(n, size) : NULL;
-}
-
 /* Each allocation of ours, jansson and cjose fails in turn; returns how many there were. */
 static long fail_each(bool (*attempt)(void))
 {
     json_set_alloc_funcs(__wrap_malloc, free);
     cjose_set_alloc_funcs(__wrap_malloc, realloc, free);
     for (long at = 0;; at++) {
-        allowed = at;
+        scarce_after(at, false);
         bool done = attempt();
-        bool reached = allowed < 0;
-        allowed = -1;
-        if (!reached) {
+        if (!scarce_end()) {
             assert_true(done);
             json_set_alloc_funcs(malloc, free);
             cjose_set_alloc_funcs(NULL, NULL, NULL);
