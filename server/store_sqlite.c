@@ -305,13 +305,13 @@ static const struct mf_sql_engine ENGINE = {.together = 1,
                                             .idle = mf_sqlite_checkpoint,
                                             .hold = mf_sqlite_hold};
 
-static bool check_version(struct mf_sqlite_store *s, const char *path, struct mf_error *err)
+static bool check_version(struct mf_sqlite_store *s, struct mf_error *err)
 {
     int64_t version = 0;
     if (!mf_sql_int(&s->sql, mf_sql_query(&s->sql, err, "PRAGMA user_version", ""), &version, err))
         return false;
     if (version < 0 || version > SCHEMA_VERSION)
-        return mf_error_set(err, MF_ERR_IO, "%s: schema version %d, this program knows %d", path,
+        return mf_error_set(err, MF_ERR_IO, "schema version %d, this program knows %d",
                             (int)version, SCHEMA_VERSION);
     return mf_sqlite_execute(s, "PRAGMA user_version=4", err);
 }
@@ -345,13 +345,13 @@ static bool open_database(struct mf_sqlite_store *s, const char *path, struct mf
     bool ok = rc == SQLITE_OK && mf_sqlite_execute(s, PRAGMAS, err);
     umask(mask);
     if (!ok) {
-        mf_error_set(err, MF_ERR_IO, "%s: cannot be opened (%s)", path, sqlite3_errstr(rc));
+        mf_error_set(err, MF_ERR_IO, "cannot be opened (%s)", sqlite3_errstr(rc));
         return mf_error_prefix(err, "%s", path);
     }
     sqlite3_extended_result_codes(s->db, 1);
     mf_sqlite_limit_log(s);
     /* BEGIN IMMEDIATE takes the lock that EXCLUSIVE mode then keeps: a second owner fails here. */
-    if (!mf_sqlite_execute(s, "BEGIN IMMEDIATE", err) || !check_version(s, path, err) ||
+    if (!mf_sqlite_execute(s, "BEGIN IMMEDIATE", err) || !check_version(s, err) ||
         !mf_sqlite_upgrade(s, err) || !mf_sqlite_execute(s, mf_sqlite_schema, err) ||
         !mf_sqlite_audit_migrate(s, err) || !open_changes(s, err) ||
         !mf_sqlite_execute(s, "COMMIT", err) || !recover(s, err))
